@@ -1,0 +1,17 @@
+//! The wiring of an engine, pure: which layer hands what to which.
+//!
+//! A [`Shard`] owns all of a call: it takes messages from the transport, keeps their transactions and
+//! asks the transaction user. A [`Partition`] owns all of an address of record. They exchange values:
+//! a shard emits [`Output::Ask`], and whoever runs both carries the question over and the answer back.
+//! [`shard_of`] and [`partition_of`] say which of several is the right one; both nodes of a pair
+//! agree. No rule of a protocol stands here.
+
+mod place;
+mod shard;
+mod store;
+
+pub use place::{partition_of, shard_of};
+pub use routing::AccountPartition as Partition;
+pub use routing::account::{Asker, Change, Loaded, Output as PartitionOutput, StoredNonce};
+pub use shard::{Output, Shard, ShardCounts};
+pub use store::{Store, StoreError, StoreState};

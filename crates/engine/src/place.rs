@@ -1,0 +1,28 @@
+//! Which shard and which partition.
+
+use keys::Key;
+use sip::Aor;
+
+/// The call shard of a message, by its Call-ID; one without a Call-ID belongs to the first.
+pub fn shard_of(key: &Key, message: &[u8], shards: u16) -> u16 {
+    if shards <= 1 {
+        return 0;
+    }
+    match sip::find_call_id(message) {
+        Some(call_id) => place(key, call_id, shards),
+        None => 0,
+    }
+}
+
+/// The account partition of an address of record.
+pub fn partition_of(key: &Key, aor: &Aor, partitions: u16) -> u16 {
+    if partitions <= 1 {
+        return 0;
+    }
+    let mac = key.mac(&[aor.user().as_bytes(), aor.domain().as_bytes()]);
+    (mac.short() % u64::from(partitions)) as u16
+}
+
+fn place(key: &Key, bytes: &[u8], places: u16) -> u16 {
+    (key.mac(&[bytes]).short() % u64::from(places)) as u16
+}

@@ -1,0 +1,367 @@
+//! A call shard: the layers of one message, from the transport to the transaction user and back.
+//!
+//! A message comes in at the bottom: it is parsed, its top Via is stamped, and its transaction is
+//! looked up. What is new goes to the transaction user, whose outputs go down again. The shard does
+//! no I/O: all that is to be sent, asked or resolved is appended to the caller's buffer.
+//!
+//! Invariant: between two inputs no output of a layer waits inside the shard.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use clock::{Instant, Now};
+use lease::ActiveLease;
+use routing::call::{Output as UserOutput, Resolved};
+use routing::{Answer, Count, Counts, KeepaliveMark, Keyring, Question, Settings, Token, TransactionUser};
+use sip::{Aor, Message, Method, Status};
+use transaction::{
+    ClientEvent, ClientKey, Disposition, Kind, Output as TransactionOutput, ResponseDisposition, ServerKey,
+    Transactions,
+};
+use transport::{Destination, Source, Transport};
+
+/// What a shard wants done, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send a message. If it can not be sent and `of` is given, the shard wants to know.
+    Send {
+        /// Where.
+        to: Destination,
+        /// The whole message.
+        message: Bytes,
+        /// The client transaction to be told of a failure.
+        of: Option<ClientKey>,
+    },
+    /// Ask the partition of an address of record.
+    Ask {
+        /// Whose partition.
+        partition_of: Aor,
+        /// Goes back with the answer.
+        token: Token,
+        /// What.
+        question: Question,
+    },
+    /// Resolve a host's addresses.
+    Resolve {
+        /// Goes back with the answer.
+        token: Token,
+        /// The name.
+        host: Box<str>,
+        /// The port that each address gets.
+        port: u16,
+        /// What it is resolved for.
+        transport: Transport,
+    },
+    /// Tell the mark's partition that its keepalive was answered.
+    KeepaliveAnswered(KeepaliveMark),
+}
+
+/// What a shard holds and what has happened in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShardCounts {
+    /// Server transactions alive.
+    pub servers: usize,
+    /// Client transactions alive.
+    pub clients: usize,
+    /// Requests that wait for an answer.
+    pub suspended: usize,
+    /// Requests that are being proxied.
+    pub contexts: usize,
+    /// What has happened.
+    pub counts: Counts,
+}
+
+/// One of an engine's call shards.
+#[derive(Debug)]
+pub struct Shard {
+    keyring: Keyring,
+    transactions: Transactions<Destination>,
+    user: TransactionUser,
+    malformed: u64,
+    stamped: Vec<u8>,
+    from_transactions: Vec<TransactionOutput<Destination>>,
+    from_user: Vec<UserOutput>,
+}
+
+impl Shard {
+    /// An empty shard. `boot` differs at each start of the program.
+    pub fn new(settings: Arc<Settings>, keyring: Keyring, number: u16, boot: u32) -> Self {
+        Self {
+            transactions: Transactions::new(settings.timers, transaction::Limits::default()),
+            user: TransactionUser::new(settings, keyring.clone(), number, boot),
+            keyring,
+            malformed: 0,
+            stamped: Vec::new(),
+            from_transactions: Vec::new(),
+            from_user: Vec::new(),
+        }
+    }
+}
+
+impl Shard {
+    /// Takes one SIP message: a datagram, or one framed from a stream.
+    pub fn handle_message(
+        &mut self,
+        now: Now,
+        lease: &ActiveLease<'_>,
+        source: Source,
+        bytes: &[u8],
+        out: &mut Vec<Output>,
+    ) {
+        let Ok((message, problem)) = Message::parse_lenient(bytes) else {
+            self.malformed += 1;
+            return;
+        };
+        let problem = problem.or_else(|| message.validate().err());
+        match (message.is_request(), problem) {
+            (true, None) => self.take_request(now, lease, source, &message),
+            (true, Some(problem)) => {
+                self.malformed += 1;
+                self.user.refuse(
+                    now,
+                    source,
+                    &message,
+                    problem.status(),
+                    problem.reason(),
+                    &mut self.from_user,
+                );
+            }
+            (false, None) => self.take_response(now, lease, source, &message),
+            (false, Some(_)) => self.malformed += 1,
+        }
+        self.settle(now, lease, out);
+    }
+
+    /// Takes a partition's answer to [`Output::Ask`].
+    pub fn handle_answer(
+        &mut self,
+        now: Now,
+        lease: &ActiveLease<'_>,
+        token: Token,
+        answer: Answer,
+        out: &mut Vec<Output>,
+    ) {
+        self.user.handle_answer(now, lease, token, answer, &mut self.from_user);
+        self.settle(now, lease, out);
+    }
+
+    /// Takes the answer to [`Output::Resolve`].
+    pub fn handle_resolved(
+        &mut self,
+        now: Now,
+        lease: &ActiveLease<'_>,
+        token: Token,
+        resolved: Resolved,
+        out: &mut Vec<Output>,
+    ) {
+        self.user.handle_resolved(now, lease, token, resolved, &mut self.from_user);
+        self.settle(now, lease, out);
+    }
+
+    /// Is told that the message of a client transaction could not be sent.
+    pub fn handle_send_failed(
+        &mut self,
+        now: Now,
+        lease: &ActiveLease<'_>,
+        of: ClientKey,
+        out: &mut Vec<Output>,
+    ) {
+        self.transactions.handle_send_failed(now.instant, of, &mut self.from_transactions);
+        self.settle(now, lease, out);
+    }
+
+    /// Lets time pass.
+    pub fn handle_timeout(&mut self, now: Now, lease: &ActiveLease<'_>, out: &mut Vec<Output>) {
+        self.transactions.handle_timeout(now.instant, &mut self.from_transactions);
+        self.user.handle_timeout(now, lease, &mut self.from_user);
+        self.settle(now, lease, out);
+    }
+
+    /// When [`Shard::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.transactions.poll_timeout(), self.user.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// Takes other settings; what has begun ends with the ones it began with.
+    pub fn reload(&mut self, settings: Arc<Settings>) {
+        self.transactions.reload(settings.timers);
+        self.user.reload(settings);
+    }
+
+    /// What the shard holds and what has happened.
+    pub fn counts(&self) -> ShardCounts {
+        let (servers, clients) = self.transactions.counts();
+        let mut counts = self.user.counts().clone();
+        counts.add_many(Count::Malformed, self.malformed);
+        ShardCounts {
+            servers,
+            clients,
+            suspended: self.user.suspended(),
+            contexts: self.user.contexts(),
+            counts,
+        }
+    }
+
+    fn take_request(&mut self, now: Now, lease: &ActiveLease<'_>, source: Source, message: &Message<'_>) {
+        let (Some(method), Ok(key)) = (message.method(), ServerKey::of(&self.keyring.transaction, message))
+        else {
+            self.malformed += 1;
+            return;
+        };
+        match self.transactions.handle_request(now.instant, key, method, &mut self.from_transactions) {
+            Disposition::Absorbed => {}
+            Disposition::AckFor2xx => {
+                let ack = self.stamp(message, &source);
+                self.user.handle_ack(now, lease, source, ack, &mut self.from_user);
+            }
+            Disposition::New => self.begin(now, lease, source, message, method, key),
+        }
+    }
+
+    fn begin(
+        &mut self,
+        now: Now,
+        lease: &ActiveLease<'_>,
+        source: Source,
+        message: &Message<'_>,
+        method: Method<'_>,
+        key: ServerKey,
+    ) {
+        let request = self.stamp(message, &source);
+        let to = Message::parse(&request)
+            .and_then(|stamped| stamped.top_via().map(|via| transport::response_destination(&via, &source)));
+        let Ok(to) = to else {
+            self.malformed += 1;
+            return;
+        };
+        let kind = if method == Method::Invite { Kind::Invite } else { Kind::NonInvite };
+        if self.transactions.begin_server(now.instant, key, kind, to, source.flow.is_reliable()).is_err() {
+            self.user.refuse(
+                now,
+                source,
+                message,
+                Status::SERVICE_UNAVAILABLE,
+                "Too Many Transactions",
+                &mut self.from_user,
+            );
+            return;
+        }
+        match method {
+            Method::Cancel => match ServerKey::of_cancelled(&self.keyring.transaction, message) {
+                Ok(invite) => self.user.handle_cancel(now, lease, key, invite, request, &mut self.from_user),
+                Err(_) => {
+                    self.malformed += 1;
+                    self.transactions.end_server(key);
+                }
+            },
+            _ => self.user.handle_request(now, lease, key, source, request, &mut self.from_user),
+        }
+    }
+
+    fn take_response(&mut self, now: Now, lease: &ActiveLease<'_>, source: Source, response: &Message<'_>) {
+        let Ok(key) = ClientKey::of_response(&self.keyring.transaction, response) else {
+            self.malformed += 1;
+            return;
+        };
+        match self.transactions.handle_response(now.instant, key, response, &mut self.from_transactions) {
+            ResponseDisposition::Absorbed => {}
+            ResponseDisposition::Deliver => {
+                self.user.handle_response(now, lease, key, source, response, &mut self.from_user);
+            }
+            ResponseDisposition::Unknown => {
+                self.user.handle_stray_response(now, source, response, &mut self.from_user);
+            }
+        }
+    }
+
+    fn stamp(&mut self, message: &Message<'_>, source: &Source) -> Bytes {
+        self.stamped.clear();
+        transport::stamp(message, source, &mut self.stamped);
+        Bytes::copy_from_slice(&self.stamped)
+    }
+
+    /// Carries outputs between the layers until none is left.
+    fn settle(&mut self, now: Now, lease: &ActiveLease<'_>, out: &mut Vec<Output>) {
+        loop {
+            self.rise(now, lease, out);
+            if self.from_user.is_empty() {
+                return;
+            }
+            let mut outputs = std::mem::take(&mut self.from_user);
+            for output in outputs.drain(..) {
+                self.sink(now, output, out);
+                self.rise(now, lease, out);
+            }
+            // The user may have answered an event meanwhile: its outputs come after these.
+            outputs.append(&mut self.from_user);
+            self.from_user = outputs;
+        }
+    }
+
+    /// From the transactions: messages to the wire, events to the user.
+    fn rise(&mut self, now: Now, lease: &ActiveLease<'_>, out: &mut Vec<Output>) {
+        if self.from_transactions.is_empty() {
+            return;
+        }
+        let mut outputs = std::mem::take(&mut self.from_transactions);
+        for output in outputs.drain(..) {
+            match output {
+                TransactionOutput::Send { to, message, of } => out.push(Output::Send { to, message, of }),
+                TransactionOutput::Client(key, event) => {
+                    self.user.handle_client_event(now, lease, key, event, &mut self.from_user);
+                }
+                TransactionOutput::Server(key, event) => {
+                    self.user.handle_server_event(now, key, event, &mut self.from_user);
+                }
+            }
+        }
+        self.from_transactions = outputs;
+    }
+
+    /// From the user: down to the transactions, or out.
+    fn sink(&mut self, now: Now, output: UserOutput, out: &mut Vec<Output>) {
+        match output {
+            UserOutput::Respond { key, status, message } => {
+                if self
+                    .transactions
+                    .respond(now.instant, key, status, message, &mut self.from_transactions)
+                    .is_err()
+                {
+                    tracing::debug!(status = status.0, "a response found its transaction gone");
+                }
+            }
+            UserOutput::RespondStateless { key, message } => {
+                if let Some(to) = self.transactions.end_server(key) {
+                    out.push(Output::Send { to, message, of: None });
+                }
+            }
+            UserOutput::Drop { key } => {
+                self.transactions.end_server(key);
+            }
+            UserOutput::Forward { key, kind, to, request } => {
+                let reliable = to.is_reliable();
+                let begun = self.transactions.begin_client(
+                    now.instant,
+                    key,
+                    kind,
+                    request,
+                    to,
+                    reliable,
+                    &mut self.from_transactions,
+                );
+                if begun.is_err() {
+                    self.from_transactions.push(TransactionOutput::Client(key, ClientEvent::Unreachable));
+                }
+            }
+            UserOutput::SendStateless { to, message } => out.push(Output::Send { to, message, of: None }),
+            UserOutput::Abandon { key } => self.transactions.abandon_client(key),
+            UserOutput::Ask { partition_of, token, question } => {
+                out.push(Output::Ask { partition_of, token, question });
+            }
+            UserOutput::Resolve { token, host, port, transport } => {
+                out.push(Output::Resolve { token, host, port, transport });
+            }
+            UserOutput::KeepaliveAnswered(mark) => out.push(Output::KeepaliveAnswered(mark)),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The proof of being active.
+//!
+//! What sends from a virtual address, expires or deletes takes an [`ActiveLease`], and only
+//! [`LeaseMirror::active`] makes one, so that a standby that acts does not compile. On a single
+//! node the mirror is permanent; in a cluster it carries the deadline that the guardian keeps.
+
+use std::marker::PhantomData;
+
+use clock::Instant;
+
+/// What this process was told of its lease: until when it may act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseMirror {
+    until: Instant,
+    epoch: Epoch,
+}
+
+/// The number of the lease; it grows at each change of holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub u64);
+
+impl LeaseMirror {
+    /// The lease of a node that has no peer: it never ends.
+    pub const fn permanent() -> Self {
+        Self { until: Instant::FAR, epoch: Epoch(0) }
+    }
+
+    /// No lease: a standby.
+    pub const fn none() -> Self {
+        Self { until: Instant::START, epoch: Epoch(0) }
+    }
+
+    /// A lease that ends at `until`.
+    pub const fn until(until: Instant, epoch: Epoch) -> Self {
+        Self { until, epoch }
+    }
+
+    /// The proof for what is done at `now`, or `None` for a standby.
+    pub fn active(&self, now: Instant) -> Option<ActiveLease<'_>> {
+        (now < self.until).then_some(ActiveLease { epoch: self.epoch, mirror: PhantomData })
+    }
+}
+
+/// The right to act for the service at one moment. It can not be stored beyond its mirror.
+#[derive(Clone, Copy, Debug)]
+pub struct ActiveLease<'a> {
+    epoch: Epoch,
+    mirror: PhantomData<&'a LeaseMirror>,
+}
+
+impl ActiveLease<'_> {
+    /// The number under which this node acts.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_lease_ends_at_its_deadline() {
+        let until = Instant::START + Duration::from_millis(400);
+        let mirror = LeaseMirror::until(until, Epoch(7));
+
+        assert_eq!(mirror.active(Instant::START).map(|lease| lease.epoch()), Some(Epoch(7)));
+        assert!(mirror.active(until).is_none());
+    }
+
+    #[test]
+    fn a_standby_is_never_active() {
+        assert!(LeaseMirror::none().active(Instant::START).is_none());
+    }
+
+    #[test]
+    fn a_node_without_a_peer_is_always_active() {
+        assert!(LeaseMirror::permanent().active(Instant::START + Duration::from_secs(1 << 30)).is_some());
+    }
+}

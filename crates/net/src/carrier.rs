@@ -1,0 +1,310 @@
+//! Carries values between shards, partitions and the world until nothing is left to carry.
+//!
+//! A shard's question goes to its partition and the answer back to the shard, in the same batch. What is
+//! for the store, the resolver or a socket leaves. Each step takes one lock, lets one machine work through all
+//! that waits for it, and lets go before the next lock is taken.
+//!
+//! The rounds need no limit: an answer ends the wait that its question began, and a request has few waits.
+
+use bytes::Bytes;
+use clock::Now;
+use engine::{Asker, Loaded, Output, Partition, PartitionOutput, Shard};
+use lease::ActiveLease;
+use routing::call::Resolved;
+use routing::{Answer, KeepaliveMark, Question, Token};
+use sip::Aor;
+use transaction::ClientKey;
+use transport::{ConnectionId, Destination, Flow, Source};
+
+use crate::alarm::Event;
+use crate::edge::Edge;
+use crate::resolver::{Lookup, Waiter};
+use crate::tally::Tally;
+use crate::udp::{Datagram, send_all};
+
+/// What waits for a shard.
+#[derive(Debug)]
+enum ToShard {
+    Answer(Token, Answer),
+    Resolved(Token, Resolved),
+    SendFailed(ClientKey),
+    Timeout,
+}
+
+/// What waits for a partition.
+#[derive(Debug)]
+enum ToPartition {
+    Question(Asker, Question),
+    KeepaliveAnswered(KeepaliveMark),
+    Loaded(Aor, Loaded),
+    AccountChanged(Aor),
+    ConnectionClosed(ConnectionId),
+    Timeout,
+}
+
+/// A message on its way to a connection.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) to: Destination,
+    pub(crate) message: Bytes,
+    pub(crate) of: Option<Sender>,
+}
+
+/// The client transaction that wants to know if its request could not be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sender {
+    pub(crate) shard: u16,
+    pub(crate) key: ClientKey,
+}
+
+/// The buffers of one thread's, or one connection's, work. They are empty between two uses.
+#[derive(Debug, Default)]
+pub(crate) struct Carrier {
+    shards: Vec<Vec<ToShard>>,
+    partitions: Vec<Vec<ToPartition>>,
+    from_shard: Vec<Output>,
+    from_partition: Vec<PartitionOutput>,
+    datagrams: Vec<Datagram>,
+    outgoing: Vec<Outgoing>,
+    failed: Vec<Sender>,
+}
+
+impl Carrier {
+    pub(crate) fn new(machines: usize) -> Self {
+        Self {
+            shards: std::iter::repeat_with(Vec::new).take(machines).collect(),
+            partitions: std::iter::repeat_with(Vec::new).take(machines).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Gives messages to the shard that they belong to.
+    pub(crate) fn feed<'m>(
+        &mut self,
+        edge: &Edge,
+        now: Now,
+        shard: u16,
+        messages: impl Iterator<Item = (Source, &'m [u8])>,
+    ) {
+        self.step_shard(edge, now, shard, |machine, now, lease, out| {
+            for (source, message) in messages {
+                machine.handle_message(now, lease, source, message, out);
+            }
+        });
+    }
+
+    /// Notes what another thread has left.
+    pub(crate) fn note(&mut self, event: Event) {
+        match event {
+            Event::Loaded { partition, aor, loaded } => {
+                self.to_partition(partition, ToPartition::Loaded(aor, loaded));
+            }
+            Event::AccountChanged { partition, aor } => {
+                self.to_partition(partition, ToPartition::AccountChanged(aor));
+            }
+            Event::ConnectionClosed { partition, id } => {
+                self.to_partition(partition, ToPartition::ConnectionClosed(id));
+            }
+            Event::Resolved { shard, token, resolved } => {
+                self.to_shard(shard, ToShard::Resolved(token, resolved));
+            }
+            Event::SendFailed { shard, key } => self.to_shard(shard, ToShard::SendFailed(key)),
+            Event::ListenersChanged | Event::Stop => unreachable!("the event loop keeps these to itself"),
+        }
+    }
+
+    /// Notes which machines of an event loop have a deadline that is due.
+    pub(crate) fn note_due(&mut self, edge: &Edge, now: Now, event_loop: usize) {
+        for number in edge.machines.owned_by(event_loop) {
+            if edge.machines.shards[usize::from(number)].due() <= now.instant {
+                self.to_shard(number, ToShard::Timeout);
+            }
+            if edge.machines.partitions[usize::from(number)].due() <= now.instant {
+                self.to_partition(number, ToPartition::Timeout);
+            }
+        }
+    }
+
+    /// Carries until nothing is left, then sends. `lane` says which of a listener's sockets.
+    pub(crate) fn settle(&mut self, edge: &Edge, now: Now, lane: usize) {
+        loop {
+            while self.carry(edge, now) {}
+            send_all(&edge.udp.load(), &edge.tallies, lane, &mut self.datagrams, &mut self.failed);
+            for outgoing in self.outgoing.drain(..) {
+                self.failed.extend(edge.send_by_stream(now, outgoing));
+            }
+            if self.failed.is_empty() {
+                return;
+            }
+            for sender in std::mem::take(&mut self.failed) {
+                self.to_shard(sender.shard, ToShard::SendFailed(sender.key));
+            }
+        }
+    }
+
+    /// One round: everything that waits for a partition, then everything that waits for a shard.
+    fn carry(&mut self, edge: &Edge, now: Now) -> bool {
+        let mut carried = false;
+        for number in 0..self.partitions.len() {
+            if !self.partitions[number].is_empty() {
+                carried = true;
+                let mut inputs = std::mem::take(&mut self.partitions[number]);
+                self.step_partition(edge, now, number as u16, &mut inputs);
+                self.partitions[number] = put_back(inputs, &mut self.partitions[number]);
+            }
+        }
+        for number in 0..self.shards.len() {
+            if !self.shards[number].is_empty() {
+                carried = true;
+                let mut inputs = std::mem::take(&mut self.shards[number]);
+                self.step_shard(edge, now, number as u16, |shard, now, lease, out| {
+                    for input in inputs.drain(..) {
+                        give_shard(shard, now, lease, input, out);
+                    }
+                });
+                self.shards[number] = put_back(inputs, &mut self.shards[number]);
+            }
+        }
+        carried
+    }
+
+    fn step_shard(
+        &mut self,
+        edge: &Edge,
+        now: Now,
+        number: u16,
+        act: impl FnOnce(&mut Shard, Now, &ActiveLease<'_>, &mut Vec<Output>),
+    ) {
+        let Some(lease) = edge.machines.lease.active(now.instant) else {
+            edge.tallies.add(Tally::Inactive);
+            return;
+        };
+        let seat = &edge.machines.shards[usize::from(number)];
+        let out = &mut self.from_shard;
+        seat.with(now, |shard, now| act(shard, now, &lease, out));
+        edge.remind_owner(number, seat.due());
+        self.sort_shard_outputs(edge, now, number);
+    }
+
+    fn sort_shard_outputs(&mut self, edge: &Edge, now: Now, shard: u16) {
+        let mut outputs = std::mem::take(&mut self.from_shard);
+        for output in outputs.drain(..) {
+            match output {
+                Output::Send { to, message, of } => {
+                    self.post(to, message, of.map(|key| Sender { shard, key }));
+                }
+                Output::Ask { partition_of, token, question } => {
+                    let partition = edge.machines.partition_of(&partition_of);
+                    self.to_partition(partition, ToPartition::Question(Asker { shard, token }, question));
+                }
+                Output::Resolve { token, host, port, transport: _ } => {
+                    match edge.resolve(now, &host, Waiter { shard, token, port }) {
+                        Lookup::Known(resolved) => self.to_shard(shard, ToShard::Resolved(token, resolved)),
+                        Lookup::UnderWay => {}
+                        Lookup::Refused => {
+                            edge.tallies.add(Tally::ResolveRefused);
+                            self.to_shard(shard, ToShard::Resolved(token, Resolved::Failed));
+                        }
+                    }
+                }
+                Output::KeepaliveAnswered(mark) => {
+                    self.to_partition(mark.partition, ToPartition::KeepaliveAnswered(mark));
+                }
+            }
+        }
+        self.from_shard = outputs;
+    }
+
+    fn step_partition(&mut self, edge: &Edge, now: Now, number: u16, inputs: &mut Vec<ToPartition>) {
+        let Some(lease) = edge.machines.lease.active(now.instant) else {
+            edge.tallies.add_many(Tally::Inactive, inputs.len());
+            inputs.clear();
+            return;
+        };
+        let seat = &edge.machines.partitions[usize::from(number)];
+        let out = &mut self.from_partition;
+        seat.with(now, |partition, now| {
+            for input in inputs.drain(..) {
+                give_partition(partition, now, &lease, input, out);
+            }
+            // Under the partition's lock, or another thread could put a later change of the same address of
+            // record before this one. The store only queues it.
+            for output in out.extract_if(.., |output| matches!(output, PartitionOutput::Save(_))) {
+                if let PartitionOutput::Save(change) = output {
+                    edge.store.save(change);
+                }
+            }
+        });
+        edge.remind_owner(number, seat.due());
+        self.sort_partition_outputs(edge, number);
+    }
+
+    fn sort_partition_outputs(&mut self, edge: &Edge, partition: u16) {
+        let mut outputs = std::mem::take(&mut self.from_partition);
+        for output in outputs.drain(..) {
+            match output {
+                PartitionOutput::Answer { asker, answer } => {
+                    self.to_shard(asker.shard, ToShard::Answer(asker.token, answer));
+                }
+                PartitionOutput::LoadAccount(aor) => edge.load_account(partition, aor),
+                PartitionOutput::Save(change) => edge.store.save(change),
+                PartitionOutput::Send { to, message } => self.post(to, message, None),
+            }
+        }
+        self.from_partition = outputs;
+    }
+
+    fn post(&mut self, to: Destination, message: Bytes, of: Option<Sender>) {
+        match to {
+            Destination::Flow(Flow::Datagram { listener, remote }) => {
+                self.datagrams.push(Datagram { listener, remote: remote.0, message, of });
+            }
+            to => self.outgoing.push(Outgoing { to, message, of }),
+        }
+    }
+
+    fn to_shard(&mut self, number: u16, input: ToShard) {
+        // A number that came over the network may be that of an earlier start with more machines.
+        if let Some(inputs) = self.shards.get_mut(usize::from(number)) {
+            inputs.push(input);
+        }
+    }
+
+    fn to_partition(&mut self, number: u16, input: ToPartition) {
+        if let Some(inputs) = self.partitions.get_mut(usize::from(number)) {
+            inputs.push(input);
+        }
+    }
+}
+
+/// Keeps the emptied buffer and what was pushed in the meantime.
+fn put_back<T>(mut emptied: Vec<T>, pushed: &mut Vec<T>) -> Vec<T> {
+    emptied.append(pushed);
+    emptied
+}
+
+fn give_shard(shard: &mut Shard, now: Now, lease: &ActiveLease<'_>, input: ToShard, out: &mut Vec<Output>) {
+    match input {
+        ToShard::Answer(token, answer) => shard.handle_answer(now, lease, token, answer, out),
+        ToShard::Resolved(token, resolved) => shard.handle_resolved(now, lease, token, resolved, out),
+        ToShard::SendFailed(key) => shard.handle_send_failed(now, lease, key, out),
+        ToShard::Timeout => shard.handle_timeout(now, lease, out),
+    }
+}
+
+fn give_partition(
+    partition: &mut Partition,
+    now: Now,
+    lease: &ActiveLease<'_>,
+    input: ToPartition,
+    out: &mut Vec<PartitionOutput>,
+) {
+    match input {
+        ToPartition::Question(asker, question) => partition.handle_question(now, lease, asker, question, out),
+        ToPartition::KeepaliveAnswered(mark) => partition.handle_keepalive_answered(now, mark, out),
+        ToPartition::Loaded(aor, loaded) => partition.handle_account(now, lease, &aor, loaded, out),
+        ToPartition::AccountChanged(aor) => partition.handle_account_changed(now, &aor),
+        ToPartition::ConnectionClosed(id) => partition.handle_connection_closed(now, id, out),
+        ToPartition::Timeout => partition.handle_timeout(now, lease, out),
+    }
+}

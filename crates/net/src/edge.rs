@@ -1,0 +1,127 @@
+//! All that the threads of the edge share.
+//!
+//! Event loops and tokio's tasks both feed the machines; what comes back late (the store's answers, the
+//! resolver's, failed sends) is left in the inbox of the event loop that owns the machine it is for.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use arc_swap::ArcSwap;
+use clock::Now;
+use engine::Store;
+use routing::call::Resolved;
+use sip::Aor;
+use tokio::runtime::Handle;
+use transport::{ConnectionId, Source};
+
+use crate::alarm::{Alarm, Event};
+use crate::carrier::{Carrier, Outgoing, Sender};
+use crate::clocks;
+use crate::machines::Machines;
+use crate::resolver::{Lookup, Resolver, Waiter};
+use crate::stream::Streams;
+use crate::tally::{Tallies, Tally};
+use crate::udp::UdpListeners;
+
+/// Carriers that are kept for tokio's threads. More threads than that make theirs anew.
+const CARRIERS_MAX: usize = 64;
+/// The socket that tokio's threads send datagrams by.
+const TOKIO_LANE: usize = 0;
+
+pub(crate) struct Edge {
+    pub(crate) machines: Machines,
+    pub(crate) alarms: Arc<[Arc<Alarm>]>,
+    pub(crate) tallies: Arc<Tallies>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) udp: ArcSwap<UdpListeners>,
+    pub(crate) streams: Streams,
+    pub(crate) resolver: Arc<Resolver>,
+    pub(crate) runtime: Handle,
+    pub(crate) carriers: Mutex<Vec<Carrier>>,
+    pub(crate) me: Weak<Edge>,
+}
+
+impl Edge {
+    /// Itself, for a task that outlives the call; `None` at the very end.
+    pub(crate) fn shared(&self) -> Option<Arc<Self>> {
+        self.me.upgrade()
+    }
+
+    /// Gives the messages of a stream to their shards, in their order, and carries what follows from them.
+    pub(crate) fn take_messages(&self, source: Source, messages: &[bytes::Bytes]) {
+        let now = clocks::now();
+        self.with_carrier(|carrier| {
+            for message in messages {
+                let shard = self.machines.shard_of(message);
+                carrier.feed(self, now, shard, std::iter::once((source, message.as_ref())));
+            }
+            carrier.settle(self, now, TOKIO_LANE);
+        });
+    }
+
+    /// Sends a message by a connection. Returns who wants to know that it can not be sent.
+    pub(crate) fn send_by_stream(&self, now: Now, outgoing: Outgoing) -> Option<Sender> {
+        self.streams.send(self, now, outgoing)
+    }
+
+    /// Tells a shard later that its request could not be sent.
+    pub(crate) fn report_failed(&self, sender: Sender) {
+        self.alarm_of(sender.shard).deliver(Event::SendFailed { shard: sender.shard, key: sender.key });
+    }
+
+    /// Tells all partitions that a connection is gone: none knows which bindings came over it but they.
+    pub(crate) fn report_closed(&self, id: ConnectionId) {
+        for partition in 0..self.machines.partitions.len() as u16 {
+            self.alarm_of(partition).deliver(Event::ConnectionClosed { partition, id });
+        }
+    }
+
+    /// Forgets what is cached of an account.
+    pub(crate) fn report_account_changed(&self, aor: Aor) {
+        let partition = self.machines.partition_of(&aor);
+        self.alarm_of(partition).deliver(Event::AccountChanged { partition, aor });
+    }
+
+    /// Asks the store for an account on behalf of a partition.
+    pub(crate) fn load_account(&self, partition: u16, aor: Aor) {
+        let alarm = Arc::clone(self.alarm_of(partition));
+        let asked = aor.clone();
+        self.store.load_account(
+            asked,
+            Box::new(move |loaded| alarm.deliver(Event::Loaded { partition, aor, loaded })),
+        );
+    }
+
+    /// Looks a host up on behalf of a shard.
+    pub(crate) fn resolve(&self, now: Now, host: &str, waiter: Waiter) -> Lookup {
+        let alarms = Arc::clone(&self.alarms);
+        let tallies = Arc::clone(&self.tallies);
+        let answer = move |waiter: Waiter, resolved: Resolved| {
+            tallies.add(match resolved {
+                Resolved::Addresses(_) => Tally::Resolved,
+                Resolved::NoSuchName | Resolved::Failed => Tally::ResolveFailed,
+            });
+            let alarm = &alarms[usize::from(waiter.shard) % alarms.len()];
+            alarm.deliver(Event::Resolved { shard: waiter.shard, token: waiter.token, resolved });
+        };
+        self.resolver.resolve(&self.runtime, now.instant, host, waiter, answer)
+    }
+
+    /// Wakes the owner of a shard or partition if it would sleep past its deadline.
+    pub(crate) fn remind_owner(&self, number: u16, due: clock::Instant) {
+        self.alarm_of(number).remind(due);
+    }
+
+    fn alarm_of(&self, number: u16) -> &Arc<Alarm> {
+        &self.alarms[self.machines.owner_of(number)]
+    }
+
+    fn with_carrier(&self, work: impl FnOnce(&mut Carrier)) {
+        let kept = self.carriers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut carrier = kept.unwrap_or_else(|| Carrier::new(self.machines.shards.len()));
+        work(&mut carrier);
+        let mut carriers = self.carriers.lock().unwrap_or_else(PoisonError::into_inner);
+        if carriers.len() < CARRIERS_MAX {
+            carriers.push(carrier);
+        }
+    }
+}

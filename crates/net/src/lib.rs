@@ -1,0 +1,34 @@
+//! The edge that runs an engine: sockets, threads, clocks, and the way between the machines.
+//!
+//! One event loop per core takes datagrams in batches from a socket of its own on each UDP listener; TCP and
+//! the resolver run on tokio. Both hand messages to the shard of their Call-ID, carry questions from
+//! shards to partitions and answers back in the same batch, and send what comes out. Locks exist
+//! here alone, one for each shard and partition, and no thread holds two of them.
+//!
+//! [`Server`] is all that the program sees. It restores what the store has before it serves, takes a reload
+//! without touching listeners that stay, and writes all down when it stops.
+
+mod alarm;
+mod carrier;
+mod clocks;
+mod edge;
+mod machines;
+mod numbering;
+mod option;
+mod resolver;
+mod seat;
+mod server;
+mod socket;
+mod status;
+mod stream;
+mod tally;
+#[cfg(test)]
+mod test_settings;
+mod udp;
+mod upkeep;
+
+pub use routing::account::BindingView;
+pub use server::{ReloadError, Server, Start, StartError};
+pub use socket::BindError;
+pub use status::{ListenerStatus, Status};
+pub use transport::ConnectionLimits;

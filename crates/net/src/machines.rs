@@ -1,0 +1,98 @@
+//! All shards and partitions of this process, each behind its lock, and who owns which.
+//!
+//! The event loop `n` of `loops` owns the shards and partitions whose number leaves the rest `n`: it lets their
+//! deadlines pass. Messages and answers may come from any thread.
+
+use std::sync::Arc;
+
+use clock::{Instant, Now};
+use engine::{Partition, Shard, StoredNonce};
+use keys::RootKey;
+use lease::LeaseMirror;
+use routing::{Keyring, Settings, StoredBinding};
+use sip::Aor;
+
+use crate::seat::Seat;
+
+#[derive(Debug)]
+pub(crate) struct Machines {
+    pub(crate) shards: Box<[Seat<Shard>]>,
+    pub(crate) partitions: Box<[Seat<Partition>]>,
+    pub(crate) lease: LeaseMirror,
+    keyring: Keyring,
+    loops: usize,
+}
+
+impl Machines {
+    /// One shard and one partition for each event loop.
+    pub(crate) fn new(now: Now, settings: &Arc<Settings>, root_key: &RootKey, boot: u32, loops: usize) -> Self {
+        let keyring = Keyring::derive(root_key);
+        let numbers = 0..u16::try_from(loops).expect("LOOPS_MAX is less");
+        let shard = |number| Shard::new(Arc::clone(settings), keyring.clone(), number, boot);
+        let partition = |number| Partition::new(Arc::clone(settings), keyring.clone(), number);
+        Self {
+            shards: numbers.clone().map(|number| Seat::new(now, shard(number))).collect(),
+            partitions: numbers.map(|number| Seat::new(now, partition(number))).collect(),
+            // A node without a peer is always active.
+            lease: LeaseMirror::permanent(),
+            keyring,
+            loops,
+        }
+    }
+
+    /// The shard of a message.
+    pub(crate) fn shard_of(&self, message: &[u8]) -> u16 {
+        engine::shard_of(&self.keyring.partition, message, self.shards.len() as u16)
+    }
+
+    /// The partition of an address of record.
+    pub(crate) fn partition_of(&self, aor: &Aor) -> u16 {
+        engine::partition_of(&self.keyring.partition, aor, self.partitions.len() as u16)
+    }
+
+    /// Which event loop owns the shard or partition with this number.
+    pub(crate) fn owner_of(&self, number: u16) -> usize {
+        usize::from(number) % self.loops
+    }
+
+    /// The shards, or partitions, of one event loop.
+    pub(crate) fn owned_by(&self, event_loop: usize) -> impl Iterator<Item = u16> + use<> {
+        (event_loop..self.shards.len()).step_by(self.loops).map(|number| number as u16)
+    }
+
+    /// The first deadline of all that an event loop owns.
+    pub(crate) fn due(&self, event_loop: usize) -> Instant {
+        self.owned_by(event_loop)
+            .map(usize::from)
+            .map(|number| self.shards[number].due().min(self.partitions[number].due()))
+            .min()
+            .unwrap_or(Instant::FAR)
+    }
+
+    /// Gives everybody the new settings, one after the other.
+    pub(crate) fn reload(&self, now: Now, settings: &Arc<Settings>) {
+        for partition in &self.partitions {
+            partition.with(now, |partition, _| partition.reload(Arc::clone(settings)));
+        }
+        for shard in &self.shards {
+            shard.with(now, |shard, _| shard.reload(Arc::clone(settings)));
+        }
+    }
+
+    /// Puts back what an earlier start had written down.
+    pub(crate) fn restore(&self, now: Now, bindings: Vec<StoredBinding>, nonces: Vec<StoredNonce>) {
+        for binding in bindings {
+            let number = usize::from(self.partition_of(&binding.aor));
+            self.partitions[number].with(now, |partition, now| partition.restore(now, binding));
+        }
+        for nonce in nonces {
+            let number = usize::from(self.partition_of(&nonce.account));
+            self.partitions[number].with(now, |partition, now| partition.restore_nonce(now, nonce));
+        }
+    }
+
+    /// Whether a thread panicked inside a machine.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.shards.iter().any(Seat::is_broken) || self.partitions.iter().any(Seat::is_broken)
+    }
+}

@@ -1,0 +1,357 @@
+//! A running server: its start, its reload, its end, and the questions that the operator asks.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use engine::{Store, StoreError};
+use keys::RootKey;
+use routing::Settings;
+use routing::account::BindingView;
+use sip::Aor;
+use tokio::runtime::Runtime;
+use tracing::{info, warn};
+use transport::{ConnectionLimits, Listener, ListenerId, Transport};
+
+use crate::alarm::{Alarm, Event};
+use crate::clocks;
+use crate::edge::Edge;
+use crate::machines::Machines;
+use crate::numbering::{Exhausted, Numbering};
+use crate::resolver::Resolver;
+use crate::socket::{self, BindError};
+use crate::status::{ListenerStatus, Status};
+use crate::stream::Streams;
+use crate::tally::Tallies;
+use crate::udp::{EventLoop, UdpListener, UdpListeners};
+use crate::upkeep::{self, Pulse};
+
+/// Event loops of one server: one for each core of the largest hosts.
+const THREADS_MAX: usize = 256;
+/// A loop wakes each half second; one that has not for so long hangs.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// Threads for streams, timers and the resolver.
+const TOKIO_THREADS_MAX: usize = 4;
+
+/// What a server is started with.
+pub struct Start {
+    /// The settings. Listeners get numbers of the server's own, see [`Server::settings`].
+    pub settings: Arc<Settings>,
+    /// Limits of stream connections.
+    pub connection_limits: ConnectionLimits,
+    /// The node's or cluster's secret.
+    pub root_key: RootKey,
+    /// Which node of the cluster this is; 0 for a node without a peer.
+    pub node: u8,
+    /// A number that no other start of this node had.
+    pub boot: u32,
+    /// Event loops; 0 means one for each core.
+    pub threads: usize,
+    /// The database.
+    pub store: Arc<dyn Store>,
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener's socket could not be made.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// What was written down could not be read.
+    #[error("bindings can not be restored: {0}")]
+    Restore(#[from] StoreError),
+    /// The host has no thread or descriptor left.
+    #[error("no thread or descriptor could be had: {0}")]
+    Resources(#[from] io::Error),
+}
+
+/// Why a reload changed nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// A new listener's socket could not be made.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// So many different listeners were served since the start that there are no numbers left: restart.
+    #[error("too many different listeners since the start; restart the server")]
+    ListenersExhausted,
+    /// The server was stopped.
+    #[error("the server is stopped")]
+    Stopped,
+}
+
+/// A running server. It ends with [`Server::stop`], or without a word when it is dropped with its process.
+pub struct Server {
+    edge: Arc<Edge>,
+    pulse: Arc<Pulse>,
+    served: Mutex<Served>,
+}
+
+/// What only the operator's calls touch.
+struct Served {
+    numbering: Numbering,
+    settings: Arc<Settings>,
+    threads: Vec<JoinHandle<()>>,
+    /// `None` once stopped.
+    runtime: Option<Runtime>,
+}
+
+/// Sockets that are open and served by nobody yet.
+struct Opened {
+    udp: UdpListeners,
+    tcp: Vec<(Listener, std::net::TcpListener)>,
+}
+
+impl Server {
+    /// Opens all sockets, restores what the store has, and serves. Blocks until then.
+    pub fn start(start: Start) -> Result<Self, StartError> {
+        let loops = match start.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        };
+        let loops = loops.min(THREADS_MAX);
+        let mut numbering = Numbering::default();
+        let settings = numbering.apply(&start.settings).expect("a first start has all numbers, LISTENERS_MAX is less");
+        let opened = open(&settings, loops, |_| None, |_| false)?;
+
+        let now = clocks::now();
+        let machines = Machines::new(now, &settings, &start.root_key, start.boot, loops);
+        machines.restore(now, start.store.bindings()?, start.store.nonces()?);
+
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(loops.min(TOKIO_THREADS_MAX))
+            .thread_name("net-tokio")
+            .enable_all()
+            .build()?;
+        let alarms: Arc<[Arc<Alarm>]> =
+            (0..loops).map(|_| Alarm::new(now.instant).map(Arc::new)).collect::<io::Result<_>>()?;
+        let edge = Arc::new_cyclic(|me| Edge {
+            machines,
+            alarms,
+            tallies: Arc::new(Tallies::default()),
+            store: start.store,
+            udp: ArcSwap::from_pointee(opened.udp),
+            streams: Streams::new(start.node, start.boot, start.connection_limits),
+            resolver: Arc::new(Resolver::new()),
+            runtime: runtime.handle().clone(),
+            carriers: Mutex::default(),
+            me: me.clone(),
+        });
+
+        let event_loops =
+            (0..loops).map(|lane| EventLoop::new(Arc::clone(&edge), lane)).collect::<io::Result<Vec<_>>>()?;
+        let mut threads = Vec::with_capacity(loops);
+        for (lane, event_loop) in event_loops.into_iter().enumerate() {
+            let builder = std::thread::Builder::new().name(format!("net-udp-{lane}"));
+            threads.push(builder.spawn(move || event_loop.run())?);
+        }
+        listen(&edge, opened.tcp)?;
+        let pulse = Arc::new(Pulse::new(now.instant));
+        runtime.spawn(upkeep::run(Arc::clone(&edge), Arc::clone(&pulse)));
+        info!(listeners = settings.listeners.len(), threads = loops, "serving");
+        let served = Served { numbering, settings, threads, runtime: Some(runtime) };
+        Ok(Self { edge, pulse, served: Mutex::new(served) })
+    }
+
+    /// The settings in force, with the numbers that listeners have here.
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.served().settings)
+    }
+
+    /// Takes other settings. Listeners that stay are not touched; if one that is new can not be opened, nothing
+    /// changes at all.
+    pub fn reload(&self, settings: &Settings, limits: ConnectionLimits) -> Result<(), ReloadError> {
+        let mut served = self.served();
+        if served.runtime.is_none() {
+            return Err(ReloadError::Stopped);
+        }
+        let settings = served.numbering.apply(settings).map_err(|Exhausted| ReloadError::ListenersExhausted)?;
+        let udp = self.edge.udp.load_full();
+        let opened = open(
+            &settings,
+            self.edge.alarms.len(),
+            |id| udp.get(&id).cloned(),
+            |id| self.edge.streams.is_listening(id),
+        )?;
+        let now = clocks::now();
+        // First the sockets that are new, so that whatever the machines then send has one; last those that are gone.
+        let mut both = UdpListeners::clone(&udp);
+        both.extend(opened.udp.clone());
+        self.edge.udp.store(Arc::new(both));
+        listen(&self.edge, opened.tcp).map_err(|reason| {
+            // Only a runtime that has ended refuses a socket that the kernel has given.
+            warn!(%reason, "a listener is not served");
+            ReloadError::Stopped
+        })?;
+        self.edge.streams.reload(limits);
+        self.edge.machines.reload(now, &settings);
+        self.edge.udp.store(Arc::new(opened.udp));
+        self.edge.streams.keep_listeners(|id| settings.listeners.get(id).is_some());
+        self.edge.resolver.reload();
+        for alarm in self.edge.alarms.iter() {
+            alarm.deliver(Event::ListenersChanged);
+        }
+        info!(listeners = settings.listeners.len(), "reloaded");
+        served.settings = settings;
+        Ok(())
+    }
+
+    /// How the server is.
+    pub fn status(&self) -> Status {
+        let settings = self.settings();
+        let machines = &self.edge.machines;
+        let mut counters: BTreeMap<&'static str, u64> = BTreeMap::new();
+        let mut count = |figures: &mut dyn Iterator<Item = (&'static str, u64)>| {
+            for (name, figure) in figures {
+                *counters.entry(name).or_default() += figure;
+            }
+        };
+        let mut status = Status {
+            listeners: settings.listeners.iter().map(listener_status).collect(),
+            counters: BTreeMap::new(),
+            server_transactions: 0,
+            client_transactions: 0,
+            suspended: 0,
+            contexts: 0,
+            bindings: 0,
+            accounts: 0,
+            connections: self.edge.streams.len(),
+            store: self.edge.store.state(),
+        };
+        for shard in &machines.shards {
+            let shard = shard.read(|shard| shard.counts());
+            status.server_transactions += shard.servers;
+            status.client_transactions += shard.clients;
+            status.suspended += shard.suspended;
+            status.contexts += shard.contexts;
+            count(&mut shard.counts.iter());
+        }
+        for partition in &machines.partitions {
+            partition.read(|partition| {
+                status.bindings += partition.binding_count();
+                status.accounts += partition.account_count();
+                count(&mut partition.counts().iter());
+            });
+        }
+        count(&mut self.edge.tallies.iter());
+        let streams = self.edge.streams.counters();
+        let udp = self.edge.udp.load();
+        count(
+            &mut [
+                ("connection_accepted", streams.accepted),
+                ("connection_opened", streams.opened),
+                ("connection_refused", streams.refused),
+                ("connection_refused_by_source", streams.refused_by_source),
+                ("connection_not_established", streams.not_established),
+                ("connection_slow", streams.slow),
+                ("connection_idle", streams.idle),
+                ("datagram_dropped_by_kernel", udp.values().map(|listener| listener.dropped()).sum()),
+            ]
+            .into_iter(),
+        );
+        status.counters = counters;
+        status
+    }
+
+    /// The bindings of one address of record, or of all, in the order of the addresses of record.
+    pub fn contacts(&self, aor: Option<&Aor>) -> Vec<BindingView> {
+        let now = clocks::now();
+        let machines = &self.edge.machines;
+        let partitions = match aor {
+            Some(aor) => {
+                let number = usize::from(machines.partition_of(aor));
+                &machines.partitions[number..=number]
+            }
+            None => &machines.partitions,
+        };
+        let mut bindings: Vec<BindingView> = Vec::new();
+        for partition in partitions {
+            bindings.extend(partition.read(|partition| partition.bindings(aor, now)));
+        }
+        // Stable: the bindings of one address of record stay in the order of their registration.
+        bindings.sort_by(|one, other| one.aor.cmp(&other.aor));
+        bindings
+    }
+
+    /// Forgets what is cached of an account that was changed in the store.
+    pub fn account_changed(&self, aor: Aor) {
+        self.edge.report_account_changed(aor);
+    }
+
+    /// Whether every thread is awake at least each few seconds and none has panicked. For a watchdog.
+    pub fn is_alive(&self) -> bool {
+        let now = clocks::now().instant;
+        let awake = self.edge.alarms.iter().all(|alarm| alarm.silent_for(now) < SILENCE_MAX);
+        let running = self.served().threads.iter().all(|thread| !thread.is_finished());
+        awake && running && self.pulse.silent_for(now) < SILENCE_MAX && !self.edge.machines.is_broken()
+    }
+
+    /// Stops receiving, closes all sockets, and waits until the store has written all. Doing it twice is no error.
+    pub fn stop(&self) -> Result<(), StoreError> {
+        let mut served = self.served();
+        let Some(runtime) = served.runtime.take() else { return Ok(()) };
+        for alarm in self.edge.alarms.iter() {
+            alarm.deliver(Event::Stop);
+        }
+        for thread in served.threads.drain(..) {
+            if thread.join().is_err() {
+                warn!("an event loop had panicked");
+            }
+        }
+        self.edge.streams.stop();
+        // Not a wait: the caller may be a task of another runtime.
+        runtime.shutdown_background();
+        self.edge.udp.store(Arc::default());
+        upkeep::save_nonces(&self.edge);
+        self.edge.store.flush()
+    }
+
+    fn served(&self) -> MutexGuard<'_, Served> {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Opens what is not there yet.
+fn open(
+    settings: &Settings,
+    loops: usize,
+    udp_there: impl Fn(ListenerId) -> Option<Arc<UdpListener>>,
+    is_tcp_there: impl Fn(ListenerId) -> bool,
+) -> Result<Opened, BindError> {
+    let mut opened = Opened { udp: UdpListeners::new(), tcp: Vec::new() };
+    for listener in settings.listeners.iter() {
+        match listener.transport {
+            Transport::Udp => {
+                let udp = match udp_there(listener.id) {
+                    Some(there) => there,
+                    None => Arc::new(UdpListener::new(listener.id, socket::open_udp(listener.local, loops)?)),
+                };
+                opened.udp.insert(listener.id, udp);
+            }
+            Transport::Tcp if is_tcp_there(listener.id) => {}
+            Transport::Tcp => opened.tcp.push((listener.clone(), socket::open_tcp(listener.local)?)),
+        }
+    }
+    Ok(opened)
+}
+
+fn listen(edge: &Arc<Edge>, opened: Vec<(Listener, std::net::TcpListener)>) -> io::Result<()> {
+    let _within = edge.runtime.enter();
+    for (listener, socket) in opened {
+        let socket = tokio::net::TcpListener::from_std(socket)?;
+        edge.streams.listen(edge, listener.id, listener.local, socket);
+    }
+    Ok(())
+}
+
+fn listener_status(listener: &Listener) -> ListenerStatus {
+    ListenerStatus {
+        id: listener.id,
+        transport: listener.transport,
+        local: listener.local,
+        advertise: listener.advertise.clone(),
+        digest: listener.digest,
+    }
+}

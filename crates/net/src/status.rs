@@ -1,0 +1,47 @@
+//! What the operator sees of a running server.
+
+use std::collections::BTreeMap;
+
+use engine::StoreState;
+use transport::{Advertise, ListenerId, LocalAddr, Transport};
+
+/// A running server at one moment. The parts are read one after the other, so they may differ by what
+/// happened in between.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// All listeners in the order of the configuration.
+    pub listeners: Vec<ListenerStatus>,
+    /// What was counted since the start, by name: by the shards and partitions, and by the edge itself.
+    pub counters: BTreeMap<&'static str, u64>,
+    /// Server transactions alive.
+    pub server_transactions: usize,
+    /// Client transactions alive.
+    pub client_transactions: usize,
+    /// Requests that wait for the store or the resolver.
+    pub suspended: usize,
+    /// Requests that are being proxied.
+    pub contexts: usize,
+    /// Bindings of all addresses of record.
+    pub bindings: usize,
+    /// Accounts in the cache.
+    pub accounts: usize,
+    /// Stream connections that are open.
+    pub connections: usize,
+    /// The database.
+    pub store: StoreState,
+}
+
+/// One listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerStatus {
+    /// Its number.
+    pub id: ListenerId,
+    /// How messages travel here.
+    pub transport: Transport,
+    /// The address that is bound; with the port that the kernel chose, if the configuration said 0.
+    pub local: LocalAddr,
+    /// What others are told instead of it.
+    pub advertise: Option<Advertise>,
+    /// Whether requests must be authenticated by digest.
+    pub digest: bool,
+}

@@ -1,0 +1,264 @@
+//! The stream side of the edge: TCP listeners, and connections that were accepted or opened.
+//!
+//! [`Connections`] decides: how many there may be, which one is used again, which one is too slow or idle. Here
+//! are the sockets to it: one task accepts for each listener, one task serves each connection, and a queue
+//! for each connection takes what is to be written.
+
+mod connection;
+mod queue;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use clock::{Instant, Now};
+use tokio::net::TcpListener;
+use tokio::task::AbortHandle;
+use tracing::{debug, warn};
+use transport::{
+    ConnectionCounters, ConnectionId, ConnectionLimits, ConnectionOutput, Connections, Destination, Flow, ListenerId,
+    LocalAddr, Progress, RemoteAddr,
+};
+
+use self::connection::Link;
+use self::queue::{SendQueue, Unqueued};
+use crate::carrier::{Outgoing, Sender};
+use crate::clocks;
+use crate::edge::Edge;
+use crate::tally::Tally;
+
+/// After an error of the accept call, mostly too many open files: trying at once would only burn the processor.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+pub(crate) struct Streams {
+    table: Mutex<Table>,
+}
+
+struct Table {
+    connections: Connections,
+    queues: BTreeMap<ConnectionId, Arc<SendQueue>>,
+    listeners: BTreeMap<ListenerId, Listening>,
+    /// Connections that a binding depends on, as the partitions said last.
+    bound: BTreeSet<ConnectionId>,
+}
+
+struct Listening {
+    local: LocalAddr,
+    accepting: AbortHandle,
+}
+
+/// By what a message goes.
+enum Way {
+    There(Arc<SendQueue>),
+    /// A connection that is yet to be opened.
+    ToOpen(Arc<SendQueue>, ConnectionId, RemoteAddr, LocalAddr),
+}
+
+impl Streams {
+    pub(crate) fn new(node: u8, boot: u32, limits: ConnectionLimits) -> Self {
+        let table = Table {
+            connections: Connections::new(node, boot, limits),
+            queues: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            bound: BTreeSet::new(),
+        };
+        Self { table: Mutex::new(table) }
+    }
+
+    /// Accepts on one more listener. Called within the runtime.
+    pub(crate) fn listen(&self, edge: &Arc<Edge>, id: ListenerId, local: LocalAddr, listener: TcpListener) {
+        let accepting = edge.runtime.spawn(accept(Arc::clone(edge), id, listener)).abort_handle();
+        self.lock().listeners.insert(id, Listening { local, accepting });
+    }
+
+    /// Whether this listener is served.
+    pub(crate) fn is_listening(&self, id: ListenerId) -> bool {
+        self.lock().listeners.contains_key(&id)
+    }
+
+    /// Ends the listeners that are not wanted, with their connections.
+    pub(crate) fn keep_listeners(&self, wanted: impl Fn(ListenerId) -> bool) {
+        let mut table = self.lock();
+        for (_, gone) in table.listeners.extract_if(.., |id, _| !wanted(*id)) {
+            gone.accepting.abort();
+        }
+        for (id, queue) in &table.queues {
+            if !wanted(id.listener) {
+                queue.close();
+            }
+        }
+    }
+
+    pub(crate) fn reload(&self, limits: ConnectionLimits) {
+        self.lock().connections.reload(limits);
+    }
+
+    /// Queues a message for a connection, which is opened if there is none. Returns who wants to know that it can not
+    /// be sent; what fails later is reported then.
+    pub(crate) fn send(&self, edge: &Edge, now: Now, outgoing: Outgoing) -> Option<Sender> {
+        let Outgoing { to, message, of } = outgoing;
+        let way = match self.way(now, to) {
+            Ok(way) => way,
+            Err(tally) => {
+                edge.tallies.add(tally);
+                return of;
+            }
+        };
+        let queue = match &way {
+            Way::There(queue) | Way::ToOpen(queue, ..) => queue,
+        };
+        let queued = queue.push(message, of);
+        if let Way::ToOpen(queue, id, remote, local) = way {
+            match edge.shared() {
+                Some(edge) => {
+                    let runtime = edge.runtime.clone();
+                    runtime.spawn(connection::open(Link { edge, id, remote, queue }, local));
+                }
+                None => return of,
+            }
+        }
+        match queued {
+            Ok(()) => None,
+            Err(Unqueued::Full) => {
+                edge.tallies.add(Tally::StreamFull);
+                of
+            }
+            Err(Unqueued::Closed) => {
+                edge.tallies.add(Tally::ConnectionGone);
+                of
+            }
+        }
+    }
+
+    fn way(&self, now: Now, to: Destination) -> Result<Way, Tally> {
+        let mut table = self.lock();
+        match to {
+            Destination::Flow(Flow::Connection { id, .. }) => {
+                table.queues.get(&id).cloned().map(Way::There).ok_or(Tally::ConnectionGone)
+            }
+            Destination::Flow(Flow::Datagram { .. }) => Err(Tally::ListenerGone),
+            Destination::Connect { listener, remote } => {
+                let there = table.connections.reuse(listener, remote);
+                if let Some(queue) = there.and_then(|id| table.queues.get(&id)) {
+                    return Ok(Way::There(Arc::clone(queue)));
+                }
+                let local = table.listeners.get(&listener).ok_or(Tally::ListenerGone)?.local;
+                let id = table
+                    .connections
+                    .opened(now.instant, listener, remote)
+                    .map_err(|_refused| Tally::ConnectionFailed)?;
+                let queue = table.add(id);
+                Ok(Way::ToOpen(queue, id, remote, local))
+            }
+        }
+    }
+
+    fn accepted(&self, now: Instant, listener: ListenerId, remote: RemoteAddr) -> Option<(ConnectionId, Arc<SendQueue>)> {
+        let mut table = self.lock();
+        match table.connections.accepted(now, listener, remote) {
+            Ok(id) => {
+                let queue = table.add(id);
+                Some((id, queue))
+            }
+            Err(refused) => {
+                debug!(%remote, ?refused, "connection refused");
+                None
+            }
+        }
+    }
+
+    fn established(&self, now: Instant, id: ConnectionId) {
+        self.lock().connections.established(now, id);
+    }
+
+    fn received(&self, now: Instant, id: ConnectionId, progress: Progress) {
+        self.lock().connections.received(now, id, progress);
+    }
+
+    fn sent(&self, now: Instant, id: ConnectionId) {
+        self.lock().connections.sent(now, id);
+    }
+
+    /// A connection's task is over.
+    fn ended(&self, link: &Link) {
+        {
+            let mut table = self.lock();
+            table.connections.closed(link.id);
+            table.queues.remove(&link.id);
+            table.bound.remove(&link.id);
+        }
+        // Nobody finds the queue any more, so nothing is added behind this.
+        for sender in link.queue.abandon() {
+            link.edge.report_failed(sender);
+        }
+        link.edge.report_closed(link.id);
+    }
+
+    /// Closes what is slow or idle.
+    pub(crate) fn sweep(&self, now: Instant) {
+        let mut closing = Vec::new();
+        let mut table = self.lock();
+        table.connections.handle_timeout(now, &mut closing);
+        for ConnectionOutput::Close(id, reason) in closing {
+            debug!(connection = id.number, ?reason, "connection closed");
+            if let Some(queue) = table.queues.get(&id) {
+                queue.close();
+            }
+        }
+    }
+
+    /// Learns which connections bindings depend on: those may be idle.
+    pub(crate) fn keep_bound(&self, now: Instant, bound: BTreeSet<ConnectionId>) {
+        let mut table = self.lock();
+        let Table { connections, bound: before, .. } = &mut *table;
+        for added in bound.difference(before) {
+            connections.bound(*added);
+        }
+        for removed in before.difference(&bound) {
+            connections.unbound(now, *removed);
+        }
+        *before = bound;
+    }
+
+    /// Ends everything.
+    pub(crate) fn stop(&self) {
+        self.keep_listeners(|_| false);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.lock().connections.len()
+    }
+
+    pub(crate) fn counters(&self) -> ConnectionCounters {
+        *self.lock().connections.counters()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn add(&mut self, id: ConnectionId) -> Arc<SendQueue> {
+        let queue = Arc::new(SendQueue::default());
+        self.queues.insert(id, Arc::clone(&queue));
+        queue
+    }
+}
+
+async fn accept(edge: Arc<Edge>, id: ListenerId, listener: TcpListener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, remote)) => {
+                let remote = RemoteAddr(remote);
+                let Some((id, queue)) = edge.streams.accepted(clocks::now().instant, id, remote) else { continue };
+                let link = Link { edge: Arc::clone(&edge), id, remote, queue };
+                tokio::spawn(connection::serve(link, stream));
+            }
+            Err(error) => {
+                warn!(listener = id.0, %error, "connection not accepted");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    }
+}

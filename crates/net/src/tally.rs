@@ -1,0 +1,84 @@
+//! What the edge itself counts.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One thing that the edge counts. The order is the order of [`NAMES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum Tally {
+    /// Datagrams received, of every kind.
+    DatagramReceived,
+    /// Datagrams sent.
+    DatagramSent,
+    /// Datagrams that found the socket's buffer full.
+    DatagramDropped,
+    /// Datagrams that the kernel refused: no route, no such address here, too large.
+    DatagramRefused,
+    /// Datagrams that are neither SIP nor STUN nor a keepalive.
+    Garbage,
+    /// Datagrams and lines that only keep a NAT's mapping open.
+    KeepaliveReceived,
+    /// STUN requests answered.
+    StunAnswered,
+    /// Messages for a listener that is gone.
+    ListenerGone,
+    /// What came while this node may not act.
+    Inactive,
+    /// Connections that could not be opened.
+    ConnectionFailed,
+    /// Connections closed because what came was no SIP.
+    ConnectionBroken,
+    /// Messages for a connection whose peer reads too slowly.
+    StreamFull,
+    /// Messages for a connection that is gone.
+    ConnectionGone,
+    /// Names resolved, from the resolver's cache or not.
+    Resolved,
+    /// Names that could not be resolved.
+    ResolveFailed,
+    /// Names that were not asked for because too many queries are under way.
+    ResolveRefused,
+}
+
+const NAMES: [&str; Tally::ResolveRefused as usize + 1] = [
+    "datagram_received",
+    "datagram_sent",
+    "datagram_dropped",
+    "datagram_refused",
+    "garbage",
+    "keepalive_received",
+    "stun_answered",
+    "listener_gone",
+    "inactive",
+    "connection_failed",
+    "connection_broken",
+    "stream_full",
+    "connection_gone",
+    "resolved",
+    "resolve_failed",
+    "resolve_refused",
+];
+
+/// How often each thing happened since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Tallies([AtomicU64; NAMES.len()]);
+
+impl Tallies {
+    pub(crate) fn add(&self, tally: Tally) {
+        self.add_many(tally, 1);
+    }
+
+    pub(crate) fn add_many(&self, tally: Tally, times: usize) {
+        self.0[tally as usize].fetch_add(times as u64, Ordering::Relaxed);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(&self, tally: Tally) -> u64 {
+        self.0[tally as usize].load(Ordering::Relaxed)
+    }
+
+    /// All names with their figures.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        NAMES.into_iter().zip(self.0.iter().map(|figure| figure.load(Ordering::Relaxed)))
+    }
+}

@@ -1,0 +1,100 @@
+//! The datagram side of the edge: one socket for each listener and event loop.
+
+mod batch;
+mod event_loop;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tracing::debug;
+use transport::ListenerId;
+
+use crate::carrier::Sender;
+use crate::option;
+use crate::tally::{Tallies, Tally};
+
+pub(crate) use self::event_loop::EventLoop;
+
+/// The sockets of one listener, one for each event loop. They are closed when the last thread lets go.
+#[derive(Debug)]
+pub(crate) struct UdpListener {
+    pub(crate) id: ListenerId,
+    lanes: Vec<UdpSocket>,
+}
+
+impl UdpListener {
+    pub(crate) fn new(id: ListenerId, lanes: Vec<UdpSocket>) -> Self {
+        Self { id, lanes }
+    }
+
+    /// The socket of one event loop.
+    fn lane(&self, lane: usize) -> BorrowedFd<'_> {
+        self.lanes[lane % self.lanes.len()].as_fd()
+    }
+
+    /// How many datagrams the kernel dropped for want of room.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.lanes.iter().filter_map(|socket| option::dropped(socket).ok()).sum()
+    }
+}
+
+/// All UDP listeners; replaced as a whole by a reload.
+pub(crate) type UdpListeners = BTreeMap<ListenerId, Arc<UdpListener>>;
+
+/// A datagram on its way out.
+#[derive(Debug)]
+pub(crate) struct Datagram {
+    pub(crate) listener: ListenerId,
+    pub(crate) remote: SocketAddr,
+    pub(crate) message: Bytes,
+    pub(crate) of: Option<Sender>,
+}
+
+/// Sends all datagrams; those of one listener stay in their order. What the kernel refuses goes to `failed`. What finds
+/// no room is dropped, as the network would: who sent it repeats it.
+pub(crate) fn send_all(
+    listeners: &UdpListeners,
+    tallies: &Tallies,
+    lane: usize,
+    datagrams: &mut Vec<Datagram>,
+    failed: &mut Vec<Sender>,
+) {
+    // Stable, and free of cost where all leave by one listener.
+    datagrams.sort_by_key(|datagram| datagram.listener);
+    for same in datagrams.chunk_by(|one, other| one.listener == other.listener) {
+        let Some(listener) = listeners.get(&same[0].listener) else {
+            tallies.add_many(Tally::ListenerGone, same.len());
+            failed.extend(same.iter().filter_map(|datagram| datagram.of));
+            continue;
+        };
+        send_by(listener.lane(lane), tallies, same, failed);
+    }
+    datagrams.clear();
+}
+
+fn send_by(socket: BorrowedFd<'_>, tallies: &Tallies, mut rest: &[Datagram], failed: &mut Vec<Sender>) {
+    while !rest.is_empty() {
+        let next = rest.iter().map(|datagram| (datagram.remote, &datagram.message));
+        match batch::send(socket, next) {
+            Ok(sent) => {
+                tallies.add_many(Tally::DatagramSent, sent);
+                rest = &rest[sent.clamp(1, rest.len())..];
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                tallies.add_many(Tally::DatagramDropped, rest.len());
+                return;
+            }
+            Err(error) => {
+                debug!(remote = %rest[0].remote, %error, "datagram refused");
+                tallies.add(Tally::DatagramRefused);
+                failed.extend(rest[0].of);
+                rest = &rest[1..];
+            }
+        }
+    }
+}

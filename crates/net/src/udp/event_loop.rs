@@ -1,0 +1,231 @@
+//! One event loop: one thread with a socket of its own for each UDP listener.
+//!
+//! It sleeps until a datagram comes, another thread wakes it, or a deadline of its own shards and partitions
+//! is due. Then it takes a batch of datagrams, gives each to its shard, whoever owns that, carries what the
+//! machines exchange, and sends a batch. What needs no shard is done here: STUN is answered and keepalives
+//! are swallowed.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clock::{Instant, Now};
+use rustix::event::{Timespec, epoll};
+use tracing::{error, trace};
+use transport::{Classified, Flow, ListenerId, RemoteAddr, Source, Transport};
+
+use super::batch::{BATCH_MAX, ReceiveBatch};
+use super::{Datagram, UdpListener, UdpListeners, send_all};
+use crate::alarm::{Alarm, Event};
+use crate::carrier::Carrier;
+use crate::clocks;
+use crate::edge::Edge;
+use crate::tally::Tally;
+
+/// The longest sleep: the heartbeat goes on without traffic.
+const SLEEP_MAX: Duration = Duration::from_millis(500);
+/// Sockets that are told of in one wake-up; the rest follow in the next.
+const READY_MAX: usize = 64;
+/// The alarm's number in epoll; listeners have theirs plus one.
+const ALARM: u64 = 0;
+
+pub(crate) struct EventLoop {
+    edge: Arc<Edge>,
+    lane: usize,
+    epoll: OwnedFd,
+    listeners: BTreeMap<ListenerId, Arc<UdpListener>>,
+    carrier: Carrier,
+    batch: ReceiveBatch,
+    answers: Vec<Datagram>,
+    answer: Vec<u8>,
+    events: Vec<Event>,
+}
+
+impl EventLoop {
+    /// The loop number `lane`; it serves the listeners that are there.
+    pub(crate) fn new(edge: Arc<Edge>, lane: usize) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(
+            &epoll,
+            edge.alarms[lane].descriptor(),
+            epoll::EventData::new_u64(ALARM),
+            epoll::EventFlags::IN,
+        )?;
+        let carrier = Carrier::new(edge.machines.shards.len());
+        let mut event_loop = Self {
+            edge,
+            lane,
+            epoll,
+            listeners: BTreeMap::new(),
+            carrier,
+            batch: ReceiveBatch::new(),
+            answers: Vec::new(),
+            answer: Vec::new(),
+            events: Vec::new(),
+        };
+        event_loop.take_listeners()?;
+        Ok(event_loop)
+    }
+
+    /// Runs until [`Event::Stop`].
+    pub(crate) fn run(mut self) {
+        let mut ready = Vec::with_capacity(READY_MAX);
+        loop {
+            if let Err(error) = self.sleep(&mut ready) {
+                // Nothing that this loop does can make epoll fail; if it does, the watchdog sees the silence.
+                error!(%error, "an event loop can not wait for its sockets");
+                return;
+            }
+            let now = clocks::now();
+            self.alarm().awake(now.instant);
+            for event in ready.drain(..) {
+                match event.data.u64() {
+                    ALARM => {
+                        if !self.take_events() {
+                            return;
+                        }
+                    }
+                    number => self.receive(ListenerId((number - 1) as u16)),
+                }
+            }
+            let now = clocks::now();
+            self.carrier.note_due(&self.edge, now, self.lane);
+            self.carrier.settle(&self.edge, now, self.lane);
+        }
+    }
+
+    fn alarm(&self) -> &Alarm {
+        &self.edge.alarms[self.lane]
+    }
+
+    fn sleep(&self, ready: &mut Vec<epoll::Event>) -> io::Result<()> {
+        let now = clocks::now().instant;
+        let longest = now + SLEEP_MAX;
+        let until = self.edge.machines.due(self.lane).min(longest);
+        self.alarm().fall_asleep(until);
+        // A deadline that came between the first look and the promise to wake at `until`.
+        let until = self.edge.machines.due(self.lane).min(until);
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(ready), Some(&time_left(now, until))) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Does what other threads have left; `false` ends the loop.
+    fn take_events(&mut self) -> bool {
+        self.alarm().silence();
+        let mut events = std::mem::take(&mut self.events);
+        self.edge.alarms[self.lane].take(&mut events);
+        for event in events.drain(..) {
+            match event {
+                Event::Stop => return false,
+                Event::ListenersChanged => {
+                    if let Err(error) = self.take_listeners() {
+                        error!(%error, "an event loop can not serve a new listener");
+                    }
+                }
+                event => self.carrier.note(event),
+            }
+        }
+        self.events = events;
+        true
+    }
+
+    /// Serves the listeners of the last reload and leaves the others alone.
+    fn take_listeners(&mut self) -> io::Result<()> {
+        let wanted: Arc<UdpListeners> = self.edge.udp.load_full();
+        let stays = |listener: &Arc<UdpListener>| {
+            wanted.get(&listener.id).is_some_and(|other| Arc::ptr_eq(listener, other))
+        };
+        for (_, gone) in self.listeners.extract_if(.., |_, listener| !stays(listener)) {
+            epoll::delete(&self.epoll, gone.lane(self.lane))?;
+        }
+        for (id, listener) in wanted.iter() {
+            if !self.listeners.contains_key(id) {
+                let data = epoll::EventData::new_u64(u64::from(id.0) + 1);
+                epoll::add(&self.epoll, listener.lane(self.lane), data, epoll::EventFlags::IN)?;
+                self.listeners.insert(*id, Arc::clone(listener));
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, id: ListenerId) {
+        let Some(listener) = self.listeners.get(&id) else { return };
+        // An error is one of the network that the kernel passes on, or a listener that was just taken away; if
+        // there is more, epoll tells again.
+        let Ok(count) = self.batch.receive(listener.lane(self.lane)) else { return };
+        let now = clocks::now();
+        self.edge.tallies.add_many(Tally::DatagramReceived, count);
+        let mut shard_of = [None; BATCH_MAX];
+        for (number, shard) in shard_of.iter_mut().enumerate().take(count) {
+            *shard = self.sort(id, number);
+        }
+        if !self.answers.is_empty() {
+            send_all(&self.listeners, &self.edge.tallies, self.lane, &mut self.answers, &mut Vec::new());
+        }
+        self.feed(now, id, &shard_of[..count]);
+        self.carrier.settle(&self.edge, now, self.lane);
+    }
+
+    /// Says which shard a datagram is for; what is for none is done at once.
+    fn sort(&mut self, listener: ListenerId, number: usize) -> Option<u16> {
+        let (datagram, remote) = self.batch.datagram(number)?;
+        match transport::classify(datagram) {
+            Classified::Message => {
+                trace!(listener = listener.0, %remote, bytes = datagram.len(), "received");
+                return Some(self.edge.machines.shard_of(datagram));
+            }
+            Classified::Keepalive => self.edge.tallies.add(Tally::KeepaliveReceived),
+            Classified::Stun => {
+                self.answer.clear();
+                if stun::answer(datagram, remote, &mut self.answer) {
+                    self.edge.tallies.add(Tally::StunAnswered);
+                    let message = Bytes::copy_from_slice(&self.answer);
+                    self.answers.push(Datagram { listener, remote, message, of: None });
+                }
+            }
+            Classified::Garbage => self.edge.tallies.add(Tally::Garbage),
+        }
+        None
+    }
+
+    /// Gives a batch to its shards, each lock taken once.
+    fn feed(&mut self, now: Now, listener: ListenerId, shard_of: &[Option<u16>]) {
+        for shard in 0..self.edge.machines.shards.len() as u16 {
+            if !shard_of.contains(&Some(shard)) {
+                continue;
+            }
+            let batch = &self.batch;
+            let messages = shard_of.iter().enumerate().filter(|(_, of)| **of == Some(shard));
+            let messages = messages.filter_map(|(number, _)| {
+                let (datagram, remote) = batch.datagram(number)?;
+                let flow = Flow::Datagram { listener, remote: RemoteAddr(remote) };
+                Some((Source { flow, transport: Transport::Udp }, datagram))
+            });
+            self.carrier.feed(&self.edge, now, shard, messages);
+        }
+    }
+}
+
+/// What epoll is to wait for. Whole milliseconds, rounded up: waking early would only find nothing due.
+fn time_left(now: Instant, until: Instant) -> Timespec {
+    let milliseconds = until.since(now).as_nanos().div_ceil(1_000_000) as i64;
+    Timespec { tv_sec: milliseconds / 1_000, tv_nsec: milliseconds % 1_000 * 1_000_000 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_does_not_wake_before_its_deadline() {
+        let due = Instant::START + Duration::from_nanos(1);
+
+        assert_eq!(time_left(Instant::START, due), Timespec { tv_sec: 0, tv_nsec: 1_000_000 });
+        assert_eq!(time_left(due, Instant::START), Timespec { tv_sec: 0, tv_nsec: 0 });
+    }
+}

@@ -1,0 +1,78 @@
+//! What has to be done from time to time, by one task: closing slow and idle connections, telling which
+//! connections carry bindings, writing down which nonces are in use.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use clock::Instant;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::clocks;
+use crate::edge::Edge;
+
+/// How late a slow or idle connection may be closed. It is also the heartbeat of tokio's threads.
+const SWEEP_EVERY: Duration = Duration::from_millis(250);
+/// How late a connection is known to carry a binding; far below any idle time-out worth having.
+const BOUND_EVERY: Duration = Duration::from_secs(5);
+/// How much of the nonce counts a killed server may forget: used counts could then be used once more.
+const NONCES_EVERY: Duration = Duration::from_secs(30);
+
+/// Shows that tokio's threads run.
+#[derive(Debug)]
+pub(crate) struct Pulse(AtomicU64);
+
+impl Pulse {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self(AtomicU64::new(now.as_nanos()))
+    }
+
+    pub(crate) fn silent_for(&self, now: Instant) -> Duration {
+        now.since(Instant::from_nanos(self.0.load(Ordering::Relaxed)))
+    }
+
+    fn beat(&self, now: Instant) {
+        self.0.store(now.as_nanos(), Ordering::Relaxed);
+    }
+}
+
+/// Runs for ever.
+pub(crate) async fn run(edge: Arc<Edge>, pulse: Arc<Pulse>) {
+    let mut ticks = interval(SWEEP_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let start = clocks::now().instant;
+    let (mut bound_at, mut nonces_at) = (start + BOUND_EVERY, start + NONCES_EVERY);
+    loop {
+        ticks.tick().await;
+        let now = clocks::now().instant;
+        pulse.beat(now);
+        edge.streams.sweep(now);
+        if bound_at <= now {
+            bound_at = now + BOUND_EVERY;
+            keep_bound(&edge, now);
+        }
+        if nonces_at <= now {
+            nonces_at = now + NONCES_EVERY;
+            save_nonces(&edge);
+        }
+    }
+}
+
+fn keep_bound(edge: &Edge, now: Instant) {
+    let mut bound = BTreeSet::new();
+    for partition in &edge.machines.partitions {
+        partition.read(|partition| bound.extend(partition.bound_connections()));
+    }
+    edge.streams.keep_bound(now, bound);
+}
+
+/// Hands all nonces that are in use to the store.
+pub(crate) fn save_nonces(edge: &Edge) {
+    let now = clocks::now();
+    let mut nonces = Vec::new();
+    for partition in &edge.machines.partitions {
+        nonces.extend(partition.read(|partition| partition.stored_nonces(now)));
+    }
+    edge.store.save_nonces(nonces);
+}

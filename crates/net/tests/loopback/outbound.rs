@@ -1,0 +1,84 @@
+//! What the server sends on its own account: to next hops over UDP and over connections that it opens.
+
+use std::net::{SocketAddr, TcpListener};
+
+use transport::Transport;
+
+use crate::testbed::{TcpPhone, UdpPhone, counted, options, own_host, start};
+
+#[test]
+fn a_request_for_a_tcp_hop_opens_a_connection_from_the_listeners_address() {
+    let host = own_host();
+    let server_address = SocketAddr::new(host, 5060);
+    let server = start(&[(Transport::Udp, server_address), (Transport::Tcp, server_address)]);
+    let hop = TcpListener::bind((host, 0)).expect("a free port");
+    let hop_address = hop.local_addr().expect("bound");
+    let phone = UdpPhone::new(host);
+
+    let uri = format!("sip:bob@{hop_address};transport=tcp");
+    phone.send(server_address, options(&uri, "UDP", phone.address(), "first").as_bytes());
+    let (stream, from) = hop.accept().expect("a connection");
+    let mut callee = TcpPhone::of(stream);
+    let request = callee.receive_text();
+    callee.send(ok(&request).as_bytes());
+
+    assert_eq!(from.ip(), host);
+    assert!(phone.receive_text().starts_with("SIP/2.0 200 "));
+
+    phone.send(server_address, options(&uri, "UDP", phone.address(), "second").as_bytes());
+    let request = callee.receive_text();
+    assert!(request.contains("Call-ID: second"), "the connection is used again");
+    callee.send(ok(&request).as_bytes());
+    assert!(phone.receive_text().starts_with("SIP/2.0 200 "));
+    assert_eq!(counted(&server, "connection_opened"), 1);
+    server.stop().expect("a clean end");
+}
+
+#[test]
+fn a_tcp_hop_that_refuses_is_reported_long_before_the_transaction_times_out() {
+    let host = own_host();
+    let server_address = SocketAddr::new(host, 5060);
+    let server = start(&[(Transport::Udp, server_address), (Transport::Tcp, server_address)]);
+    let nobody = SocketAddr::new(host, 9);
+    let phone = UdpPhone::new(host);
+
+    let uri = format!("sip:bob@{nobody};transport=tcp");
+    phone.send(server_address, options(&uri, "UDP", phone.address(), "refused").as_bytes());
+
+    // PATIENCE is less than the 32 s of the transaction.
+    let answer = phone.receive_text();
+    assert!(answer.starts_with("SIP/2.0 5") || answer.starts_with("SIP/2.0 4"), "{answer}");
+    assert_eq!(counted(&server, "connection_failed"), 1);
+    server.stop().expect("a clean end");
+}
+
+#[test]
+fn a_name_is_resolved_on_the_way() {
+    let host = own_host();
+    let server_address = SocketAddr::new(host, 5060);
+    let server = start(&[(Transport::Udp, server_address)]);
+    let callee = UdpPhone::new("127.0.0.1".parse().expect("an address"));
+    let phone = UdpPhone::new(host);
+
+    let uri = format!("sip:bob@localhost:{}", callee.address().port());
+    phone.send(server_address, options(&uri, "UDP", phone.address(), "by-name").as_bytes());
+    let request = callee.receive_text();
+    callee.send(server_address, ok(&request).as_bytes());
+
+    assert!(request.starts_with(&format!("OPTIONS {uri} SIP/2.0\r\n")));
+    assert!(phone.receive_text().starts_with("SIP/2.0 200 "));
+    server.stop().expect("a clean end");
+}
+
+/// The 200 to a request without a body.
+fn ok(request: &str) -> String {
+    let mut response = "SIP/2.0 200 OK\r\n".to_owned();
+    for line in request.lines() {
+        let is_copied = ["Via:", "From:", "To:", "Call-ID:", "CSeq:"].iter().any(|name| line.starts_with(name));
+        if is_copied {
+            let tag = if line.starts_with("To:") { ";tag=callee" } else { "" };
+            response.push_str(&format!("{line}{tag}\r\n"));
+        }
+    }
+    response + "Content-Length: 0\r\n\r\n"
+}

@@ -1,0 +1,330 @@
+//! Which counts of a nonce were used (RFC 7616 §3.4.5 and §5.12: a replayed request is refused).
+//!
+//! Nonces are stateless; only one that was used with a right password stands here, so strangers can
+//! not fill the table. Datagrams overtake each other, therefore the 64 counts up to the highest
+//! are told apart one by one; what is older counts as used.
+//!
+//! Invariant: a count that was accepted is not accepted again while the nonce lives, also when the
+//! table overflows: then the nonces that end first go, and a nonce that ends no later than one that
+//! went is taken for used up. A phone that meets this gets a fresh nonce and goes on.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use clock::{Deadlines, Instant, Now};
+use keys::Key;
+use sip::Aor;
+
+use super::StoredNonce;
+
+/// Nonces in use in one partition; about 150 bytes each. Phones that register once a minute with a nonce of
+/// five minutes need one each.
+const NONCES_MAX: usize = 1 << 18;
+
+/// Kept longer than the nonce's life, because the shards count that by a calendar that may be moved.
+const SLACK: Duration = Duration::from_secs(30);
+
+/// How many counts are told apart.
+const WINDOW: u32 = u64::BITS;
+
+/// What a nonce count is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// It was not used before; it is used from here on.
+    First,
+    /// It was used, or nobody knows.
+    Used,
+}
+
+/// The nonces in use.
+#[derive(Debug)]
+pub(super) struct NonceCounts {
+    key: Key,
+    nonces: BTreeMap<[u8; 16], Nonce>,
+    ends: Deadlines<[u8; 16]>,
+    forgotten_until: Instant,
+    nonces_max: usize,
+}
+
+#[derive(Debug)]
+struct Nonce {
+    account: Aor,
+    counts: Window,
+    ends_at: Instant,
+}
+
+/// The highest count and the 63 below it: bit `n` stands for `highest - n`.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    highest: u32,
+    used: u64,
+}
+
+impl NonceCounts {
+    /// No nonce is in use.
+    pub(super) fn new(key: &Key) -> Self {
+        Self {
+            key: *key,
+            nonces: BTreeMap::new(),
+            ends: Deadlines::default(),
+            forgotten_until: Instant::START,
+            nonces_max: NONCES_MAX,
+        }
+    }
+
+    /// Uses a nonce with a right password. `count` is `None` for the old form without counts: it uses the
+    /// nonce up. `left` is how long the nonce is good.
+    pub(super) fn use_count(
+        &mut self,
+        now: Instant,
+        account: &Aor,
+        nonce: &[u8],
+        count: Option<u32>,
+        left: Duration,
+    ) -> Use {
+        let id = *self.key.mac(&[b"nonce count", account.as_str().as_bytes(), nonce]).as_bytes();
+        if let Some(known) = self.nonces.get_mut(&id) {
+            return match count {
+                Some(count) => known.counts.use_count(count),
+                None => Use::Used,
+            };
+        }
+        let ends_at = now + left + SLACK;
+        if ends_at <= self.forgotten_until || count == Some(0) {
+            return Use::Used;
+        }
+        let counts = count.map_or(Window::FULL, Window::new);
+        self.add(id, Nonce { account: account.clone(), counts, ends_at });
+        Use::First
+    }
+
+    /// Takes a nonce that was in use before the restart.
+    pub(super) fn restore(&mut self, now: Now, stored: StoredNonce) {
+        let left = stored.expires_at.since(now.wall);
+        if left.is_zero() || self.nonces.contains_key(&stored.nonce) {
+            return;
+        }
+        let counts = Window { highest: stored.highest, used: stored.used };
+        let ends_at = now.instant + left;
+        self.add(stored.nonce, Nonce { account: stored.account, counts, ends_at });
+    }
+
+    /// All nonces in use, in the order of their ids.
+    pub(super) fn stored(&self, now: Now) -> Vec<StoredNonce> {
+        let stored = |(&nonce, known): (&[u8; 16], &Nonce)| StoredNonce {
+            account: known.account.clone(),
+            nonce,
+            highest: known.counts.highest,
+            used: known.counts.used,
+            expires_at: now.wall + known.ends_at.since(now.instant),
+        };
+        self.nonces.iter().map(stored).collect()
+    }
+
+    /// Forgets what has ended.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        while let Some((_, id)) = self.ends.pop_due(now) {
+            self.nonces.remove(&id);
+        }
+    }
+
+    /// When the next nonce ends.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.ends.next()
+    }
+
+    fn add(&mut self, id: [u8; 16], nonce: Nonce) {
+        if self.nonces.len() >= self.nonces_max {
+            // Each nonce has one deadline, so this takes exactly one out.
+            if let Some((ends_at, first)) = self.ends.pop_due(Instant::FAR) {
+                self.nonces.remove(&first);
+                self.forgotten_until = self.forgotten_until.max(ends_at);
+            }
+        }
+        self.ends.push(nonce.ends_at, id);
+        self.nonces.insert(id, nonce);
+    }
+}
+
+impl Window {
+    /// Every count is used.
+    const FULL: Self = Self { highest: u32::MAX, used: u64::MAX };
+
+    const fn new(first: u32) -> Self {
+        Self { highest: first, used: 1 }
+    }
+
+    fn use_count(&mut self, count: u32) -> Use {
+        if count > self.highest {
+            let ahead = count - self.highest;
+            self.used = if ahead < WINDOW { self.used << ahead } else { 0 };
+            self.used |= 1;
+            self.highest = count;
+            return Use::First;
+        }
+        let behind = self.highest - count;
+        if count == 0 || behind >= WINDOW || self.used & 1 << behind != 0 {
+            return Use::Used;
+        }
+        self.used |= 1 << behind;
+        Use::First
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clock::WallTime;
+
+    use super::*;
+
+    #[test]
+    fn counts_that_overtook_each_other_are_each_good_once() {
+        let mut counts = counts();
+
+        let uses = [1, 3, 2, 2, 3, 1].map(|count| use_count(&mut counts, b"n", count));
+
+        assert_eq!(uses, [Use::First, Use::First, Use::First, Use::Used, Use::Used, Use::Used]);
+    }
+
+    #[test]
+    fn a_count_of_64_behind_the_highest_is_used() {
+        let mut counts = counts();
+        use_count(&mut counts, b"n", 100);
+
+        assert_eq!(use_count(&mut counts, b"n", 37), Use::First);
+        assert_eq!(use_count(&mut counts, b"n", 36), Use::Used);
+    }
+
+    #[test]
+    fn a_leap_beyond_the_window_leaves_nothing_used_behind_it_but_what_it_passed() {
+        let mut counts = counts();
+        use_count(&mut counts, b"n", 1);
+        use_count(&mut counts, b"n", 1_000);
+
+        assert_eq!(use_count(&mut counts, b"n", 1), Use::Used);
+        assert_eq!(use_count(&mut counts, b"n", 999), Use::First);
+        assert_eq!(use_count(&mut counts, b"n", 1_000), Use::Used);
+    }
+
+    #[test]
+    fn every_single_count_is_accepted_once_in_any_order_within_the_window() {
+        let mut counts = counts();
+        for block in 0..10 {
+            for count in (1..=60).rev() {
+                assert_eq!(use_count(&mut counts, b"n", 60 * block + count), Use::First);
+            }
+            for count in 1..=60 {
+                assert_eq!(use_count(&mut counts, b"n", 60 * block + count), Use::Used);
+            }
+        }
+    }
+
+    #[test]
+    fn a_count_of_zero_and_the_highest_number_do_no_harm() {
+        let mut counts = counts();
+
+        assert_eq!(use_count(&mut counts, b"n", 0), Use::Used);
+        assert_eq!(use_count(&mut counts, b"n", u32::MAX), Use::First);
+        assert_eq!(use_count(&mut counts, b"n", u32::MAX), Use::Used);
+        assert_eq!(use_count(&mut counts, b"n", 0), Use::Used);
+    }
+
+    #[test]
+    fn a_nonce_without_counts_is_good_once_and_never_with_counts_again() {
+        let mut counts = counts();
+        let plain = |counts: &mut NonceCounts| counts.use_count(AT, &aor("alice"), b"n", None, LIFE);
+
+        assert_eq!(plain(&mut counts), Use::First);
+        assert_eq!(plain(&mut counts), Use::Used);
+        assert_eq!(use_count(&mut counts, b"n", 1), Use::Used);
+        assert_eq!(use_count(&mut counts, b"n", u32::MAX), Use::Used);
+
+        use_count(&mut counts, b"m", 1);
+        assert_eq!(counts.use_count(AT, &aor("alice"), b"m", None, LIFE), Use::Used);
+    }
+
+    #[test]
+    fn two_accounts_may_use_one_nonce() {
+        let mut counts = counts();
+
+        assert_eq!(counts.use_count(AT, &aor("alice"), b"n", Some(1), LIFE), Use::First);
+        assert_eq!(counts.use_count(AT, &aor("bob"), b"n", Some(1), LIFE), Use::First);
+    }
+
+    #[test]
+    fn a_used_count_stays_used_until_the_nonce_has_ended() {
+        let mut counts = counts();
+        use_count(&mut counts, b"n", 1);
+
+        counts.handle_timeout(AT + LIFE);
+        assert_eq!(counts.use_count(AT + LIFE, &aor("alice"), b"n", Some(1), Duration::ZERO), Use::Used);
+
+        counts.handle_timeout(AT + LIFE + SLACK);
+        assert_eq!(counts.poll_timeout(), None);
+        assert!(counts.nonces.is_empty());
+    }
+
+    #[test]
+    fn an_overflow_forgets_no_use() {
+        let mut counts = counts();
+        counts.nonces_max = 2;
+        for (seconds, nonce) in [b"0", b"1", b"2"].into_iter().enumerate() {
+            let at = AT + Duration::from_secs(seconds as u64);
+            assert_eq!(counts.use_count(at, &aor("alice"), nonce, Some(1), LIFE), Use::First);
+        }
+        let later = AT + Duration::from_secs(3);
+        let left = LIFE - Duration::from_secs(3);
+
+        assert_eq!(counts.nonces.len(), 2);
+        assert_eq!(counts.use_count(later, &aor("alice"), b"0", Some(1), left), Use::Used);
+        assert_eq!(counts.use_count(later, &aor("alice"), b"1", Some(2), left), Use::First);
+        assert_eq!(counts.use_count(later, &aor("alice"), b"new", Some(1), LIFE), Use::First);
+    }
+
+    #[test]
+    fn an_old_nonce_goes_on_with_the_next_count_after_a_restart() {
+        let now = Now::new(AT, WallTime::from_millis(1_000_000));
+        let mut before = counts();
+        for count in [1, 2, 4] {
+            use_count(&mut before, b"n", count);
+        }
+        let mut after = counts();
+        for stored in before.stored(now) {
+            after.restore(now, stored);
+        }
+
+        assert_eq!(use_count(&mut after, b"n", 4), Use::Used);
+        assert_eq!(use_count(&mut after, b"n", 3), Use::First);
+        assert_eq!(use_count(&mut after, b"n", 5), Use::First);
+        assert_eq!(after.poll_timeout(), before.poll_timeout());
+    }
+
+    #[test]
+    fn a_stored_nonce_that_has_ended_is_not_restored() {
+        let now = Now::new(AT, WallTime::from_millis(1_000_000));
+        let mut before = counts();
+        use_count(&mut before, b"n", 1);
+        let mut after = counts();
+
+        for stored in before.stored(now) {
+            after.restore(Now::new(AT, now.wall + LIFE + SLACK), stored);
+        }
+
+        assert!(after.nonces.is_empty());
+    }
+
+    const AT: Instant = Instant::from_nanos(1_000_000_000);
+    const LIFE: Duration = Duration::from_secs(300);
+
+    fn counts() -> NonceCounts {
+        NonceCounts::new(&keys::RootKey::new([1; 32]).subkey("test", 0))
+    }
+
+    fn use_count(counts: &mut NonceCounts, nonce: &[u8], count: u32) -> Use {
+        counts.use_count(AT, &aor("alice"), nonce, Some(count), LIFE)
+    }
+
+    fn aor(user: &str) -> Aor {
+        Aor::parse(&format!("{user}@example.org")).unwrap()
+    }
+}

@@ -1,0 +1,456 @@
+//! The machine: takes questions, the store's word, keepalive answers and time, and lets the parts
+//! work together.
+//!
+//! It never sends but keepalives, and never without the lease; it never waits: a question that memory
+//! can not answer stands in `accounts` until the store has spoken or the time limit is reached. Every
+//! question gets exactly one answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clock::{Instant, Now};
+use lease::ActiveLease;
+use sip::Aor;
+use transport::{ConnectionId, Destination};
+
+use super::accounts::{Accounts, Asked, Knowledge, Settled, Waiter, Wants};
+use super::binding::{Binding, Registration};
+use super::binding_text::{BindingText, Parts};
+use super::keepalive::{self, Score};
+use super::location::Location;
+use super::nonce_counts::{NonceCounts, Use};
+use super::registrar::Registrar;
+use super::{Asker, BindingView, Change, Loaded, Output, StoredNonce, verify};
+use crate::{
+    Account, Answer, Authenticate, Authenticated, BindingId, Count, Counts, Keepalive, KeepaliveMark,
+    Keyring, Located, Question, Register, Settings, StoredBinding,
+};
+
+/// Bindings that one call looks after, so that it stays short when very many are due.
+const TURN_MAX: usize = 1_024;
+
+/// No restored binding lasts longer, unless the operator allows more: the calendar may have been set back. It is
+/// not `max_expires`, which may have been lowered after the phone was promised more.
+const RESTORED_LEFT_MAX: Duration = Duration::from_secs(24 * 3_600);
+
+/// One partition of all addresses of record.
+#[derive(Debug)]
+pub struct AccountPartition {
+    settings: Arc<Settings>,
+    keyring: Keyring,
+    number: u16,
+    accounts: Accounts,
+    nonces: NonceCounts,
+    location: Location,
+    counts: Counts,
+}
+
+impl AccountPartition {
+    /// A partition that knows nothing. `partition` is its number.
+    pub fn new(settings: Arc<Settings>, keyring: Keyring, partition: u16) -> Self {
+        Self {
+            accounts: Accounts::new(&keyring.partition),
+            nonces: NonceCounts::new(&keyring.nonce),
+            location: Location::new(&keyring.partition),
+            counts: Counts::default(),
+            number: partition,
+            settings,
+            keyring,
+        }
+    }
+
+    /// Takes other settings. Bindings of a listener that is gone stay, and are reached again when it is back.
+    pub fn reload(&mut self, settings: Arc<Settings>) {
+        let is_other =
+            self.settings.nat != settings.nat || !Arc::ptr_eq(&self.settings.listeners, &settings.listeners);
+        self.settings = settings;
+        if is_other {
+            self.location.reload(&self.settings.listeners);
+        }
+    }
+
+    /// Takes a question. It is answered at once if memory knows the answer, else when the store has spoken.
+    pub fn handle_question(
+        &mut self,
+        now: Now,
+        lease: &ActiveLease<'_>,
+        asker: Asker,
+        question: Question,
+        out: &mut Vec<Output>,
+    ) {
+        match question {
+            Question::Authenticate(authenticate) => self.authenticate(now, asker, authenticate, out),
+            Question::Register(register) => self.register(now, lease, asker, &register, out),
+            Question::Locate(aor) => self.locate(now, asker, aor, out),
+        }
+    }
+
+    /// Takes the store's answer to [`Output::LoadAccount`]; all that wait for it are answered. A late one, or
+    /// one that nobody waits for, is learnt.
+    pub fn handle_account(
+        &mut self,
+        now: Now,
+        _lease: &ActiveLease<'_>,
+        aor: &Aor,
+        loaded: Loaded,
+        out: &mut Vec<Output>,
+    ) {
+        match self.accounts.loaded(now.instant, aor, &loaded) {
+            Settled::AskAgain => out.push(Output::LoadAccount(aor.clone())),
+            Settled::Wake(waiters) => self.wake(now, aor, waiters, out),
+        }
+    }
+
+    /// Forgets an account that was added, changed or removed in the store by this program. Its bindings
+    /// stay until they run out.
+    pub fn handle_account_changed(&mut self, _now: Now, aor: &Aor) {
+        self.accounts.forget(aor);
+    }
+
+    /// Takes the news that a keepalive was answered, however.
+    pub fn handle_keepalive_answered(&mut self, _now: Now, mark: KeepaliveMark, _out: &mut Vec<Output>) {
+        let is_ours = mark.partition == self.number;
+        let answered = |binding: &mut Binding| binding.score.answered(mark.number);
+        if is_ours && self.location.change(mark.binding, answered) == Some(true) {
+            self.counts.add(Count::KeepaliveAnswered);
+        }
+    }
+
+    /// Takes the news that a connection is gone. A phone behind NAT that registered over it can not be
+    /// reached by any other way, so its binding ends; others can still be connected to.
+    pub fn handle_connection_closed(
+        &mut self,
+        _now: Now,
+        lease: &ActiveLease<'_>,
+        id: ConnectionId,
+        out: &mut Vec<Output>,
+    ) {
+        for binding in self.location.on_connection(id) {
+            let is_lost = self.location.change(binding, |binding| {
+                binding.registration.connection = None;
+                binding.registration.nat && !binding.registration.text.has_path()
+            });
+            if is_lost == Some(true) {
+                self.end(lease, binding, Count::BindingDead, out);
+            }
+        }
+    }
+
+    /// Takes a binding from the store at the start. Its connection, if it had one, is gone.
+    pub fn restore(&mut self, now: Now, stored: StoredBinding) {
+        let parts = Parts {
+            contact: &stored.contact,
+            call_id: &stored.call_id,
+            instance: stored.instance.as_deref(),
+            user_agent: stored.user_agent.as_deref(),
+            path: &stored.path,
+        };
+        let text = BindingText::new(&parts);
+        let place = self.location.place(stored.listener, &self.settings.listeners);
+        let (Some(text), Some(place)) = (text, place) else {
+            self.counts.add(Count::Full);
+            return;
+        };
+        let left_max = RESTORED_LEFT_MAX.max(self.settings.registrar.max_expires);
+        let left = stored.expires_at.since(now.wall).min(left_max);
+        let registration = Registration {
+            text,
+            remote: stored.received,
+            place,
+            connection: None,
+            expires_at: now.instant + left,
+            response_hash: stored.response_hash,
+            cseq: stored.cseq,
+            reg_id: stored.reg_id.filter(|_| stored.instance.is_some()),
+            q: stored.q,
+            nat: stored.nat,
+        };
+        let key = registration.key(&stored.aor);
+        let is_same = |binding: &&Binding| binding.registration.key(&stored.aor) == key;
+        if let Some(id) = self.location.of(&stored.aor).iter().find(is_same).map(|binding| binding.id) {
+            self.location.remove(id);
+        }
+        let score = Score::new(self.next_turn(now.instant, &stored.aor, &registration));
+        if self.location.add(&stored.aor, registration, score).is_none() {
+            self.counts.add(Count::Full);
+        }
+    }
+
+    /// Takes the counts of a nonce from the store at the start.
+    pub fn restore_nonce(&mut self, now: Now, nonce: StoredNonce) {
+        self.nonces.restore(now, nonce);
+    }
+
+    /// Lets time pass: bindings run out, keepalives are sent, who waited too long is answered.
+    pub fn handle_timeout(&mut self, now: Now, lease: &ActiveLease<'_>, out: &mut Vec<Output>) {
+        self.nonces.handle_timeout(now.instant);
+        for (aor, waiters) in self.accounts.handle_timeout(now.instant) {
+            self.wake(now, &aor, waiters, out);
+        }
+        for _ in 0..TURN_MAX {
+            let Some(id) = self.location.due(now.instant) else { break };
+            match self.location.find(id) {
+                Some((_, binding)) if binding.is_live(now) => self.take_turn(now, lease, id, out),
+                _ => self.end(lease, id, Count::BindingExpired, out),
+            }
+        }
+    }
+
+    /// When time should next pass; it may lie in the past if there was too much for one call.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let nexts = [self.accounts.poll_timeout(), self.nonces.poll_timeout(), self.location.next()];
+        nexts.into_iter().flatten().filter(|&at| at != Instant::FAR).min()
+    }
+
+    /// The bindings of one or all addresses of record, in their order.
+    pub fn bindings(&self, aor: Option<&Aor>, now: Now) -> Vec<BindingView> {
+        let places = self.location.places();
+        let view = |aor: &Aor, bindings: &[Binding]| -> Vec<BindingView> {
+            bindings.iter().filter(|it| it.is_live(now)).map(|it| it.view(now, aor, places)).collect()
+        };
+        match aor {
+            Some(aor) => view(aor, self.location.of(aor)),
+            None => {
+                let mut all: Vec<_> =
+                    self.location.iter().flat_map(|(aor, bindings)| view(aor, bindings)).collect();
+                all.sort_by(|one, other| one.aor.cmp(&other.aor));
+                all
+            }
+        }
+    }
+
+    /// The nonces in use, to be kept over a stop.
+    pub fn stored_nonces(&self, now: Now) -> Vec<StoredNonce> {
+        self.nonces.stored(now)
+    }
+
+    /// What has happened.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// How many bindings there are.
+    pub fn binding_count(&self) -> usize {
+        self.location.len()
+    }
+
+    /// How many accounts are remembered.
+    pub fn account_count(&self) -> usize {
+        self.accounts.len()
+    }
+
+    fn authenticate(
+        &mut self,
+        now: Now,
+        asker: Asker,
+        authenticate: Box<Authenticate>,
+        out: &mut Vec<Output>,
+    ) {
+        let aor = authenticate.account.clone();
+        let wait = |authenticate| Waiter { asker, wants: Wants::Verdict(authenticate) };
+        match self.accounts.find(now.instant, &aor) {
+            Knowledge::Known(known) => {
+                let verdict = self.verdict(now, Some(&known.account), &authenticate);
+                if verdict == Authenticated::No && known.is_old {
+                    return self.wait(now, &aor, wait(authenticate), Answer::Authenticated(verdict), out);
+                }
+                if known.is_due && self.accounts.refresh(now.instant, &aor) == Asked::First {
+                    out.push(Output::LoadAccount(aor));
+                }
+                self.answer(asker, verdict, out);
+            }
+            Knowledge::Unknown => {
+                let verdict = self.verdict(now, None, &authenticate);
+                self.answer(asker, verdict, out);
+            }
+            Knowledge::Nothing => {
+                let unavailable = Answer::Authenticated(Authenticated::Unavailable);
+                self.wait(now, &aor, wait(authenticate), unavailable, out);
+            }
+        }
+    }
+
+    fn register(
+        &mut self,
+        now: Now,
+        lease: &ActiveLease<'_>,
+        asker: Asker,
+        register: &Register,
+        out: &mut Vec<Output>,
+    ) {
+        let mut registrar = Registrar {
+            location: &mut self.location,
+            settings: &self.settings,
+            key: &self.keyring.keepalive,
+            counts: &mut self.counts,
+        };
+        let answer = Answer::Registered(registrar.register(now, lease, register, out));
+        out.push(Output::Answer { asker, answer });
+    }
+
+    fn locate(&mut self, now: Now, asker: Asker, aor: Aor, out: &mut Vec<Output>) {
+        let targets = self.targets(now, &aor);
+        if !targets.is_empty() {
+            return located(asker, Located::Targets(targets), out);
+        }
+        match self.accounts.find(now.instant, &aor) {
+            Knowledge::Known(known) => {
+                if known.is_due && self.accounts.refresh(now.instant, &aor) == Asked::First {
+                    out.push(Output::LoadAccount(aor.clone()));
+                }
+                located(asker, nowhere(&aor, &known.account), out);
+            }
+            Knowledge::Unknown => located(asker, Located::UnknownAor, out),
+            Knowledge::Nothing => {
+                let waiter = Waiter { asker, wants: Wants::Existence };
+                self.wait(now, &aor, waiter, Answer::Located(Located::Unavailable), out);
+            }
+        }
+    }
+
+    /// Lets a request wait for the store; `otherwise` is its answer if too many wait.
+    fn wait(&mut self, now: Now, aor: &Aor, waiter: Waiter, otherwise: Answer, out: &mut Vec<Output>) {
+        let asker = waiter.asker;
+        match self.accounts.wait(now.instant, aor, waiter) {
+            Asked::First => out.push(Output::LoadAccount(aor.clone())),
+            Asked::Already => {}
+            Asked::Full => {
+                self.counts.add(Count::Full);
+                if otherwise == Answer::Authenticated(Authenticated::No) {
+                    self.counts.add(Count::WrongCredentials);
+                }
+                out.push(Output::Answer { asker, answer: otherwise });
+            }
+        }
+    }
+
+    /// Answers those who waited, by what is known at last.
+    fn wake(&mut self, now: Now, aor: &Aor, waiters: Vec<Waiter>, out: &mut Vec<Output>) {
+        let knowledge = self.accounts.find(now.instant, aor);
+        for Waiter { asker, wants } in waiters {
+            match (wants, &knowledge) {
+                (Wants::Verdict(authenticate), Knowledge::Known(known)) => {
+                    let verdict = self.verdict(now, Some(&known.account), &authenticate);
+                    self.answer(asker, verdict, out);
+                }
+                (Wants::Verdict(authenticate), Knowledge::Unknown) => {
+                    let verdict = self.verdict(now, None, &authenticate);
+                    self.answer(asker, verdict, out);
+                }
+                (Wants::Verdict(_), Knowledge::Nothing) => {
+                    let answer = Answer::Authenticated(Authenticated::Unavailable);
+                    out.push(Output::Answer { asker, answer });
+                }
+                (Wants::Existence, knowledge) => {
+                    let targets = self.targets(now, aor);
+                    let found = match knowledge {
+                        _ if !targets.is_empty() => Located::Targets(targets),
+                        Knowledge::Known(known) => nowhere(aor, &known.account),
+                        Knowledge::Unknown => Located::UnknownAor,
+                        Knowledge::Nothing => Located::Unavailable,
+                    };
+                    located(asker, found, out);
+                }
+            }
+        }
+    }
+
+    fn verdict(&mut self, now: Now, account: Option<&Account>, authenticate: &Authenticate) -> Authenticated {
+        let is_right = verify::is_right(account, authenticate);
+        let Some(account) = account.filter(|_| is_right) else { return Authenticated::No };
+        let count = authenticate.quality.as_ref().map(|quality| quality.count);
+        let Authenticate { nonce, nonce_left, owns, .. } = authenticate;
+        let used = self.nonces.use_count(now.instant, &authenticate.account, nonce, count, *nonce_left);
+        if used == Use::Used {
+            Authenticated::Stale
+        } else if *owns == account.aor {
+            Authenticated::Yes
+        } else if account.aliases.contains(owns) {
+            Authenticated::Alias(account.aor.clone())
+        } else if account.may_use.contains(owns) {
+            Authenticated::Yes
+        } else {
+            Authenticated::NotOwner
+        }
+    }
+
+    fn answer(&mut self, asker: Asker, verdict: Authenticated, out: &mut Vec<Output>) {
+        match verdict {
+            Authenticated::No => self.counts.add(Count::WrongCredentials),
+            Authenticated::Stale => self.counts.add(Count::StaleNonce),
+            Authenticated::NotOwner => self.counts.add(Count::NotOwner),
+            Authenticated::Yes | Authenticated::Alias(_) | Authenticated::Unavailable => {}
+        }
+        out.push(Output::Answer { asker, answer: Answer::Authenticated(verdict) });
+    }
+
+    /// Best `q` first, and in the order of their registration where it is equal.
+    fn targets(&self, now: Now, aor: &Aor) -> Vec<crate::Target> {
+        let live = self.location.of(aor).iter().filter(|binding| binding.is_live(now));
+        let mut targets: Vec<_> = live.map(|binding| binding.target(aor, self.location.places())).collect();
+        targets.sort_by_key(|target| std::cmp::Reverse(target.q));
+        targets
+    }
+
+    /// A binding's turn to get a keepalive.
+    fn take_turn(&mut self, now: Now, lease: &ActiveLease<'_>, id: BindingId, out: &mut Vec<Output>) {
+        let nat = &self.settings.nat;
+        let Some((aor, binding)) = self.location.find(id) else { return };
+        let (due_at, score) = (binding.score.next_at, binding.score);
+        let next_at = self.next_turn(now.instant, aor, &binding.registration);
+        // After a standstill very many turns are late at once. They are left out: the next ones are spread again.
+        let is_late = now.instant.since(due_at) > nat.interval / 2;
+        if next_at == Instant::FAR || is_late {
+            self.location.change(id, |binding| binding.score.next_at = next_at);
+        } else if nat.keepalive == Keepalive::Options && score.is_dead(nat.failures) {
+            self.end(lease, id, Count::BindingDead, out);
+        } else {
+            self.location.change(id, |binding| binding.score.next_at = next_at);
+            self.send_keepalive(lease, id, out);
+        }
+    }
+
+    fn send_keepalive(&mut self, _lease: &ActiveLease<'_>, id: BindingId, out: &mut Vec<Output>) {
+        let Some((_, binding)) = self.location.find(id) else { return };
+        let Some(flow) = binding.registration.flow(self.location.places()) else { return };
+        let Some(listener) = self.settings.listeners.get(flow.listener()) else { return };
+        let message = if self.settings.nat.keepalive == Keepalive::Options {
+            let Some(number) = self.location.change(id, |binding| binding.score.send()) else { return };
+            let Some((aor, binding)) = self.location.find(id) else { return };
+            let options = keepalive::Options {
+                mark: KeepaliveMark { partition: self.number, binding: id, number },
+                listener,
+                flow: &flow,
+                aor,
+                contact: binding.registration.text.contact(),
+            };
+            options.write(&self.keyring.keepalive)
+        } else {
+            Bytes::from_static(keepalive::empty_line(listener.transport))
+        };
+        self.counts.add(Count::KeepaliveSent);
+        out.push(Output::Send { to: Destination::Flow(flow), message });
+    }
+
+    fn next_turn(&self, now: Instant, aor: &Aor, registration: &Registration) -> Instant {
+        let Self { keyring, settings, location, .. } = self;
+        keepalive::next_turn(&keyring.keepalive, &settings.nat, location.places(), now, aor, registration)
+    }
+
+    fn end(&mut self, _lease: &ActiveLease<'_>, id: BindingId, count: Count, out: &mut Vec<Output>) {
+        if let Some((aor, binding)) = self.location.remove(id) {
+            self.counts.add(count);
+            out.push(Output::Save(Change::Remove(binding.registration.key(&aor))));
+        }
+    }
+}
+
+/// The answer for an address of record that exists but has no binding of its own.
+fn nowhere(aor: &Aor, account: &Account) -> Located {
+    if account.aor == *aor { Located::Targets(Vec::new()) } else { Located::Alias(account.aor.clone()) }
+}
+
+fn located(asker: Asker, located: Located, out: &mut Vec<Output>) {
+    out.push(Output::Answer { asker, answer: Answer::Located(located) });
+}

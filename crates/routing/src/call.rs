@@ -1,0 +1,48 @@
+//! The transaction user of a call shard: it decides what becomes of each request (RFC 3261 §10, §16).
+//!
+//! A request passes stages: it is checked ([`validation`]), its Route is read ([`route`]), it is admitted
+//! ([`admission`]: digest, a trusted peer, or the token of a dialog), aimed ([`target`]) and forwarded
+//! ([`forward`]) by one or more branches, whose responses meet in a [`response_context`]. A stage that
+//! must wait for an account, a location or a name suspends the request ([`suspended`]) and returns; the
+//! answer takes it up again from the request's own bytes.
+//!
+//! Before admission nothing is promised: refusals keep no state, and their To tag is derived so that the
+//! ACK is known again. After admission an INVITE gets its 100.
+//!
+//! Invariant: what a stranger sends leaves this server only for a phone of our own domains, and only if
+//! the stranger proved to be one of our users; or within a dialog whose token this server sealed.
+
+mod admission;
+mod aim;
+mod branch;
+mod branches;
+mod bytes;
+mod cancel;
+mod client_branch;
+mod dialog;
+mod dialog_token;
+mod forward;
+mod inbound;
+mod listener_mark;
+mod nat;
+mod nonce;
+mod output;
+mod own;
+mod proxy;
+mod record_route;
+mod register;
+mod reply;
+mod response_context;
+mod route;
+mod seal;
+mod suspended;
+mod tag;
+mod target;
+mod user;
+mod validation;
+
+#[cfg(test)]
+mod tests;
+
+pub use output::{Output, Resolved};
+pub use user::TransactionUser;

@@ -1,0 +1,536 @@
+//! The branches of a request: how they begin, fail, are answered and end (RFC 3261 §16.6 to §16.10).
+
+use bytes::Bytes;
+use clock::{Instant, Now};
+use sip::{Message, Method, Name, Status};
+use transaction::{ClientKey, Kind, ServerKey};
+use transport::{Destination, Source, Transport};
+
+use super::aim::{Aim, Hop, Size, Step};
+use super::client_branch::{BranchState, Cause, ClientBranch, Phase, Sent};
+use super::forward::{self, Attempt, Forwarded};
+use super::inbound::Inbound;
+use super::reply::Reply;
+use super::response_context::{Candidate, ContextState, ResponseContext};
+use super::suspended::Stage;
+use super::user::{Reminder, TransactionUser};
+use super::{Output, Resolved, target};
+use crate::Count;
+
+impl TransactionUser {
+    /// Forwards an admitted request to its aims, all at once as far as the breadth goes.
+    pub(super) fn begin(
+        &mut self,
+        now: Now,
+        key: ServerKey,
+        inbound: Inbound,
+        aims: Vec<Aim>,
+        out: &mut Vec<Output>,
+    ) {
+        if !self.has_room_for_context() || self.contexts.contains_key(&key) {
+            return self.too_many(key, &inbound, out);
+        }
+        let mut context = ResponseContext::new(inbound, aims.into_iter().map(ClientBranch::new).collect());
+        self.counts.add(Count::Forwarded);
+        for index in 0..context.share_breadth() {
+            self.advance(now, key, &mut context, index, out);
+        }
+        self.settle(now, key, context, out);
+    }
+
+    /// The addresses of a name that a branch goes to.
+    pub(super) fn branch_resolved(
+        &mut self,
+        now: Now,
+        key: ServerKey,
+        index: usize,
+        resolved: &Resolved,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(mut context) = self.contexts.remove(&key) else { return };
+        if let Some(branch) = context.branches.get_mut(index)
+            && let BranchState::Resolving(_, transport) = branch.state
+        {
+            match resolved {
+                Resolved::Addresses(addresses) => branch.aim.add_addresses(addresses, transport),
+                // RFC 3261 §16.5 leaves it to the proxy: a domain that does not exist has no users.
+                Resolved::NoSuchName => branch.failure = Status::NOT_FOUND,
+                Resolved::Failed => branch.failure = Status::SERVICE_UNAVAILABLE,
+            }
+            self.advance(now, key, &mut context, index, out);
+        }
+        self.settle(now, key, context, out);
+    }
+
+    /// A response to one of our requests.
+    pub(super) fn receive_response(
+        &mut self,
+        now: Now,
+        client: ClientKey,
+        source: Source,
+        response: &Message<'_>,
+        out: &mut Vec<Output>,
+    ) {
+        let (Some(status), Ok(cseq)) = (response.status(), response.cseq()) else { return };
+        let Some((key, index)) = self.by_client.get(&client).copied() else {
+            // RFC 3261 §16.10: the response to a CANCEL is for this proxy alone.
+            if cseq.method != Method::Cancel {
+                self.counts.add(Count::StrayResponse);
+            }
+            return;
+        };
+        let Some(mut context) = self.contexts.remove(&key) else {
+            self.counts.add(Count::StrayResponse);
+            return;
+        };
+        let is_current = context.branches.get(index).is_some_and(|branch| branch.client == Some(client));
+        if is_current {
+            let is_believed = context.inbound.settings.trusted_peer(source.flow.remote().0.ip()).is_some();
+            let copy = || forward::response(&context.inbound, response, is_believed);
+            if status.is_provisional() {
+                let copy = (status != Status::TRYING).then(copy);
+                self.provisional(now, key, &mut context, index, status, copy, out);
+            } else {
+                let copy = copy();
+                self.final_response(now, key, &mut context, index, response, copy, out);
+            }
+        }
+        self.settle(now, key, context, out);
+    }
+
+    /// A branch's request could not be sent.
+    pub(super) fn branch_unreachable(&mut self, now: Now, client: ClientKey, out: &mut Vec<Output>) {
+        let Some((key, index)) = self.by_client.get(&client) else { return };
+        let branch = self.contexts.get(key).and_then(|context| context.branches.get(*index));
+        let Some(status) = branch.map(|branch| branch.aim.unreachable) else { return };
+        self.branch_failed(now, client, status, out);
+    }
+
+    /// A branch's transaction has ended without a final response.
+    pub(super) fn branch_failed(
+        &mut self,
+        now: Now,
+        client: ClientKey,
+        status: Status,
+        out: &mut Vec<Output>,
+    ) {
+        let Some((key, index)) = self.by_client.get(&client).copied() else { return };
+        let Some(mut context) = self.contexts.remove(&key) else { return };
+        let is_open = context.state == ContextState::Open;
+        if let Some(branch) = context.branches.get_mut(index)
+            && branch.client == Some(client)
+            && let BranchState::Sent(sent) = &branch.state
+        {
+            branch.failure = status;
+            match sent.phase {
+                // RFC 3263 §4.3: what does not answer is replaced by the next server.
+                Phase::Calling if is_open => self.advance(now, key, &mut context, index, out),
+                Phase::Calling | Phase::Proceeding => end(&mut context, index, status),
+                Phase::CancelWanted(cause) | Phase::Cancelling(cause, _) => {
+                    end(&mut context, index, cause.outcome());
+                }
+            }
+        }
+        self.settle(now, key, context, out);
+    }
+
+    /// A reminder of a branch is due.
+    pub(super) fn branch_due(
+        &mut self,
+        now: Now,
+        key: ServerKey,
+        index: usize,
+        at: Instant,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(mut context) = self.contexts.remove(&key) else { return };
+        if let Some(branch) = context.branches.get_mut(index)
+            && branch.reminder_at == Some(at)
+        {
+            branch.reminder_at = None;
+            if branch.deadline().is_some_and(|deadline| deadline <= now.instant) {
+                self.branch_expired(now, &mut context, index, out);
+            }
+            self.remind(key, &mut context, index);
+        }
+        self.settle(now, key, context, out);
+    }
+
+    /// Cancels the branches that are under way, but `except`.
+    pub(super) fn cancel_branches(
+        &mut self,
+        now: Now,
+        key: ServerKey,
+        context: &mut ResponseContext,
+        except: Option<usize>,
+        cause: Cause,
+        out: &mut Vec<Output>,
+    ) {
+        for index in 0..context.branches.len() {
+            if Some(index) != except {
+                self.cancel_branch(now, context, index, cause, out);
+                self.remind(key, context, index);
+            }
+        }
+    }
+
+    /// Sends the final response when there is nothing more to wait for, and keeps the context.
+    pub(super) fn settle(
+        &mut self,
+        now: Now,
+        key: ServerKey,
+        mut context: ResponseContext,
+        out: &mut Vec<Output>,
+    ) {
+        while let Some(index) = context.next_idle() {
+            self.advance(now, key, &mut context, index, out);
+        }
+        if context.state != ContextState::Answered && context.is_exhausted() {
+            context.state = ContextState::Answered;
+            if !self.send_best(key, &mut context, out) {
+                return;
+            }
+        }
+        self.contexts.insert(key, context);
+    }
+
+    /// Forgets a context whose server transaction has ended.
+    pub(super) fn end_context(&mut self, key: ServerKey, out: &mut Vec<Output>) {
+        let Some(context) = self.contexts.remove(&key) else { return };
+        let is_invite =
+            context.inbound.message().is_some_and(|request| request.method() == Some(Method::Invite));
+        for branch in &context.branches {
+            match (&branch.state, branch.client) {
+                (BranchState::Resolving(token, _), _) => {
+                    self.waiting.resume(*token);
+                }
+                (BranchState::Sent(_), Some(client)) => {
+                    self.by_client.remove(&client);
+                    // A request that is no INVITE may still be on its way to other phones.
+                    if is_invite {
+                        out.push(Output::Abandon { key: client });
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Gets a branch on its way by the next hop that can be gone, or ends it.
+    fn advance(
+        &mut self,
+        now: Now,
+        key: ServerKey,
+        context: &mut ResponseContext,
+        index: usize,
+        out: &mut Vec<Output>,
+    ) {
+        let bytes = context.inbound.bytes.clone();
+        let Ok(request) = Message::parse(&bytes) else { return };
+        loop {
+            let (inbound, branch) = (&context.inbound, &mut context.branches[index]);
+            match branch.aim.step(inbound) {
+                Step::Send(to, transport, size) => {
+                    let leaving = self.attempt(inbound, &request, branch, to, transport, size);
+                    let Some(Leaving { forwarded, to }) = leaving else { continue };
+                    let method = request.method().unwrap_or(Method::Other(b""));
+                    let client = ClientKey::of(&self.keyring.transaction, &forwarded.branch, method);
+                    branch.attempts = branch.attempts.saturating_add(1);
+                    // The same request with the same branch is under way: it has come twice, by two ways.
+                    if self.by_client.contains_key(&client) {
+                        branch.failure = Status::LOOP_DETECTED;
+                        continue;
+                    }
+                    let is_invite = method == Method::Invite;
+                    let timer_c = is_invite.then(|| now.instant + inbound.settings.proxy.timer_c);
+                    branch.client = Some(client);
+                    branch.state = BranchState::Sent(Sent {
+                        branch: Bytes::from(forwarded.branch),
+                        request: forwarded.bytes.clone(),
+                        to,
+                        phase: Phase::Calling,
+                        timer_c,
+                        ring_until: None,
+                    });
+                    self.by_client.insert(client, (key, index));
+                    out.push(Output::Forward {
+                        key: client,
+                        kind: Kind::of(method),
+                        to,
+                        request: forwarded.bytes,
+                    });
+                    self.remind(key, context, index);
+                    return;
+                }
+                Step::Lookup { host, port, transport } => {
+                    if !self.waiting.has_room() {
+                        self.counts.add(Count::Full);
+                        continue;
+                    }
+                    let token = self.suspend(now, Stage::Branch(key, index));
+                    context.branches[index].state = BranchState::Resolving(token, transport);
+                    out.push(Output::Resolve { token, host, port, transport });
+                    return;
+                }
+                Step::Exhausted => {
+                    let Some(spare) = branch.aim.spares.pop_front() else {
+                        let status = branch.failure;
+                        end(context, index, status);
+                        return;
+                    };
+                    // RFC 5626 §7: when one flow of a phone fails, its next one is tried.
+                    let spares = std::mem::take(&mut branch.aim.spares);
+                    branch.aim = Aim { spares, ..target::aim(&self.keyring, spare) };
+                }
+            }
+        }
+    }
+
+    /// Makes the copy that leaves. A large one for a server goes by TCP first.
+    fn attempt(
+        &self,
+        inbound: &Inbound,
+        request: &Message<'_>,
+        branch: &mut ClientBranch,
+        to: Destination,
+        transport: Transport,
+        size: Size,
+    ) -> Option<Leaving> {
+        let make = |aim: &Aim, to, transport, number| {
+            let attempt = Attempt { inbound, aim, to, transport, number, breadth: branch.breadth };
+            forward::request(&self.keyring, request, &attempt)
+        };
+        let forwarded = make(&branch.aim, to, transport, branch.attempts)?;
+        if size == Size::Ignored {
+            return Some(Leaving { forwarded, to });
+        }
+        // RFC 3261 §18.1.1: by TCP, and by UDP after all where that is refused.
+        let sized = transport::transport_for_size(transport, forwarded.bytes.len());
+        let Some(fallback) = sized.fallback else { return Some(Leaving { forwarded, to }) };
+        let Some(large) = branch.aim.destination(inbound, to.remote(), sized.transport) else {
+            return Some(Leaving { forwarded, to });
+        };
+        let forwarded = make(&branch.aim, large, sized.transport, branch.attempts)?;
+        branch.aim.hops.push_front(Hop::Address(to.remote(), fallback, Size::Ignored));
+        Some(Leaving { forwarded, to: large })
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "they are one response and its branch")]
+    fn provisional(
+        &mut self,
+        now: Now,
+        key: ServerKey,
+        context: &mut ResponseContext,
+        index: usize,
+        status: Status,
+        copy: Option<Bytes>,
+        out: &mut Vec<Output>,
+    ) {
+        let ring_timeout = context.inbound.settings.proxy.ring_timeout;
+        let timer_c = context.inbound.settings.proxy.timer_c;
+        let BranchState::Sent(sent) = &mut context.branches[index].state else { return };
+        if copy.is_some() && sent.timer_c.is_some() {
+            // RFC 3261 §16.7 item 2: each 101-199 restarts timer C; nothing restarts the time that it may ring.
+            sent.timer_c = Some(now.instant + timer_c);
+            sent.ring_until.get_or_insert(now.instant + ring_timeout);
+        }
+        match sent.phase {
+            Phase::Calling => sent.phase = Phase::Proceeding,
+            Phase::Proceeding => {}
+            Phase::CancelWanted(cause) => {
+                // RFC 3261 §9.1: a CANCEL waits for a provisional response.
+                sent.phase = Phase::Proceeding;
+                self.cancel_branch(now, context, index, cause, out);
+            }
+            Phase::Cancelling(..) => {}
+        }
+        self.remind(key, context, index);
+        // RFC 3261 §16.7 item 5: a 100 stays here, every other provisional response is passed on at once.
+        if let Some(message) = copy
+            && context.state != ContextState::Answered
+        {
+            out.push(Output::Respond { key, status, message });
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "they are one response and its branch")]
+    fn final_response(
+        &mut self,
+        now: Now,
+        key: ServerKey,
+        context: &mut ResponseContext,
+        index: usize,
+        response: &Message<'_>,
+        copy: Bytes,
+        out: &mut Vec<Output>,
+    ) {
+        let status = response.status().unwrap_or(Status::SERVER_INTERNAL_ERROR);
+        let is_invite = response.cseq().is_ok_and(|cseq| cseq.method == Method::Invite);
+        let branch = &mut context.branches[index];
+        let phase = match &branch.state {
+            BranchState::Sent(sent) => sent.phase,
+            // RFC 3261 §16.7 item 5: a 2xx to INVITE is passed on however many came before.
+            BranchState::Ended if is_invite && status.is_success() => {
+                out.push(Output::Respond { key, status, message: copy });
+                return;
+            }
+            _ => return,
+        };
+        if status.is_success() {
+            branch.state = BranchState::Ended;
+            // One 2xx is enough for every request but INVITE.
+            if is_invite || context.state != ContextState::Answered {
+                out.push(Output::Respond { key, status, message: copy });
+            }
+            context.state = ContextState::Answered;
+            if is_invite {
+                // RFC 3261 §16.7 item 10.
+                self.cancel_branches(now, key, context, Some(index), Cause::Answered, out);
+            }
+            return;
+        }
+        // RFC 3263 §4.3, RFC 5626 §5.3: a server that is overloaded or a flow that failed is replaced.
+        let is_retried = matches!(status, Status::SERVICE_UNAVAILABLE | Status::FLOW_FAILED)
+            && matches!(phase, Phase::Calling | Phase::Proceeding)
+            && context.state == ContextState::Open
+            && !(branch.aim.hops.is_empty() && branch.aim.spares.is_empty());
+        if is_retried {
+            branch.failure = status;
+            return self.advance(now, key, context, index, out);
+        }
+        branch.state = BranchState::Ended;
+        match phase {
+            // RFC 3261 §16.8: what rang too long counts as a 408, whatever it says to the CANCEL.
+            Phase::CancelWanted(Cause::TimedOut) | Phase::Cancelling(Cause::TimedOut, _) => {
+                context.offer(Candidate::Local(Status::REQUEST_TIMEOUT), Vec::new());
+            }
+            _ => context.offer(Candidate::Received(status, copy), forward::challenges(response)),
+        }
+        if status.class() == 6 && context.state == ContextState::Open {
+            // RFC 3261 §16.7 item 5: a 6xx ends the search, but goes upstream only when all branches have ended.
+            context.state = ContextState::Closing;
+            if is_invite {
+                self.cancel_branches(now, key, context, Some(index), Cause::Declined, out);
+            }
+        }
+    }
+
+    fn cancel_branch(
+        &mut self,
+        now: Now,
+        context: &mut ResponseContext,
+        index: usize,
+        cause: Cause,
+        out: &mut Vec<Output>,
+    ) {
+        let freed_at = now.instant + context.inbound.settings.timers.transaction_lifetime();
+        match &mut context.branches[index].state {
+            BranchState::Resolving(token, _) => {
+                let token = *token;
+                self.waiting.resume(token);
+                end(context, index, cause.outcome());
+            }
+            BranchState::Sent(sent) => match sent.phase {
+                Phase::Calling => sent.phase = Phase::CancelWanted(cause),
+                Phase::Proceeding => {
+                    sent.phase = Phase::Cancelling(cause, freed_at);
+                    self.counts.add(Count::BranchCancelled);
+                    self.send_cancel(sent, cause, out);
+                }
+                Phase::CancelWanted(_) | Phase::Cancelling(..) => {}
+            },
+            BranchState::Idle | BranchState::Ended => {}
+        }
+    }
+
+    fn send_cancel(&self, sent: &Sent, cause: Cause, out: &mut Vec<Output>) {
+        let Ok(invite) = Message::parse(&sent.request) else { return };
+        let mut cancel = Vec::with_capacity(512);
+        match cause.reason() {
+            Some(reason) => sip::cancel_with_reason(&invite, reason, &mut cancel),
+            None => sip::cancel_for(&invite, &mut cancel),
+        }
+        let key = ClientKey::of(&self.keyring.transaction, &sent.branch, Method::Cancel);
+        let request = Bytes::from(cancel);
+        // RFC 3261 §9.1: where the INVITE went.
+        out.push(Output::Forward { key, kind: Kind::NonInvite, to: sent.to, request });
+    }
+
+    /// Timer C, the ring time-out, or the end of the wait for the answer to a CANCEL.
+    fn branch_expired(
+        &mut self,
+        now: Now,
+        context: &mut ResponseContext,
+        index: usize,
+        out: &mut Vec<Output>,
+    ) {
+        let branch = &mut context.branches[index];
+        let BranchState::Sent(sent) = &mut branch.state else { return };
+        let outcome = match sent.phase {
+            Phase::Proceeding => {
+                self.counts.add(Count::RingTimeout);
+                return self.cancel_branch(now, context, index, Cause::TimedOut, out);
+            }
+            // RFC 3261 §16.8: without any response there is nothing to cancel.
+            Phase::Calling => Status::REQUEST_TIMEOUT,
+            Phase::CancelWanted(cause) | Phase::Cancelling(cause, _) => cause.outcome(),
+        };
+        if let Some(client) = branch.client {
+            self.by_client.remove(&client);
+            out.push(Output::Abandon { key: client });
+        }
+        end(context, index, outcome);
+    }
+
+    /// Sends the best response. `false`: there is none to send, and the request was forgotten.
+    // RFC 3261 §16.7 item 6.
+    fn send_best(&mut self, key: ServerKey, context: &mut ResponseContext, out: &mut Vec<Output>) -> bool {
+        let is_invite =
+            context.inbound.message().is_some_and(|request| request.method() == Some(Method::Invite));
+        let best = context.take_best().unwrap_or(Candidate::Local(Status::SERVER_INTERNAL_ERROR));
+        if best.status() == Status::REQUEST_TIMEOUT && !is_invite {
+            // RFC 4320 §4.2: no 408 to a request that is no INVITE: its client has given up by itself.
+            out.push(Output::Drop { key });
+            return false;
+        }
+        match best {
+            // RFC 3261 §16.7 item 6: a 503 is about the server that gave it, not about this one.
+            Candidate::Received(Status::SERVICE_UNAVAILABLE, _)
+            | Candidate::Local(Status::SERVICE_UNAVAILABLE) => {
+                self.respond(key, &context.inbound, &Reply::new(Status::SERVER_INTERNAL_ERROR), out);
+            }
+            Candidate::Local(status) => self.respond(key, &context.inbound, &Reply::new(status), out),
+            Candidate::Received(status, message) => {
+                let message = match status {
+                    Status::UNAUTHORIZED | Status::PROXY_AUTHENTICATION_REQUIRED => {
+                        forward::with_challenges(&message, context.challenges())
+                    }
+                    _ => message,
+                };
+                out.push(Output::Respond { key, status, message });
+            }
+        }
+        true
+    }
+
+    /// Sets a reminder for the next deadline of a branch, unless an earlier one is set.
+    fn remind(&mut self, key: ServerKey, context: &mut ResponseContext, index: usize) {
+        let branch = &mut context.branches[index];
+        let Some(deadline) = branch.deadline() else { return };
+        if branch.reminder_at.is_none_or(|at| deadline < at) {
+            branch.reminder_at = Some(deadline);
+            self.deadlines.push(deadline, Reminder::Branch(key, index));
+        }
+    }
+}
+
+/// A copy that is ready, and where it goes.
+struct Leaving {
+    forwarded: Forwarded,
+    to: Destination,
+}
+
+fn end(context: &mut ResponseContext, index: usize, outcome: Status) {
+    context.branches[index].state = BranchState::Ended;
+    context.offer(Candidate::Local(outcome), Vec::<(Name, Vec<u8>)>::new());
+}

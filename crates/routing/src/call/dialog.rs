@@ -1,0 +1,206 @@
+//! Requests within a dialog, and the ACK to a 2xx: relayed by the token that this server sealed.
+
+use bytes::Bytes;
+use clock::Now;
+use sip::{Aor, Message, Status};
+use transaction::ServerKey;
+use transport::Source;
+
+use super::admission;
+use super::aim::{Aim, Size, Step};
+use super::dialog_token::{Side, Way};
+use super::forward::{self, Attempt};
+use super::inbound::{Inbound, Sender};
+use super::proxy::{Resource, resource};
+use super::reply::Reply;
+use super::suspended::{Located as Look, Stage};
+use super::user::TransactionUser;
+use super::{Output, tag, target, validation};
+use crate::{Count, Located, Question, Target};
+
+impl TransactionUser {
+    /// A request with a To tag.
+    pub(super) fn receive_in_dialog(
+        &mut self,
+        now: Now,
+        key: ServerKey,
+        mut inbound: Inbound,
+        request: &Message<'_>,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(side) = self.next_side(&inbound, request) else {
+            if admission::without_digest(&inbound.settings, &inbound.source) == Some(Sender::Trusted) {
+                return self.admitted(now, key, inbound, Sender::Trusted, None, out);
+            }
+            self.counts.add(Count::NoToken);
+            return self.refuse_stateless(key, request, &Reply::new(Status::CALL_DOES_NOT_EXIST), out);
+        };
+        inbound.sender = Some(Sender::Dialog);
+        self.trying(key, &inbound, request, out);
+        match &side.binding {
+            Some(binding) if self.waiting.has_room() => {
+                let aor = binding.aor.clone();
+                let token = self.suspend(now, Stage::Side(key, Box::new(inbound)));
+                out.push(Output::Ask { partition_of: aor.clone(), token, question: Question::Locate(aor) });
+            }
+            _ => self.side_found(now, key, inbound, &[], out),
+        }
+    }
+
+    /// The present bindings of the side that a request goes to.
+    pub(super) fn side_found(
+        &mut self,
+        now: Now,
+        key: ServerKey,
+        inbound: Inbound,
+        targets: &[Target],
+        out: &mut Vec<Output>,
+    ) {
+        let Some(request) = inbound.message() else { return };
+        let Some(side) = self.next_side(&inbound, &request) else { return };
+        // A side that is a user of ours and no flow: its Request-URI is looked up like any other.
+        let resource = resource(&inbound);
+        if matches!(resource, Resource::User(_) | Resource::Ourselves) && !has_flow(&side) {
+            return self.aim(now, key, inbound, resource, out);
+        }
+        let aim = target::side_aim(&self.keyring, &inbound, &side, targets);
+        self.begin(now, key, inbound, vec![aim], out);
+    }
+
+    /// An ACK that no transaction wanted.
+    pub(super) fn receive_ack(
+        &mut self,
+        now: Now,
+        source: Source,
+        bytes: &Bytes,
+        ack: &Message<'_>,
+        out: &mut Vec<Output>,
+    ) {
+        if tag::is_derived(&self.keyring.tag, ack) {
+            self.counts.add(Count::AckAbsorbed);
+            return;
+        }
+        // RFC 3261 §16.3: an ACK that fails a check is dropped, there is no response to it.
+        let mut inbound = match self.inbound(source, bytes, ack) {
+            Ok(inbound) if validation::check_forwarding(ack, &inbound.checked).is_ok() => inbound,
+            Ok(_) => return,
+            Err(refused) => {
+                if let Some(count) = refused.count {
+                    self.counts.add(count);
+                }
+                return;
+            }
+        };
+        let Some(side) = self.next_side(&inbound, ack).filter(|_| ack.to_tag().is_some()) else {
+            if admission::without_digest(&inbound.settings, &source) == Some(Sender::Trusted) {
+                inbound.sender = Some(Sender::Trusted);
+                return self.aim_ack(now, inbound, Look::ByName, out);
+            }
+            self.counts.add(Count::NoToken);
+            return;
+        };
+        inbound.sender = Some(Sender::Dialog);
+        match &side.binding {
+            Some(binding) if self.waiting.has_room() => {
+                let aor = binding.aor.clone();
+                let token = self.suspend(now, Stage::AckSide(Box::new(inbound)));
+                out.push(Output::Ask { partition_of: aor.clone(), token, question: Question::Locate(aor) });
+            }
+            _ => self.ack_side_found(now, inbound, &[], out),
+        }
+    }
+
+    /// The present bindings of the side that an ACK goes to.
+    pub(super) fn ack_side_found(
+        &mut self,
+        now: Now,
+        inbound: Inbound,
+        targets: &[Target],
+        out: &mut Vec<Output>,
+    ) {
+        let Some(request) = inbound.message() else { return };
+        let Some(side) = self.next_side(&inbound, &request) else { return };
+        if matches!(resource(&inbound), Resource::User(_) | Resource::Ourselves) && !has_flow(&side) {
+            return self.aim_ack(now, inbound, Look::ByName, out);
+        }
+        let aim = target::side_aim(&self.keyring, &inbound, &side, targets);
+        self.send_ack(now, inbound, aim, out);
+    }
+
+    /// Sends an ACK, or waits for the addresses of the name that it goes to.
+    pub(super) fn send_ack(&mut self, now: Now, inbound: Inbound, mut aim: Aim, out: &mut Vec<Output>) {
+        let Some(request) = inbound.message() else { return };
+        match aim.step(&inbound) {
+            Step::Send(to, transport, _) => {
+                let attempt = Attempt { inbound: &inbound, aim: &aim, to, transport, number: 0, breadth: 1 };
+                if let Some(forwarded) = forward::request(&self.keyring, &request, &attempt) {
+                    out.push(Output::SendStateless { to, message: forwarded.bytes });
+                }
+            }
+            Step::Lookup { host, port, transport } => {
+                if self.waiting.has_room() {
+                    let token =
+                        self.suspend(now, Stage::AckResolve(Box::new(inbound), Box::new(aim), transport));
+                    out.push(Output::Resolve { token, host, port, transport });
+                } else {
+                    self.counts.add(Count::Full);
+                }
+            }
+            Step::Exhausted => {}
+        }
+    }
+
+    /// The location has answered for an ACK.
+    pub(super) fn ack_located(
+        &mut self,
+        now: Now,
+        inbound: Inbound,
+        look: Look,
+        found: Located,
+        out: &mut Vec<Output>,
+    ) {
+        match (found, look) {
+            // One ACK goes one way; more targets than one means that it names no phone.
+            (Located::Targets(mut targets), _) if targets.len() == 1 => {
+                if let Some(target) = targets.pop() {
+                    let aim = target::aim(&self.keyring, target);
+                    self.send_ack(now, inbound, aim, out);
+                }
+            }
+            (Located::Alias(aor), Look::ByName) => self.locate_ack(now, inbound, aor, Look::ByAlias, out),
+            _ => {}
+        }
+    }
+
+    /// Finds out where an ACK goes that has no flow.
+    fn aim_ack(&mut self, now: Now, inbound: Inbound, look: Look, out: &mut Vec<Output>) {
+        match resource(&inbound) {
+            Resource::User(aor) => self.locate_ack(now, inbound, aor, look, out),
+            Resource::Foreign => {
+                let aim = Aim::at_uri(inbound.routed.request_uri.clone(), Size::Counts);
+                self.send_ack(now, inbound, aim, out);
+            }
+            Resource::Ourselves | Resource::Number => {}
+        }
+    }
+
+    fn locate_ack(&mut self, now: Now, inbound: Inbound, aor: Aor, look: Look, out: &mut Vec<Output>) {
+        if !self.waiting.has_room() {
+            self.counts.add(Count::Full);
+            return;
+        }
+        let token = self.suspend(now, Stage::AckLocate(Box::new(inbound), look));
+        out.push(Output::Ask { partition_of: aor.clone(), token, question: Question::Locate(aor) });
+    }
+
+    /// The side that a request goes to by its token; `None` without one.
+    fn next_side(&self, inbound: &Inbound, request: &Message<'_>) -> Option<Side> {
+        let token = inbound.routed.token.as_ref()?;
+        let direction = token.direction(&self.keyring, request.from_tag().unwrap_or_default());
+        Some(token.side(direction).clone())
+    }
+}
+
+fn has_flow(side: &Side) -> bool {
+    side.way != Way::Uri
+}

@@ -1,0 +1,298 @@
+//! The token in our Record-Route: what this server must know of a dialog, kept by the dialog itself.
+//!
+//! It names both sides: the listener each is reached by, and the flow of a side that only its flow
+//! reaches (a connection, a phone behind NAT). For a binding it names the address of record too, so
+//! that a flow that has changed since is replaced by the present one. The seal is good for one
+//! Call-ID; direction is told by the From tag of the caller.
+//!
+//! It survives a restart: listeners are named by what they are, and the key lies on disk.
+
+use sip::Aor;
+use transport::RemoteAddr;
+
+use super::bytes::{Reader, write_address};
+use super::listener_mark::ListenerMark;
+use super::seal;
+use crate::Keyring;
+
+/// An address of record that is longer is left out: the URI would grow beyond what phones keep.
+const AOR_BYTES_MAX: usize = 96;
+
+const HAS_BINDING: u8 = 0x80;
+const IS_NAT: u8 = 0x40;
+const WAY: u8 = 0x0f;
+
+/// What a token says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct DialogToken {
+    /// Who sent the request that began the dialog.
+    pub(super) caller: Side,
+    /// Who it was sent to.
+    pub(super) callee: Side,
+    /// A hash of the caller's From tag.
+    pub(super) caller_tag: u32,
+}
+
+/// One side of a dialog.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Side {
+    /// The listener by which it is reached.
+    pub(super) listener: ListenerMark,
+    /// Its flow, or none.
+    pub(super) way: Way,
+    /// Whether it sits behind NAT, so that its URI can not be reached.
+    pub(super) is_nat: bool,
+    /// The binding that it is.
+    pub(super) binding: Option<BindingName>,
+}
+
+/// How a side is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// By Request-URI and Route.
+    Uri,
+    /// By a datagram to this address.
+    Datagram(RemoteAddr),
+    /// By this connection.
+    Connection {
+        /// The node that has it.
+        node: u8,
+        /// The start of that node.
+        boot: u32,
+        /// Its number.
+        number: u64,
+        /// The peer's side.
+        remote: RemoteAddr,
+    },
+}
+
+/// A binding by what stays the same when the phone registers again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct BindingName {
+    /// Whose it is.
+    pub(super) aor: Aor,
+    /// A hash of `+sip.instance`; `None` for a phone that has none: its Contact tells.
+    pub(super) instance: Option<u32>,
+}
+
+/// Which side a request within the dialog goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// From the caller to the callee.
+    ToCallee,
+    /// From the callee to the caller.
+    ToCaller,
+}
+
+impl DialogToken {
+    /// Appends the token as text that can stand as the user of a URI.
+    pub(super) fn write(&self, keyring: &Keyring, call_id: &[u8], out: &mut Vec<u8>) {
+        let mut plain = Vec::with_capacity(96);
+        plain.extend_from_slice(&self.caller_tag.to_be_bytes());
+        self.caller.write(&mut plain);
+        self.callee.write(&mut plain);
+        let mut sealed = Vec::with_capacity(plain.len() + 16);
+        sealed.push(keyring.token_number);
+        seal::seal(&keyring.token, call_id, &plain, &mut sealed);
+        keys::base64url(&sealed, out);
+    }
+
+    /// Reads a token of this server's for this Call-ID; `None` for everything else.
+    pub(super) fn read(keyring: &Keyring, call_id: &[u8], text: &[u8]) -> Option<Self> {
+        let mut sealed = Vec::with_capacity(text.len());
+        if !keys::base64url_decode(text, &mut sealed) {
+            return None;
+        }
+        let (&number, sealed) = sealed.split_first()?;
+        let key = match &keyring.token_previous {
+            _ if number == keyring.token_number => &keyring.token,
+            Some((previous, key)) if number == *previous => key,
+            _ => return None,
+        };
+        let plain = seal::open(key, call_id, sealed)?;
+        let mut reader = Reader(&plain);
+        let token = Self {
+            caller_tag: u32::from_be_bytes(reader.array()?),
+            caller: Side::read(&mut reader)?,
+            callee: Side::read(&mut reader)?,
+        };
+        reader.is_empty().then_some(token)
+    }
+
+    /// Which way a request with this From tag goes. The caller may have moved to another address since.
+    pub(super) fn direction(&self, keyring: &Keyring, from_tag: &[u8]) -> Direction {
+        if tag_hash(keyring, from_tag) == self.caller_tag { Direction::ToCallee } else { Direction::ToCaller }
+    }
+
+    /// The side that a direction leads to.
+    pub(super) fn side(&self, direction: Direction) -> &Side {
+        match direction {
+            Direction::ToCallee => &self.callee,
+            Direction::ToCaller => &self.caller,
+        }
+    }
+}
+
+/// The hash of a From tag in a token. It stays the same when the token's key changes.
+pub(super) fn tag_hash(keyring: &Keyring, from_tag: &[u8]) -> u32 {
+    (keyring.tag.mac(&[b"from tag", from_tag]).short() >> 32) as u32
+}
+
+/// The hash of a phone's instance in a token. It stays the same when the token's key changes. The
+/// `reg-id` is no part of it: any flow of the phone will do.
+pub(super) fn instance_hash(keyring: &Keyring, instance: &[u8]) -> u32 {
+    (keyring.tag.mac(&[b"instance", instance]).short() >> 32) as u32
+}
+
+impl Side {
+    fn write(&self, out: &mut Vec<u8>) {
+        let way = match &self.way {
+            Way::Uri => 0,
+            Way::Datagram(remote) => 1 + u8::from(remote.0.is_ipv6()),
+            Way::Connection { remote, .. } => 3 + u8::from(remote.0.is_ipv6()),
+        };
+        let binding = self.binding.as_ref().filter(|binding| binding.aor.as_str().len() <= AOR_BYTES_MAX);
+        let nat = if self.is_nat { IS_NAT } else { 0 };
+        let named = if binding.is_some() { HAS_BINDING } else { 0 };
+        out.push(way | nat | named);
+        out.extend_from_slice(&self.listener.0.to_be_bytes());
+        match &self.way {
+            Way::Uri => {}
+            Way::Datagram(remote) => write_address(remote.0, out),
+            Way::Connection { node, boot, number, remote } => {
+                out.push(*node);
+                out.extend_from_slice(&boot.to_be_bytes());
+                out.extend_from_slice(&number.to_be_bytes());
+                write_address(remote.0, out);
+            }
+        }
+        if let Some(BindingName { aor, instance }) = binding {
+            out.push(aor.as_str().len() as u8);
+            out.extend_from_slice(aor.as_str().as_bytes());
+            out.push(u8::from(instance.is_some()));
+            if let Some(instance) = instance {
+                out.extend_from_slice(&instance.to_be_bytes());
+            }
+        }
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let flags = reader.byte()?;
+        let listener = ListenerMark(u32::from_be_bytes(reader.array()?));
+        let way = match flags & WAY {
+            0 => Way::Uri,
+            1 => Way::Datagram(RemoteAddr(reader.address_v4()?)),
+            2 => Way::Datagram(RemoteAddr(reader.address_v6()?)),
+            kind @ (3 | 4) => Way::Connection {
+                node: reader.byte()?,
+                boot: u32::from_be_bytes(reader.array()?),
+                number: u64::from_be_bytes(reader.array()?),
+                remote: RemoteAddr(if kind == 3 { reader.address_v4()? } else { reader.address_v6()? }),
+            },
+            _ => return None,
+        };
+        let binding = if flags & HAS_BINDING != 0 { Some(BindingName::read(reader)?) } else { None };
+        Some(Self { listener, way, is_nat: flags & IS_NAT != 0, binding })
+    }
+}
+
+impl BindingName {
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let length = usize::from(reader.byte()?);
+        let aor = Aor::parse(str::from_utf8(reader.slice(length)?).ok()?)?;
+        let instance = match reader.byte()? {
+            0 => None,
+            _ => Some(u32::from_be_bytes(reader.array()?)),
+        };
+        Some(Self { aor, instance })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_comes_back_whole() {
+        let keyring = keyring(1);
+        for token in tokens() {
+            let mut text = Vec::new();
+            token.write(&keyring, b"call-1", &mut text);
+
+            assert_eq!(DialogToken::read(&keyring, b"call-1", &text), Some(token));
+            assert!(text.iter().all(|&byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'));
+        }
+    }
+
+    #[test]
+    fn a_token_is_worth_nothing_with_another_call_id_or_key_or_a_changed_letter() {
+        let keyring = keyring(1);
+        let mut text = Vec::new();
+        tokens()[0].write(&keyring, b"call-1", &mut text);
+
+        assert_eq!(DialogToken::read(&keyring, b"call-2", &text), None);
+        assert_eq!(DialogToken::read(&self::keyring(2), b"call-1", &text), None);
+        for place in 0..text.len() {
+            let mut changed = text.clone();
+            changed[place] = if changed[place] == b'A' { b'B' } else { b'A' };
+            assert_eq!(DialogToken::read(&keyring, b"call-1", &changed), None, "letter {place}");
+        }
+        assert_eq!(DialogToken::read(&keyring, b"call-1", b""), None);
+        assert_eq!(DialogToken::read(&keyring, b"call-1", b"alice"), None);
+    }
+
+    #[test]
+    fn a_token_of_the_previous_key_is_good_and_of_the_one_before_is_not() {
+        let old = keyring(1);
+        let mut text = Vec::new();
+        tokens()[0].write(&old, b"call-1", &mut text);
+        let mut renewed = keyring(2);
+        renewed.token_number = 1;
+        renewed.token_previous = Some((0, old.token));
+
+        assert!(DialogToken::read(&renewed, b"call-1", &text).is_some());
+
+        renewed.token_previous = None;
+        assert!(DialogToken::read(&renewed, b"call-1", &text).is_none());
+    }
+
+    #[test]
+    fn the_from_tag_tells_the_direction() {
+        let keyring = keyring(1);
+        let mut token = tokens().remove(0);
+        token.caller_tag = tag_hash(&keyring, b"alice-tag");
+
+        assert_eq!(token.direction(&keyring, b"alice-tag"), Direction::ToCallee);
+        assert_eq!(token.direction(&keyring, b"bob-tag"), Direction::ToCaller);
+        assert_eq!(token.direction(&keyring, b""), Direction::ToCaller);
+    }
+
+    fn keyring(seed: u8) -> Keyring {
+        Keyring::derive(&keys::RootKey::new([seed; 32]))
+    }
+
+    fn tokens() -> Vec<DialogToken> {
+        let v4 = RemoteAddr("192.0.2.9:5062".parse().unwrap());
+        let v6 = RemoteAddr("[2001:db8::9]:5062".parse().unwrap());
+        let side = |way, binding| Side { listener: ListenerMark(77), way, is_nat: true, binding };
+        let named = |instance| Some(BindingName { aor: Aor::parse("alice@example.org").unwrap(), instance });
+        let connection = |remote| Way::Connection { node: 1, boot: 2, number: 3, remote };
+        vec![
+            DialogToken {
+                caller: side(Way::Uri, None),
+                callee: side(Way::Datagram(v4), named(None)),
+                caller_tag: 1,
+            },
+            DialogToken {
+                caller: side(connection(v4), named(Some(9))),
+                callee: side(connection(v6), None),
+                caller_tag: u32::MAX,
+            },
+            DialogToken {
+                caller: side(Way::Datagram(v6), None),
+                callee: side(Way::Uri, None),
+                caller_tag: 0,
+            },
+        ]
+    }
+}

@@ -1,0 +1,264 @@
+//! RFC 3261 §16.6: the copy of a request that goes on, and the copy of a response that goes back.
+
+use bytes::Bytes;
+use sip::{Editor, Message, Method, Name, NameAddr, SipUri, Status};
+use transport::{Destination, Transport};
+
+use super::aim::Aim;
+use super::branch::{Below, Branch};
+use super::inbound::{Inbound, Sender, makes_dialog};
+use super::listener_mark::ListenerMark;
+use super::{admission, record_route};
+use crate::Keyring;
+
+/// RFC 3261 §16.6 item 3: what a request gets that has no Max-Forwards.
+const MAX_FORWARDS: u32 = 70;
+
+/// A request that is ready to leave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Forwarded {
+    /// The whole request.
+    pub(super) bytes: Bytes,
+    /// The branch of its Via.
+    pub(super) branch: Vec<u8>,
+}
+
+/// One attempt to forward a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attempt<'a> {
+    /// The request.
+    pub(super) inbound: &'a Inbound,
+    /// What it aims at.
+    pub(super) aim: &'a Aim,
+    /// Where it goes.
+    pub(super) to: Destination,
+    /// The listener's transport.
+    pub(super) transport: Transport,
+    /// Counts the attempts of one aim.
+    pub(super) number: u8,
+    /// RFC 5393 §5.3: how many branches the copy may have.
+    pub(super) breadth: u32,
+}
+
+/// Makes the copy of a request. `request` is the framed form of the attempt's request.
+pub(super) fn request(keyring: &Keyring, request: &Message<'_>, attempt: &Attempt<'_>) -> Option<Forwarded> {
+    let Attempt { inbound, aim, to, .. } = *attempt;
+    let settings = &inbound.settings;
+    let method = request.method()?;
+    let mut editor = Editor::new(request);
+
+    // RFC 3261 §16.6 item 3.
+    let max_forwards = inbound.checked.max_forwards.map_or(MAX_FORWARDS, |left| left.saturating_sub(1));
+    editor.set(Name::MaxForwards, max_forwards.to_string().as_bytes());
+    // RFC 5393 §5.3.3: each branch is told its share.
+    editor.set(Name::MaxBreadth, attempt.breadth.to_string().as_bytes());
+    for value in record_routes(keyring, request, method, attempt) {
+        editor.prepend(Name::RecordRoute, &value);
+    }
+    edit_route(&mut editor, request, inbound, aim);
+    remove_own_credentials(&mut editor, request, inbound);
+    edit_identity(&mut editor, request, inbound, &to);
+    // RFC 3261 §20.14: a stream needs Content-Length.
+    if to.is_reliable() {
+        editor.ensure_content_length();
+    }
+
+    // RFC 3261 §16.6 item 8.
+    let top = request.top_via().ok()?;
+    let below = Below { via: &top, method, call_id: request.call_id().ok()? };
+    let branch = Branch {
+        attempt: attempt.number,
+        target: target_hash(keyring, aim, &to),
+        listener: ListenerMark::of_id(&keyring.branch, &settings.listeners, inbound.source.flow.listener()),
+        loop_hash: inbound.checked.loop_hash,
+    };
+    let mut text = Vec::with_capacity(48);
+    branch.write(&keyring.branch, &below, &mut text);
+    let sent_by = settings.listeners.sent_by(to.listener())?;
+    let mut via = Vec::with_capacity(128);
+    via.extend_from_slice(b"SIP/2.0/");
+    via.extend_from_slice(attempt.transport.via_name().as_bytes());
+    via.push(b' ');
+    via.extend_from_slice(sent_by.as_bytes());
+    via.extend_from_slice(b";branch=");
+    via.extend_from_slice(&text);
+    editor.prepend(Name::Via, &via);
+
+    let mut bytes = Vec::with_capacity(request.bytes().len() + 512);
+    editor.write(&mut bytes);
+    Some(Forwarded { bytes: Bytes::from(bytes), branch: text })
+}
+
+/// Where the next hop of a request is named: in the first Route that is left, else in the Request-URI.
+// RFC 3261 §16.6 item 6 and 7.
+pub(super) fn next_uri<'a>(inbound: &'a Inbound, aim: &'a Aim) -> &'a [u8] {
+    let path = aim.path.first().and_then(|value| NameAddr::parse(value).ok()).map(|address| address.uri);
+    path.or(inbound.routed.next.as_deref()).unwrap_or(&aim.request_uri)
+}
+
+/// Makes the copy of a response that goes back to the sender of the request.
+///
+/// `is_believed` says whether the response came from a trusted peer.
+pub(super) fn response(inbound: &Inbound, response: &Message<'_>, is_believed: bool) -> Bytes {
+    let mut editor = Editor::new(response);
+    // RFC 3261 §16.7 item 3: the top Via is ours.
+    editor.remove_first(Name::Via);
+    let is_private = asks_for_privacy(response) && !inbound.is_trusted();
+    // RFC 3325 §5: an identity is worth what its sender is worth.
+    if !is_believed || is_private {
+        editor.remove(Name::PAssertedIdentity);
+    }
+    if inbound.source.flow.is_reliable() {
+        editor.ensure_content_length();
+    }
+    let mut bytes = Vec::with_capacity(response.bytes().len());
+    editor.write(&mut bytes);
+    Bytes::from(bytes)
+}
+
+/// The same response with the challenges of the other branches.
+// RFC 3261 §16.7 item 7: the client answers all of them at once.
+pub(super) fn with_challenges(response: &Bytes, challenges: &[(Name, Vec<u8>)]) -> Bytes {
+    let Ok(message) = Message::parse(response) else { return response.clone() };
+    let mut editor = Editor::new(&message);
+    for (name, value) in challenges {
+        if !message.lines(*name).any(|line| line == value.as_slice()) {
+            editor.append(*name, value);
+        }
+    }
+    let mut bytes = Vec::with_capacity(response.len() + 256);
+    editor.write(&mut bytes);
+    Bytes::from(bytes)
+}
+
+/// The challenges of a response, to be merged.
+pub(super) fn challenges(response: &Message<'_>) -> Vec<(Name, Vec<u8>)> {
+    let is_challenge =
+        matches!(response.status(), Some(Status::UNAUTHORIZED | Status::PROXY_AUTHENTICATION_REQUIRED));
+    if !is_challenge {
+        return Vec::new();
+    }
+    [Name::WwwAuthenticate, Name::ProxyAuthenticate]
+        .into_iter()
+        .flat_map(|name| response.lines(name).map(move |line| (name, line.to_vec())))
+        .collect()
+}
+
+/// What Record-Route gets, the topmost last.
+fn record_routes(
+    keyring: &Keyring,
+    request: &Message<'_>,
+    method: Method<'_>,
+    attempt: &Attempt<'_>,
+) -> Vec<Vec<u8>> {
+    if !makes_dialog(method) {
+        return Vec::new();
+    }
+    if request.to_tag().is_none() {
+        return record_route::values(keyring, attempt.inbound, request, attempt.aim, &attempt.to);
+    }
+    // RFC 6665 §4.3: every NOTIFY is recorded; within the dialog the recipient of it is told what its peer was told.
+    match method {
+        Method::Notify if attempt.inbound.routed.token.is_some() => {
+            attempt.inbound.routed.popped.iter().map(|value| value.to_vec()).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+// RFC 3261 §16.6 item 2, 4 and 6: Request-URI and Route.
+fn edit_route(editor: &mut Editor<'_, '_>, request: &Message<'_>, inbound: &Inbound, aim: &Aim) {
+    let next = next_uri(inbound, aim);
+    // RFC 3261 §16.6 item 6: a next hop that is a strict router gets its own URI as Request-URI, the target last.
+    if next != &aim.request_uri[..] && SipUri::parse(next).is_ok_and(|uri| !uri.lr()) {
+        write_strict_route(editor, request, inbound, aim, next);
+        return;
+    }
+    if Some(&aim.request_uri[..]) != request.request_uri() {
+        editor.request_uri(&aim.request_uri);
+    }
+    for _ in &inbound.routed.popped {
+        editor.remove_first(Name::Route);
+    }
+    if inbound.routed.was_strict {
+        editor.remove_last(Name::Route);
+    }
+    for value in aim.path.iter().rev() {
+        editor.prepend(Name::Route, value);
+    }
+}
+
+/// The whole Route is written anew: the first value moves to the Request-URI, the target to the end.
+fn write_strict_route(
+    editor: &mut Editor<'_, '_>,
+    request: &Message<'_>,
+    inbound: &Inbound,
+    aim: &Aim,
+    next: &[u8],
+) {
+    let routed = &inbound.routed;
+    let received: Vec<&[u8]> = request.values(Name::Route).collect();
+    let end = received.len().saturating_sub(usize::from(routed.was_strict));
+    let left = received.get(routed.popped.len()..end).unwrap_or_default();
+    let target = [b"<", &aim.request_uri[..], b">"].concat();
+    let path = aim.path.iter().map(|value| &value[..]);
+    let values: Vec<&[u8]> = path.chain(left.iter().copied()).skip(1).chain([&target[..]]).collect();
+    editor.request_uri(next);
+    editor.remove(Name::Route);
+    editor.prepend(Name::Route, &values.join(&b", "[..]));
+}
+
+fn remove_own_credentials(editor: &mut Editor<'_, '_>, request: &Message<'_>, inbound: &Inbound) {
+    for (index, header) in request.headers().enumerate() {
+        let is_own = matches!(header.name, Name::Authorization | Name::ProxyAuthorization)
+            && admission::is_own_credentials(&inbound.settings, header.value);
+        if is_own {
+            editor.remove_line(index);
+        }
+    }
+}
+
+// RFC 3325 §5: what a trusted peer asserts is passed on, what others assert is taken out; what this server knows by
+// digest is told to trusted peers.
+fn edit_identity(editor: &mut Editor<'_, '_>, request: &Message<'_>, inbound: &Inbound, to: &Destination) {
+    let to_trusted = inbound.settings.trusted_peer(to.remote().0.ip()).is_some();
+    if inbound.is_trusted() {
+        // RFC 3325 §7: the identity of a caller that asks for privacy is for trusted peers only.
+        if asks_for_privacy(request) && !to_trusted {
+            editor.remove(Name::PAssertedIdentity);
+        }
+        return;
+    }
+    let asserted = match &inbound.sender {
+        Some(Sender::Account(account)) if to_trusted && request.to_tag().is_none() => Some(account),
+        _ => None,
+    };
+    if request.header(Name::PAssertedIdentity).is_some() {
+        editor.remove(Name::PAssertedIdentity);
+    }
+    // RFC 3325 §9.2: the wish of a user is for its own proxy.
+    if request.header(Name::PPreferredIdentity).is_some() {
+        editor.remove(Name::PPreferredIdentity);
+    }
+    if let Some(account) = asserted {
+        editor.append(Name::PAssertedIdentity, format!("<sip:{account}>").as_bytes());
+    }
+}
+
+// RFC 3323 §4.2, RFC 3325 §9.3: the privacy of an identity, among other kinds.
+fn asks_for_privacy(message: &Message<'_>) -> bool {
+    message
+        .lines(Name::Privacy)
+        .flat_map(|line| line.split(|&byte| byte == b';' || byte == b','))
+        .any(|kind| kind.trim_ascii().eq_ignore_ascii_case(b"id"))
+}
+
+fn target_hash(keyring: &Keyring, aim: &Aim, to: &Destination) -> u32 {
+    let mut way = Vec::with_capacity(32);
+    super::bytes::write_address(to.remote().0, &mut way);
+    way.extend_from_slice(&to.listener().0.to_be_bytes());
+    if let Destination::Flow(transport::Flow::Connection { id, .. }) = to {
+        way.extend_from_slice(&id.number.to_be_bytes());
+    }
+    (keyring.branch.mac(&[b"target", &aim.request_uri, &way]).short() >> 32) as u32
+}

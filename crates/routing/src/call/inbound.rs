@@ -1,0 +1,65 @@
+//! A request on its way through the stages.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sip::{Aor, Message, Method};
+use transport::Source;
+
+use super::route::Routed;
+use super::validation::Checked;
+use crate::Settings;
+
+/// A request and what the stages have found out of it. It is read again from its bytes by each stage.
+#[derive(Clone, Debug)]
+pub(super) struct Inbound {
+    /// As it was stamped.
+    pub(super) bytes: Bytes,
+    /// Where it came from.
+    pub(super) source: Source,
+    /// The settings that it ends with.
+    pub(super) settings: Arc<Settings>,
+    /// What the checks found.
+    pub(super) checked: Checked,
+    /// Its way.
+    pub(super) routed: Routed,
+    /// Who sent it; `None` until it is admitted.
+    pub(super) sender: Option<Sender>,
+}
+
+/// By what right a request was admitted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Sender {
+    /// Digest: this account.
+    Account(Aor),
+    /// The address of a trusted peer.
+    Trusted,
+    /// It came in on a listener without digest.
+    Open,
+    /// The token of its dialog.
+    Dialog,
+}
+
+impl Inbound {
+    /// The request, framed. It was framed before: bytes that are not a message do not get here.
+    pub(super) fn message(&self) -> Option<Message<'_>> {
+        Message::parse(&self.bytes).ok()
+    }
+
+    /// For logs.
+    pub(super) fn call_id<'a>(message: &Message<'a>) -> Cow<'a, str> {
+        String::from_utf8_lossy(message.call_id().unwrap_or_default())
+    }
+
+    /// Whether it came from a trusted peer.
+    pub(super) fn is_trusted(&self) -> bool {
+        self.settings.trusted_peer(self.source.flow.remote().0.ip()).is_some()
+    }
+}
+
+// RFC 3261 §12.1, RFC 6665 §4.3: the requests that make a dialog, and NOTIFY, which makes one where it overtakes
+// the response to its SUBSCRIBE.
+pub(super) fn makes_dialog(method: Method<'_>) -> bool {
+    matches!(method, Method::Invite | Method::Subscribe | Method::Refer | Method::Notify)
+}

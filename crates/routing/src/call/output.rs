@@ -1,0 +1,90 @@
+//! What a transaction user asks of the layers below it and of the edge.
+
+use bytes::Bytes;
+use sip::{Aor, Status};
+use transaction::{ClientKey, Kind, ServerKey};
+use transport::{Destination, RemoteAddr, Transport};
+
+use crate::{KeepaliveMark, Question, Token};
+
+/// What is to be done, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// A response by its server transaction.
+    Respond {
+        /// The transaction of the request.
+        key: ServerKey,
+        /// The status of `message`.
+        status: Status,
+        /// The whole response.
+        message: Bytes,
+    },
+    /// A response without state: the server transaction is forgotten, and the message is sent once.
+    RespondStateless {
+        /// The transaction of the request.
+        key: ServerKey,
+        /// The whole response.
+        message: Bytes,
+    },
+    /// The server transaction is forgotten without a word.
+    Drop {
+        /// The transaction of the request.
+        key: ServerKey,
+    },
+    /// A request by a client transaction of its own.
+    Forward {
+        /// The transaction to begin.
+        key: ClientKey,
+        /// Which of the two machines it is.
+        kind: Kind,
+        /// Where it goes.
+        to: Destination,
+        /// The whole request.
+        request: Bytes,
+    },
+    /// A message that no transaction keeps: the ACK to a 2xx.
+    SendStateless {
+        /// Where it goes.
+        to: Destination,
+        /// The whole message.
+        message: Bytes,
+    },
+    /// A client transaction is forgotten without a word.
+    Abandon {
+        /// The transaction.
+        key: ClientKey,
+    },
+    /// A question for the partition of an address of record.
+    Ask {
+        /// Whose partition.
+        partition_of: Aor,
+        /// Comes back with the answer.
+        token: Token,
+        /// What is asked.
+        question: Question,
+    },
+    /// The addresses (A and AAAA) of a host are wanted.
+    Resolve {
+        /// Comes back with the answer.
+        token: Token,
+        /// The host's name.
+        host: Box<str>,
+        /// The port that each address gets.
+        port: u16,
+        /// What will be spoken with it.
+        transport: Transport,
+    },
+    /// A keepalive of this server was answered.
+    KeepaliveAnswered(KeepaliveMark),
+}
+
+/// What became of a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolved {
+    /// Its addresses, in the order in which they are to be tried.
+    Addresses(Vec<RemoteAddr>),
+    /// There is no such name, or it has no address.
+    NoSuchName,
+    /// It could not be found out.
+    Failed,
+}

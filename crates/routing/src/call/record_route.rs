@@ -1,0 +1,123 @@
+//! The Record-Route that this server puts into requests that make a dialog: made per branch, with a
+//! token that says how either side is reached.
+
+use sip::{Aor, Contacts, Message, SipUri};
+use transport::{Destination, Flow, ListenerId, Listeners, Transport};
+
+use super::admission::{self, Identity};
+use super::aim::Aim;
+use super::dialog_token::{BindingName, DialogToken, Side, Way, instance_hash, tag_hash};
+use super::inbound::{Inbound, Sender};
+use super::listener_mark::ListenerMark;
+use super::nat;
+use crate::{Keyring, Target};
+
+/// The Record-Route values for a request that begins a dialog, the topmost last.
+pub(super) fn values(
+    keyring: &Keyring,
+    inbound: &Inbound,
+    request: &Message<'_>,
+    aim: &Aim,
+    to: &Destination,
+) -> Vec<Vec<u8>> {
+    let listeners = &inbound.settings.listeners;
+    let token = DialogToken {
+        caller: caller(keyring, inbound, request),
+        callee: callee(keyring, listeners, aim, to),
+        caller_tag: tag_hash(keyring, request.from_tag().unwrap_or_default()),
+    };
+    let mut text = Vec::with_capacity(160);
+    token.write(keyring, request.call_id().unwrap_or_default(), &mut text);
+
+    // RFC 5658 §4: where the request leaves by another listener than it came in on, each side is told its own.
+    let received_on = inbound.source.flow.listener();
+    let mut values = vec![value(listeners, received_on, &text)];
+    if to.listener() != received_on {
+        values.push(value(listeners, to.listener(), &text));
+    }
+    values
+}
+
+fn value(listeners: &Listeners, listener: ListenerId, token: &[u8]) -> Vec<u8> {
+    let mut value = Vec::with_capacity(token.len() + 64);
+    value.extend_from_slice(b"<sip:");
+    value.extend_from_slice(token);
+    value.push(b'@');
+    value.extend_from_slice(listeners.sent_by(listener).unwrap_or_default().as_bytes());
+    if let Some(listener) = listeners.get(listener)
+        && listener.transport != Transport::Udp
+    {
+        value.extend_from_slice(b";transport=");
+        value.extend_from_slice(listener.transport.uri_name().as_bytes());
+    }
+    value.extend_from_slice(b";lr>");
+    value
+}
+
+fn caller(keyring: &Keyring, inbound: &Inbound, request: &Message<'_>) -> Side {
+    let is_nat = nat::is_behind_nat(request, &inbound.source);
+    let flow = inbound.source.flow;
+    let way = if is_nat || flow.is_reliable() { way(&flow) } else { Way::Uri };
+    let listener = ListenerMark::of_id(&keyring.branch, &inbound.settings.listeners, flow.listener());
+    let aor = match &inbound.sender {
+        // A peer is no binding; what it says in From belongs to others.
+        Some(Sender::Trusted | Sender::Dialog) | None => None,
+        Some(Sender::Account(account)) => match admission::identity(request) {
+            Identity::Of(aor) => Some(aor),
+            Identity::Anonymous | Identity::Nobody => Some(account.clone()),
+        },
+        Some(Sender::Open) => match admission::identity(request) {
+            Identity::Of(aor) if is_own(inbound, &aor) => Some(aor),
+            _ => None,
+        },
+    };
+    // Where Request-URI and Route decide, no binding is asked.
+    let binding = aor.filter(|_| way != Way::Uri).map(|aor| BindingName {
+        aor,
+        instance: contact_instance(request).map(|it| instance_hash(keyring, it)),
+    });
+    Side { listener, way, is_nat, binding }
+}
+
+fn callee(keyring: &Keyring, listeners: &Listeners, aim: &Aim, to: &Destination) -> Side {
+    let (way, binding) = match (to, &aim.binding) {
+        // RFC 5626 §5.3: what was sent by a flow goes on by the flow.
+        (Destination::Flow(flow), Some(binding)) if aim.flow == Some(*flow) => {
+            (way(flow), Some(binding.clone()))
+        }
+        _ => (Way::Uri, None),
+    };
+    Side {
+        listener: ListenerMark::of_id(&keyring.branch, listeners, to.listener()),
+        way,
+        is_nat: aim.is_nat,
+        binding,
+    }
+}
+
+/// What the token says of a target's binding.
+pub(super) fn binding_name(keyring: &Keyring, target: &Target) -> BindingName {
+    let instance = target.instance.as_ref().map(|instance| instance_hash(keyring, instance));
+    BindingName { aor: target.aor.clone(), instance }
+}
+
+fn way(flow: &Flow) -> Way {
+    match *flow {
+        Flow::Datagram { remote, .. } => Way::Datagram(remote),
+        Flow::Connection { id, remote } => {
+            Way::Connection { node: id.node, boot: id.boot, number: id.number, remote }
+        }
+    }
+}
+
+/// RFC 5626 §4.1: the instance that a Contact names, without its quotes.
+pub(super) fn contact_instance<'a>(request: &'a Message<'_>) -> Option<&'a [u8]> {
+    let Ok(Contacts::List(mut contacts)) = request.contacts() else { return None };
+    let value = contacts.next()?.params.value(b"+sip.instance")?;
+    Some(value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value))
+}
+
+fn is_own(inbound: &Inbound, aor: &Aor) -> bool {
+    let text = format!("sip:{aor}");
+    SipUri::parse(text.as_bytes()).is_ok_and(|uri| inbound.settings.is_own_domain(&uri.host))
+}

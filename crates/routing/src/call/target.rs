@@ -1,0 +1,157 @@
+//! RFC 3261 §16.5: what a request aims at, and what this server answers for itself.
+
+use std::collections::VecDeque;
+
+use sip::{Message, Method, Name, SipUri, Status};
+use transport::{ConnectionId, Flow, ListenerId, RemoteAddr, Transport};
+
+use super::aim::{Aim, Hop, Size};
+use super::dialog_token::{BindingName, Side, Way, instance_hash};
+use super::inbound::Inbound;
+use super::record_route::binding_name;
+use super::reply::Reply;
+use super::validation::unsupported;
+use crate::{Keyring, Target};
+
+/// The methods that this server answers itself.
+const ALLOW: &[u8] = b"OPTIONS, REGISTER";
+
+/// The extensions that this server has as a registrar.
+// RFC 3327 §5.3, RFC 5626 §6.
+pub(super) const SUPPORTED: &[u8] = b"path, outbound";
+
+/// The answer to a request for this server itself.
+pub(super) fn for_ourselves(request: &Message<'_>) -> Reply {
+    // RFC 3261 §8.2.1: a method that is not allowed here.
+    if request.method() != Some(Method::Options) {
+        return Reply::new(Status::METHOD_NOT_ALLOWED).with(Name::Allow, ALLOW);
+    }
+    // RFC 3261 §8.2.2.3: what is required and not there.
+    if let Some(unsupported) = unsupported(request, Name::Require, &[b"path", b"outbound"]) {
+        return Reply::new(Status::BAD_EXTENSION).with(Name::Unsupported, unsupported);
+    }
+    // RFC 3261 §11.2.
+    Reply::new(Status::OK)
+        .with(Name::Allow, ALLOW)
+        .with(Name::Accept, *b"*/*")
+        .with(Name::AcceptEncoding, *b"identity")
+        .with(Name::AcceptLanguage, *b"en")
+        .with(Name::Supported, SUPPORTED)
+}
+
+/// One aim for each phone. Several flows of one phone are one aim.
+pub(super) fn aims(keyring: &Keyring, targets: Vec<Target>) -> Vec<Aim> {
+    let mut groups: Vec<(Target, VecDeque<Target>)> = Vec::with_capacity(targets.len());
+    for target in targets {
+        // RFC 5626 §5.3, §7: a request is not forked to several flows of one instance.
+        let same_phone = |first: &Target| {
+            target.reg_id.is_some() && first.reg_id.is_some() && first.instance == target.instance
+        };
+        match groups.iter_mut().find(|(first, _)| same_phone(first)) {
+            Some((_, spares)) => spares.push_back(target),
+            None => groups.push((target, VecDeque::new())),
+        }
+    }
+    groups.into_iter().map(|(target, spares)| Aim { spares, ..aim(keyring, target) }).collect()
+}
+
+/// The aim at one binding.
+pub(super) fn aim(keyring: &Keyring, target: Target) -> Aim {
+    let by_path = !target.path.is_empty();
+    let binding = (!by_path).then(|| binding_name(keyring, &target));
+    let flow = target.flow.filter(|flow| !by_path && is_reached_by_flow(&target, flow));
+    let mut hops = VecDeque::with_capacity(2);
+    hops.extend(flow.map(Hop::Flow));
+    // Behind NAT the Contact leads nowhere, or to somebody else.
+    if by_path || !target.nat {
+        hops.push_back(Hop::Uri(Size::Ignored));
+    }
+    Aim {
+        request_uri: target.contact,
+        path: target.path,
+        hops,
+        listener: target.listener,
+        binding,
+        flow,
+        is_nat: target.nat && !by_path,
+        unreachable: Status::TEMPORARILY_UNAVAILABLE,
+        spares: VecDeque::new(),
+    }
+}
+
+/// Whether a phone is reached by its flow, rather than by its Contact.
+fn is_reached_by_flow(target: &Target, flow: &Flow) -> bool {
+    let has_address = SipUri::parse(&target.contact).is_ok_and(|uri| uri.host.ip().is_some());
+    target.nat || flow.is_reliable() || target.reg_id.is_some() || !has_address
+}
+
+/// The aim of a request within a dialog. `targets` are the present bindings of the side, if it is one.
+pub(super) fn side_aim(keyring: &Keyring, inbound: &Inbound, side: &Side, targets: &[Target]) -> Aim {
+    let listeners = &inbound.settings.listeners;
+    let listener = side.listener.find(&keyring.branch, listeners);
+    let mut aim = Aim::at_uri(inbound.routed.request_uri.clone(), Size::Ignored);
+    aim.listener = listener;
+    aim.is_nat = side.is_nat;
+    if side.way == Way::Uri {
+        return aim;
+    }
+    // RFC 5626 §5.3.1: the flow is gone, and with it the only way.
+    aim.unreachable = Status::FLOW_FAILED;
+    aim.hops.clear();
+    let present =
+        side.binding.as_ref().and_then(|binding| present_binding(keyring, inbound, binding, targets));
+    match present {
+        Some(target) => {
+            aim.listener = target.listener.or(listener);
+            aim.hops.extend(target.flow.map(Hop::Flow));
+        }
+        None => aim.hops.extend(token_hop(inbound, side, listener)),
+    }
+    if !side.is_nat {
+        aim.hops.push_back(Hop::Uri(Size::Ignored));
+    }
+    aim
+}
+
+fn token_hop(inbound: &Inbound, side: &Side, listener: Option<ListenerId>) -> Option<Hop> {
+    match side.way {
+        Way::Uri => None,
+        Way::Datagram(remote) => Some(match listener {
+            Some(listener) => Hop::Flow(Flow::Datagram { listener, remote }),
+            None => any_datagram(remote),
+        }),
+        Way::Connection { node, boot, number, remote } => {
+            let listener = listener.or_else(|| {
+                let like = inbound.source.flow.listener();
+                inbound.settings.listeners.any_for(Transport::Tcp, remote, Some(like))
+            })?;
+            Some(Hop::Flow(Flow::Connection { id: ConnectionId { node, boot, listener, number }, remote }))
+        }
+    }
+}
+
+/// The listener is gone since: any other may still get through.
+fn any_datagram(remote: RemoteAddr) -> Hop {
+    Hop::Address(remote, Transport::Udp, Size::Ignored)
+}
+
+/// The binding that a token names, as it is registered at present: by its instance, else by its Contact, which is the
+/// Request-URI of requests within the dialog.
+fn present_binding<'t>(
+    keyring: &Keyring,
+    inbound: &Inbound,
+    binding: &BindingName,
+    targets: &'t [Target],
+) -> Option<&'t Target> {
+    if let Some(instance) = binding.instance {
+        return targets.iter().find(|target| {
+            target.instance.as_ref().is_some_and(|found| instance_hash(keyring, found) == instance)
+        });
+    }
+    let wanted = SipUri::parse(&inbound.routed.request_uri).ok()?;
+    targets.iter().find(|target| {
+        SipUri::parse(&target.contact).is_ok_and(|contact| {
+            contact.user == wanted.user && contact.host == wanted.host && contact.port == wanted.port
+        })
+    })
+}

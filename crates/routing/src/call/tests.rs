@@ -1,0 +1,12 @@
+//! Scenarios of the whole machine: messages in, outputs out, no layer below.
+
+mod admission;
+mod cancel;
+mod dialog;
+mod fork;
+mod forward;
+mod identity;
+mod register;
+mod routing;
+mod scene;
+mod waiting;

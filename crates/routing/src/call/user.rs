@@ -1,0 +1,414 @@
+//! The machine: it takes the inputs and gives each to the stage that it belongs to.
+
+use std::sync::Arc;
+
+use ahash::RandomState;
+use bytes::Bytes;
+use clock::{Deadlines, Instant, Now};
+use hashbrown::HashMap;
+use lease::ActiveLease;
+use sip::{Message, Method, Status};
+use transaction::{ClientEvent, ClientKey, ServerEvent, ServerKey};
+use transport::Source;
+
+use super::inbound::Inbound;
+use super::reply::Reply;
+use super::response_context::ResponseContext;
+use super::suspended::{Stage, Waiting, fixed_hasher};
+use super::validation::{self, Refused};
+use super::{Output, Resolved, route};
+use crate::{Answer, Count, Counts, KeepaliveMark, Keyring, Located, Settings, Token};
+
+/// Requests that are proxied at a time by one shard. Each lives for half a minute after its end, so these
+/// many are reached by 6,000 requests each second; with 3 KB each they take 600 MB.
+const CONTEXTS_MAX: usize = 200_000;
+
+/// The transaction user of one call shard.
+#[derive(Debug)]
+pub struct TransactionUser {
+    pub(super) settings: Arc<Settings>,
+    pub(super) keyring: Keyring,
+    pub(super) waiting: Waiting,
+    pub(super) contexts: HashMap<ServerKey, ResponseContext, RandomState>,
+    /// Which branch of which context a client transaction is.
+    pub(super) by_client: HashMap<ClientKey, (ServerKey, usize), RandomState>,
+    pub(super) deadlines: Deadlines<Reminder>,
+    pub(super) counts: Counts,
+    place: Place,
+    salts: u64,
+}
+
+/// What a deadline is to remind of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reminder {
+    /// A request that waits for an answer.
+    Waiting(Token),
+    /// A branch.
+    Branch(ServerKey, usize),
+}
+
+/// Which shard of which start this is: it keeps what is counted apart from that of all others.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    shard: u16,
+    boot: u32,
+}
+
+impl TransactionUser {
+    /// An empty one. `boot` differs at each start of the program, `shard` in each shard of it.
+    pub fn new(settings: Arc<Settings>, keyring: Keyring, shard: u16, boot: u32) -> Self {
+        Self {
+            settings,
+            keyring,
+            waiting: Waiting::new(shard, boot),
+            contexts: HashMap::with_hasher(fixed_hasher()),
+            by_client: HashMap::with_hasher(fixed_hasher()),
+            deadlines: Deadlines::default(),
+            counts: Counts::default(),
+            place: Place { shard, boot },
+            salts: 0,
+        }
+    }
+
+    /// Takes other settings; what has begun ends with those it began with.
+    pub fn reload(&mut self, settings: Arc<Settings>) {
+        self.settings = settings;
+    }
+
+    /// A request whose server transaction has just begun. It was validated, and its top Via is stamped.
+    pub fn handle_request(
+        &mut self,
+        now: Now,
+        _lease: &ActiveLease<'_>,
+        key: ServerKey,
+        source: Source,
+        request: Bytes,
+        out: &mut Vec<Output>,
+    ) {
+        let Ok(message) = Message::parse(&request) else {
+            self.counts.add(Count::Malformed);
+            out.push(Output::Drop { key });
+            return;
+        };
+        match self.inbound(source, &request, &message) {
+            Ok(inbound) => self.receive(now, key, inbound, &message, out),
+            Err(refused) => {
+                if let Some(count) = refused.count {
+                    self.counts.add(count);
+                }
+                self.refuse_stateless(key, &message, &refused.reply, out);
+            }
+        }
+    }
+
+    /// An ACK that belongs to no transaction: to a 2xx, or to one of our own refusals.
+    pub fn handle_ack(
+        &mut self,
+        now: Now,
+        _lease: &ActiveLease<'_>,
+        source: Source,
+        ack: Bytes,
+        out: &mut Vec<Output>,
+    ) {
+        let Ok(message) = Message::parse(&ack) else {
+            self.counts.add(Count::Malformed);
+            return;
+        };
+        self.receive_ack(now, source, &ack, &message, out);
+    }
+
+    /// A CANCEL, whose own server transaction `key` has begun, for the INVITE of `invite`.
+    pub fn handle_cancel(
+        &mut self,
+        now: Now,
+        _lease: &ActiveLease<'_>,
+        key: ServerKey,
+        invite: ServerKey,
+        cancel: Bytes,
+        out: &mut Vec<Output>,
+    ) {
+        let Ok(message) = Message::parse(&cancel) else {
+            self.counts.add(Count::Malformed);
+            out.push(Output::Drop { key });
+            return;
+        };
+        self.receive_cancel(now, key, invite, &message, out);
+    }
+
+    /// A request that can be answered, but not understood: it has no transaction.
+    pub fn refuse(
+        &mut self,
+        _now: Now,
+        source: Source,
+        request: &Message<'_>,
+        status: Status,
+        reason: &'static str,
+        out: &mut Vec<Output>,
+    ) {
+        // RFC 3261 §17.1.1.3: an ACK has no response.
+        let Ok(via) = request.top_via() else { return };
+        if matches!(request.method(), None | Some(Method::Ack)) {
+            return;
+        }
+        if status == Status::SERVICE_UNAVAILABLE {
+            self.counts.add(Count::Full);
+        }
+        let reply = match status {
+            Status::SERVICE_UNAVAILABLE => Reply::later(status),
+            _ => Reply::new(status),
+        };
+        let message = reply.because(reason).write(request, &self.keyring, &self.settings);
+        out.push(Output::SendStateless { to: transport::response_destination(&via, &source), message });
+    }
+
+    /// A response that a client transaction passed up.
+    pub fn handle_response(
+        &mut self,
+        now: Now,
+        _lease: &ActiveLease<'_>,
+        key: ClientKey,
+        source: Source,
+        response: &Message<'_>,
+        out: &mut Vec<Output>,
+    ) {
+        self.receive_response(now, key, source, response, out);
+    }
+
+    /// A response that belongs to no client transaction: the answer to a keepalive, or a stray.
+    pub fn handle_stray_response(
+        &mut self,
+        _now: Now,
+        source: Source,
+        response: &Message<'_>,
+        out: &mut Vec<Output>,
+    ) {
+        let via = response.top_via();
+        let mark = via
+            .as_ref()
+            .ok()
+            .and_then(|via| KeepaliveMark::read_branch(&self.keyring.keepalive, via.branch()?, &source.flow));
+        match mark {
+            Some(mark) => out.push(Output::KeepaliveAnswered(mark)),
+            // RFC 6026 §7.3: a response without a transaction is not forwarded.
+            None => self.counts.add(Count::StrayResponse),
+        }
+    }
+
+    /// Something happened to a client transaction.
+    pub fn handle_client_event(
+        &mut self,
+        now: Now,
+        _lease: &ActiveLease<'_>,
+        key: ClientKey,
+        event: ClientEvent,
+        out: &mut Vec<Output>,
+    ) {
+        match event {
+            ClientEvent::TimedOut => self.branch_failed(now, key, Status::REQUEST_TIMEOUT, out),
+            ClientEvent::Unreachable => self.branch_unreachable(now, key, out),
+            ClientEvent::Terminated => {
+                self.by_client.remove(&key);
+            }
+        }
+    }
+
+    /// Something happened to a server transaction.
+    pub fn handle_server_event(
+        &mut self,
+        _now: Now,
+        key: ServerKey,
+        event: ServerEvent,
+        out: &mut Vec<Output>,
+    ) {
+        match event {
+            ServerEvent::AckMissing => {}
+            ServerEvent::Terminated => {
+                self.waiting.cancel(key);
+                self.end_context(key, out);
+            }
+        }
+    }
+
+    /// The answer to an [`Output::Ask`].
+    pub fn handle_answer(
+        &mut self,
+        now: Now,
+        _lease: &ActiveLease<'_>,
+        token: Token,
+        answer: Answer,
+        out: &mut Vec<Output>,
+    ) {
+        match (self.waiting.resume(token), answer) {
+            (Some(Stage::Authenticate(key, inbound, account)), Answer::Authenticated(verdict)) => {
+                self.authenticated(now, key, *inbound, account, verdict, out);
+            }
+            (Some(Stage::Register(key, inbound)), Answer::Registered(verdict)) => {
+                self.registered(key, &inbound, verdict, out);
+            }
+            (Some(Stage::Locate(key, inbound, located)), Answer::Located(found)) => {
+                self.located(now, key, *inbound, located, found, out);
+            }
+            (Some(Stage::Side(key, inbound)), Answer::Located(found)) => {
+                self.side_found(now, key, *inbound, &targets(found), out);
+            }
+            (Some(Stage::AckSide(inbound)), Answer::Located(found)) => {
+                self.ack_side_found(now, *inbound, &targets(found), out);
+            }
+            (Some(Stage::AckLocate(inbound, located)), Answer::Located(found)) => {
+                self.ack_located(now, *inbound, located, found, out);
+            }
+            (Some(stage), _) => {
+                self.counts.add(Count::UnknownToken);
+                self.give_up(now, stage, out);
+            }
+            (None, _) => self.counts.add(Count::UnknownToken),
+        }
+    }
+
+    /// The answer to an [`Output::Resolve`].
+    pub fn handle_resolved(
+        &mut self,
+        now: Now,
+        _lease: &ActiveLease<'_>,
+        token: Token,
+        resolved: Resolved,
+        out: &mut Vec<Output>,
+    ) {
+        match self.waiting.resume(token) {
+            Some(Stage::Branch(key, index)) => self.branch_resolved(now, key, index, &resolved, out),
+            Some(Stage::AckResolve(inbound, mut aim, transport)) => {
+                if let Resolved::Addresses(addresses) = &resolved {
+                    aim.add_addresses(addresses, transport);
+                    self.send_ack(now, *inbound, *aim, out);
+                }
+            }
+            Some(stage) => {
+                self.counts.add(Count::UnknownToken);
+                self.give_up(now, stage, out);
+            }
+            None => self.counts.add(Count::UnknownToken),
+        }
+    }
+
+    /// Lets time pass.
+    pub fn handle_timeout(&mut self, now: Now, _lease: &ActiveLease<'_>, out: &mut Vec<Output>) {
+        while let Some((at, reminder)) = self.deadlines.pop_due(now.instant) {
+            match reminder {
+                Reminder::Waiting(token) => {
+                    if let Some(stage) = self.waiting.expire(token, now.instant) {
+                        self.counts.add(Count::SuspendedTooLong);
+                        self.give_up(now, stage, out);
+                    }
+                }
+                Reminder::Branch(key, index) => self.branch_due(now, key, index, at, out),
+            }
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.deadlines.next()
+    }
+
+    /// What has happened.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// How many requests wait for an answer.
+    pub fn suspended(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// How many requests are being proxied.
+    pub fn contexts(&self) -> usize {
+        self.contexts.len()
+    }
+
+    /// Reads and checks what every request needs.
+    pub(super) fn inbound(
+        &self,
+        source: Source,
+        bytes: &Bytes,
+        message: &Message<'_>,
+    ) -> Result<Inbound, Refused> {
+        let settings = Arc::clone(&self.settings);
+        let checked = validation::check(&settings, &self.keyring, message)?;
+        let routed = route::read(&settings, &self.keyring, bytes, message);
+        Ok(Inbound { bytes: bytes.clone(), source, settings, checked, routed, sender: None })
+    }
+
+    /// Puts a request aside. The caller has asked for room.
+    pub(super) fn suspend(&mut self, now: Now, stage: Stage) -> Token {
+        let (token, deadline) = self.waiting.suspend(now.instant, stage);
+        self.deadlines.push(deadline, Reminder::Waiting(token));
+        token
+    }
+
+    /// Answers a request of which nothing is kept.
+    pub(super) fn refuse_stateless(
+        &self,
+        key: ServerKey,
+        request: &Message<'_>,
+        reply: &Reply,
+        out: &mut Vec<Output>,
+    ) {
+        let message = reply.write(request, &self.keyring, &self.settings);
+        out.push(Output::RespondStateless { key, message });
+    }
+
+    /// Answers a request: without state until it is admitted.
+    pub(super) fn answer(&self, key: ServerKey, inbound: &Inbound, reply: &Reply, out: &mut Vec<Output>) {
+        let Some(request) = inbound.message() else { return };
+        match inbound.sender {
+            Some(_) => self.respond(key, inbound, reply, out),
+            None => self.refuse_stateless(key, &request, reply, out),
+        }
+    }
+
+    /// Answers a request by its transaction.
+    pub(super) fn respond(&self, key: ServerKey, inbound: &Inbound, reply: &Reply, out: &mut Vec<Output>) {
+        let Some(request) = inbound.message() else { return };
+        let message = reply.write(&request, &self.keyring, &inbound.settings);
+        out.push(Output::Respond { key, status: reply.status, message });
+    }
+
+    /// Whether one more request can be proxied.
+    pub(super) fn has_room_for_context(&self) -> bool {
+        self.contexts.len() < CONTEXTS_MAX
+    }
+
+    /// A number for a nonce that no other nonce has.
+    pub(super) fn next_salt(&mut self) -> u64 {
+        self.salts += 1;
+        let Place { shard, boot } = self.place;
+        self.keyring
+            .nonce
+            .mac(&[b"salt", &boot.to_be_bytes(), &shard.to_be_bytes(), &self.salts.to_be_bytes()])
+            .short()
+    }
+
+    /// What becomes of a request whose answer does not come.
+    fn give_up(&mut self, now: Now, stage: Stage, out: &mut Vec<Output>) {
+        let later = Reply::later(Status::SERVER_INTERNAL_ERROR);
+        match stage {
+            Stage::Authenticate(key, inbound, _)
+            | Stage::Register(key, inbound)
+            | Stage::Locate(key, inbound, _) => {
+                self.answer(key, &inbound, &later, out);
+            }
+            // What the token says is still the best that is known.
+            Stage::Side(key, inbound) => self.side_found(now, key, *inbound, &[], out),
+            Stage::AckSide(inbound) => self.ack_side_found(now, *inbound, &[], out),
+            Stage::AckLocate(..) | Stage::AckResolve(..) => {}
+            Stage::Branch(key, index) => self.branch_resolved(now, key, index, &Resolved::Failed, out),
+        }
+    }
+}
+
+fn targets(located: Located) -> Vec<crate::Target> {
+    match located {
+        Located::Targets(targets) => targets,
+        Located::Alias(_) | Located::UnknownAor | Located::Unavailable => Vec::new(),
+    }
+}

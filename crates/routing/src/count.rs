@@ -1,0 +1,115 @@
+//! What is counted, for the operator and for the simulation.
+
+/// One thing that is counted. The order is the order of their names in `status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(usize)]
+pub enum Count {
+    /// Messages that were not SIP or broke a rule of framing.
+    Malformed,
+    /// Requests answered without state because nothing proved who sent them.
+    Challenged,
+    /// Wrong passwords and unknown users.
+    WrongCredentials,
+    /// Right passwords with a used or old nonce.
+    StaleNonce,
+    /// Right passwords for somebody else's address of record.
+    NotOwner,
+    /// Answers that nobody waits for.
+    UnknownToken,
+    /// Responses that belong to no transaction.
+    StrayResponse,
+    /// ACKs to our own refusals.
+    AckAbsorbed,
+    /// Requests in a dialog without a valid token.
+    NoToken,
+    /// Requests that came back to where they had been.
+    Loop,
+    /// Requests that waited too long for an answer.
+    SuspendedTooLong,
+    /// Requests refused because a table was full.
+    Full,
+    /// Bindings made.
+    BindingAdded,
+    /// Bindings made anew before they ended.
+    BindingRefreshed,
+    /// Bindings ended by their phone.
+    BindingRemoved,
+    /// Bindings that ran out.
+    BindingExpired,
+    /// Bindings dropped because the phone answered no keepalive.
+    BindingDead,
+    /// Keepalives sent.
+    KeepaliveSent,
+    /// Keepalives answered.
+    KeepaliveAnswered,
+    /// Calls and other requests forwarded.
+    Forwarded,
+    /// Branches cancelled.
+    BranchCancelled,
+    /// Branches that timer C or the ring time-out ended.
+    RingTimeout,
+}
+
+const NAMES: [&str; Count::RingTimeout as usize + 1] = [
+    "malformed",
+    "challenged",
+    "wrong_credentials",
+    "stale_nonce",
+    "not_owner",
+    "unknown_token",
+    "stray_response",
+    "ack_absorbed",
+    "no_token",
+    "loop",
+    "suspended_too_long",
+    "full",
+    "binding_added",
+    "binding_refreshed",
+    "binding_removed",
+    "binding_expired",
+    "binding_dead",
+    "keepalive_sent",
+    "keepalive_answered",
+    "forwarded",
+    "branch_cancelled",
+    "ring_timeout",
+];
+
+/// How often each thing happened since the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counts([u64; NAMES.len()]);
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self([0; NAMES.len()])
+    }
+}
+
+impl Counts {
+    /// Counts one more.
+    pub fn add(&mut self, count: Count) {
+        self.0[count as usize] += 1;
+    }
+
+    /// Counts what happened `times` more.
+    pub fn add_many(&mut self, count: Count, times: u64) {
+        self.0[count as usize] += times;
+    }
+
+    /// How often it happened.
+    pub fn of(&self, count: Count) -> u64 {
+        self.0[count as usize]
+    }
+
+    /// Adds what another shard counted.
+    pub fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine += theirs;
+        }
+    }
+
+    /// All names with their figures.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        NAMES.into_iter().zip(self.0)
+    }
+}

@@ -1,0 +1,30 @@
+//! Registrar (RFC 3261 §10), proxy (RFC 3261 §16), NAT traversal and digest authentication.
+//!
+//! Two machines share no state. [`TransactionUser`] belongs to a call shard and owns what belongs to
+//! a call: response contexts and suspended requests. [`AccountPartition`] owns what belongs to an
+//! address of record: bindings, cached accounts, nonce counts, keepalives. The first asks the second
+//! by [`Question`] and gets an [`Answer`], perhaps much later: while it waits, the request is
+//! suspended and nothing blocks.
+
+pub mod account;
+pub mod call;
+
+pub mod bans;
+mod binding;
+mod count;
+mod keepalive_mark;
+mod keyring;
+mod question;
+mod settings;
+
+pub use account::AccountPartition;
+pub use binding::{Account, BindingId, StoredBinding, Target};
+pub use call::TransactionUser;
+pub use count::{Count, Counts};
+pub use keepalive_mark::KeepaliveMark;
+pub use keyring::Keyring;
+pub use question::{
+    Answer, Authenticate, Authenticated, ContactUpdate, Contacts, Located, Quality, Question, Register,
+    RegisterRefusal, Registered, RegisteredContact, Token,
+};
+pub use settings::{Algorithm, Digest, Keepalive, Nat, Proxy, Registrar, Settings, TrustedPeer};

@@ -1,0 +1,163 @@
+//! What the operator set, compiled and never changed: a reload makes another.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use sip::Host;
+use transaction::Timers;
+use transport::Listeners;
+
+/// All settings of one start or reload. A transaction ends with the settings it began with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where SIP is served.
+    pub listeners: Arc<Listeners>,
+    /// Domains besides every listener's own and advertised address; lower case.
+    pub domains: BTreeSet<String>,
+    /// The `Server` header field's value; `None` sends none.
+    pub server: Option<String>,
+    /// RFC 3261 §17 timers.
+    pub timers: Timers,
+    /// Proxy rules.
+    pub proxy: Proxy,
+    /// Registrar rules.
+    pub registrar: Registrar,
+    /// Digest rules.
+    pub digest: Digest,
+    /// NAT rules.
+    pub nat: Nat,
+    /// Peers that need no digest.
+    pub trusted: Vec<TrustedPeer>,
+}
+
+/// Rules of RFC 3261 §16.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proxy {
+    /// RFC 3261 §16.6 item 11: restarts on each 101-199; more than 3 minutes.
+    pub timer_c: Duration,
+    /// How long one branch may ring, counted from its first 101-199; then it is cancelled.
+    pub ring_timeout: Duration,
+    /// RFC 5393 §5.3: how many branches a request may have at once, all proxies together.
+    pub max_breadth: u32,
+}
+
+/// Rules of RFC 3261 §10.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registrar {
+    /// Shorter wishes get 423.
+    pub min_expires: Duration,
+    /// Longer wishes are cut.
+    pub max_expires: Duration,
+    /// For requests that wish nothing.
+    pub default_expires: Duration,
+    /// Contacts of one address of record.
+    pub contacts_max: usize,
+}
+
+/// A digest algorithm (RFC 7616 §3.2, RFC 8760).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Algorithm {
+    /// MD5, which most phones know only.
+    Md5,
+    /// SHA-256.
+    Sha256,
+    /// SHA-512/256.
+    Sha512_256,
+}
+
+/// Rules of RFC 7616.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Digest {
+    /// Offered in this order.
+    pub algorithms: Vec<Algorithm>,
+    /// The realm of all domains; `None`: the domain of the request.
+    pub realm: Option<String>,
+    /// How long a nonce is good.
+    pub nonce_lifetime: Duration,
+}
+
+/// What keeps a NAT's mapping open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keepalive {
+    /// An OPTIONS request, whose answer also shows that the phone is alive.
+    Options,
+    /// An empty line; no answer is expected over UDP.
+    Crlf,
+    /// Nothing.
+    Off,
+}
+
+/// Rules of NAT traversal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nat {
+    /// What is sent to bindings behind NAT.
+    pub keepalive: Keepalive,
+    /// How often.
+    pub interval: Duration,
+    /// After so many OPTIONS in a row without an answer a binding is dropped; 0 drops none.
+    pub failures: u32,
+}
+
+/// A peer that is believed by its address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustedPeer {
+    /// Its addresses.
+    pub network: IpNet,
+    /// For logs.
+    pub name: String,
+}
+
+impl Settings {
+    /// Whether `host` is a domain that this server is responsible for (RFC 3261 §16.5).
+    pub fn is_own_domain(&self, host: &Host<'_>) -> bool {
+        let named = match host {
+            Host::Name(name) => str::from_utf8(name).is_ok_and(|name| {
+                self.domains.contains(name.trim_end_matches('.').to_ascii_lowercase().as_str())
+            }),
+            Host::V4(_) | Host::V6(_) => false,
+        };
+        named || self.listeners.has_host(host)
+    }
+
+    /// The trusted peer that has this address.
+    pub fn trusted_peer(&self, address: IpAddr) -> Option<&TrustedPeer> {
+        let address = address.to_canonical();
+        self.trusted.iter().find(|peer| peer.network.contains(&address))
+    }
+}
+
+impl Default for Proxy {
+    fn default() -> Self {
+        Self { timer_c: Duration::from_secs(190), ring_timeout: Duration::from_secs(120), max_breadth: 60 }
+    }
+}
+
+impl Default for Registrar {
+    fn default() -> Self {
+        Self {
+            min_expires: Duration::from_secs(60),
+            max_expires: Duration::from_secs(3_600),
+            default_expires: Duration::from_secs(3_600),
+            contacts_max: 10,
+        }
+    }
+}
+
+impl Default for Digest {
+    fn default() -> Self {
+        Self {
+            algorithms: vec![Algorithm::Sha256, Algorithm::Md5],
+            realm: None,
+            nonce_lifetime: Duration::from_secs(300),
+        }
+    }
+}
+
+impl Default for Nat {
+    fn default() -> Self {
+        Self { keepalive: Keepalive::Options, interval: Duration::from_secs(25), failures: 3 }
+    }
+}

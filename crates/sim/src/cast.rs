@@ -1,0 +1,238 @@
+//! Who lives in a world, and where: the server's listeners, the phones, their routers, the neighbours.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clock::WallTime;
+use ipnet::IpNet;
+use routing::{Digest, Keepalive, Nat as NatRules, Proxy, Registrar, Settings, StoredBinding, TrustedPeer};
+use sip::Aor;
+use transport::{Advertise, Listener, ListenerId, Listeners, LocalAddr, Transport};
+
+use crate::nat::{Dependence, Nat};
+use crate::neighbour::Neighbour;
+use crate::phone::{Algorithm, Setup, TIMERS};
+use crate::rng::Rng;
+
+/// The domain that the server serves.
+pub(crate) const DOMAIN: &str = "example.org";
+/// The name of a domain that is elsewhere.
+pub(crate) const FOREIGN_DOMAIN: &str = "foreign.example";
+/// The server's first address, for UDP and TCP.
+pub(crate) const FIRST: SocketAddr = v4(203, 0, 113, 10, 5060);
+/// Its second address, for UDP only.
+pub(crate) const SECOND: SocketAddr = v4(203, 0, 113, 20, 5080);
+/// Its address for IPv6, for UDP and TCP.
+pub(crate) const SIXTH: SocketAddr = v6(0x10, 5060);
+/// Its address behind a 1:1 NAT, as the world sees it.
+pub(crate) const ADVERTISED: SocketAddr = v4(203, 0, 113, 30, 5060);
+/// The same address, as the server's host sees it.
+pub(crate) const BEHIND_ADVERTISED: SocketAddr = v4(10, 9, 0, 5, 5060);
+/// The trusted neighbour.
+pub(crate) const NEIGHBOUR: SocketAddr = v4(192, 0, 2, 200, 5060);
+/// The phone of the foreign domain.
+pub(crate) const FOREIGNER: SocketAddr = v4(198, 51, 100, 200, 5060);
+/// From where strangers send.
+pub(crate) const STRANGER: SocketAddr = v4(198, 18, 0, 66, 5066);
+/// Whom strangers want to reach through the server.
+pub(crate) const VICTIM: SocketAddr = v4(198, 18, 0, 99, 5060);
+
+/// One phone of the cast.
+pub(crate) struct Member {
+    /// What it is.
+    pub(crate) setup: Setup,
+    /// The router that it sits behind.
+    pub(crate) nat: Option<usize>,
+    /// Whether it has an account and registers.
+    pub(crate) registers: bool,
+}
+
+/// Who lives in a world.
+pub(crate) struct Cast {
+    /// The phones.
+    pub(crate) members: Vec<Member>,
+    /// The routers.
+    pub(crate) nats: Vec<Nat>,
+    /// The trusted proxy.
+    pub(crate) neighbour: Neighbour,
+}
+
+/// The phones by their place in the cast.
+pub(crate) mod who {
+    /// Open to the world, UDP.
+    pub(crate) const ALICE: usize = 0;
+    /// Behind the first router, UDP.
+    pub(crate) const BOB: usize = 1;
+    /// Bob's second phone: open, TCP.
+    pub(crate) const BOB_TCP: usize = 2;
+    /// Bob's third phone: IPv6, UDP.
+    pub(crate) const BOB_SIX: usize = 3;
+    /// Behind the second router, TCP, with an instance.
+    pub(crate) const CAROL: usize = 4;
+    /// IPv6, UDP.
+    pub(crate) const DAVE: usize = 5;
+    /// Open, UDP, at the server's second address.
+    pub(crate) const ERIN: usize = 6;
+    /// Behind the first router, UDP, at the advertised address.
+    pub(crate) const FRANK: usize = 7;
+    /// IPv6, TCP.
+    pub(crate) const GRACE: usize = 8;
+    /// Behind the second router, UDP.
+    pub(crate) const HENRY: usize = 9;
+    /// Does not register; belongs to the foreign domain.
+    pub(crate) const ZOE: usize = 10;
+    /// Has an account but not its password.
+    pub(crate) const MALLORY: usize = 11;
+    /// All that register.
+    pub(crate) const REGISTERED: [usize; 10] =
+        [ALICE, BOB, BOB_TCP, BOB_SIX, CAROL, DAVE, ERIN, FRANK, GRACE, HENRY];
+}
+
+/// Users with an account.
+const USERS: [&str; 13] = [
+    "alice", "bob", "carol", "dave", "erin", "frank", "grace", "henry", "mallory", "nobody", "loop", "to-alice",
+    "to-bob",
+];
+
+/// The users with an account, with their passwords.
+pub(crate) fn accounts() -> impl Iterator<Item = (&'static str, String)> {
+    USERS.into_iter().map(|user| (user, format!("secret of {user}")))
+}
+
+/// The cast of a seed: the same people, with other habits and other routers.
+pub(crate) fn cast(rng: &mut Rng) -> Cast {
+    let likings = [vec![Algorithm::Md5], vec![Algorithm::Sha256], vec![Algorithm::Sha256, Algorithm::Md5]];
+    let mut member = |user: &str, local, server, transport, nat: Option<usize>| {
+        let liked = likings[rng.index(likings.len())].clone();
+        let setup = Setup {
+            user: user.to_owned(),
+            domain: DOMAIN.to_owned(),
+            password: format!("secret of {user}"),
+            local,
+            server,
+            transport,
+            liked,
+            instance: transport == Transport::Tcp && rng.chance(600),
+            strict: rng.chance(100),
+            preloads: rng.chance(200),
+            expires: Duration::from_secs(rng.pick(&[30, 90, 300, 3_600])),
+        };
+        Member { setup, nat, registers: true }
+    };
+    use Transport::{Tcp, Udp};
+    let mut members = vec![
+        member("alice", v4(198, 51, 100, 11, 5060), FIRST, Udp, None),
+        member("bob", v4(10, 1, 0, 12, 5060), FIRST, Udp, Some(0)),
+        member("bob", v4(198, 51, 100, 13, 5060), FIRST, Tcp, None),
+        member("bob", v6(0x1013, 5060), SIXTH, Udp, None),
+        member("carol", v4(10, 2, 0, 14, 5060), FIRST, Tcp, Some(1)),
+        member("dave", v6(0x1015, 5062), SIXTH, Udp, None),
+        member("erin", v4(198, 51, 100, 16, 5070), SECOND, Udp, None),
+        member("frank", v4(10, 1, 0, 17, 5060), ADVERTISED, Udp, Some(0)),
+        member("grace", v6(0x1018, 5060), SIXTH, Tcp, None),
+        member("henry", v4(10, 2, 0, 19, 5061), FIRST, Udp, Some(1)),
+        member("zoe", FOREIGNER, FIRST, Udp, None),
+        member("mallory", v4(198, 51, 100, 21, 5060), FIRST, Udp, None),
+    ];
+    members[who::ZOE].setup.domain = FOREIGN_DOMAIN.to_owned();
+    members[who::ZOE].registers = false;
+    members[who::MALLORY].setup.password = "guessed".to_owned();
+    members[who::MALLORY].registers = false;
+    let mut nat = |host| {
+        let timeout = rng.between(Duration::from_secs(40), Duration::from_secs(180));
+        Nat::new(v4(192, 0, 2, host, 0).ip(), rng.pick(&Dependence::ALL), rng.pick(&Dependence::ALL), timeout)
+    };
+    let nats = vec![nat(1), nat(2)];
+    let neighbour = Neighbour { address: NEIGHBOUR, server: FIRST, records: rng.chance(500) };
+    Cast { members, nats, neighbour }
+}
+
+/// The settings of a seed.
+pub(crate) fn settings(rng: &mut Rng) -> Settings {
+    let mut settings = defaults();
+    settings.nat.keepalive = if rng.chance(800) { Keepalive::Options } else { Keepalive::Crlf };
+    settings.digest.nonce_lifetime = Duration::from_secs(rng.pick(&[60, 300]));
+    settings.proxy.ring_timeout = Duration::from_secs(rng.pick(&[30, 120]));
+    settings
+}
+
+/// The defaults, with these listeners and names.
+pub(crate) fn defaults() -> Settings {
+    let listener = |number, transport, local: SocketAddr, advertise: Option<SocketAddr>| Listener {
+        id: ListenerId(number),
+        transport,
+        local: LocalAddr(local),
+        advertise: advertise.map(|address| Advertise { host: address.ip().to_string(), port: Some(address.port()) }),
+        digest: true,
+    };
+    let listeners = vec![
+        listener(0, Transport::Udp, FIRST, None),
+        listener(1, Transport::Tcp, FIRST, None),
+        listener(2, Transport::Udp, SECOND, None),
+        listener(3, Transport::Udp, SIXTH, None),
+        listener(4, Transport::Tcp, SIXTH, None),
+        listener(5, Transport::Udp, BEHIND_ADVERTISED, Some(ADVERTISED)),
+    ];
+    let trusted = TrustedPeer { network: IpNet::from(NEIGHBOUR.ip()), name: "neighbour".to_owned() };
+    Settings {
+        listeners: Arc::new(Listeners::new(listeners)),
+        domains: BTreeSet::from([DOMAIN.to_owned()]),
+        server: Some("Tandem".to_owned()),
+        timers: TIMERS,
+        proxy: Proxy::default(),
+        registrar: Registrar::default(),
+        digest: Digest::default(),
+        nat: NatRules::default(),
+        trusted: vec![trusted],
+    }
+}
+
+/// Bindings that were there before the world began: users whose calls the neighbour sends back.
+pub(crate) fn bindings_of_old(far: WallTime) -> Vec<StoredBinding> {
+    ["loop", "to-alice", "to-bob"]
+        .into_iter()
+        .filter_map(|user| {
+            Some(StoredBinding {
+                aor: Aor::parse(&format!("{user}@{DOMAIN}"))?,
+                contact: Bytes::from(format!("sip:{user}@{NEIGHBOUR}")),
+                listener: (Transport::Udp, LocalAddr(FIRST)),
+                received: NEIGHBOUR,
+                path: Vec::new(),
+                instance: None,
+                reg_id: None,
+                q: None,
+                call_id: Bytes::from_static(b"of old"),
+                cseq: 1,
+                user_agent: None,
+                nat: false,
+                response_hash: 0,
+                expires_at: far,
+            })
+        })
+        .collect()
+}
+
+/// The world's address of a server's own one.
+pub(crate) fn public_of(local: SocketAddr) -> SocketAddr {
+    if local == BEHIND_ADVERTISED { ADVERTISED } else { local }
+}
+
+/// The server's own address of the one that the world sees; `None`: it is not the server's.
+pub(crate) fn local_of(public: SocketAddr) -> Option<SocketAddr> {
+    match public {
+        ADVERTISED => Some(BEHIND_ADVERTISED),
+        FIRST | SECOND | SIXTH => Some(public),
+        _ => None,
+    }
+}
+
+const fn v4(a: u8, b: u8, c: u8, d: u8, port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(a, b, c, d)), port)
+}
+
+const fn v6(host: u16, port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, host)), port)
+}

@@ -1,0 +1,211 @@
+//! What is worth counting in a world. A simulation in which something never happened tested nothing of it,
+//! so a zero in this table fails the run.
+
+use std::collections::BTreeMap;
+
+/// Declares the events with their names, in the table's order.
+macro_rules! events {
+    ($($(#[$doc:meta])* $variant:ident $name:literal,)*) => {
+        /// One kind of event.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub(crate) enum Event { $($(#[$doc])* $variant,)* }
+
+        impl Event {
+            /// All, in the table's order.
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The name in the table.
+            pub(crate) fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+events! {
+    /// A datagram was lost.
+    Lost "lost",
+    /// A datagram arrived twice.
+    Doubled "doubled",
+    /// A datagram was held back.
+    Reordered "reordered",
+    /// A datagram met a one-way cut.
+    CutOff "cut_off",
+    /// A NAT let nothing in.
+    NatDropped "nat_dropped",
+    /// A NAT gave a phone another port while it had a call.
+    NatRebound "nat_rebound",
+    /// The server ended cleanly and started again.
+    Restarted "restarted",
+    /// It did so while a call was up.
+    RestartedInCall "restarted_in_call",
+    /// The server was killed.
+    Killed "killed",
+    /// The database did not answer.
+    StoreOutage "store_outage",
+    /// The database answered late.
+    StoreHung "store_hung",
+    /// A call was cancelled while its account look-up hung.
+    SuspendedCancelled "suspended_cancelled",
+    /// A name was resolved.
+    DnsResolved "dns_resolved",
+    /// A name was not there.
+    DnsNoSuchName "dns_no_such_name",
+    /// A look-up failed.
+    DnsFailed "dns_failed",
+    /// A phone registered.
+    Registered "registered",
+    /// A phone made its binding anew.
+    Refreshed "refreshed",
+    /// A phone ended its binding.
+    Unregistered "unregistered",
+    /// A wrong password was refused.
+    WrongPassword "wrong_password",
+    /// A REGISTER for another's address of record was refused.
+    ForeignRegister "foreign_register",
+    /// Credentials with a nonce used before were accepted.
+    NonceReused "nonce_reused",
+    /// A nonce count came after a higher one.
+    NonceCountReordered "nc_reordered",
+    /// A challenge said that only the nonce was too old.
+    Stale "stale",
+    /// A datagram that came again was answered or swallowed without a new transaction.
+    RetransmissionAbsorbed "retransmission_absorbed",
+    /// A call was set up.
+    Established "established",
+    /// One phone of several answered.
+    ForkWon "fork_won",
+    /// A ringing phone was cancelled because another one answered.
+    ForkCancelled "fork_cancelled",
+    /// Two phones answered at once and the caller hung one up.
+    ForkBoth "fork_both",
+    /// The caller gave up while it rang.
+    Cancelled "cancelled",
+    /// A 200 crossed a CANCEL.
+    CancelCrossed "cancel_crossed",
+    /// A callee was busy.
+    Busy "busy",
+    /// A callee declined for all its phones.
+    Declined "declined",
+    /// A callee sent the caller elsewhere, and it called there.
+    Redirected "redirected",
+    /// Nobody was registered.
+    NotRegistered "not_registered",
+    /// Nobody has that name.
+    NotFound "not_found",
+    /// A branch rang too long.
+    RingTimeout "ring_timeout",
+    /// A branch never rang, and timer C ended it.
+    TimerC "timer_c",
+    /// A branch never answered at all.
+    Unanswered "unanswered",
+    /// A session was changed in mid-call.
+    Reinvited "reinvited",
+    /// The caller hung up.
+    CallerHungUp "caller_hung_up",
+    /// The callee hung up.
+    CalleeHungUp "callee_hung_up",
+    /// A call between UDP and TCP.
+    TransportCrossed "transport_crossed",
+    /// A call between IPv4 and IPv6.
+    FamilyCrossed "family_crossed",
+    /// A request of 1,500 bytes or more went to a binding over UDP.
+    LongInviteOverUdp "long_invite_over_udp",
+    /// A connection was closed while its phone had a call.
+    TcpClosedInCall "tcp_closed_in_call",
+    /// The server opened a connection.
+    ConnectionOpened "connection_opened",
+    /// A phone asked for its address.
+    StunAnswered "stun_answered",
+    /// A phone's ping on a connection was answered.
+    Ponged "ponged",
+    /// A phone answered a keepalive.
+    KeepaliveAnswered "keepalive_answered_by_phone",
+    /// A phone lost its power and said no farewell.
+    PowerLost "power_lost",
+    /// A dialog went through a strict router.
+    StrictRoute "strict_route",
+    /// A request came by the server again with another target.
+    Spiral "spiral",
+    /// A request came by the server again with the same target.
+    Looped "looped",
+    /// A stranger sent something.
+    StrangerSent "stranger_sent",
+    /// A stranger got an answer.
+    StrangerAnswered "stranger_answered",
+}
+
+/// How often each event happened, in worlds and in their servers.
+#[derive(Clone, Debug, Default)]
+pub struct Events {
+    world: BTreeMap<Event, u64>,
+    server: BTreeMap<&'static str, u64>,
+}
+
+impl Events {
+    /// Counts one more.
+    pub(crate) fn add(&mut self, event: Event) {
+        *self.world.entry(event).or_default() += 1;
+    }
+
+    /// How often it happened.
+    pub(crate) fn of(&self, event: Event) -> u64 {
+        self.world.get(&event).copied().unwrap_or(0)
+    }
+
+    /// Adds what a server counted.
+    pub(crate) fn add_server(&mut self, counts: &routing::Counts) {
+        for (name, times) in counts.iter() {
+            *self.server.entry(name).or_default() += times;
+        }
+    }
+
+    /// How often a server counted what has this name.
+    pub(crate) fn of_server(&self, name: &str) -> u64 {
+        self.server.get(name).copied().unwrap_or(0)
+    }
+
+    /// Adds what happened in another world.
+    pub fn merge(&mut self, other: &Self) {
+        for (&event, times) in &other.world {
+            *self.world.entry(event).or_default() += times;
+        }
+        for (&name, times) in &other.server {
+            *self.server.entry(name).or_default() += times;
+        }
+    }
+
+    /// All names with their figures: first the world's, then the server's (`server.name`), zeros included.
+    pub fn table(&self) -> Vec<(String, u64)> {
+        let world = Event::ALL.iter().map(|&event| (event.name().to_owned(), self.of(event)));
+        let none = routing::Counts::default();
+        let server = none.iter().map(|(name, _)| (format!("server.{name}"), self.of_server(name)));
+        world.chain(server).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_that_never_happened_stands_in_the_table_with_zero() {
+        let mut events = Events::default();
+        events.add(Event::Busy);
+
+        let table = events.table();
+
+        assert!(table.contains(&("busy".to_owned(), 1)));
+        assert!(table.contains(&("declined".to_owned(), 0)));
+        assert!(table.iter().any(|(name, _)| name.starts_with("server.")));
+    }
+
+    #[test]
+    fn no_two_events_share_a_name() {
+        let mut names: Vec<_> = Event::ALL.iter().map(|event| event.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+
+        assert_eq!(names.len(), Event::ALL.len());
+    }
+}

@@ -1,0 +1,501 @@
+//! The server: the engine that ships, run as the edge runs it, in one thread and without sockets.
+//!
+//! Shards and partitions exchange their questions and answers in one batch until all are quiet. What
+//! leaves for the world is appended to the caller's buffer.
+//!
+//! Invariant: between two inputs no work waits inside the node.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use clock::{Instant, Now};
+use engine::{Asker, Change, Loaded, Partition, PartitionOutput, Shard, StoredNonce};
+use keys::RootKey;
+use lease::LeaseMirror;
+use routing::call::Resolved;
+use routing::{Counts, Keyring, Settings, StoredBinding, Token};
+use sip::Aor;
+use transaction::ClientKey;
+use transport::{
+    Classified, ConnectionId, ConnectionLimits, Connections, Destination, Flow, Frame, Framer, FramingError, Listener,
+    ListenerId, LocalAddr, PONG, Progress, RemoteAddr, Source, Transport, classify,
+};
+
+use crate::stream::StreamId;
+
+/// What a node wants of the world.
+#[derive(Debug)]
+pub(crate) enum Output {
+    /// Send a datagram from this own address.
+    Datagram { from: SocketAddr, to: SocketAddr, bytes: Bytes },
+    /// Open a connection; the node is told which by `handle_opening` at once.
+    Open { connection: ConnectionId, from: SocketAddr, to: SocketAddr },
+    /// Write to a connection.
+    Write { stream: StreamId, bytes: Bytes },
+    /// Close a connection.
+    Close { stream: StreamId },
+    /// Look an account up.
+    Load { partition: u16, aor: Aor },
+    /// Write a change down.
+    Save(Change),
+    /// Resolve a name.
+    Resolve { shard: u16, token: Token, host: Box<str>, port: u16 },
+}
+
+/// How many of each kind of partition there are.
+pub(crate) const SHARDS: u16 = 2;
+/// How many account partitions there are.
+pub(crate) const PARTITIONS: u16 = 2;
+
+#[derive(Debug)]
+enum Work {
+    FromShard(u16, engine::Output),
+    FromPartition(u16, PartitionOutput),
+    SendFailed(u16, ClientKey),
+}
+
+/// A connection's bytes, both ways.
+#[derive(Debug)]
+struct Line {
+    stream: Option<StreamId>,
+    is_up: bool,
+    framer: Framer,
+    waiting: Vec<(Bytes, Option<(u16, ClientKey)>)>,
+}
+
+/// One start of the server.
+#[derive(Debug)]
+pub(crate) struct Node {
+    settings: Arc<Settings>,
+    keyring: Keyring,
+    shards: Vec<Shard>,
+    partitions: Vec<Partition>,
+    connections: Connections,
+    lines: BTreeMap<ConnectionId, Line>,
+    by_stream: BTreeMap<StreamId, ConnectionId>,
+    work: VecDeque<Work>,
+    lease: LeaseMirror,
+}
+
+/// What a node holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// Transactions of both kinds.
+    pub(crate) transactions: usize,
+    /// Requests that wait for an answer.
+    pub(crate) suspended: usize,
+    /// Requests being proxied.
+    pub(crate) contexts: usize,
+}
+
+impl Node {
+    /// A server that has just started. `boot` differs at each start.
+    pub(crate) fn start(settings: Arc<Settings>, root: &RootKey, boot: u32) -> Self {
+        let keyring = Keyring::derive(root);
+        let shards = (0..SHARDS).map(|number| Shard::new(settings.clone(), keyring.clone(), number, boot)).collect();
+        let partitions =
+            (0..PARTITIONS).map(|number| Partition::new(settings.clone(), keyring.clone(), number)).collect();
+        Self {
+            settings,
+            keyring,
+            shards,
+            partitions,
+            connections: Connections::new(0, boot, ConnectionLimits::default()),
+            lines: BTreeMap::new(),
+            by_stream: BTreeMap::new(),
+            work: VecDeque::new(),
+            lease: LeaseMirror::permanent(),
+        }
+    }
+
+    /// Takes what the store kept from an earlier start.
+    pub(crate) fn restore(&mut self, now: Now, bindings: Vec<StoredBinding>, nonces: Vec<StoredNonce>) {
+        for binding in bindings {
+            let partition = self.partition_of(&binding.aor);
+            if let Some(partition) = self.partitions.get_mut(usize::from(partition)) {
+                partition.restore(now, binding);
+            }
+        }
+        for nonce in nonces {
+            let partition = self.partition_of(&nonce.account);
+            if let Some(partition) = self.partitions.get_mut(usize::from(partition)) {
+                partition.restore_nonce(now, nonce);
+            }
+        }
+    }
+
+    /// What a clean stop writes down.
+    pub(crate) fn nonces(&self, now: Now) -> Vec<StoredNonce> {
+        self.partitions.iter().flat_map(|partition| partition.stored_nonces(now)).collect()
+    }
+
+    /// The streams that end with the process.
+    pub(crate) fn streams(&self) -> Vec<StreamId> {
+        self.by_stream.keys().copied().collect()
+    }
+
+    /// The settings it runs with.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Contacts that are bound to an address of record.
+    pub(crate) fn contacts(&self, now: Now, aor: &Aor) -> Vec<Bytes> {
+        self.partitions
+            .iter()
+            .flat_map(|partition| partition.bindings(Some(aor), now))
+            .map(|binding| binding.contact.clone())
+            .collect()
+    }
+
+    /// What it holds.
+    pub(crate) fn held(&self) -> Held {
+        self.shards.iter().map(Shard::counts).fold(Held::default(), |held, counts| Held {
+            transactions: held.transactions + counts.servers + counts.clients,
+            suspended: held.suspended + counts.suspended,
+            contexts: held.contexts + counts.contexts,
+        })
+    }
+
+    /// What has happened in it.
+    pub(crate) fn counts(&self) -> Counts {
+        let mut all = Counts::default();
+        for shard in &self.shards {
+            all.merge(&shard.counts().counts);
+        }
+        for partition in &self.partitions {
+            all.merge(partition.counts());
+        }
+        all
+    }
+
+    /// Takes a datagram that came to an own address.
+    pub(crate) fn handle_datagram(
+        &mut self,
+        now: Now,
+        local: SocketAddr,
+        remote: SocketAddr,
+        bytes: &[u8],
+        out: &mut Vec<Output>,
+    ) {
+        let Some(listener) = self.settings.listeners.find(Transport::Udp, LocalAddr(local)) else { return };
+        match classify(bytes) {
+            Classified::Message => {
+                let flow = Flow::Datagram { listener, remote: RemoteAddr(remote) };
+                self.take_message(now, Source { flow, transport: Transport::Udp }, bytes);
+            }
+            Classified::Stun => {
+                let mut answer = Vec::new();
+                if stun::answer(bytes, remote, &mut answer) {
+                    out.push(Output::Datagram { from: local, to: remote, bytes: answer.into() });
+                }
+            }
+            Classified::Keepalive | Classified::Garbage => {}
+        }
+        self.settle(now, out);
+    }
+
+    /// Somebody connects; `false` refuses it.
+    pub(crate) fn handle_accepted(
+        &mut self,
+        now: Now,
+        stream: StreamId,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) -> bool {
+        let Some(listener) = self.settings.listeners.find(Transport::Tcp, LocalAddr(local)) else { return false };
+        let Ok(id) = self.connections.accepted(now.instant, listener, RemoteAddr(remote)) else { return false };
+        self.lines.insert(id, Line { stream: Some(stream), is_up: true, framer: Framer::new(), waiting: Vec::new() });
+        self.by_stream.insert(stream, id);
+        true
+    }
+
+    /// Is told which stream its connection became.
+    pub(crate) fn handle_opening(&mut self, connection: ConnectionId, stream: StreamId) {
+        if let Some(line) = self.lines.get_mut(&connection) {
+            line.stream = Some(stream);
+            self.by_stream.insert(stream, connection);
+        }
+    }
+
+    /// A connection that it opened is up.
+    pub(crate) fn handle_opened(&mut self, now: Now, stream: StreamId, out: &mut Vec<Output>) {
+        let Some(&id) = self.by_stream.get(&stream) else { return };
+        self.connections.established(now.instant, id);
+        if let Some(line) = self.lines.get_mut(&id) {
+            line.is_up = true;
+            for (bytes, _) in std::mem::take(&mut line.waiting) {
+                out.push(Output::Write { stream, bytes });
+            }
+        }
+    }
+
+    /// A connection is gone or was refused.
+    pub(crate) fn handle_closed(&mut self, now: Now, stream: StreamId, out: &mut Vec<Output>) {
+        if let Some(&id) = self.by_stream.get(&stream) {
+            self.connections.closed(id);
+            self.forget(now, id);
+        }
+        self.settle(now, out);
+    }
+
+    /// Takes bytes of a connection.
+    pub(crate) fn handle_bytes(&mut self, now: Now, stream: StreamId, bytes: &[u8], out: &mut Vec<Output>) {
+        let Some(&id) = self.by_stream.get(&stream) else { return };
+        let Some(remote) = self.connections.remote(id) else { return };
+        let source = Source { flow: Flow::Connection { id, remote }, transport: Transport::Tcp };
+        let Some(line) = self.lines.get_mut(&id) else { return };
+        line.framer.push(now.instant, bytes);
+        loop {
+            // The message may have closed its own connection.
+            let Some(line) = self.lines.get_mut(&id) else { break };
+            match line.framer.next() {
+                Ok(Some(Frame::Message(message))) => self.take_message(now, source, &message),
+                Ok(Some(Frame::Ping)) => {
+                    out.push(Output::Write { stream, bytes: Bytes::from_static(PONG) });
+                }
+                Ok(Some(Frame::Pong)) => {}
+                Ok(None) => {
+                    let progress = Progress::of(line.framer.partial_since());
+                    self.connections.received(now.instant, id, progress);
+                    break;
+                }
+                Err(problem) => {
+                    if let FramingError::Unframable { head, .. } = problem {
+                        self.take_message(now, source, &head);
+                        self.settle(now, out);
+                    }
+                    self.connections.closed(id);
+                    self.forget(now, id);
+                    out.push(Output::Close { stream });
+                    break;
+                }
+            }
+            self.settle(now, out);
+        }
+        self.settle(now, out);
+    }
+
+    /// Takes the store's reply.
+    pub(crate) fn handle_account(&mut self, now: Now, number: u16, aor: &Aor, loaded: Loaded, out: &mut Vec<Output>) {
+        let mut outputs = Vec::new();
+        if let (Some(lease), Some(partition)) =
+            (self.lease.active(now.instant), self.partitions.get_mut(usize::from(number)))
+        {
+            partition.handle_account(now, &lease, aor, loaded, &mut outputs);
+        }
+        self.work.extend(outputs.into_iter().map(|output| Work::FromPartition(number, output)));
+        self.settle(now, out);
+    }
+
+    /// Takes the resolver's answer.
+    pub(crate) fn handle_resolved(&mut self, now: Now, shard: u16, token: Token, resolved: Resolved, out: &mut Vec<Output>) {
+        let mut outputs = Vec::new();
+        if let (Some(lease), Some(machine)) = (self.lease.active(now.instant), self.shards.get_mut(usize::from(shard))) {
+            machine.handle_resolved(now, &lease, token, resolved, &mut outputs);
+        }
+        self.work.extend(outputs.into_iter().map(|output| Work::FromShard(shard, output)));
+        self.settle(now, out);
+    }
+
+    /// Lets time pass.
+    pub(crate) fn handle_timeout(&mut self, now: Now, out: &mut Vec<Output>) {
+        let Some(lease) = self.lease.active(now.instant) else { return };
+        for (number, shard) in (0..SHARDS).zip(&mut self.shards) {
+            if shard.poll_timeout().is_some_and(|at| at <= now.instant) {
+                let mut outputs = Vec::new();
+                shard.handle_timeout(now, &lease, &mut outputs);
+                self.work.extend(outputs.into_iter().map(|output| Work::FromShard(number, output)));
+            }
+        }
+        for (number, partition) in (0..PARTITIONS).zip(&mut self.partitions) {
+            if partition.poll_timeout().is_some_and(|at| at <= now.instant) {
+                let mut outputs = Vec::new();
+                partition.handle_timeout(now, &lease, &mut outputs);
+                self.work.extend(outputs.into_iter().map(|output| Work::FromPartition(number, output)));
+            }
+        }
+        let mut closed = Vec::new();
+        self.connections.handle_timeout(now.instant, &mut closed);
+        for transport::ConnectionOutput::Close(id, _) in closed {
+            if let Some(stream) = self.lines.get(&id).and_then(|line| line.stream) {
+                out.push(Output::Close { stream });
+            }
+            self.forget(now, id);
+        }
+        self.settle(now, out);
+    }
+
+    /// When [`Node::handle_timeout`] wants to be called.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let shards = self.shards.iter().filter_map(Shard::poll_timeout);
+        let partitions = self.partitions.iter().filter_map(Partition::poll_timeout);
+        shards.chain(partitions).chain(self.connections.poll_timeout()).min()
+    }
+
+    fn take_message(&mut self, now: Now, source: Source, bytes: &[u8]) {
+        let Some(lease) = self.lease.active(now.instant) else { return };
+        let number = engine::shard_of(&self.keyring.transaction, bytes, SHARDS);
+        let mut outputs = Vec::new();
+        if let Some(shard) = self.shards.get_mut(usize::from(number)) {
+            shard.handle_message(now, &lease, source, bytes, &mut outputs);
+        }
+        self.work.extend(outputs.into_iter().map(|output| Work::FromShard(number, output)));
+    }
+
+    /// Carries outputs between shards, partitions and connections until all are quiet.
+    fn settle(&mut self, now: Now, out: &mut Vec<Output>) {
+        while let Some(work) = self.work.pop_front() {
+            match work {
+                Work::FromShard(shard, output) => self.carry_shard(now, shard, output, out),
+                Work::FromPartition(partition, output) => self.carry_partition(now, partition, output, out),
+                Work::SendFailed(shard, key) => {
+                    let mut outputs = Vec::new();
+                    if let (Some(lease), Some(machine)) =
+                        (self.lease.active(now.instant), self.shards.get_mut(usize::from(shard)))
+                    {
+                        machine.handle_send_failed(now, &lease, key, &mut outputs);
+                    }
+                    self.work.extend(outputs.into_iter().map(|output| Work::FromShard(shard, output)));
+                }
+            }
+        }
+    }
+
+    fn carry_shard(&mut self, now: Now, shard: u16, output: engine::Output, out: &mut Vec<Output>) {
+        match output {
+            engine::Output::Send { to, message, of } => {
+                self.send(now, to, message, of.map(|key| (shard, key)), out);
+            }
+            engine::Output::Ask { partition_of, token, question } => {
+                let number = self.partition_of(&partition_of);
+                let mut outputs = Vec::new();
+                if let (Some(lease), Some(partition)) =
+                    (self.lease.active(now.instant), self.partitions.get_mut(usize::from(number)))
+                {
+                    partition.handle_question(now, &lease, Asker { shard, token }, question, &mut outputs);
+                }
+                self.work.extend(outputs.into_iter().map(|output| Work::FromPartition(number, output)));
+            }
+            engine::Output::Resolve { token, host, port, .. } => {
+                out.push(Output::Resolve { shard, token, host, port });
+            }
+            engine::Output::KeepaliveAnswered(mark) => {
+                let mut outputs = Vec::new();
+                if let Some(partition) = self.partitions.get_mut(usize::from(mark.partition)) {
+                    partition.handle_keepalive_answered(now, mark, &mut outputs);
+                }
+                self.work.extend(outputs.into_iter().map(|output| Work::FromPartition(mark.partition, output)));
+            }
+        }
+    }
+
+    fn carry_partition(&mut self, now: Now, partition: u16, output: PartitionOutput, out: &mut Vec<Output>) {
+        match output {
+            PartitionOutput::Answer { asker, answer } => {
+                let mut outputs = Vec::new();
+                if let (Some(lease), Some(shard)) =
+                    (self.lease.active(now.instant), self.shards.get_mut(usize::from(asker.shard)))
+                {
+                    shard.handle_answer(now, &lease, asker.token, answer, &mut outputs);
+                }
+                self.work.extend(outputs.into_iter().map(|output| Work::FromShard(asker.shard, output)));
+            }
+            PartitionOutput::LoadAccount(aor) => out.push(Output::Load { partition, aor }),
+            PartitionOutput::Save(change) => out.push(Output::Save(change)),
+            PartitionOutput::Send { to, message } => self.send(now, to, message, None, out),
+        }
+    }
+
+    fn send(
+        &mut self,
+        now: Now,
+        to: Destination,
+        bytes: Bytes,
+        of: Option<(u16, ClientKey)>,
+        out: &mut Vec<Output>,
+    ) {
+        match to {
+            Destination::Flow(Flow::Datagram { listener, remote }) => match self.local(listener) {
+                Some(from) => out.push(Output::Datagram { from, to: remote.0, bytes }),
+                None => self.failed(of),
+            },
+            Destination::Flow(Flow::Connection { id, .. }) => self.write(now, id, bytes, of, out),
+            Destination::Connect { listener, remote } => {
+                match self.connections.reuse(listener, remote) {
+                    Some(id) => self.write(now, id, bytes, of, out),
+                    None => self.open(now, listener, remote, (bytes, of), out),
+                }
+            }
+        }
+    }
+
+    fn write(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        bytes: Bytes,
+        of: Option<(u16, ClientKey)>,
+        out: &mut Vec<Output>,
+    ) {
+        match self.lines.get_mut(&id) {
+            None => self.failed(of),
+            Some(Line { stream: Some(stream), is_up: true, .. }) => {
+                self.connections.sent(now.instant, id);
+                out.push(Output::Write { stream: *stream, bytes });
+            }
+            Some(line) => line.waiting.push((bytes, of)),
+        }
+    }
+
+    fn open(
+        &mut self,
+        now: Now,
+        listener: ListenerId,
+        remote: RemoteAddr,
+        first: (Bytes, Option<(u16, ClientKey)>),
+        out: &mut Vec<Output>,
+    ) {
+        match (self.local(listener), self.connections.opened(now.instant, listener, remote)) {
+            (Some(from), Ok(connection)) => {
+                let line = Line { stream: None, is_up: false, framer: Framer::new(), waiting: vec![first] };
+                self.lines.insert(connection, line);
+                out.push(Output::Open { connection, from, to: remote.0 });
+            }
+            _ => self.failed(first.1),
+        }
+    }
+
+    fn failed(&mut self, of: Option<(u16, ClientKey)>) {
+        if let Some((shard, key)) = of {
+            self.work.push_back(Work::SendFailed(shard, key));
+        }
+    }
+
+    /// A connection is gone: what waited for it could not be sent, and no binding has it any more.
+    fn forget(&mut self, now: Now, id: ConnectionId) {
+        if let Some(line) = self.lines.remove(&id) {
+            if let Some(stream) = line.stream {
+                self.by_stream.remove(&stream);
+            }
+            for (_, of) in line.waiting {
+                self.failed(of);
+            }
+        }
+        for (number, partition) in (0..PARTITIONS).zip(&mut self.partitions) {
+            let mut outputs = Vec::new();
+            partition.handle_connection_closed(now, id, &mut outputs);
+            self.work.extend(outputs.into_iter().map(|output| Work::FromPartition(number, output)));
+        }
+    }
+
+    fn local(&self, listener: ListenerId) -> Option<SocketAddr> {
+        self.settings.listeners.get(listener).map(|listener: &Listener| listener.local.0)
+    }
+
+    fn partition_of(&self, aor: &Aor) -> u16 {
+        engine::partition_of(&self.keyring.partition, aor, PARTITIONS)
+    }
+}

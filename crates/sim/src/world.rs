@@ -1,0 +1,567 @@
+//! A world: server, phones, routers, network, database and names, in one thread, with virtual time.
+//!
+//! All that happens stands in one queue, by time and then by the order in which it was caused. The
+//! world takes the next happening, or lets the machine act that wants to be woken first, and puts what
+//! comes of it back into the queue. Nothing else moves time. So the same seed gives the same bytes.
+
+mod acts;
+mod facts;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clock::{Instant, Now, WallTime};
+use keys::RootKey;
+use routing::Settings;
+use routing::call::Resolved;
+use sip::Aor;
+
+use crate::cast::{self, Cast, local_of, public_of};
+use crate::dns::Resolver;
+use crate::events::{Event, Events};
+use crate::ledger::{Bindings, Calls, Disturbances};
+use crate::nat::Nat;
+use crate::neighbour::Neighbour;
+use crate::network::{Conditions, Network};
+use crate::node::{self, Node};
+use crate::phone::{self, Phone};
+use crate::rng::Rng;
+use crate::store::Store;
+use crate::stranger::Stranger;
+use crate::stream::{Arrival, End, StreamId, Streams};
+use crate::trace::Trace;
+use crate::watch::{Cause, Watch};
+
+pub(crate) use acts::Action;
+
+/// Who has an end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Host {
+    Node,
+    Phone(usize),
+    Stranger,
+}
+
+/// What happens at a time.
+#[derive(Debug)]
+enum Happening {
+    Datagram { from: SocketAddr, to: SocketAddr, bytes: Vec<u8> },
+    Stream { id: StreamId, end: End, arrival: Arrival },
+    /// The store's reply to this start of the server.
+    Account { boot: u32, partition: u16, aor: Aor },
+    /// The resolver's answer to this start of the server.
+    Resolved { boot: u32, shard: u16, token: routing::Token, resolved: Resolved },
+    Act(Action),
+    /// The books are compared with what is.
+    Audit,
+}
+
+/// A phone and where it stands.
+#[derive(Debug)]
+struct Resident {
+    phone: Phone,
+    nat: Option<usize>,
+}
+
+/// A world.
+#[derive(Debug)]
+pub(crate) struct World {
+    now: Instant,
+    sequence: u64,
+    queue: BTreeMap<(Instant, u64), Happening>,
+    at_this_instant: u32,
+    network: Network,
+    conditions: Conditions,
+    streams: Streams,
+    ends: BTreeMap<StreamId, [Host; 2]>,
+    nats: Vec<Nat>,
+    residents: Vec<Resident>,
+    neighbour: Neighbour,
+    stranger: Stranger,
+    settings: Arc<Settings>,
+    root: RootKey,
+    boot: u32,
+    node: Node,
+    is_down: bool,
+    store: Store,
+    resolver: Resolver,
+    cause: Cause,
+    excused_dead: u64,
+    opened: u16,
+    is_over: bool,
+    is_lossless_throughout: bool,
+    /// How often what happened.
+    pub(crate) events: Events,
+    /// What happened.
+    pub(crate) trace: Trace,
+    /// Rules of the wire.
+    pub(crate) watch: Watch,
+    /// The bindings that ought to be.
+    pub(crate) bindings: Bindings,
+    /// The calls.
+    pub(crate) calls: Calls,
+    /// Who was hurt when.
+    pub(crate) disturbances: Disturbances,
+}
+
+/// The calendar at the start of every world.
+const BEGAN: WallTime = WallTime::from_millis(1_800_000_000_000);
+/// A machine that wants to be woken more often at one instant will never stop.
+const WAKES_MAX: u32 = 20_000;
+/// The books are compared so often.
+const AUDIT_EVERY: Duration = Duration::from_secs(1);
+/// How long the database takes for an account.
+const LOOK_UP: Duration = Duration::from_millis(3);
+
+impl World {
+    /// A world at its beginning.
+    pub(crate) fn new(mut rng: Rng, cast: Cast, settings: Settings, conditions: Conditions, shown: bool) -> Self {
+        let settings = Arc::new(settings);
+        let root = RootKey::new(std::array::from_fn(|_| rng.next() as u8));
+        let mut store = Store::new();
+        for (user, password) in cast::accounts() {
+            store.add_account(user, cast::DOMAIN, &password);
+        }
+        for binding in cast::bindings_of_old(BEGAN + Duration::from_secs(1 << 20)) {
+            store.add_binding(binding);
+        }
+        let mut friends: BTreeSet<_> = cast.nats.iter().map(Nat::outside).collect();
+        friends.insert(cast::NEIGHBOUR.ip());
+        let open = cast.members.iter().filter(|member| member.nat.is_none());
+        friends.extend(open.map(|member| member.setup.local.ip()));
+        let residents = cast
+            .members
+            .into_iter()
+            .map(|member| Resident { phone: Phone::new(member.setup), nat: member.nat })
+            .collect();
+        let mut world = Self {
+            now: Instant::START + Duration::from_secs(1),
+            sequence: 0,
+            queue: BTreeMap::new(),
+            at_this_instant: 0,
+            network: Network::new(rng.branch("network"), conditions),
+            conditions,
+            streams: Streams::new(rng.branch("streams")),
+            ends: BTreeMap::new(),
+            nats: cast.nats,
+            residents,
+            neighbour: cast.neighbour,
+            stranger: Stranger::new(rng.branch("stranger")),
+            node: Node::start(settings.clone(), &root, 1),
+            settings,
+            root,
+            boot: 1,
+            is_down: false,
+            store,
+            resolver: Resolver::Up,
+            cause: Cause::default(),
+            excused_dead: 0,
+            opened: 0,
+            is_over: false,
+            is_lossless_throughout: conditions.is_lossless(),
+            events: Events::default(),
+            trace: Trace::new(shown),
+            watch: Watch::new(friends),
+            bindings: Bindings::default(),
+            calls: Calls::default(),
+            disturbances: Disturbances::default(),
+        };
+        let now = world.clocks();
+        world.node.restore(now, world.store.bindings(), world.store.nonces());
+        world.later(world.now + AUDIT_EVERY, Happening::Audit);
+        world
+    }
+
+    /// The time.
+    pub(crate) fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Both clocks.
+    pub(crate) fn clocks(&self) -> Now {
+        Now::new(self.now, BEGAN + self.now.since(Instant::START))
+    }
+
+    /// The server.
+    pub(crate) fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// A phone of the cast.
+    pub(crate) fn phone(&self, number: usize) -> &Phone {
+        &self.residents[number].phone
+    }
+
+    /// A phone of the cast, to be told what to do; nothing that it sends leaves before [`World::act`].
+    pub(crate) fn phone_mut(&mut self, number: usize) -> &mut Phone {
+        &mut self.residents[number].phone
+    }
+
+    /// How many phones there are.
+    pub(crate) fn phones(&self) -> usize {
+        self.residents.len()
+    }
+
+
+    /// Lets something be done at a later time.
+    pub(crate) fn plan(&mut self, at: Instant, action: Action) {
+        self.later(at, Happening::Act(action));
+    }
+
+    /// Lets time pass.
+    pub(crate) fn run_for(&mut self, duration: Duration) {
+        self.run_until(self.now + duration);
+    }
+
+    /// Lets time pass until then.
+    pub(crate) fn run_until(&mut self, until: Instant) {
+        while !self.is_over && self.step(until) {}
+        self.now = self.now.max(until);
+    }
+
+    /// Takes the next happening up to `until`; `false`: there is none.
+    fn step(&mut self, until: Instant) -> bool {
+        let queued = self.queue.first_key_value().map(|(&(at, _), _)| at);
+        let node = if self.is_down { None } else { self.node.poll_timeout() };
+        let phone = self
+            .residents
+            .iter()
+            .enumerate()
+            .filter_map(|(number, resident)| Some((resident.phone.poll_timeout()?, number)))
+            .min();
+        let next = [queued, node, phone.map(|(at, _)| at)].into_iter().flatten().min();
+        let Some(next) = next.filter(|&next| next <= until) else { return false };
+        self.move_to(next);
+        if queued.is_some_and(|at| at <= self.now) {
+            if let Some((_, happening)) = self.queue.pop_first() {
+                self.happen(happening);
+            }
+        } else if node.is_some_and(|at| at <= self.now) {
+            self.cause = Cause::default();
+            self.trace.add(self.now, format_args!("the server wakes"), b"");
+            let mut out = Vec::new();
+            let now = self.clocks();
+            self.node.handle_timeout(now, &mut out);
+            self.carry_node(out);
+        } else if let Some((_, number)) = phone {
+            let mut out = Vec::new();
+            self.residents[number].phone.handle_timeout(self.now, &mut out);
+            self.carry_phone(number, out);
+        }
+        true
+    }
+
+    /// A machine that says again and again that its time has come, and does nothing, stops the world.
+    fn move_to(&mut self, next: Instant) {
+        if next > self.now {
+            self.now = next;
+            self.at_this_instant = 0;
+        }
+        self.at_this_instant += 1;
+        if self.at_this_instant > WAKES_MAX {
+            self.watch.breach(self.now, "every machine comes to rest", format!("{:?}", self.node.poll_timeout()));
+            self.is_over = true;
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Datagram { from, to, bytes } => self.deliver(from, to, &bytes),
+            Happening::Stream { id, end, arrival } => self.deliver_stream(id, end, arrival),
+            Happening::Account { boot, partition, aor } => self.reply_account(boot, partition, aor),
+            Happening::Resolved { boot, shard, token, resolved } => {
+                if boot == self.boot && !self.is_down {
+                    self.trace.add(self.now, format_args!("resolved {resolved:?}"), b"");
+                    self.cause = Cause::default();
+                    let (now, mut out) = (self.clocks(), Vec::new());
+                    self.node.handle_resolved(now, shard, token, resolved, &mut out);
+                    self.carry_node(out);
+                }
+            }
+            Happening::Act(action) => self.act(action),
+            Happening::Audit => {
+                self.audit();
+                self.later(self.now + AUDIT_EVERY, Happening::Audit);
+            }
+        }
+    }
+
+    /// A datagram comes to an address of the world.
+    fn deliver(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        self.trace.add(self.now, format_args!("{from} > {to}"), bytes);
+        if let Some(local) = local_of(to) {
+            if !self.is_down {
+                self.deliver_node(from, local, bytes);
+            }
+        } else if to == self.neighbour.address {
+            if let Some((next, bytes)) = self.neighbour.forward(bytes, cast::DOMAIN) {
+                self.transmit(to, next, bytes);
+            }
+        } else if let Some(number) = self.inside(to, from) {
+            let mut out = Vec::new();
+            self.residents[number].phone.handle_datagram(self.now, from, bytes, &mut out);
+            self.carry_phone(number, out);
+        }
+    }
+
+    fn deliver_node(&mut self, from: SocketAddr, local: SocketAddr, bytes: &[u8]) {
+        self.cause = self.watch.received(self.now, from, bytes, &mut self.events);
+        let is_up = self.store.condition() == crate::store::Condition::Up;
+        if !self.cause.is_strange && is_up {
+            self.stranger.overhear(self.now, bytes);
+        }
+        let suspended = self.node.held().suspended;
+        let (now, mut out) = (self.clocks(), Vec::new());
+        self.node.handle_datagram(now, local, from, bytes, &mut out);
+        if bytes.starts_with(b"CANCEL ") && self.node.held().suspended < suspended {
+            self.events.add(Event::SuspendedCancelled);
+        }
+        self.carry_node(out);
+    }
+
+    /// Which phone a datagram from `from` to this outside address reaches.
+    fn inside(&mut self, to: SocketAddr, from: SocketAddr) -> Option<usize> {
+        if let Some(nat) = self.nats.iter().find(|nat| nat.outside() == to.ip()) {
+            let inside = nat.inbound(self.now, to.port(), from);
+            if inside.is_none() {
+                self.events.add(Event::NatDropped);
+            }
+            let inside = inside?;
+            return self.residents.iter().position(|resident| resident.phone.setup().local == inside);
+        }
+        self.residents.iter().position(|resident| resident.nat.is_none() && resident.phone.setup().local == to)
+    }
+
+    fn deliver_stream(&mut self, id: StreamId, end: End, arrival: Arrival) {
+        let Some(&hosts) = self.ends.get(&id) else { return };
+        let host = hosts[usize::from(end == End::Listener)];
+        let bytes: &[u8] = if let Arrival::Bytes(bytes) = &arrival { bytes } else { b"" };
+        let kind = match &arrival {
+            Arrival::Bytes(_) => "bytes",
+            Arrival::Syn => "SYN",
+            Arrival::Opened => "opened",
+            Arrival::Refused => "refused",
+            Arrival::Closed => "closed",
+        };
+        self.trace.add(self.now, format_args!("stream {} at {host:?}: {kind}", id.0), bytes);
+        if self.streams.is_broken(id) && !matches!(arrival, Arrival::Closed) {
+            return;
+        }
+        match host {
+            Host::Node if self.is_down => self.refuse_by_dead(id, &arrival),
+            Host::Node => self.deliver_stream_to_node(id, arrival),
+            Host::Phone(number) => self.deliver_stream_to_phone(id, number, arrival),
+            Host::Stranger => {}
+        }
+    }
+
+    fn refuse_by_dead(&mut self, id: StreamId, arrival: &Arrival) {
+        if *arrival == Arrival::Syn {
+            self.stream(|streams, network, now, out| streams.answer(now, network, id, false, out));
+        }
+    }
+
+    fn deliver_stream_to_node(&mut self, id: StreamId, arrival: Arrival) {
+        let Some((remote, local)) = self.streams.of(id).map(|stream| (stream.opener_seen, stream.listener)) else { return };
+        let (now, mut out) = (self.clocks(), Vec::new());
+        self.cause = Cause::default();
+        match arrival {
+            Arrival::Syn => {
+                let taken = local_of(local).is_some_and(|local| self.node.handle_accepted(now, id, local, remote));
+                self.stream(|streams, network, now, out| streams.answer(now, network, id, taken, out));
+            }
+            Arrival::Opened => self.node.handle_opened(now, id, &mut out),
+            Arrival::Refused | Arrival::Closed => self.node.handle_closed(now, id, &mut out),
+            Arrival::Bytes(bytes) => {
+                let peer = self.peer_of_node(id);
+                self.watch_stream(peer, &bytes);
+                self.node.handle_bytes(now, id, &bytes, &mut out);
+            }
+        }
+        self.carry_node(out);
+    }
+
+    fn deliver_stream_to_phone(&mut self, id: StreamId, number: usize, arrival: Arrival) {
+        let mut out = Vec::new();
+        let phone = &mut self.residents[number].phone;
+        match arrival {
+            Arrival::Syn => {
+                let taken = phone.handle_accepted(id);
+                self.stream(|streams, network, now, out| streams.answer(now, network, id, taken, out));
+            }
+            Arrival::Opened => phone.handle_opened(id, &mut out),
+            Arrival::Refused | Arrival::Closed => phone.handle_closed(self.now, id),
+            Arrival::Bytes(bytes) => phone.handle_bytes(self.now, id, &bytes, &mut out),
+        }
+        self.carry_phone(number, out);
+    }
+
+    /// The other side of a connection of the server.
+    fn peer_of_node(&self, id: StreamId) -> SocketAddr {
+        let node_opened = self.ends.get(&id).is_some_and(|hosts| hosts[0] == Host::Node);
+        self.streams.of(id).map_or(cast::VICTIM, |stream| if node_opened { stream.listener } else { stream.opener_seen })
+    }
+
+    /// Does what a phone wants.
+    fn carry_phone(&mut self, number: usize, out: Vec<phone::Output>) {
+        for output in out {
+            match output {
+                phone::Output::Datagram { to, bytes } => {
+                    let inside = self.residents[number].phone.setup().local;
+                    let from = match self.residents[number].nat {
+                        Some(nat) => self.nats[nat].outbound(self.now, inside, to),
+                        None => inside,
+                    };
+                    self.transmit(from, to, bytes);
+                }
+                phone::Output::Open { to } => self.open_from_phone(number, to),
+                phone::Output::Write { stream, bytes } => {
+                    if let Some(end) = self.end_of(stream, Host::Phone(number)) {
+                        self.stream(|streams, network, now, out| streams.write(now, network, (stream, end), &bytes, out));
+                    }
+                }
+                phone::Output::Close { stream } => self.close(stream, Host::Phone(number)),
+                phone::Output::Fact(fact) => self.fact(number, fact),
+            }
+        }
+    }
+
+    fn open_from_phone(&mut self, number: usize, to: SocketAddr) {
+        self.opened = self.opened.wrapping_add(1);
+        let inside = SocketAddr::new(self.residents[number].phone.setup().local.ip(), 40_000 + self.opened % 20_000);
+        let seen = match self.residents[number].nat {
+            Some(nat) => self.nats[nat].outbound(self.now, inside, to),
+            None => inside,
+        };
+        let hosts = [Host::Phone(number), if local_of(to).is_some() { Host::Node } else { Host::Stranger }];
+        let id = self.open((inside, seen, to), hosts);
+        self.residents[number].phone.handle_opening(id);
+    }
+
+    fn open(&mut self, addresses: (SocketAddr, SocketAddr, SocketAddr), hosts: [Host; 2]) -> StreamId {
+        let mut arrivals = Vec::new();
+        let id = self.streams.open(self.now, &mut self.network, addresses, &mut arrivals);
+        self.ends.insert(id, hosts);
+        self.queue_arrivals(arrivals);
+        id
+    }
+
+    /// Does what the server wants.
+    fn carry_node(&mut self, out: Vec<node::Output>) {
+        for output in out {
+            match output {
+                node::Output::Datagram { from, to, bytes } => {
+                    if !stun::is_stun(&bytes) && bytes.len() > 4 {
+                        self.watch.sent(self.now, self.cause, to, &bytes, &mut self.events);
+                    }
+                    self.transmit(public_of(from), to, bytes.to_vec());
+                }
+                node::Output::Open { connection, from, to } => {
+                    self.events.add(Event::ConnectionOpened);
+                    let from = public_of(from);
+                    let phone = self.residents.iter().position(|resident| {
+                        resident.nat.is_none() && resident.phone.setup().local == to
+                    });
+                    let listener = phone.map_or(Host::Stranger, Host::Phone);
+                    let id = self.open((from, from, to), [Host::Node, listener]);
+                    self.node.handle_opening(connection, id);
+                    if phone.is_none() {
+                        self.stream(|streams, network, now, out| streams.answer(now, network, id, false, out));
+                    }
+                }
+                node::Output::Write { stream, bytes } => {
+                    if bytes.len() > 4 {
+                        let peer = self.peer_of_node(stream);
+                        self.watch.sent(self.now, self.cause, peer, &bytes, &mut self.events);
+                    }
+                    if let Some(end) = self.end_of(stream, Host::Node) {
+                        self.stream(|streams, network, now, out| streams.write(now, network, (stream, end), &bytes, out));
+                    }
+                }
+                node::Output::Close { stream } => self.close(stream, Host::Node),
+                node::Output::Load { partition, aor } => {
+                    let happening = Happening::Account { boot: self.boot, partition, aor };
+                    self.later(self.now + LOOK_UP, happening);
+                }
+                node::Output::Save(change) => {
+                    self.trace.add(self.now, format_args!("saved {change:?}"), b"");
+                    self.store.save(self.now, change);
+                }
+                node::Output::Resolve { shard, token, host, port } => {
+                    let (after, resolved) = crate::dns::resolve(self.resolver, &host, port, &mut self.events);
+                    self.later(self.now + after, Happening::Resolved { boot: self.boot, shard, token, resolved });
+                }
+            }
+        }
+    }
+
+    fn reply_account(&mut self, boot: u32, partition: u16, aor: Aor) {
+        if boot != self.boot || self.is_down {
+            return;
+        }
+        let Some(loaded) = self.store.look_up(partition, &aor) else {
+            self.events.add(Event::StoreHung);
+            return;
+        };
+        if loaded == engine::Loaded::Unavailable {
+            self.events.add(Event::StoreOutage);
+        }
+        self.trace.add(self.now, format_args!("account of {aor}: {}", matches!(loaded, engine::Loaded::Found(_))), b"");
+        self.cause = Cause::default();
+        let (now, mut out) = (self.clocks(), Vec::new());
+        self.node.handle_account(now, partition, &aor, loaded, &mut out);
+        self.carry_node(out);
+    }
+
+    /// Sends a datagram on its way.
+    fn transmit(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+        let mut arrivals = self.network.carry(self.now, from.ip(), to.ip(), &mut self.events);
+        while let Some(at) = arrivals.pop() {
+            self.later(at, Happening::Datagram { from, to, bytes: bytes.clone() });
+        }
+    }
+
+    fn close(&mut self, id: StreamId, host: Host) {
+        if let Some(end) = self.end_of(id, host) {
+            self.stream(|streams, network, now, out| streams.close(now, network, (id, end), out));
+        }
+    }
+
+    fn stream(
+        &mut self,
+        act: impl FnOnce(&mut Streams, &mut Network, Instant, &mut Vec<(Instant, StreamId, End, Arrival)>),
+    ) {
+        let mut arrivals = Vec::new();
+        act(&mut self.streams, &mut self.network, self.now, &mut arrivals);
+        self.queue_arrivals(arrivals);
+    }
+
+    fn queue_arrivals(&mut self, arrivals: Vec<(Instant, StreamId, End, Arrival)>) {
+        for (at, id, end, arrival) in arrivals {
+            self.later(at, Happening::Stream { id, end, arrival });
+        }
+    }
+
+    fn end_of(&self, id: StreamId, host: Host) -> Option<End> {
+        let hosts = self.ends.get(&id)?;
+        match hosts.iter().position(|one| *one == host)? {
+            0 => Some(End::Opener),
+            _ => Some(End::Listener),
+        }
+    }
+
+    /// What the server gets by a connection comes in pieces; the watch sees whole messages only.
+    fn watch_stream(&mut self, remote: SocketAddr, piece: &[u8]) {
+        for bytes in self.watch.frame(remote, piece) {
+            let cause = self.watch.received(self.now, remote, &bytes, &mut self.events);
+            self.cause = Cause { is_again: false, ..cause };
+        }
+    }
+
+    fn later(&mut self, at: Instant, happening: Happening) {
+        self.sequence += 1;
+        self.queue.insert((at, self.sequence), happening);
+    }
+}

@@ -1,0 +1,142 @@
+//! Bindings in the table `location`.
+
+use bytes::Bytes;
+use clock::WallTime;
+use engine::Change;
+use routing::StoredBinding;
+use routing::account::BindingKey;
+use rusqlite::{Connection, Row, params};
+
+use crate::row::{self, Octets};
+
+const PUT: &str = "INSERT OR REPLACE INTO location (username, domain, contact, flow, received, socket, path, expires, q, \
+     callid, cseq, user_agent, sip_instance, reg_id, nat, response_hash, last_modified) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
+const REMOVE: &str = "DELETE FROM location WHERE username = ?1 AND domain = ?2 AND contact = ?3 AND flow = ?4";
+const ALL: &str = "SELECT username, domain, contact, received, socket, path, expires, q, callid, cseq, user_agent, \
+     sip_instance, reg_id, nat, response_hash FROM location WHERE expires > ?1 \
+     ORDER BY username, domain, last_modified, contact, flow";
+
+/// Milliseconds of a second: the table has seconds, as operators know it.
+const SECOND_MS: u64 = 1_000;
+
+/// What a table held.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rows<T> {
+    /// The rows that can be read.
+    pub good: Vec<T>,
+    /// How many can not.
+    pub bad: usize,
+}
+
+/// Writes one change.
+pub fn write(connection: &Connection, change: &Change, now: WallTime) -> rusqlite::Result<()> {
+    match change {
+        Change::Put(binding) => put(connection, binding, now),
+        Change::Remove(key) => {
+            let contact = Octets(&key.contact);
+            let parameters = params![key.aor.user(), key.aor.domain(), contact, Octets(&flow_text(key))];
+            connection.prepare_cached(REMOVE)?.execute(parameters).map(|_| ())
+        }
+    }
+}
+
+/// All bindings that have not ended.
+pub fn read(connection: &Connection, now: WallTime) -> rusqlite::Result<Rows<StoredBinding>> {
+    let mut statement = connection.prepare(ALL)?;
+    let mut rows = statement.query([column_number(now.as_secs())])?;
+    let mut found = Rows { good: Vec::new(), bad: 0 };
+    while let Some(row) = rows.next()? {
+        match binding(row) {
+            Some(binding) => found.good.push(binding),
+            None => found.bad += 1,
+        }
+    }
+    Ok(found)
+}
+
+/// Takes away what ended while nobody looked.
+pub fn remove_ended(connection: &Connection, now: WallTime) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM location WHERE expires <= ?1", [column_number(now.as_secs())]).map(|_| ())
+}
+
+fn put(connection: &Connection, binding: &StoredBinding, now: WallTime) -> rusqlite::Result<()> {
+    let key = BindingKey::of(binding);
+    connection.prepare_cached(PUT)?.execute(params![
+        binding.aor.user(),
+        binding.aor.domain(),
+        Octets(&binding.contact),
+        Octets(&flow_text(&key)),
+        row::write_received(binding.received),
+        row::write_socket(binding.listener),
+        (!binding.path.is_empty()).then(|| write_path(&binding.path)).as_deref().map(Octets),
+        column_number(binding.expires_at.as_millis().div_ceil(SECOND_MS)),
+        binding.q.map(|q| f64::from(q) / 1_000.0),
+        Octets(&binding.call_id),
+        binding.cseq,
+        binding.user_agent.as_deref().map(Octets),
+        binding.instance.as_deref().map(Octets),
+        binding.reg_id,
+        binding.nat,
+        binding.response_hash.cast_signed(),
+        column_number(now.as_secs()),
+    ])?;
+    Ok(())
+}
+
+fn binding(row: &Row<'_>) -> Option<StoredBinding> {
+    let text = |column: usize| row.get_ref(column).ok()?.as_str().ok();
+    let q = match row.get::<_, Option<f64>>(7).ok()? {
+        Some(q) if (0.0..=1.0).contains(&q) => Some((q * 1_000.0).round() as u16),
+        Some(_) => return None,
+        None => None,
+    };
+    let reg_id = match row.get::<_, Option<i64>>(12).ok()? {
+        Some(number) => Some(u32::try_from(number).ok()?),
+        None => None,
+    };
+    Some(StoredBinding {
+        aor: row::aor(row, 0, 1)?,
+        contact: row::octets(row, 2)?,
+        listener: row::read_socket(text(4)?)?,
+        received: row::read_received(text(3)?)?,
+        path: row::optional_octets(row, 5)?.map_or_else(Vec::new, |path| read_path(&path)),
+        instance: row::optional_octets(row, 11)?,
+        reg_id,
+        q,
+        call_id: row::octets(row, 8)?,
+        cseq: row::number(row, 9)?,
+        user_agent: row::optional_octets(row, 10)?,
+        nat: row.get(13).ok()?,
+        response_hash: row.get::<_, i64>(14).ok()?.cast_unsigned(),
+        expires_at: WallTime::from_millis(row::number::<u64>(row, 6)?.checked_mul(SECOND_MS)?),
+    })
+}
+
+/// What tells two flows of one contact apart; empty for a binding that is no flow.
+fn flow_text(key: &BindingKey) -> Vec<u8> {
+    match &key.flow {
+        Some((instance, reg_id)) => [format!("{reg_id};").as_bytes(), instance].concat(),
+        None => Vec::new(),
+    }
+}
+
+/// One value on a line. A line break within a value is a fold, which means no more than a space.
+fn write_path(path: &[Bytes]) -> Vec<u8> {
+    let mut text = Vec::new();
+    for value in path {
+        if !text.is_empty() {
+            text.push(b'\n');
+        }
+        text.extend(value.iter().map(|&byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }));
+    }
+    text
+}
+
+fn read_path(text: &[u8]) -> Vec<Bytes> {
+    text.split(|&byte| byte == b'\n').filter(|value| !value.is_empty()).map(Bytes::copy_from_slice).collect()
+}
+
+fn column_number(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

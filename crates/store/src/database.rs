@@ -1,0 +1,102 @@
+//! Opening the file, and what its errors mean.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use engine::StoreError;
+
+use crate::schema;
+
+/// How long one connection waits for another's transaction.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes that the write-ahead log keeps on disk after a checkpoint.
+const LOG_BYTES_MAX: i64 = 64 << 20;
+
+/// Where the database is.
+#[derive(Clone, Debug)]
+pub struct Place(PathBuf);
+
+impl Place {
+    /// The database in this file.
+    pub fn new(file: &Path) -> Self {
+        Self(file.to_owned())
+    }
+
+    /// Opens the file for reading and writing, makes it if it is not there, and brings it to the
+    /// present version.
+    pub fn open(&self) -> Result<Connection, StoreError> {
+        let mut connection = self.connect()?;
+        schema::migrate(&mut connection, self)?;
+        Ok(connection)
+    }
+
+    /// Opens a file that [`Place::open`] has made. Nothing is written.
+    pub fn open_to_read(&self) -> Result<Connection, StoreError> {
+        let connection = self.connect()?;
+        connection.pragma_update(None, "query_only", true).map_err(|error| self.failed(&error))?;
+        Ok(connection)
+    }
+
+    fn connect(&self) -> Result<Connection, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.0, flags).map_err(|error| self.failed(&error))?;
+        self.prepare(&connection).map_err(|error| self.failed(&error))?;
+        Ok(connection)
+    }
+
+    fn prepare(&self, connection: &Connection) -> rusqlite::Result<()> {
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        // In this mode readers never wait for a writer. A file that can not be written keeps the mode it has.
+        match connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())) {
+            Err(error) if !is_unwritable(&error) => return Err(error),
+            _ => {}
+        }
+        // A killed process loses nothing that was committed; a host without power loses the last moment.
+        connection.pragma_update(None, "synchronous", "normal")?;
+        connection.pragma_update(None, "journal_size_limit", LOG_BYTES_MAX)?;
+        connection.pragma_update(None, "trusted_schema", false)?;
+        connection.pragma_update(None, "cell_size_check", true)
+    }
+
+    /// The error of this database with a reason of ours.
+    pub fn error(&self, reason: impl Into<String>) -> StoreError {
+        StoreError { place: self.0.display().to_string(), reason: reason.into() }
+    }
+
+    /// What SQLite said, and what can be done about it.
+    pub fn failed(&self, error: &rusqlite::Error) -> StoreError {
+        let mend = match error.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+                ": the file is damaged; stop the server, restore a backup of the file, or move it away to begin with \
+                 an empty database"
+            }
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+                ": the file or its directory can not be written; give both to the user that runs the server"
+            }
+            Some(ErrorCode::DiskFull) => ": the disk is full; make room, and writing goes on by itself",
+            Some(ErrorCode::CannotOpen) => ": the file can not be opened; see that its directory is there and writable",
+            Some(ErrorCode::SystemIoFailure) => ": the disk failed",
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => ": another program holds the database",
+            _ => "",
+        };
+        self.error(format!("{error}{mend}"))
+    }
+}
+
+/// Whether the file can be read but not written.
+pub fn is_unwritable(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::ReadOnly | ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::DatabaseBusy)
+    )
+}
+
+/// Whether only one row is at fault, so that others can still be written.
+pub fn is_fault_of_row(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch)
+    )
+}

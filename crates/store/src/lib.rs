@@ -1,0 +1,33 @@
+//! The embedded database: SQLite on threads of its own.
+//!
+//! Memory is the truth, and the file follows it. [`SqliteStore`] has two threads with a connection
+//! each: one reads accounts for those who wait for them, the other writes bindings and nonces behind.
+//! What is to be written stands in a bounded queue where a later change of a binding takes the place
+//! of an earlier one; every few milliseconds the queue becomes one transaction. A process that is
+//! killed loses what is younger than that, at most 100 ms of changes; a clean stop loses nothing.
+//!
+//! A file that can not be written (read-only, full, damaged) stops nobody: the state says what is
+//! wrong, the queue keeps what it has place for, and writing is tried again until it succeeds.
+//!
+//! Accounts are kept as hashes of every digest algorithm and never as passwords. [`Subscribers`]
+//! adds, changes and removes them, beside a running server or without one.
+
+mod bindings;
+mod credentials;
+mod database;
+mod lookups;
+mod names;
+mod nonces;
+mod queue;
+mod row;
+mod schema;
+mod sqlite_store;
+mod subscribers;
+mod writer;
+
+pub use credentials::Credentials;
+pub use sqlite_store::SqliteStore;
+pub use subscribers::{NewSubscriber, Subscriber, SubscriberError, Subscribers};
+
+#[cfg(test)]
+mod tests;

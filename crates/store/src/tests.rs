@@ -1,0 +1,474 @@
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use clock::WallTime;
+use engine::{Change, Loaded, Store, StoredNonce};
+use routing::account::BindingKey;
+use routing::{Account, Algorithm, StoredBinding};
+use rusqlite::Connection;
+use sip::Aor;
+use tempfile::TempDir;
+use transport::{LocalAddr, Transport};
+
+use super::*;
+use crate::writer::wall_now;
+
+#[test]
+fn bindings_accounts_and_nonces_survive_a_restart() {
+    let place = Temporary::new();
+    add_alice(&place.file);
+    let (binding, nonce) = (binding("alice@example.org", "sip:alice@10.0.0.9:5060"), nonce("alice@example.org", 3));
+    let store = place.open();
+    store.save(put(&binding));
+    store.save_nonces(vec![nonce.clone()]);
+    store.flush().expect("the disk is good");
+    drop(store);
+
+    let store = place.open();
+
+    assert_eq!(store.bindings(), Ok(vec![binding]));
+    assert_eq!(store.nonces(), Ok(vec![nonce]));
+    assert_eq!(found(load(&store, "alice@example.org")).aor, aor("alice@example.org"));
+}
+
+#[test]
+fn a_binding_comes_back_as_it_was_whatever_is_in_it() {
+    let place = Temporary::new();
+    let store = place.open();
+    let plain = binding("alice@example.org", "sip:alice@10.0.0.9:5060");
+    let flow = |reg_id| StoredBinding {
+        instance: Some(Bytes::from_static(b"<urn:uuid:1>")),
+        reg_id: Some(reg_id),
+        nat: true,
+        q: Some(777),
+        listener: (Transport::Tcp, LocalAddr("[2001:db8::1]:5060".parse().expect("an address"))),
+        received: "[2001:db8::9]:40000".parse().expect("an address"),
+        path: vec![Bytes::from_static(b"<sip:a,b@192.0.2.1;lr>"), Bytes::from_static(b"<sip:c>")],
+        user_agent: Some(Bytes::from_static(b"phone \xff\xfe 1")),
+        response_hash: u64::MAX,
+        cseq: u32::MAX,
+        ..plain.clone()
+    };
+    let odd = binding("b%40c@example.org", "sip:\u{1f600}'; DROP TABLE location; --");
+    let all = vec![plain.clone(), flow(1), flow(2), odd];
+    for binding in &all {
+        store.save(put(binding));
+    }
+    store.flush().expect("the disk is good");
+
+    let mut read = store.bindings().expect("it can be read");
+
+    let order = |binding: &StoredBinding| (binding.aor.clone(), binding.reg_id);
+    read.sort_by_key(order);
+    let mut all = all;
+    all.sort_by_key(order);
+    assert_eq!(read, all);
+}
+
+#[test]
+fn a_change_replaces_the_binding_that_has_its_key_and_no_other() {
+    let place = Temporary::new();
+    let store = place.open();
+    let (first, other) = (binding("alice@example.org", "sip:a"), binding("alice@example.org", "sip:b"));
+    let later = StoredBinding { cseq: 99, ..first.clone() };
+    store.save(put(&first));
+    store.save(put(&other));
+    store.flush().expect("the disk is good");
+
+    store.save(put(&later));
+    store.save(Change::Remove(BindingKey::of(&other)));
+    store.flush().expect("the disk is good");
+
+    assert_eq!(store.bindings(), Ok(vec![later]));
+}
+
+#[test]
+fn a_killed_process_loses_only_what_was_not_written() {
+    let place = Temporary::new();
+    let (early, late) = (binding("alice@example.org", "sip:early"), binding("alice@example.org", "sip:late"));
+    let store = place.open();
+    store.save(put(&early));
+    store.flush().expect("the disk is good");
+    store.save(put(&late));
+    drop(store);
+
+    let read = place.open().bindings().expect("it can be read");
+
+    assert!(read == [early.clone()] || read == [early, late], "{read:?}");
+}
+
+#[test]
+fn a_change_is_on_disk_within_a_tenth_of_a_second_without_a_flush() {
+    let place = Temporary::new();
+    let store = place.open();
+    store.save(put(&binding("alice@example.org", "sip:a")));
+    store.flush().expect("the disk is good");
+    let beside = Connection::open(&place.file).expect("it can be opened");
+    let count = || beside.query_row("SELECT count(*) FROM location", [], |row| row.get::<_, i64>(0)).unwrap_or(0);
+
+    let start = Instant::now();
+    store.save(put(&binding("bob@example.org", "sip:b")));
+    while count() < 2 && start.elapsed() < Duration::from_secs(5) {
+        std::thread::yield_now();
+    }
+
+    // The promise is 100 ms; a machine that is busy with other tests may give the thread its time later.
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+}
+
+#[test]
+fn bindings_and_nonces_that_have_ended_do_not_come_back() {
+    let place = Temporary::new();
+    let store = place.open();
+    let ended = StoredBinding { expires_at: WallTime::from_millis(1_000), ..binding("alice@example.org", "sip:a") };
+    store.save(put(&ended));
+    store.save_nonces(vec![StoredNonce { expires_at: WallTime::from_millis(1_000), ..nonce("alice@example.org", 1) }]);
+    store.flush().expect("the disk is good");
+
+    assert_eq!((store.bindings(), store.nonces()), (Ok(vec![]), Ok(vec![])));
+}
+
+#[test]
+fn a_row_that_can_not_be_read_is_skipped_and_the_others_are_kept() {
+    let place = Temporary::new();
+    let store = place.open();
+    let good = binding("alice@example.org", "sip:good");
+    store.save(put(&good));
+    for (number, column) in ["socket", "received", "cseq", "q", "reg_id", "domain", "expires"].iter().enumerate() {
+        store.save(put(&binding("bob@example.org", &format!("sip:{number}-{column}"))));
+    }
+    store.flush().expect("the disk is good");
+    let beside = Connection::open(&place.file).expect("it can be opened");
+    for (column, rubbish) in [
+        ("socket", "'udp:nowhere'"),
+        ("received", "'x'"),
+        ("cseq", "-1"),
+        ("q", "7.5"),
+        ("reg_id", "-3"),
+        ("domain", "''"),
+        ("expires", "9223372036854775807"),
+    ] {
+        let query = format!("UPDATE location SET {column} = {rubbish} WHERE contact LIKE 'sip:%-{column}'");
+        assert_eq!(beside.execute(&query, []), Ok(1), "{column}");
+    }
+
+    assert_eq!(store.bindings(), Ok(vec![good]));
+}
+
+#[test]
+fn an_account_is_found_by_its_name_and_by_its_alias_with_all_hashes() {
+    let place = Temporary::new();
+    add_alice(&place.file);
+    let store = place.open();
+
+    for name in ["alice@example.org", "ali@example.org"] {
+        let account = found(load(&store, name));
+        assert_eq!(account.aor, aor("alice@example.org"), "{name}");
+        let algorithms: Vec<_> = account.ha1.iter().map(|(algorithm, _)| *algorithm).collect();
+        assert_eq!(algorithms, [Algorithm::Md5, Algorithm::Sha256, Algorithm::Sha512_256]);
+        assert_eq!(account.aliases, [aor("ali@example.org")]);
+        assert_eq!(account.may_use, [aor("sales@example.org")]);
+    }
+    assert_eq!(load(&store, "bob@example.org"), Loaded::NotFound);
+    assert_eq!(load(&store, "alice@example.com"), Loaded::NotFound);
+}
+
+#[test]
+fn no_password_is_in_the_files() {
+    let place = Temporary::new();
+    add_alice(&place.file);
+    drop(place.open());
+
+    for entry in std::fs::read_dir(place.directory.path()).expect("it is there") {
+        let bytes = std::fs::read(entry.expect("it can be read").path()).expect("it can be read");
+        assert!(!bytes.windows(PASSWORD.len()).any(|window| window == PASSWORD.as_bytes()));
+    }
+}
+
+#[test]
+fn subscribers_are_added_changed_listed_and_removed() {
+    let place = Temporary::new();
+    add_alice(&place.file);
+    let mut subscribers = Subscribers::open(&place.file).expect("it can be opened");
+    let bob = aor("bob@example.com");
+    subscribers.add(&new_subscriber("bob@example.com")).expect("it is new");
+
+    assert_eq!(
+        subscribers.add(&new_subscriber("alice@example.org")),
+        Err(SubscriberError::Exists(aor("alice@example.org")))
+    );
+    assert_eq!(
+        subscribers.add(&new_subscriber("ali@example.org")),
+        Err(SubscriberError::Exists(aor("ali@example.org")))
+    );
+    assert_eq!(list(&subscribers, None), ["bob@example.com", "alice@example.org"]);
+    assert_eq!(list(&subscribers, Some("example.org")), ["alice@example.org"]);
+    assert_eq!(subscribers.count(), Ok(2));
+    assert_eq!(subscribers.names(&aor("alice@example.org")), Ok(vec![aor("alice@example.org"), aor("ali@example.org")]));
+
+    let other = Credentials::of(&bob, "office", "other");
+    assert_eq!(subscribers.set_credentials(&bob, &other), Ok(()));
+    assert_eq!(subscribers.count_of_other_realms(None), Ok(1));
+    assert_eq!(subscribers.count_of_other_realms(Some("office")), Ok(1));
+    let store = place.open();
+    assert_eq!(&*found(load(&store, "bob@example.com")).ha1[0].1, other.md5);
+
+    assert_eq!(subscribers.remove(&aor("alice@example.org")), Ok(vec![aor("ali@example.org")]));
+    assert_eq!(load(&store, "ali@example.org"), Loaded::NotFound);
+    let unknown = SubscriberError::Unknown(aor("alice@example.org"));
+    assert_eq!(subscribers.remove(&aor("alice@example.org")), Err(unknown.clone()));
+    assert_eq!(subscribers.set_credentials(&aor("alice@example.org"), &other), Err(unknown));
+}
+
+#[test]
+fn a_file_of_another_program_or_of_a_newer_release_is_refused_and_left_alone() {
+    for (what, statement, said) in [
+        ("another program", "CREATE TABLE shop (id)", "another program"),
+        ("another program", "PRAGMA application_id = 7", "another program"),
+        ("newer", "PRAGMA application_id = 1416520813; PRAGMA user_version = 999", "newer release"),
+    ] {
+        let place = Temporary::new();
+        Connection::open(&place.file).and_then(|connection| connection.execute_batch(statement)).expect(what);
+
+        let error = SqliteStore::open(&place.file).expect_err(what);
+
+        assert!(error.reason.contains(said), "{error}");
+    }
+}
+
+#[test]
+fn a_file_that_is_damaged_at_the_start_is_refused_with_what_to_do() {
+    let place = Temporary::new();
+    std::fs::write(&place.file, "this is no database at all, but it is long enough to be read as one").expect("written");
+
+    let error = SqliteStore::open(&place.file).expect_err("it is damaged");
+
+    assert!(error.place.ends_with("tandem.sqlite"), "{error}");
+    assert!(error.reason.contains("restore a backup"), "{error}");
+}
+
+#[test]
+fn a_file_that_is_damaged_while_it_is_used_fails_the_state_and_nothing_else() {
+    let place = Temporary::new();
+    add_alice(&place.file);
+    let store = place.open();
+    store.save(put(&binding("alice@example.org", "sip:a")));
+    store.flush().expect("the disk is good");
+    for name in ["tandem.sqlite", "tandem.sqlite-wal"] {
+        let path = place.directory.path().join(name);
+        let length = std::fs::metadata(&path).expect("it is there").len();
+        std::fs::write(&path, vec![0x55; usize::try_from(length).expect("it is small")]).expect("written");
+    }
+
+    store.save(put(&binding("alice@example.org", "sip:b")));
+    let error = store.flush().expect_err("it is damaged");
+
+    assert!(error.reason.contains("damaged"), "{error}");
+    let state = store.state();
+    assert_eq!((state.failing, state.owed), (Some(error), 1));
+    assert_eq!(load(&store, "carol@example.org"), Loaded::Unavailable);
+    store.save(put(&binding("alice@example.org", "sip:c")));
+    assert_eq!(store.state().owed, 2);
+}
+
+#[test]
+fn a_read_only_file_is_served_from_and_written_when_it_can_be() {
+    let Some(disk) = SmallDisk::new("8m") else { return };
+    add_alice(&disk.file());
+    drop(SqliteStore::open(&disk.file()).expect("it can be opened"));
+    disk.remount("ro");
+
+    let store = SqliteStore::open(&disk.file()).expect("it can be read");
+    let binding = binding("alice@example.org", "sip:a");
+    store.save(put(&binding));
+    let error = store.flush().expect_err("it can not be written");
+
+    assert!(error.reason.contains("can not be written"), "{error}");
+    assert_eq!(store.state().owed, 1);
+    assert_eq!(found(load(&store, "alice@example.org")).aor, aor("alice@example.org"));
+
+    disk.remount("rw");
+    store.flush().expect("it can be written");
+    assert_eq!((store.state().failing, store.state().owed), (None, 0));
+    assert_eq!(store.bindings(), Ok(vec![binding]));
+}
+
+#[test]
+fn a_full_disk_is_waited_for_and_nothing_is_lost() {
+    let Some(disk) = SmallDisk::new("2m") else { return };
+    add_alice(&disk.file());
+    let store = SqliteStore::open(&disk.file()).expect("it can be opened");
+    let ballast = disk.directory.path().join("ballast");
+    let _ = std::fs::write(&ballast, vec![0; 4 << 20]);
+    let all: Vec<_> = (0..500).map(|number| binding("alice@example.org", &format!("sip:{number:04}"))).collect();
+
+    for binding in &all {
+        store.save(put(binding));
+    }
+    let error = store.flush().expect_err("the disk is full");
+
+    assert!(error.reason.contains("disk is full"), "{error}");
+    assert_eq!((store.state().owed, store.state().dropped), (500, 0));
+    assert_eq!(found(load(&store, "alice@example.org")).aor, aor("alice@example.org"));
+
+    std::fs::remove_file(ballast).expect("it is there");
+    store.flush().expect("there is room");
+    assert_eq!(store.bindings().map(|bindings| bindings.len()), Ok(500));
+    assert_eq!(store.state().failing, None);
+}
+
+#[test]
+fn two_processes_may_make_the_tables_at_the_same_time() {
+    let place = Temporary::new();
+    let threads: Vec<_> = (0..8)
+        .map(|number| {
+            let file = place.file.clone();
+            std::thread::spawn(move || {
+                let mut subscribers = Subscribers::open(&file).expect("it can be opened");
+                subscribers.add(&new_subscriber(&format!("user{number}@example.org")))
+            })
+        })
+        .collect();
+
+    for thread in threads {
+        assert_eq!(thread.join().expect("it did not panic"), Ok(()));
+    }
+    assert_eq!(Subscribers::open(&place.file).and_then(|subscribers| subscribers.count()), Ok(8));
+}
+
+const PASSWORD: &str = "correct horse battery staple";
+
+/// A database in a directory that ends with the test.
+struct Temporary {
+    directory: TempDir,
+    file: PathBuf,
+}
+
+impl Temporary {
+    fn new() -> Self {
+        let directory = TempDir::new().expect("there is a place for it");
+        let file = directory.path().join("tandem.sqlite");
+        Self { directory, file }
+    }
+
+    fn open(&self) -> SqliteStore {
+        SqliteStore::open(&self.file).expect("it can be opened")
+    }
+}
+
+/// A disk of its own, which only root can make.
+struct SmallDisk {
+    directory: TempDir,
+}
+
+impl SmallDisk {
+    fn new(size: &str) -> Option<Self> {
+        let directory = TempDir::new().expect("there is a place for it");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tandem-test"])
+            .arg(directory.path())
+            .output()
+            .is_ok_and(|output| output.status.success());
+        if !mounted {
+            eprintln!("skipped: only root can mount a small disk");
+            return None;
+        }
+        Some(Self { directory })
+    }
+
+    fn file(&self) -> PathBuf {
+        self.directory.path().join("tandem.sqlite")
+    }
+
+    fn remount(&self, how: &str) {
+        let options = format!("remount,{how}");
+        let status = Command::new("mount").args(["-o", &options]).arg(self.directory.path()).status();
+        assert!(status.is_ok_and(|status| status.success()), "{options}");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: a connection may still be open when a test fails.
+        let _ = Command::new("umount").arg("--lazy").arg(self.directory.path()).status();
+    }
+}
+
+fn add_alice(file: &Path) {
+    let new = NewSubscriber {
+        aliases: vec![aor("ali@example.org")],
+        may_use: vec![aor("sales@example.org")],
+        ..new_subscriber("alice@example.org")
+    };
+    Subscribers::open(file).expect("it can be opened").add(&new).expect("it is new");
+}
+
+fn new_subscriber(name: &str) -> NewSubscriber {
+    let aor = aor(name);
+    let credentials = Credentials::of(&aor, aor.domain(), PASSWORD);
+    NewSubscriber { aor, credentials, aliases: Vec::new(), may_use: Vec::new() }
+}
+
+fn list(subscribers: &Subscribers, domain: Option<&str>) -> Vec<String> {
+    let mut names = Vec::new();
+    subscribers
+        .list(domain, |subscriber| {
+            names.push(subscriber.aor.to_string());
+            true
+        })
+        .expect("it can be read");
+    names
+}
+
+fn load(store: &SqliteStore, name: &str) -> Loaded {
+    let (sender, receiver) = mpsc::channel();
+    store.load_account(aor(name), Box::new(move |loaded| sender.send(loaded).expect("the test waits")));
+    receiver.recv_timeout(Duration::from_secs(20)).expect("it is answered")
+}
+
+fn found(loaded: Loaded) -> Account {
+    match loaded {
+        Loaded::Found(account) => Account::clone(&account),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn put(binding: &StoredBinding) -> Change {
+    Change::Put(Box::new(binding.clone()))
+}
+
+fn binding(of: &str, contact: &str) -> StoredBinding {
+    StoredBinding {
+        aor: aor(of),
+        contact: Bytes::copy_from_slice(contact.as_bytes()),
+        listener: (Transport::Udp, LocalAddr("192.0.2.5:5060".parse().expect("an address"))),
+        received: "198.51.100.9:40000".parse().expect("an address"),
+        path: Vec::new(),
+        instance: None,
+        reg_id: None,
+        q: None,
+        call_id: Bytes::from_static(b"call-1"),
+        cseq: 1,
+        user_agent: None,
+        nat: false,
+        response_hash: 7,
+        expires_at: WallTime::from_millis((wall_now().as_secs() + 3_600) * 1_000),
+    }
+}
+
+fn nonce(of: &str, highest: u32) -> StoredNonce {
+    StoredNonce {
+        account: aor(of),
+        nonce: [9; 16],
+        highest,
+        used: u64::MAX,
+        expires_at: WallTime::from_millis(wall_now().as_millis() + 60_000),
+    }
+}
+
+fn aor(text: &str) -> Aor {
+    Aor::parse(text).expect("an address of record")
+}

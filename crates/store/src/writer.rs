@@ -1,0 +1,250 @@
+//! The thread that writes behind.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use clock::WallTime;
+use engine::{Change, StoreError, StoredNonce};
+use rusqlite::{Connection, TransactionBehavior};
+
+use crate::database::{Place, is_fault_of_row};
+use crate::queue::{Batch, Queue};
+use crate::{bindings, nonces};
+
+/// How long changes are gathered before they are written. A process that is killed loses this, the time
+/// of one transaction, and no more: together well below 100 ms.
+const GATHER: Duration = Duration::from_millis(20);
+/// Changes of one transaction: it takes about 10 ms.
+const BATCH_MAX: usize = 2_000;
+/// How soon a write that failed is tried again.
+const RETRY_MIN: Duration = Duration::from_millis(200);
+/// The interval of tries while nothing helps.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+/// How often ended rows are taken away.
+const TIDY_INTERVAL: Duration = Duration::from_secs(600);
+/// How long a clean stop waits for the disk.
+const FLUSH_MAX: Duration = Duration::from_secs(10);
+
+/// The queue and what its two sides tell each other.
+#[derive(Debug)]
+pub struct Backlog {
+    place: Place,
+    state: Mutex<State>,
+    /// There is work, or a reason to do it at once.
+    wake: Condvar,
+    /// A try ended.
+    tried: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: Queue,
+    /// Changes and nonces of the transaction that is under way.
+    under_way: usize,
+    failing: Option<StoreError>,
+    /// Counts tries that failed.
+    failures: u64,
+    /// How many callers wait for an empty queue.
+    hurried: usize,
+    is_stopping: bool,
+}
+
+/// What state the writing is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriterState {
+    /// What is wrong.
+    pub failing: Option<StoreError>,
+    /// Changes that are not written.
+    pub owed: usize,
+    /// Changes that will never be.
+    pub dropped: u64,
+}
+
+impl Backlog {
+    /// An empty queue for a database.
+    pub fn new(place: Place) -> Arc<Self> {
+        Arc::new(Self { place, state: Mutex::default(), wake: Condvar::new(), tried: Condvar::new() })
+    }
+
+    /// Queues a change.
+    pub fn add(&self, change: Change) {
+        self.state().queue.add(change);
+        self.wake.notify_one();
+    }
+
+    /// Queues the counts of nonces.
+    pub fn add_nonces(&self, nonces: Vec<StoredNonce>) {
+        let mut state = self.state();
+        for nonce in nonces {
+            state.queue.add_nonce(nonce);
+        }
+        self.wake.notify_one();
+    }
+
+    /// How the writing goes.
+    pub fn writer_state(&self) -> WriterState {
+        let state = self.state();
+        WriterState {
+            failing: state.failing.clone(),
+            owed: state.queue.len() + state.under_way,
+            dropped: state.queue.dropped(),
+        }
+    }
+
+    /// Waits until everything that is queued is written, or a try fails.
+    pub fn flush(&self) -> Result<(), StoreError> {
+        let deadline = Instant::now() + FLUSH_MAX;
+        let mut state = self.state();
+        let failures = state.failures;
+        state.hurried += 1;
+        self.wake.notify_one();
+        let result = loop {
+            if state.queue.is_empty() && state.under_way == 0 {
+                break Ok(());
+            }
+            if state.failures != failures {
+                break Err(state.failing.clone().unwrap_or_else(|| self.place.error("it could not be written")));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break Err(self.place.error("the disk was too slow to write everything before the stop"));
+            }
+            state = self.tried.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        };
+        state.hurried -= 1;
+        result
+    }
+
+    /// Ends the thread. What is queued stays unwritten.
+    pub fn stop(&self) {
+        self.state().is_stopping = true;
+        self.wake.notify_one();
+    }
+
+    /// The thread's work: returns when it is stopped. `connection` is absent if the file could not be
+    /// opened to write; it is then tried again.
+    pub fn run(&self, mut connection: Option<Connection>) {
+        let mut retry = RETRY_MIN;
+        let mut tidied: Option<Instant> = None;
+        while let Some(batch) = self.next_batch() {
+            let wants_tidying = tidied.is_none_or(|tidied| tidied.elapsed() >= TIDY_INTERVAL);
+            match self.write(&mut connection, &batch, wants_tidying) {
+                Ok(refused) => {
+                    retry = RETRY_MIN;
+                    if wants_tidying {
+                        tidied = Some(Instant::now());
+                    }
+                    self.succeeded(refused);
+                }
+                Err(error) => {
+                    connection = None;
+                    self.failed(batch, error);
+                    self.pause(retry);
+                    retry = (retry * 2).min(RETRY_MAX);
+                }
+            }
+        }
+    }
+
+    /// Waits for work and gathers some; `None` at the stop.
+    fn next_batch(&self) -> Option<Batch> {
+        let mut state = self.state();
+        while state.queue.is_empty() && !state.is_stopping {
+            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let gathered = Instant::now() + GATHER;
+        while !state.is_stopping && state.hurried == 0 && state.queue.len() < BATCH_MAX {
+            let left = gathered.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            state = self.wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if state.is_stopping {
+            return None;
+        }
+        let batch = state.queue.take(BATCH_MAX);
+        state.under_way = batch.changes.len() + batch.nonces.len();
+        Some(batch)
+    }
+
+    /// Writes a batch in one transaction; returns how many rows were refused for good.
+    fn write(&self, connection: &mut Option<Connection>, batch: &Batch, tidy: bool) -> Result<u64, StoreError> {
+        let connection = match connection {
+            Some(connection) => connection,
+            None => connection.insert(self.place.open()?),
+        };
+        write_batch(connection, batch, tidy).map_err(|error| self.place.failed(&error))
+    }
+
+    fn succeeded(&self, refused: u64) {
+        let mut state = self.state();
+        state.under_way = 0;
+        state.queue.count_refused(refused);
+        if state.failing.take().is_some() {
+            tracing::info!(owed = state.queue.len(), "the database can be written again");
+        }
+        self.tried.notify_all();
+    }
+
+    fn failed(&self, batch: Batch, error: StoreError) {
+        let mut state = self.state();
+        state.queue.put_back(batch);
+        state.under_way = 0;
+        state.failures += 1;
+        if state.failing.as_ref() != Some(&error) {
+            tracing::error!(%error, owed = state.queue.len(), "the database can not be written; it is tried again");
+        }
+        state.failing = Some(error);
+        self.tried.notify_all();
+    }
+
+    /// Lets time pass, unless somebody is in a hurry.
+    fn pause(&self, time: Duration) {
+        let end = Instant::now() + time;
+        let mut state = self.state();
+        while !state.is_stopping && state.hurried == 0 {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            state = self.wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn write_batch(connection: &mut Connection, batch: &Batch, tidy: bool) -> rusqlite::Result<u64> {
+    let now = wall_now();
+    let mut refused = 0;
+    let mut check = |written: rusqlite::Result<()>| match written {
+        Err(error) if is_fault_of_row(&error) => {
+            tracing::warn!(%error, "a row was refused by the database");
+            refused += 1;
+            Ok(())
+        }
+        other => other,
+    };
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for (_, change) in &batch.changes {
+        check(bindings::write(&transaction, change, now))?;
+    }
+    for nonce in &batch.nonces {
+        check(nonces::write(&transaction, nonce))?;
+    }
+    if tidy {
+        bindings::remove_ended(&transaction, now)?;
+        nonces::remove_ended(&transaction, now)?;
+    }
+    transaction.commit()?;
+    Ok(refused)
+}
+
+/// The calendar, for what is compared with it in the tables.
+pub fn wall_now() -> WallTime {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    WallTime::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

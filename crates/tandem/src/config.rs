@@ -1,0 +1,276 @@
+//! The configuration: a TOML file, read with every mistake reported at once.
+//!
+//! [`fields`] is the table of all keys. [`reader`] walks the file by it, [`reference`] prints it, and
+//! [`Config::default`] is what its defaults say. [`compile`] makes of a [`Config`] and the host's
+//! addresses what the engine takes.
+
+pub mod compile;
+mod duration;
+mod fields;
+mod listen;
+mod problem;
+mod reader;
+mod reference;
+mod suggest;
+mod value;
+
+use std::fmt;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use net::ConnectionLimits;
+use routing::{Digest, Nat, Proxy, Registrar, TrustedPeer};
+use toml::de::DeValue;
+
+pub use duration::write_duration;
+pub use listen::{DigestRule, Listen, Place};
+pub use problem::{Problem, Problems};
+pub use reference::reference;
+
+use fields::SECTIONS;
+use reader::Reading;
+use value::Value;
+
+/// Bytes of a file: a thousand trusted peers fit ten times.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Where the file is looked for when none is named.
+pub const FILE_DEFAULT: &str = "/etc/tandem/tandem.toml";
+
+/// What the operator wrote, with defaults for the rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `[node]`
+    pub node: Node,
+    /// `[sip]`
+    pub sip: Sip,
+    /// `[sip.tcp]`
+    pub tcp: ConnectionLimits,
+    /// `[registrar]`
+    pub registrar: Registrar,
+    /// `[auth]`
+    pub digest: Digest,
+    /// `[nat]`
+    pub nat: Nat,
+    /// `[[trusted]]`
+    pub trusted: Vec<TrustedPeer>,
+    /// `[log]`
+    pub log: Log,
+}
+
+/// This host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Empty: the host's name.
+    pub name: String,
+    /// `None`: by the environment.
+    pub state_directory: Option<PathBuf>,
+    /// 0: one for each core.
+    pub threads: usize,
+}
+
+/// Where and how SIP is served.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sip {
+    /// Where.
+    pub listen: Vec<Listen>,
+    /// In lower case.
+    pub domains: Vec<String>,
+    /// The `Server` header field.
+    pub server: Option<String>,
+    /// Rules of the proxy.
+    pub proxy: Proxy,
+    /// RFC 3261 §17 T1.
+    pub timer_t1: Duration,
+    /// RFC 3261 §17 T2.
+    pub timer_t2: Duration,
+    /// RFC 3261 §17 T4.
+    pub timer_t4: Duration,
+}
+
+/// What is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// From this level on.
+    pub level: LogLevel,
+    /// As what.
+    pub format: LogFormat,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// A promise is broken.
+    Error,
+    /// Worth waking somebody.
+    Warn,
+    /// Changes of role and configuration.
+    Info,
+    /// Each transaction.
+    Debug,
+    /// Each packet.
+    Trace,
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// A `[[trusted]]` that is being read.
+#[derive(Clone, Debug, Default)]
+pub struct TrustedDraft {
+    network: Option<IpNet>,
+    name: String,
+}
+
+/// The configuration can not be used.
+#[derive(Debug)]
+pub enum ConfigError {
+    /// The file can not be read.
+    Unreadable {
+        /// Which.
+        file: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// It has mistakes.
+    Wrong(Problems),
+}
+
+impl Config {
+    /// Reads the named file; without a name the usual one if it is there, else the defaults.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        match file {
+            Some(file) => Self::read(file),
+            None if Path::new(FILE_DEFAULT).exists() => Self::read(Path::new(FILE_DEFAULT)),
+            None => Ok(Self::default()),
+        }
+    }
+
+    /// Reads a file.
+    pub fn read(file: &Path) -> Result<Self, ConfigError> {
+        let unreadable = |error| ConfigError::Unreadable { file: file.to_owned(), error };
+        let mut text = String::new();
+        let opened = std::fs::File::open(file).map_err(unreadable)?;
+        let length = opened.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(unreadable)?;
+        if length as u64 > FILE_BYTES_MAX {
+            let reason = format!("it is larger than {FILE_BYTES_MAX} bytes");
+            return Err(unreadable(io::Error::new(io::ErrorKind::FileTooLarge, reason)));
+        }
+        Self::parse(file, &text).map_err(ConfigError::Wrong)
+    }
+
+    /// Reads a text; `file` is its name in messages.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, Problems> {
+        let mut config = Self::default();
+        let mut reading = Reading::new(text);
+        reading.read(&mut config);
+        config.check(&mut reading);
+        if reading.problems.is_empty() { Ok(config) } else { Err(Problems::new(file, reading.problems)) }
+    }
+
+    /// Finds values that are right alone but not together.
+    fn check(&self, reading: &mut Reading<'_>) {
+        let Registrar { min_expires, max_expires, default_expires, .. } = self.registrar;
+        if min_expires > max_expires {
+            let key = if reading.has("registrar.min_expires") { "registrar.min_expires" } else { "registrar.max_expires" };
+            let what = format!(
+                "leaves nothing to wish: min_expires is \"{}\" and max_expires \"{}\"",
+                write_duration(min_expires),
+                write_duration(max_expires)
+            );
+            reading.conflict(key, what, "write a min_expires that is not above max_expires");
+        } else if !(min_expires..=max_expires).contains(&default_expires) {
+            let key = if reading.has("registrar.default_expires") {
+                "registrar.default_expires"
+            } else if default_expires > max_expires {
+                "registrar.max_expires"
+            } else {
+                "registrar.min_expires"
+            };
+            let what = format!("conflicts: default_expires is \"{}\"", write_duration(default_expires));
+            let mend = format!(
+                "write a default_expires from \"{}\" to \"{}\"",
+                write_duration(min_expires),
+                write_duration(max_expires)
+            );
+            reading.conflict(key, what, mend);
+        }
+        if self.sip.timer_t1 > self.sip.timer_t2 {
+            let key = if reading.has("sip.timer_t1") { "sip.timer_t1" } else { "sip.timer_t2" };
+            reading.conflict(key, "conflicts: timer_t1 is above timer_t2", "write a timer_t1 that is not above timer_t2");
+        }
+        if self.tcp.connections_per_source_max > self.tcp.connections_max
+            && reading.has("sip.tcp.connections_per_source_max")
+        {
+            let mend = format!("write at most {}, which is connections_max", self.tcp.connections_max);
+            reading.conflict("sip.tcp.connections_per_source_max", "is above connections_max", mend);
+        }
+        for (at, listen) in self.sip.listen.iter().enumerate() {
+            let twin = self.sip.listen[..at]
+                .iter()
+                .find(|other| other.transport == listen.transport && other.place == listen.place);
+            if twin.is_some() {
+                let place = match listen.place {
+                    Place::EveryAddress { port } => format!("{}://*:{port}", listen.transport),
+                    Place::At(address) => format!("{}://{address}", listen.transport),
+                };
+                reading.conflict("sip.listen", format!("names {place} twice"), "name each listener once");
+            }
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let mut config = Self {
+            node: Node::default(),
+            sip: Sip::default(),
+            tcp: ConnectionLimits::default(),
+            registrar: Registrar::default(),
+            digest: Digest::default(),
+            nat: Nat::default(),
+            trusted: Vec::new(),
+            log: Log { level: LogLevel::Info, format: LogFormat::Text },
+        };
+        for field in SECTIONS.iter().flat_map(|section| section.fields) {
+            let value = DeValue::parse(field.default).expect("a test reads every default");
+            (field.set)(&mut config, &Value::new(&value)).expect("a test reads every default");
+        }
+        config
+    }
+}
+
+impl LogLevel {
+    /// Its name in the file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable { file, error } => write!(formatter, "{}: {error}", file.display()),
+            Self::Wrong(problems) => problems.fmt(formatter),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! From what the operator wrote to what the engine takes.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use routing::Settings;
+use transaction::Timers;
+use transport::{Listener, ListenerId, Listeners, LocalAddr, Transport};
+
+use super::{Config, DigestRule, Listen, Place};
+
+/// Listeners of one server: each of its threads has a socket for each of them.
+pub const LISTENERS_MAX: usize = 256;
+
+/// The configuration is right, but this host can not serve it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CompileError {
+    /// More listeners than [`LISTENERS_MAX`].
+    TooManyListeners {
+        /// How many.
+        wanted: usize,
+    },
+    /// `*` on a host without addresses.
+    NoAddress,
+}
+
+impl Config {
+    /// Compiles the settings for a host that has `addresses`. Listeners are numbered in their order; the
+    /// server gives them numbers that last over reloads.
+    pub fn compile(&self, addresses: &[IpAddr]) -> Result<Settings, CompileError> {
+        let spread = spread(&self.sip.listen, addresses);
+        if spread.is_empty() {
+            return Err(CompileError::NoAddress);
+        }
+        if spread.len() > LISTENERS_MAX {
+            return Err(CompileError::TooManyListeners { wanted: spread.len() });
+        }
+        let listeners = spread
+            .into_iter()
+            .zip(0..)
+            .map(|((listen, local), number)| Listener {
+                id: ListenerId(number),
+                transport: listen.transport,
+                local: LocalAddr(local),
+                advertise: listen.advertise.clone(),
+                digest: listen.digest == DigestRule::On,
+            })
+            .collect();
+        Ok(Settings {
+            listeners: Arc::new(Listeners::new(listeners)),
+            domains: self.sip.domains.iter().cloned().collect(),
+            server: self.sip.server.clone(),
+            timers: Timers { t1: self.sip.timer_t1, t2: self.sip.timer_t2, t4: self.sip.timer_t4 },
+            proxy: self.sip.proxy.clone(),
+            registrar: self.registrar.clone(),
+            digest: self.digest.clone(),
+            nat: self.nat.clone(),
+            trusted: self.trusted.clone(),
+        })
+    }
+}
+
+/// Puts every address of the host where `*` stands. An address that an entry names itself is left to
+/// that entry, because it says more about it.
+fn spread<'a>(entries: &'a [Listen], addresses: &[IpAddr]) -> Vec<(&'a Listen, SocketAddr)> {
+    let mut seen: BTreeSet<(Transport, SocketAddr)> = entries
+        .iter()
+        .filter_map(|listen| match listen.place {
+            Place::At(local) => Some((listen.transport, local)),
+            Place::EveryAddress { .. } => None,
+        })
+        .collect();
+    let mut listeners = Vec::new();
+    for listen in entries {
+        match listen.place {
+            Place::At(local) => listeners.push((listen, local)),
+            Place::EveryAddress { port } => {
+                let everywhere = addresses.iter().map(|address| SocketAddr::new(*address, port));
+                listeners.extend(
+                    everywhere.filter(|local| seen.insert((listen.transport, *local))).map(|local| (listen, local)),
+                );
+            }
+        }
+    }
+    listeners
+}
+
+impl std::fmt::Display for CompileError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::TooManyListeners { wanted } => write!(
+                formatter,
+                "sip.listen means {wanted} listeners on this host, and at most {LISTENERS_MAX} are served: name the \
+                 addresses instead of `*`"
+            ),
+            Self::NoAddress => formatter.write_str(
+                "sip.listen says `*`, but this host has no address: name one, it may be an address that comes later",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for CompileError {}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_star_is_every_address_but_those_that_are_named() {
+        let settings = compile(
+            "[sip]\nlisten = [\"udp://*:5060\", \"udp://10.0.0.5:5060 advertise 203.0.113.10\"]",
+        )
+        .expect("it is right");
+
+        let listeners: Vec<_> = settings
+            .listeners
+            .iter()
+            .map(|listener| (listener.local.to_string(), listener.advertise.is_some()))
+            .collect();
+        assert_eq!(
+            listeners,
+            [
+                ("127.0.0.1:5060".to_owned(), false),
+                ("[2001:db8::5]:5060".to_owned(), false),
+                ("10.0.0.5:5060".to_owned(), true),
+            ]
+        );
+    }
+
+    #[test]
+    fn too_many_listeners_are_refused() {
+        let many: Vec<_> = (0..300).map(|port| format!("'udp://10.0.0.5:{}'", 6000 + port)).collect();
+
+        let error = compile(&format!("[sip]\nlisten = [{}]", many.join(",")));
+
+        assert_eq!(error.err(), Some(CompileError::TooManyListeners { wanted: 300 }));
+    }
+
+    #[test]
+    fn a_star_on_a_host_without_addresses_is_refused() {
+        let error = Config::default().compile(&[]);
+
+        assert_eq!(error.err(), Some(CompileError::NoAddress));
+    }
+
+    fn compile(text: &str) -> Result<Settings, CompileError> {
+        let addresses = ["127.0.0.1", "10.0.0.5", "2001:db8::5"].map(|text| text.parse().expect("an address"));
+        Config::parse(Path::new("tandem.toml"), text).expect("it is right").compile(&addresses)
+    }
+}

@@ -1,0 +1,476 @@
+//! The table of all keys: the one place that knows their names, defaults, limits and meaning. The
+//! reader, the defaults and the printed reference are made from it, so they can not differ.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use routing::{Algorithm, Keepalive};
+
+use super::listen::{Listen, is_host_name};
+use super::problem::Wrong;
+use super::value::{Value, Wrongs};
+use super::{Config, LogFormat, LogLevel, TrustedDraft};
+
+/// One key of a table whose values go into a `T`.
+pub struct Field<T> {
+    /// Its name.
+    pub key: &'static str,
+    /// Its default, in TOML; for a key that must be given, an example.
+    pub default: &'static str,
+    /// What it means, in lines.
+    pub meaning: &'static [&'static str],
+    /// Reads a value.
+    pub set: fn(&mut T, &Value<'_>) -> Result<(), Wrongs>,
+}
+
+/// One table of the file.
+pub struct Section {
+    /// Its name: `sip.tcp`.
+    pub name: &'static str,
+    /// What it is for, in lines.
+    pub meaning: &'static [&'static str],
+    /// Its keys.
+    pub fields: &'static [Field<Config>],
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Threads: more than any host has cores for.
+const THREADS_MAX: u64 = 1_024;
+/// Connections: a process may have about a million open files.
+const CONNECTIONS_MAX: u64 = 1_000_000;
+/// Contacts of one address of record: each of them rings at every call.
+const CONTACTS_MAX: u64 = 1_000;
+/// RFC 5393 §5.3.3 recommends 60; more only helps an amplifier.
+const MAX_BREADTH_MAX: u64 = 1_000;
+/// Characters of one text.
+const TEXT_BYTES_MAX: usize = 255;
+
+/// All tables but `[[trusted]]`, in the order of the reference.
+pub const SECTIONS: &[Section] = &[
+    Section {
+        name: "node",
+        meaning: &["This host."],
+        fields: &[
+            Field {
+                key: "name",
+                default: "\"\"",
+                meaning: &["How logs and status name this node. Empty: the host's name."],
+                set: |config, value| {
+                    config.node.name = line_of_text(value)?;
+                    Ok(())
+                },
+            },
+            Field {
+                key: "state_directory",
+                default: "\"\"",
+                meaning: &[
+                    "Where the database, the node's key and the control socket are. Empty: what systemd gives,",
+                    "else /var/lib/tandem for root, else ~/.local/state/tandem.",
+                ],
+                set: |config, value| {
+                    let text = value.text()?;
+                    if !text.is_empty() && !text.starts_with('/') {
+                        return Err(value.wrong("is not a whole path", "write a path that begins with /").into());
+                    }
+                    config.node.state_directory = (!text.is_empty()).then(|| PathBuf::from(text));
+                    Ok(())
+                },
+            },
+            Field {
+                key: "threads",
+                default: "0",
+                meaning: &["Threads that serve SIP. 0: one for each core."],
+                set: |config, value| {
+                    config.node.threads = value.number(0..=THREADS_MAX)? as usize;
+                    Ok(())
+                },
+            },
+        ],
+    },
+    Section {
+        name: "sip",
+        meaning: &["Where and how SIP is served."],
+        fields: &[
+            Field {
+                key: "listen",
+                default: "[\"udp://*:5060\", \"tcp://*:5060\"]",
+                meaning: &[
+                    "Where SIP is served. `*` is every address of the host, except link-local ones. An address may",
+                    "be named that the host does not have now. After the address may stand:",
+                    "  advertise HOST[:PORT]  what others are told instead, behind a 1:1 NAT or in a cloud",
+                    "  digest off             nobody needs a password here: for a trusted network only",
+                ],
+                set: |config, value| {
+                    config.sip.listen = value.list(Listen::read)?;
+                    if config.sip.listen.is_empty() {
+                        return Err(value.wrong("is empty", "name at least one listener: [\"udp://*:5060\"]").into());
+                    }
+                    Ok(())
+                },
+            },
+            Field {
+                key: "domains",
+                default: "[]",
+                meaning: &["Domains of this server, such as \"example.org\". The listeners' addresses always are."],
+                set: |config, value| {
+                    config.sip.domains = value.list(domain)?;
+                    Ok(())
+                },
+            },
+            Field {
+                key: "server",
+                default: concat!("\"Tandem/", env!("CARGO_PKG_VERSION"), "\""),
+                meaning: &["The Server header field of our responses. Empty: none is sent."],
+                set: |config, value| {
+                    let text = line_of_text(value)?;
+                    config.sip.server = (!text.is_empty()).then_some(text);
+                    Ok(())
+                },
+            },
+            Field {
+                key: "ring_timeout",
+                default: "\"2m\"",
+                meaning: &["How long one phone may ring; then it is cancelled."],
+                set: |config, value| {
+                    config.sip.proxy.ring_timeout = value.duration(SECOND..=HOUR)?;
+                    Ok(())
+                },
+            },
+            Field {
+                key: "timer_c",
+                default: "\"3m10s\"",
+                meaning: &["How long a call may go without any news while nobody answers; more than 3 minutes."],
+                set: |config, value| {
+                    // RFC 3261 §16.6: item 11, timer C is larger than 3 minutes.
+                    config.sip.proxy.timer_c = value.duration(3 * MINUTE + SECOND..=DAY)?;
+                    Ok(())
+                },
+            },
+            Field {
+                key: "timer_t1",
+                default: "\"500ms\"",
+                meaning: &["The round-trip time that retransmissions begin with."],
+                set: |config, value| {
+                    config.sip.timer_t1 = value.duration(Duration::from_millis(10)..=10 * SECOND)?;
+                    Ok(())
+                },
+            },
+            Field {
+                key: "timer_t2",
+                default: "\"4s\"",
+                meaning: &["The longest interval between retransmissions."],
+                set: |config, value| {
+                    config.sip.timer_t2 = value.duration(Duration::from_millis(10)..=MINUTE)?;
+                    Ok(())
+                },
+            },
+            Field {
+                key: "timer_t4",
+                default: "\"5s\"",
+                meaning: &["How long a message may stay in the network."],
+                set: |config, value| {
+                    config.sip.timer_t4 = value.duration(Duration::from_millis(10)..=MINUTE)?;
+                    Ok(())
+                },
+            },
+            Field {
+                key: "max_breadth",
+                default: "60",
+                meaning: &["How many phones one call may reach at once, over all proxies on its way."],
+                set: |config, value| {
+                    config.sip.proxy.max_breadth = value.number(1..=MAX_BREADTH_MAX)? as u32;
+                    Ok(())
+                },
+            },
+        ],
+    },
+    Section {
+        name: "sip.tcp",
+        meaning: &["Limits of TCP connections."],
+        fields: &[
+            Field {
+                key: "connections_max",
+                default: "10000",
+                meaning: &["All together."],
+                set: |config, value| {
+                    config.tcp.connections_max = value.number(1..=CONNECTIONS_MAX)? as usize;
+                    Ok(())
+                },
+            },
+            Field {
+                key: "connections_per_source_max",
+                default: "1000",
+                meaning: &["From one address."],
+                set: |config, value| {
+                    config.tcp.connections_per_source_max = value.number(1..=CONNECTIONS_MAX)? as usize;
+                    Ok(())
+                },
+            },
+            Field {
+                key: "idle_timeout",
+                default: "\"1h\"",
+                meaning: &["A connection that is silent so long is closed, unless a phone is registered over it."],
+                set: |config, value| {
+                    config.tcp.idle_timeout = value.duration(10 * SECOND..=7 * DAY)?;
+                    Ok(())
+                },
+            },
+            Field {
+                key: "message_timeout",
+                default: "\"10s\"",
+                meaning: &["A message that has begun must be whole within this time."],
+                set: |config, value| {
+                    config.tcp.message_timeout = value.duration(SECOND..=5 * MINUTE)?;
+                    Ok(())
+                },
+            },
+        ],
+    },
+    Section {
+        name: "registrar",
+        meaning: &["Registrations of phones."],
+        fields: &[
+            Field {
+                key: "min_expires",
+                default: "\"60s\"",
+                meaning: &["Phones that wish less are told to ask for more."],
+                set: |config, value| {
+                    config.registrar.min_expires = whole_seconds(value)?;
+                    Ok(())
+                },
+            },
+            Field {
+                key: "max_expires",
+                default: "\"1h\"",
+                meaning: &["Phones that wish more get this."],
+                set: |config, value| {
+                    config.registrar.max_expires = whole_seconds(value)?;
+                    Ok(())
+                },
+            },
+            Field {
+                key: "default_expires",
+                default: "\"1h\"",
+                meaning: &["For phones that wish nothing."],
+                set: |config, value| {
+                    config.registrar.default_expires = whole_seconds(value)?;
+                    Ok(())
+                },
+            },
+            Field {
+                key: "contacts_max",
+                default: "10",
+                meaning: &["How many phones may be registered for one address."],
+                set: |config, value| {
+                    config.registrar.contacts_max = value.number(1..=CONTACTS_MAX)? as usize;
+                    Ok(())
+                },
+            },
+        ],
+    },
+    Section {
+        name: "auth",
+        meaning: &["How phones prove who they are."],
+        fields: &[
+            Field {
+                key: "algorithms",
+                default: "[\"SHA-256\", \"MD5\"]",
+                meaning: &[
+                    "Digest algorithms, offered in this order: \"SHA-512-256\", \"SHA-256\", \"MD5\".",
+                    "Some phones refuse to register when any other than MD5 is offered; for them write [\"MD5\"].",
+                ],
+                set: |config, value| {
+                    let algorithms = value.list(|entry| entry.word(ALGORITHMS))?;
+                    if algorithms.is_empty() {
+                        return Err(value.wrong("is empty", "name at least one: [\"SHA-256\", \"MD5\"]").into());
+                    }
+                    if (1..algorithms.len()).any(|at| algorithms[..at].contains(&algorithms[at])) {
+                        return Err(value.wrong("names an algorithm twice", "name each algorithm once").into());
+                    }
+                    config.digest.algorithms = algorithms;
+                    Ok(())
+                },
+            },
+            Field {
+                key: "realm",
+                default: "\"\"",
+                meaning: &[
+                    "The realm of all domains. Empty: the domain of the request. Passwords are kept as hashes that",
+                    "hold the realm: after a change of it each subscriber needs `tandem subscriber password`.",
+                ],
+                set: |config, value| {
+                    let text = line_of_text(value)?;
+                    if text.contains(['"', '\\']) {
+                        let mend = "leave out quotes and backslashes";
+                        return Err(value.wrong("has a character that no realm may have", mend).into());
+                    }
+                    config.digest.realm = (!text.is_empty()).then_some(text);
+                    Ok(())
+                },
+            },
+            Field {
+                key: "nonce_lifetime",
+                default: "\"5m\"",
+                meaning: &["How long a challenge may be used; then the phone gets a new one without asking its user."],
+                set: |config, value| {
+                    config.digest.nonce_lifetime = value.duration(10 * SECOND..=DAY)?;
+                    Ok(())
+                },
+            },
+        ],
+    },
+    Section {
+        name: "nat",
+        meaning: &["Phones behind NAT."],
+        fields: &[
+            Field {
+                key: "keepalive",
+                default: "\"options\"",
+                meaning: &["What keeps the NAT open: \"options\" (also shows that the phone lives), \"crlf\" or \"off\"."],
+                set: |config, value| {
+                    config.nat.keepalive = value.word(&[
+                        ("options", Keepalive::Options),
+                        ("crlf", Keepalive::Crlf),
+                        ("off", Keepalive::Off),
+                    ])?;
+                    Ok(())
+                },
+            },
+            Field {
+                key: "keepalive_interval",
+                default: "\"25s\"",
+                meaning: &["How often. Many NATs forget a flow after 30 seconds."],
+                set: |config, value| {
+                    config.nat.interval = value.duration(SECOND..=HOUR)?;
+                    Ok(())
+                },
+            },
+            Field {
+                key: "keepalive_failures",
+                default: "3",
+                meaning: &["After so many unanswered OPTIONS in a row the phone's registration ends. 0: never."],
+                set: |config, value| {
+                    config.nat.failures = value.number(0..=1_000)? as u32;
+                    Ok(())
+                },
+            },
+        ],
+    },
+    Section {
+        name: "log",
+        meaning: &["What is logged, to standard error."],
+        fields: &[
+            Field {
+                key: "level",
+                default: "\"info\"",
+                meaning: &["\"error\", \"warn\", \"info\", \"debug\" or \"trace\"."],
+                set: |config, value| {
+                    config.log.level = value.word(&[
+                        ("error", LogLevel::Error),
+                        ("warn", LogLevel::Warn),
+                        ("info", LogLevel::Info),
+                        ("debug", LogLevel::Debug),
+                        ("trace", LogLevel::Trace),
+                    ])?;
+                    Ok(())
+                },
+            },
+            Field {
+                key: "format",
+                default: "\"text\"",
+                meaning: &["\"text\" or \"json\". Needs a restart."],
+                set: |config, value| {
+                    config.log.format = value.word(&[("text", LogFormat::Text), ("json", LogFormat::Json)])?;
+                    Ok(())
+                },
+            },
+        ],
+    },
+];
+
+/// What `[[trusted]]` is for.
+pub const TRUSTED_MEANING: &[&str] = &[
+    "Peers that are believed by their address: they need no password, and their P-Asserted-Identity is kept.",
+    "Repeat the table for each of them. There is none by default.",
+];
+
+/// The keys of `[[trusted]]`.
+pub const TRUSTED: &[Field<TrustedDraft>] = &[
+    Field {
+        key: "address",
+        default: "\"198.51.100.0/24\"",
+        meaning: &["An address or a network. It must be given."],
+        set: |draft, value| {
+            let text = value.text()?;
+            let network = match text.parse::<IpNet>() {
+                Ok(network) => network,
+                Err(_) => text.parse::<std::net::IpAddr>().map(IpNet::from).map_err(|_| {
+                    value.wrong("is no address", "write \"198.51.100.7\", \"198.51.100.0/24\" or \"2001:db8::/32\"")
+                })?,
+            };
+            if network.prefix_len() == 0 {
+                let mend = "name the peer's own network; who trusts everybody is an open relay";
+                return Err(value.wrong("trusts the whole Internet", mend).into());
+            }
+            if network.trunc() != network {
+                let mend = format!("write \"{}\" or a longer prefix", network.trunc());
+                return Err(value.wrong("has bits after its prefix", mend).into());
+            }
+            draft.network = Some(network);
+            Ok(())
+        },
+    },
+    Field {
+        key: "name",
+        default: "\"carrier\"",
+        meaning: &["How logs name it. Empty or absent: its address."],
+        set: |draft, value| {
+            draft.name = line_of_text(value)?;
+            Ok(())
+        },
+    },
+];
+
+const ALGORITHMS: &[(&str, Algorithm)] =
+    &[("SHA-512-256", Algorithm::Sha512_256), ("SHA-256", Algorithm::Sha256), ("MD5", Algorithm::Md5)];
+
+/// A text that can stand in a header field.
+fn line_of_text(value: &Value<'_>) -> Result<String, Wrong> {
+    let text = value.text()?;
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(value.wrong("is too long", format!("write at most {TEXT_BYTES_MAX} bytes")));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(value.wrong("has a control character", "write one line of plain text"));
+    }
+    Ok(text.trim().to_owned())
+}
+
+fn domain(value: &Value<'_>) -> Result<String, Wrong> {
+    let text = value.text()?;
+    if text.parse::<std::net::IpAddr>().is_ok() || text.starts_with('[') {
+        let mend = "leave it out: listeners' addresses are domains by themselves, others need `advertise` in listen";
+        return Err(value.wrong("is an address, not a domain", mend));
+    }
+    if text.contains('@') || text.contains(':') {
+        return Err(value.wrong("is more than a domain", "write the name alone: \"example.org\""));
+    }
+    if !is_host_name(text) {
+        return Err(value.wrong("is no domain", "write a name such as \"example.org\""));
+    }
+    Ok(text.trim_end_matches('.').to_ascii_lowercase())
+}
+
+/// A time of life of a binding. On the wire it is a number of seconds.
+fn whole_seconds(value: &Value<'_>) -> Result<Duration, Wrong> {
+    let duration = value.duration(SECOND..=7 * DAY)?;
+    if duration.subsec_nanos() != 0 {
+        return Err(value.wrong("has parts of a second", "write whole seconds"));
+    }
+    Ok(duration)
+}

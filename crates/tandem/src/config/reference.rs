@@ -1,0 +1,75 @@
+//! The documented configuration, printed from the table of keys.
+
+use super::fields::{Field, SECTIONS, TRUSTED, TRUSTED_MEANING};
+
+/// A file with every key, its meaning and its default. Read as a configuration it gives the defaults.
+pub fn reference() -> String {
+    let mut text = String::from(
+        "# The configuration of Tandem. Every key is shown with its default: a file needs only what differs.\n\
+         # Durations: \"500ms\", \"30s\", \"5m\", \"1h\", also \"3m10s\". Check a file with `tandem check FILE`.\n",
+    );
+    for section in SECTIONS {
+        text.push('\n');
+        write_meaning(section.meaning, "", &mut text);
+        text.push_str(&format!("[{}]\n", section.name));
+        for field in section.fields {
+            write_field(field, "", &mut text);
+        }
+    }
+    text.push('\n');
+    write_meaning(TRUSTED_MEANING, "", &mut text);
+    text.push_str("#[[trusted]]\n");
+    for field in TRUSTED {
+        write_field(field, "#", &mut text);
+    }
+    text
+}
+
+fn write_field<T>(field: &Field<T>, comment: &str, text: &mut String) {
+    write_meaning(field.meaning, comment, text);
+    text.push_str(&format!("{comment}{} = {}\n", field.key, field.default));
+}
+
+fn write_meaning(meaning: &[&str], comment: &str, text: &mut String) {
+    for line in meaning {
+        text.push_str(&format!("{comment}# {line}\n"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn the_reference_is_a_configuration_that_gives_the_defaults() {
+        let config = Config::parse(Path::new("reference.toml"), &reference()).expect("it is right");
+
+        assert_eq!(config, Config::default());
+    }
+
+    #[test]
+    fn the_reference_shows_every_key_once() {
+        let text = reference();
+
+        for section in SECTIONS {
+            assert_eq!(text.matches(&format!("\n[{}]\n", section.name)).count(), 1, "{}", section.name);
+            for field in section.fields {
+                assert!(text.contains(&format!("\n{} = {}\n", field.key, field.default)), "{}", field.key);
+            }
+        }
+    }
+
+    #[test]
+    fn the_example_of_a_trusted_peer_is_right_when_its_comment_signs_are_taken_away() {
+        let text = reference();
+        let example = &text[text.find("#[[trusted]]").expect("it is there")..];
+        let bare: String = example.lines().map(|line| format!("{}\n", line.trim_start_matches('#'))).filter(|line| !line.starts_with(' ')).collect();
+
+        let config = Config::parse(Path::new("example.toml"), &bare).expect("it is right");
+
+        assert_eq!(config.trusted.len(), 1);
+    }
+}

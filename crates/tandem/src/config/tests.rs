@@ -1,0 +1,226 @@
+use std::path::Path;
+use std::time::Duration;
+
+use routing::{Algorithm, Keepalive};
+
+use super::*;
+
+#[test]
+fn an_empty_file_gives_the_defaults() {
+    assert_eq!(parse("").expect("it is right"), Config::default());
+}
+
+#[test]
+fn the_defaults_are_those_of_the_machines() {
+    let config = Config::default();
+
+    assert_eq!(config.sip.proxy, Proxy::default());
+    assert_eq!(config.registrar, Registrar::default());
+    assert_eq!(config.nat, Nat::default());
+    assert_eq!(config.digest, Digest::default());
+    assert_eq!(config.tcp, ConnectionLimits::default());
+    let timers = transaction::Timers::default();
+    assert_eq!((config.sip.timer_t1, config.sip.timer_t2, config.sip.timer_t4), (timers.t1, timers.t2, timers.t4));
+}
+
+#[test]
+fn every_key_reaches_its_setting() {
+    let config = parse(
+        r#"
+        trusted = [{ address = "192.0.2.7" }, { address = "2001:db8::/32", name = "carrier" }]
+        [node]
+        name = "a"
+        state_directory = "/tmp/a"
+        threads = 3
+        [sip]
+        listen = ["udp://10.0.0.5:5060 digest off"]
+        domains = ["Example.org."]
+        server = ""
+        ring_timeout = "30s"
+        timer_c = "4m"
+        timer_t1 = "100ms"
+        timer_t2 = "1s"
+        timer_t4 = "2s"
+        max_breadth = 7
+        [sip.tcp]
+        connections_max = 9
+        connections_per_source_max = 8
+        idle_timeout = "11s"
+        message_timeout = "12s"
+        [registrar]
+        min_expires = "1s"
+        max_expires = "1d"
+        default_expires = "2m"
+        contacts_max = 5
+        [auth]
+        algorithms = ["MD5"]
+        realm = "office"
+        nonce_lifetime = "1m"
+        [nat]
+        keepalive = "crlf"
+        keepalive_interval = "20s"
+        keepalive_failures = 0
+        [log]
+        level = "debug"
+        format = "json"
+        "#,
+    )
+    .expect("it is right");
+
+    let second = Duration::from_secs(1);
+    assert_eq!(config.node, Node { name: "a".into(), state_directory: Some("/tmp/a".into()), threads: 3 });
+    assert_eq!(config.sip.listen[0].digest, DigestRule::Off);
+    assert_eq!(config.sip.domains, ["example.org"]);
+    assert_eq!(config.sip.server, None);
+    assert_eq!(config.sip.proxy, Proxy { ring_timeout: 30 * second, timer_c: 240 * second, max_breadth: 7 });
+    assert_eq!((config.sip.timer_t1, config.sip.timer_t2, config.sip.timer_t4), (second / 10, second, 2 * second));
+    assert_eq!(
+        config.tcp,
+        ConnectionLimits {
+            connections_max: 9,
+            connections_per_source_max: 8,
+            idle_timeout: 11 * second,
+            message_timeout: 12 * second
+        }
+    );
+    assert_eq!(
+        config.registrar,
+        Registrar {
+            min_expires: second,
+            max_expires: 86_400 * second,
+            default_expires: 120 * second,
+            contacts_max: 5
+        }
+    );
+    assert_eq!(config.digest.algorithms, [Algorithm::Md5]);
+    assert_eq!((config.digest.realm.as_deref(), config.digest.nonce_lifetime), (Some("office"), 60 * second));
+    assert_eq!(config.nat, Nat { keepalive: Keepalive::Crlf, interval: 20 * second, failures: 0 });
+    let trusted: Vec<_> = config.trusted.iter().map(|peer| (peer.network.to_string(), peer.name.as_str())).collect();
+    assert_eq!(trusted, [("192.0.2.7/32".into(), "192.0.2.7/32"), ("2001:db8::/32".into(), "carrier")]);
+    assert_eq!(config.log, Log { level: LogLevel::Debug, format: LogFormat::Json });
+}
+
+/// Each text, the line of its mistake, a part of what is said of it, a part of the mend.
+const MISTAKES: &[(&str, usize, &str, &str)] = &[
+    ("[sip]\n\nlisten = \"udp://*:5060\"", 3, "is a text, not a list", "[\"udp://*:5060\"]"),
+    ("[sip]\nlisten = []", 2, "is empty", "[\"udp://*:5060\"]"),
+    ("[sip]\nlisten = [\n  \"udp://*:5060\",\n  \"udp://0.0.0.0:5060\",\n]", 4, "names no address", "\"udp://*:5060\""),
+    ("[sip]\nlisten = [\"udp://*:5060\", \"udp://*:5060\"]", 2, "twice", "once"),
+    ("[sip]\nlisten = [5060]", 2, "is a number, not a text", "\"5060\""),
+    ("[sip]\nlisen = []", 2, "is not a key", "did you mean `sip.listen`?"),
+    ("[sip]\nrealm = \"x\"", 2, "is not a key", "did you mean `realm` of [auth]?"),
+    ("[sip]\ncertificate_chain = \"x\"", 2, "is not a key", "tandem reference"),
+    ("listen = []", 1, "is not a key", "did you mean `listen` of [sip]?"),
+    ("[registar]\nmin_expires = \"1s\"", 1, "is not a key", "did you mean `registrar`?"),
+    ("[sip.tpc]\nconnections_max = 1", 1, "is not a key", "did you mean `sip.tcp`?"),
+    ("sip = 5", 1, "is a table, not a value", "[sip]"),
+    ("[sip]\nring_timeout = 30", 2, "has no unit", "\"30s\""),
+    ("[sip]\nring_timeout = \"30\"", 2, "is not a duration", "\"30s\""),
+    ("[sip]\nring_timeout = true", 2, "not a text", "\"30s\""),
+    ("[sip]\nring_timeout = \"2h\"", 2, "is too long", "\"1s\" to \"1h\""),
+    ("[sip]\ntimer_c = \"3m\"", 2, "is too short", "\"3m1s\""),
+    ("[sip]\ntimer_t1 = \"8s\"", 2, "above timer_t2", "not above timer_t2"),
+    ("[sip]\nmax_breadth = 0", 2, "is too small", "1 to 1000"),
+    ("[sip]\nmax_breadth = -1", 2, "is too small", "1 to 1000"),
+    ("[sip]\nmax_breadth = 1.5", 2, "is a fraction, not a whole number", "1 to 1000"),
+    ("[sip]\nmax_breadth = \"60\"", 2, "is a text, not a whole number", "without quotes"),
+    ("[sip]\nmax_breadth = 99999999999999999999999999", 2, "is too large", "1 to 1000"),
+    ("[sip]\ndomains = [\"192.0.2.1\"]", 2, "is an address", "leave it out"),
+    ("[sip]\ndomains = [\"sip:example.org\"]", 2, "more than a domain", "\"example.org\""),
+    ("[sip]\ndomains = [\"exa mple\"]", 2, "is no domain", "\"example.org\""),
+    ("[sip]\nserver = \"a\\r\\nEvil: yes\"", 2, "control character", "one line"),
+    ("[sip.tcp]\nconnections_per_source_max = 20000", 2, "above connections_max", "10000"),
+    ("[registrar]\nmin_expires = \"2h\"", 2, "leaves nothing to wish", "not above max_expires"),
+    ("[registrar]\ndefault_expires = \"2h\"", 2, "conflicts", "\"1m\" to \"1h\""),
+    ("[registrar]\nmax_expires = \"30m\"", 2, "default_expires is \"1h\"", "\"1m\" to \"30m\""),
+    ("[registrar]\nmin_expires = \"1500ms\"", 2, "parts of a second", "whole seconds"),
+    ("[auth]\nalgorithms = [\"SHA256\"]", 2, "is not known", "did you mean \"SHA-256\"?"),
+    ("[auth]\nalgorithms = [\"MD5\", \"MD5\"]", 2, "twice", "once"),
+    ("[auth]\nalgorithms = []", 2, "is empty", "MD5"),
+    ("[auth]\nrealm = 'a\"b'", 2, "no realm may have", "quotes"),
+    ("[nat]\nkeepalive = \"option\"", 2, "is not known", "did you mean \"options\"?"),
+    ("[nat]\nkeepalive = false", 2, "not a text", "\"off\""),
+    ("[node]\nstate_directory = \"state\"", 2, "not a whole path", "begins with /"),
+    ("[[trusted]]\nname = \"x\"", 1, "has no address", "198.51.100.0/24"),
+    ("[[trusted]]\naddress = \"carrier.example.org\"", 2, "is no address", "198.51.100.0/24"),
+    ("[[trusted]]\naddress = \"0.0.0.0/0\"", 2, "trusts the whole Internet", "open relay"),
+    ("[[trusted]]\naddress = \"10.0.0.1/8\"", 2, "bits after its prefix", "\"10.0.0.0/8\""),
+    ("[[trusted]]\nadress = \"10.0.0.0/8\"", 2, "is not a key", "did you mean `trusted.address`?"),
+    ("[trusted]\naddress = \"10.0.0.0/8\"", 1, "is a list of tables", "[[trusted]]"),
+    ("[log]\nlevel = \"verbose\"", 2, "is not known", "\"info\""),
+    ("[log]\nlevel = \"info\"\nlevel = \"debug\"", 3, "not TOML", "toml.io"),
+    ("[log\nlevel = \"info\"", 1, "not TOML", "toml.io"),
+    ("[sip]\nring_timeout = \"2m\n", 2, "not TOML", "toml.io"),
+];
+
+#[test]
+fn each_mistake_is_told_with_its_line_and_its_mend() {
+    for &(text, line, what, mend) in MISTAKES {
+        let problems = parse(text).expect_err(text);
+        let problem = &problems.list[0];
+        assert_eq!(problem.line, line, "{text}\n{problems}");
+        assert!(problem.what.contains(what), "{text}\n{problems}");
+        assert!(problem.mend.contains(mend), "{text}\n{problems}");
+    }
+}
+
+#[test]
+fn a_mistake_is_reported_once_and_alone() {
+    for &(text, _, what, _) in MISTAKES {
+        let problems = parse(text).expect_err(text);
+        let is_syntax = what == "not TOML";
+        assert!(is_syntax || problems.list.len() == 1, "{text}\n{problems}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once_in_the_order_of_the_file() {
+    let text = "[sip]\nlisten = [\"tls://*\", \"udp://x\"]\nserer = \"\"\n[auth]\nalgorithms = [\"MD4\"]\n\
+                [registrar]\nmax_expires = \"2s\"\n[nat]\nkeepalive_interval = 25\n";
+
+    let problems = parse(text).expect_err("it is wrong");
+
+    let told: Vec<_> = problems.list.iter().map(|problem| (problem.line, problem.key.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            (2, "sip.listen"),
+            (2, "sip.listen"),
+            (3, "sip.serer"),
+            (5, "auth.algorithms"),
+            (7, "registrar.max_expires"),
+            (9, "nat.keepalive_interval"),
+        ]
+    );
+    assert_eq!(problems.list[0].value, "\"tls://*\"");
+    assert_eq!(problems.list[5].value, "25");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = Config::load(Some(Path::new("/nowhere/tandem.toml"))).expect_err("it is not there");
+
+    assert!(error.to_string().starts_with("/nowhere/tandem.toml: "), "{error}");
+}
+
+#[test]
+fn every_example_is_right() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let mut names: Vec<_> = std::fs::read_dir(directory)
+        .expect("the examples are there")
+        .map(|entry| entry.expect("it can be read").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .collect();
+    names.sort();
+    assert!(names.len() >= 3);
+
+    for name in names {
+        if let Err(error) = Config::read(&name) {
+            panic!("{error}");
+        }
+    }
+}
+
+fn parse(text: &str) -> Result<Config, Problems> {
+    Config::parse(Path::new("tandem.toml"), text)
+}

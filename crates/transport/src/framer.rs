@@ -1,0 +1,741 @@
+//! The messages of a stream: where one ends and the next begins.
+//!
+//! A [`Framer`] belongs to one connection. What the socket brings is pushed in, in pieces of any
+//! size, and frames are taken out until there is none; the frames do not depend on the pieces.
+//! Between messages a peer may send line ends: two of them are a ping, one answers ours
+//! (RFC 5626 §3.5.1).
+//!
+//! A peer pays for what it costs: each byte is looked at once for the end of the header section,
+//! however small the pieces are; the buffer holds one message and one read at most, and nothing
+//! while the connection is silent. After an error the stream has no frames any more.
+
+use bytes::Bytes;
+use clock::Instant;
+use memchr::memchr_iter;
+use sip::limits::{MESSAGE_BYTES_MAX, START_LINE_BYTES_MAX};
+use sip::{Framed, Malformed, Message, Name, frame_stream};
+
+use crate::classify::has_version;
+
+/// What asks a peer whether it is there.
+// RFC 5626 §3.5.1: a double line end.
+pub const PING: &[u8] = b"\r\n\r\n";
+
+/// What answers a ping.
+// RFC 5626 §3.5.1: a single line end.
+pub const PONG: &[u8] = b"\r\n";
+
+/// Bytes that may wait: a message that lacks its last byte, and one read of the edge behind it.
+const BUFFERED_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX + 1;
+
+/// A silent connection keeps no larger buffer than this.
+const KEPT_BYTES_MAX: usize = 4_096;
+
+/// What a stream has brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// One whole message.
+    Message(Bytes),
+    /// The peer asks whether we are there: answer [`PONG`]. Several in a row that came together are one.
+    Ping,
+    /// The answer to our ping.
+    Pong,
+}
+
+/// Why a stream is given up: where the next message begins can not be known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FramingError {
+    /// The peer speaks something else.
+    NotSip,
+    /// There is no end of the header section within [`MESSAGE_BYTES_MAX`].
+    HeadTooLarge,
+    /// The length can not be known or is too large. If `head` is a request it can be answered with the
+    /// problem's status before the connection is closed.
+    Unframable {
+        /// Start line and header section, with the empty line.
+        head: Bytes,
+        /// What is wrong.
+        problem: Malformed,
+    },
+    /// More was pushed than the buffer takes; the edge reads in smaller pieces.
+    Overrun,
+}
+
+/// The framing of one connection.
+#[derive(Debug)]
+pub struct Framer {
+    buffer: Vec<u8>,
+    /// Where the next message begins.
+    start: usize,
+    stage: Stage,
+    /// When the last bytes came.
+    pushed: Instant,
+    /// When the first byte of the unfinished message came.
+    since: Option<Instant>,
+    /// Whether one line end has come that may be half a ping.
+    has_half_ping: bool,
+    awaits_pong: bool,
+    failed: Option<FramingError>,
+}
+
+/// How much is known of the message at `start`. Offsets count from there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// No line end in the first `searched` bytes.
+    StartLine { searched: usize },
+    /// No empty line in the first `searched` bytes.
+    Head { searched: usize },
+    /// The header section has `head` bytes, and the message will have `message`.
+    Body { head: usize, message: usize },
+    /// It is all there and has this many bytes.
+    Whole { message: usize },
+}
+
+const BEGINNING: Stage = Stage::StartLine { searched: 0 };
+
+impl Default for Framer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Framer {
+    /// The framing of a connection that has brought nothing.
+    pub fn new() -> Self {
+        Self {
+            buffer: Vec::new(),
+            start: 0,
+            stage: BEGINNING,
+            pushed: Instant::START,
+            since: None,
+            has_half_ping: false,
+            awaits_pong: false,
+            failed: None,
+        }
+    }
+
+    /// Takes what the stream has brought: [`MESSAGE_BYTES_MAX`] at most at a time, and all frames must
+    /// have been taken before.
+    pub fn push(&mut self, now: Instant, bytes: &[u8]) {
+        if self.failed.is_some() || bytes.is_empty() {
+            return;
+        }
+        self.pushed = now;
+        if self.waiting() + bytes.len() > BUFFERED_BYTES_MAX {
+            self.fail(FramingError::Overrun);
+            return;
+        }
+        if self.start > 0 {
+            self.buffer.drain(..self.start);
+            self.start = 0;
+        }
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next frame; `None` until more is pushed.
+    ///
+    /// # Errors
+    ///
+    /// The stream can not be framed any more. Close it.
+    #[expect(clippy::should_implement_trait, reason = "it fails once and for all, which an iterator can not")]
+    pub fn next(&mut self) -> Result<Option<Frame>, FramingError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        if self.stage == BEGINNING {
+            if let Some(frame) = self.take_line_ends() {
+                return Ok(Some(frame));
+            }
+            if !self.has_message_begun() {
+                self.settle();
+                return Ok(None);
+            }
+        }
+        match self.take_message() {
+            Ok(message) => {
+                self.settle();
+                Ok(message.map(Frame::Message))
+            }
+            Err(error) => {
+                self.fail(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    /// Since when a message is unfinished: the deadline of a slow sender counts from here.
+    pub fn partial_since(&self) -> Option<Instant> {
+        self.since
+    }
+
+    /// Is told that we have sent a [`PING`]: the next line end is its answer.
+    pub fn expect_pong(&mut self) {
+        self.awaits_pong = true;
+    }
+
+    /// Whether our last ping is not answered yet.
+    pub fn is_pong_missing(&self) -> bool {
+        self.awaits_pong
+    }
+
+    /// Takes line ends before a start line. A single one that answers nothing is ignored.
+    fn take_line_ends(&mut self) -> Option<Frame> {
+        let mut has_ping = false;
+        loop {
+            match &self.buffer[self.start..] {
+                [b'\r', b'\n', ..] if self.awaits_pong => {
+                    self.start += 2;
+                    self.awaits_pong = false;
+                    return Some(Frame::Pong);
+                }
+                [b'\r', b'\n', ..] => {
+                    self.start += 2;
+                    has_ping |= self.has_half_ping;
+                    self.has_half_ping = !self.has_half_ping;
+                }
+                [] | [b'\r'] => break,
+                // RFC 3261 §7.5: line ends before the start line are ignored, also bare ones.
+                [b'\r' | b'\n', ..] => self.start += 1,
+                _ => {
+                    self.has_half_ping = false;
+                    break;
+                }
+            }
+        }
+        has_ping.then_some(Frame::Ping)
+    }
+
+    /// Whether what waits at the beginning is more than half a line end.
+    fn has_message_begun(&self) -> bool {
+        !matches!(self.buffer[self.start..], [] | [b'\r'])
+    }
+
+    fn take_message(&mut self) -> Result<Option<Bytes>, FramingError> {
+        loop {
+            let bytes = &self.buffer[self.start..];
+            match self.stage {
+                Stage::StartLine { searched } => match next_line_end(bytes, searched) {
+                    Some(end) => {
+                        check_start_line(&bytes[..end])?;
+                        self.stage = Stage::Head { searched: end };
+                    }
+                    None => {
+                        check_beginning(bytes)?;
+                        self.stage = Stage::StartLine { searched: bytes.len() };
+                        return Ok(None);
+                    }
+                },
+                Stage::Head { searched } => match head_end(bytes, searched) {
+                    Some(head) if head > MESSAGE_BYTES_MAX => return Err(FramingError::HeadTooLarge),
+                    Some(head) => self.stage = measure(bytes, head)?,
+                    None if bytes.len() >= MESSAGE_BYTES_MAX => return Err(FramingError::HeadTooLarge),
+                    None => {
+                        // The last two bytes may be the beginning of an empty line.
+                        self.stage = Stage::Head { searched: bytes.len().saturating_sub(2).max(searched) };
+                        return Ok(None);
+                    }
+                },
+                Stage::Body { head, message } if bytes.len() < message => {
+                    debug_assert!(head <= message);
+                    return Ok(None);
+                }
+                Stage::Body { head, .. } => match frame_stream(bytes) {
+                    Framed::Message { len } => self.stage = Stage::Whole { message: len },
+                    Framed::Broken(problem) => return Err(unframable(&bytes[..head], problem)),
+                    Framed::NeedMore | Framed::Keepalive { .. } => {
+                        return Err(unframable(&bytes[..head], Malformed::ContentLength));
+                    }
+                },
+                Stage::Whole { message } => {
+                    let Some(message) = bytes.get(..message) else { return Ok(None) };
+                    // A copy of its own size: a message that is kept must not keep the whole buffer.
+                    let message = Bytes::copy_from_slice(message);
+                    self.start += message.len();
+                    self.stage = BEGINNING;
+                    self.since = None;
+                    return Ok(Some(message));
+                }
+            }
+        }
+    }
+
+    fn waiting(&self) -> usize {
+        self.buffer.len() - self.start
+    }
+
+    /// After a step: since when the rest waits, and whether the buffer is still needed.
+    fn settle(&mut self) {
+        // Line ends before a start line are no part of a message.
+        let is_between = matches!(self.buffer[self.start..], [] | [b'\r' | b'\n', ..]);
+        if self.since.is_none() && !(self.stage == BEGINNING && is_between) {
+            // What is left came with the last piece at the latest.
+            self.since = Some(self.pushed);
+        }
+        if self.waiting() == 0 {
+            self.start = 0;
+            self.buffer.clear();
+            if self.buffer.capacity() > KEPT_BYTES_MAX {
+                self.buffer = Vec::new();
+            }
+        }
+    }
+
+    fn fail(&mut self, error: FramingError) {
+        self.buffer = Vec::new();
+        self.start = 0;
+        self.since = None;
+        self.failed = Some(error);
+    }
+}
+
+/// The offset of the first line feed at or after `from`.
+fn next_line_end(bytes: &[u8], from: usize) -> Option<usize> {
+    memchr::memchr(b'\n', bytes.get(from..)?).map(|at| from + at)
+}
+
+/// The length of the header section with its empty line. `from` is at or before the line feed that
+/// comes before the empty line.
+fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
+    memchr_iter(b'\n', bytes.get(from..)?).find_map(|at| match &bytes[from + at + 1..] {
+        [b'\n', ..] => Some(from + at + 2),
+        [b'\r', b'\n', ..] => Some(from + at + 3),
+        _ => None,
+    })
+}
+
+/// A stream that does not speak SIP shows it in its first line.
+fn check_start_line(line: &[u8]) -> Result<(), FramingError> {
+    check_beginning(line)?;
+    if has_version(line) { Ok(()) } else { Err(FramingError::NotSip) }
+}
+
+fn check_beginning(line: &[u8]) -> Result<(), FramingError> {
+    let is_text = line.first().is_none_or(|&byte| byte.is_ascii_graphic() || byte == b'\r');
+    if is_text && line.len() <= START_LINE_BYTES_MAX { Ok(()) } else { Err(FramingError::NotSip) }
+}
+
+/// How long the message with this header section is.
+fn measure(bytes: &[u8], head: usize) -> Result<Stage, FramingError> {
+    // RFC 3261 §18.3: in a stream the length is the only thing that says where the next message begins, so a
+    // message that is not taken is the end of the stream.
+    match frame_stream(bytes) {
+        Framed::Message { len } if len <= MESSAGE_BYTES_MAX => Ok(Stage::Whole { message: len }),
+        Framed::Message { .. } => Err(unframable(&bytes[..head], Malformed::TooLarge)),
+        Framed::NeedMore => {
+            let body = content_length(&bytes[..head]).filter(|&body| body <= MESSAGE_BYTES_MAX - head);
+            let body = body.ok_or_else(|| unframable(&bytes[..head], Malformed::ContentLength))?;
+            Ok(Stage::Body { head, message: head + body })
+        }
+        Framed::Keepalive { .. } => Err(FramingError::NotSip),
+        Framed::Broken(problem) => Err(unframable(&bytes[..head], problem)),
+    }
+}
+
+fn unframable(head: &[u8], problem: Malformed) -> FramingError {
+    FramingError::Unframable { head: Bytes::copy_from_slice(head), problem }
+}
+
+/// The Content-Length of a header section whose body is not all there.
+fn content_length(head: &[u8]) -> Option<usize> {
+    let (message, _) = Message::parse_lenient(head).ok()?;
+    let value = message.header(Name::ContentLength)?;
+    std::str::from_utf8(value).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const OPTIONS: &str = "OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/TCP a;branch=z9hG4bK1\r\nl: 4\r\n\r\nbody";
+    const OKAY: &str = "SIP/2.0 200 OK\r\nContent-Length : 0\r\n\r\n";
+
+    #[test]
+    fn a_message_is_given_when_its_last_byte_is_there() {
+        let mut framer = Framer::new();
+        let (start, last) = OPTIONS.as_bytes().split_at(OPTIONS.len() - 1);
+
+        framer.push(at(0), start);
+        assert_eq!(framer.next(), Ok(None));
+
+        framer.push(at(1), last);
+        assert_eq!(framer.next(), Ok(Some(message(OPTIONS))));
+        assert_eq!(framer.next(), Ok(None));
+    }
+
+    #[test]
+    fn pipelined_messages_come_in_order() {
+        let mut framer = Framer::new();
+        framer.push(at(0), format!("{OPTIONS}{OKAY}\r\n{OPTIONS}").as_bytes());
+
+        assert_eq!(drain(&mut framer), Ok(vec![message(OPTIONS), message(OKAY), message(OPTIONS)]));
+    }
+
+    /// A body may look like anything.
+    #[test]
+    fn a_body_is_skipped_by_its_length_alone() {
+        let body = format!("\r\n\r\n{OKAY}\0\u{ff}\r\n\r\n");
+        let text = format!("MESSAGE sip:a@b SIP/2.0\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let mut framer = Framer::new();
+
+        framer.push(at(0), text.as_bytes());
+        framer.push(at(0), OKAY.as_bytes());
+
+        assert_eq!(drain(&mut framer), Ok(vec![message(&text), message(OKAY)]));
+    }
+
+    #[test]
+    fn bare_line_feeds_end_lines_as_well() {
+        let text = "OPTIONS sip:a@b SIP/2.0\nl: 2\n\nhi";
+        let mut framer = Framer::new();
+
+        framer.push(at(0), format!("{text}{OKAY}").as_bytes());
+
+        assert_eq!(drain(&mut framer), Ok(vec![message(text), message(OKAY)]));
+    }
+
+    /// RFC 5626 §3.5.1: a double line end is a ping.
+    #[test]
+    fn a_double_line_end_is_a_ping_however_it_is_cut() {
+        for cut in 0..=4 {
+            let mut framer = Framer::new();
+            let mut frames = Vec::new();
+            for piece in [&PING[..cut], &PING[cut..]] {
+                framer.push(at(0), piece);
+                frames.extend(drain(&mut framer).unwrap());
+            }
+
+            assert_eq!(frames, [Frame::Ping], "cut at {cut}");
+            assert_eq!(framer.partial_since(), None);
+        }
+    }
+
+    /// RFC 5626 §4.4.1: the first line end after our ping is its answer, and a ping may follow it.
+    #[test]
+    fn the_line_end_after_our_ping_is_its_pong() {
+        let mut framer = Framer::new();
+        framer.expect_pong();
+        assert!(framer.is_pong_missing());
+
+        framer.push(at(0), b"\r\n");
+        assert_eq!(drain(&mut framer), Ok(vec![Frame::Pong]));
+        assert!(!framer.is_pong_missing());
+
+        framer.expect_pong();
+        framer.push(at(0), b"\r\n\r\n\r\n");
+        assert_eq!(drain(&mut framer), Ok(vec![Frame::Pong, Frame::Ping]));
+    }
+
+    /// RFC 3261 §7.5: and no ping is made of it and of one after the message.
+    #[test]
+    fn a_single_line_end_before_a_message_is_ignored() {
+        let mut framer = Framer::new();
+
+        framer.push(at(0), format!("\r\n{OPTIONS}\r\n{OKAY}\n\r\r\n{OKAY}").as_bytes());
+
+        assert_eq!(drain(&mut framer), Ok(vec![message(OPTIONS), message(OKAY), message(OKAY)]));
+    }
+
+    /// Each answer costs a write, each question only four bytes.
+    #[test]
+    fn a_flood_of_pings_is_answered_once_for_each_push() {
+        let mut framer = Framer::new();
+
+        framer.push(at(0), &PING.repeat(MESSAGE_BYTES_MAX / PING.len()));
+
+        assert_eq!(drain(&mut framer), Ok(vec![Frame::Ping]));
+        assert_eq!((framer.waiting(), framer.buffer.capacity(), framer.partial_since()), (0, 0, None));
+    }
+
+    #[test]
+    fn the_deadline_of_a_slow_sender_counts_from_the_first_byte() {
+        let mut framer = Framer::new();
+        assert_eq!(framer.partial_since(), None);
+        for (second, byte) in OPTIONS.bytes().enumerate().take(OPTIONS.len() - 1) {
+            framer.push(at(second as u64), &[byte]);
+            assert_eq!(framer.next(), Ok(None));
+            assert_eq!(framer.partial_since(), Some(at(0)));
+        }
+
+        framer.push(at(500), format!("y{}", &OPTIONS[..9]).as_bytes());
+        assert_eq!(drain(&mut framer), Ok(vec![message(OPTIONS)]));
+        assert_eq!(framer.partial_since(), Some(at(500)), "the next one has begun");
+
+        framer.push(at(600), &OPTIONS.as_bytes()[9..]);
+        assert_eq!(drain(&mut framer), Ok(vec![message(OPTIONS)]));
+        assert_eq!(framer.partial_since(), None);
+    }
+
+    /// RFC 3261 §18.3: the length must be known, and believable.
+    #[test]
+    fn a_stream_whose_next_message_can_not_be_found_is_given_up() {
+        for (header, problem) in [
+            ("Content-Length: -1", Malformed::ContentLength),
+            ("Content-Length: 5x", Malformed::ContentLength),
+            ("Content-Length: 65535", Malformed::TooLarge),
+            ("Content-Length: 4294967296", Malformed::TooLarge),
+            ("Content-Length: 18446744073709551616", Malformed::TooLarge),
+            ("Content-Length: 99999999999999999999999999999999", Malformed::TooLarge),
+            ("Content-Length: 5\r\nl: 6", Malformed::Repeated(Name::ContentLength)),
+            ("X: no length at all", Malformed::Missing(Name::ContentLength)),
+        ] {
+            let head = format!("OPTIONS sip:a@b SIP/2.0\r\n{header}\r\n\r\n");
+            let mut framer = Framer::new();
+            framer.push(at(0), head.as_bytes());
+            framer.push(at(0), OKAY.as_bytes());
+
+            let expected = FramingError::Unframable { head: head.into(), problem };
+            assert_eq!(drain(&mut framer), Err(expected), "{header}");
+        }
+    }
+
+    #[test]
+    fn after_an_error_nothing_is_taken_or_given() {
+        let mut framer = Framer::new();
+        framer.push(at(0), b"\x16\x03\x01\x02\x00");
+        assert_eq!(framer.next(), Err(FramingError::NotSip));
+
+        framer.push(at(1), OPTIONS.as_bytes());
+
+        assert_eq!(framer.next(), Err(FramingError::NotSip));
+        assert_eq!((framer.buffer.capacity(), framer.partial_since()), (0, None));
+    }
+
+    #[test]
+    fn a_stream_of_something_else_shows_in_its_first_line() {
+        for bytes in [
+            &b"GET / HTTP/1.1\r\n"[..],
+            b"\x16\x03\x01",
+            b" OPTIONS sip:a@b SIP/2.0\r\n",
+            b"\0\0",
+            b"hello\n",
+            b"\r\n\r\n\x80",
+        ] {
+            let mut framer = Framer::new();
+            framer.push(at(0), bytes);
+
+            assert_eq!(drain(&mut framer), Err(FramingError::NotSip), "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn an_endless_first_line_is_given_up() {
+        assert_eq!(
+            trickle(b"OPTIONS sip:a@b SIP/2.0", b"aaaaaaa", 2 * START_LINE_BYTES_MAX),
+            FramingError::NotSip
+        );
+    }
+
+    #[test]
+    fn an_endless_header_section_is_given_up() {
+        let head = b"OPTIONS sip:a@b SIP/2.0\r\n";
+
+        assert_eq!(trickle(head, b"X: y\r\n", 2 * MESSAGE_BYTES_MAX), FramingError::HeadTooLarge);
+        assert_eq!(trickle(head, b"X", 2 * MESSAGE_BYTES_MAX), FramingError::HeadTooLarge);
+    }
+
+    #[test]
+    fn the_largest_message_passes_and_one_byte_more_does_not() {
+        for (extra, is_taken) in [(0, true), (1, false)] {
+            let head = "MESSAGE sip:a@b SIP/2.0\r\nContent-Length: 65490\r\n\r\n";
+            let body = MESSAGE_BYTES_MAX - head.len() + extra;
+            let text = head.replace("65490", &body.to_string()) + &"x".repeat(body);
+            let mut framer = Framer::new();
+            let mut frames = Vec::new();
+            for piece in text.as_bytes().chunks(1_000) {
+                framer.push(at(0), piece);
+                match drain(&mut framer) {
+                    Ok(some) => frames.extend(some),
+                    Err(error) => {
+                        assert!(matches!(
+                            error,
+                            FramingError::Unframable { problem: Malformed::TooLarge, .. }
+                        ));
+                        break;
+                    }
+                }
+            }
+
+            assert_eq!(frames == [message(&text)], is_taken, "{extra}");
+        }
+    }
+
+    #[test]
+    fn an_edge_that_does_not_take_its_frames_is_stopped() {
+        let mut framer = Framer::new();
+        for _ in 0..3 {
+            framer.push(at(0), &[b'\r'; MESSAGE_BYTES_MAX]);
+        }
+
+        assert_eq!(framer.next(), Err(FramingError::Overrun));
+    }
+
+    #[test]
+    fn a_silent_connection_keeps_no_buffer() {
+        let body = "x".repeat(60_000);
+        let text = format!("MESSAGE sip:a@b SIP/2.0\r\nContent-Length: 60000\r\n\r\n{body}");
+        let mut framer = Framer::new();
+        framer.push(at(0), text.as_bytes());
+
+        assert_eq!(drain(&mut framer), Ok(vec![message(&text)]));
+
+        assert_eq!(framer.buffer.capacity(), 0);
+    }
+
+    /// The buffer never runs empty here.
+    #[test]
+    fn a_stream_that_never_pauses_keeps_no_more_than_it_needs() {
+        let mut framer = Framer::new();
+        framer.push(at(0), &OPTIONS.as_bytes()[..30]);
+        let shifted = [&OPTIONS.as_bytes()[30..], &OPTIONS.as_bytes()[..30]].concat();
+
+        for _ in 0..10_000 {
+            framer.push(at(0), &shifted);
+            assert_eq!(drain(&mut framer), Ok(vec![message(OPTIONS)]));
+        }
+
+        assert!(framer.buffer.len() <= 2 * OPTIONS.len(), "{}", framer.buffer.len());
+    }
+
+    /// Were each piece to cost a search of all that waits, this would be 2 billion steps.
+    #[test]
+    fn a_large_message_in_single_bytes_costs_no_more_than_its_bytes() {
+        let headers = "X: y\n".repeat(400);
+        let body = "\r\n".repeat(30_000);
+        let text = format!("MESSAGE sip:a@b SIP/2.0\r\n{headers}l: {}\r\n\r\n{body}", body.len());
+        let mut framer = Framer::new();
+        let mut frames = Vec::new();
+
+        for byte in text.as_bytes() {
+            framer.push(at(0), &[*byte]);
+            frames.extend(drain(&mut framer).unwrap());
+        }
+
+        assert_eq!(frames, [message(&text)]);
+    }
+
+    /// One part of a hostile stream.
+    fn part() -> impl Strategy<Value = Vec<u8>> {
+        let lengths = prop_oneof![
+            Just("0"),
+            Just("4"),
+            Just("-4"),
+            Just("+4"),
+            Just("04"),
+            Just("4, 4"),
+            Just(""),
+            Just("65535"),
+            Just("4294967300"),
+            Just("18446744073709551620"),
+            Just("four")
+        ];
+        prop_oneof![
+            4 => Just(OPTIONS.as_bytes().to_vec()),
+            3 => Just(OKAY.as_bytes().to_vec()),
+            2 => Just(b"\r\n".to_vec()),
+            2 => Just(PING.to_vec()),
+            1 => Just(b"\n".to_vec()),
+            1 => Just(b"\r".to_vec()),
+            1 => lengths.prop_map(|it| format!("BYE sip:a@b SIP/2.0\r\nl: {it}\r\n\r\nbody").into_bytes()),
+            1 => prop::collection::vec(any::<u8>(), 0..20),
+            1 => "[ -~\r\n]{0,40}".prop_map(String::into_bytes),
+        ]
+    }
+
+    /// All frames of a stream that comes in these pieces, pings that came together counted once.
+    fn frames_of(
+        stream: &[u8],
+        mut sizes: impl Iterator<Item = usize>,
+    ) -> (Vec<Frame>, Option<FramingError>) {
+        let (mut framer, mut frames, mut rest) = (Framer::new(), Vec::new(), stream);
+        while !rest.is_empty() {
+            let (piece, after) = rest.split_at(sizes.next().unwrap_or(rest.len()).clamp(1, rest.len()));
+            rest = after;
+            framer.push(at(0), piece);
+            loop {
+                match framer.next() {
+                    Ok(Some(Frame::Ping)) if frames.last() == Some(&Frame::Ping) => {}
+                    Ok(Some(frame)) => frames.push(frame),
+                    Ok(None) => break,
+                    Err(error) => return (frames, Some(error)),
+                }
+            }
+            assert!(framer.waiting() <= MESSAGE_BYTES_MAX);
+            let is_waiting = framer.waiting() > 0 && framer.has_message_begun();
+            assert_eq!(framer.partial_since().is_some(), is_waiting);
+        }
+        (frames, None)
+    }
+
+    proptest! {
+        #[test]
+        fn frames_do_not_depend_on_the_pieces(
+            parts in prop::collection::vec(part(), 0..12),
+            sizes in prop::collection::vec(1usize..40, 1..40),
+        ) {
+            let stream = parts.concat();
+            let whole = frames_of(&stream, std::iter::repeat(usize::MAX));
+
+            prop_assert_eq!(&frames_of(&stream, std::iter::repeat(1)), &whole);
+            prop_assert_eq!(&frames_of(&stream, sizes.into_iter().cycle()), &whole);
+        }
+
+        #[test]
+        fn what_well_formed_peers_send_is_never_refused(
+            messages in prop::collection::vec((0usize..300, 0usize..3), 1..12),
+            sizes in prop::collection::vec(1usize..200, 1..40),
+        ) {
+            let (mut stream, mut expected) = (Vec::new(), Vec::new());
+            for (body, line_ends) in messages {
+                let body = "\r\nSIP/2.0 200 OK\r\n".chars().cycle().take(body).collect::<String>();
+                let text = format!("INFO sip:a@b SIP/2.0\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+                stream.extend_from_slice(&b"\r\n".repeat(line_ends));
+                stream.extend_from_slice(text.as_bytes());
+                expected.extend((line_ends == 2).then_some(Frame::Ping));
+                expected.push(message(&text));
+            }
+
+            prop_assert_eq!(frames_of(&stream, sizes.into_iter().cycle()), (expected, None));
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(
+            stream in prop::collection::vec(any::<u8>(), 0..3_000),
+            sizes in prop::collection::vec(1usize..99, 1..9),
+        ) {
+            frames_of(&stream, sizes.into_iter().cycle());
+        }
+    }
+
+    /// Sends `start`, then `more` again and again, up to `max` bytes: what the stream is given up for.
+    fn trickle(start: &[u8], more: &[u8], max: usize) -> FramingError {
+        let mut framer = Framer::new();
+        framer.push(at(0), start);
+        for _ in 0..max / more.len() {
+            if let Err(error) = framer.next() {
+                return error;
+            }
+            framer.push(at(0), more);
+        }
+        unreachable!("a stream of {max} bytes without a frame was not given up")
+    }
+
+    fn drain(framer: &mut Framer) -> Result<Vec<Frame>, FramingError> {
+        let mut frames = Vec::new();
+        while let Some(frame) = framer.next()? {
+            frames.push(frame);
+        }
+        Ok(frames)
+    }
+
+    fn message(text: &str) -> Frame {
+        Frame::Message(Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    fn at(seconds: u64) -> Instant {
+        Instant::START + Duration::from_secs(seconds)
+    }
+}

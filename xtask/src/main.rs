@@ -1,0 +1,69 @@
+//! The project's own tool: `cargo xtask test`, `tidy`, `bench` and `soak`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+mod baresip;
+mod bench;
+mod lab;
+mod packages;
+mod phone;
+mod process;
+mod scenario;
+mod server;
+mod sipp;
+mod soak;
+mod sound;
+mod test;
+mod tidy;
+mod workspace;
+
+const HELP: &str = "\
+cargo xtask test [--yes] [--debug] [--scenarios] [FILTER]
+    Installs what the tests need (asks first, but with --yes), then runs all of them: architecture
+    checks, formatting, lints, unit tests, simulation, and scenarios with real phones.
+    --debug      the scenarios run the debug build
+    --scenarios  only the scenarios
+    FILTER       only the scenarios whose name contains it
+cargo xtask tidy [--write]
+    Checks the architecture; --write also writes docs/rfc.md.
+cargo xtask bench [sip]
+    Measures processor time per REGISTER and per call beside Kamailio, into bench/RESULTS.md.
+cargo xtask soak
+    The long simulation; it continues where it was stopped.
+";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match run(&words) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(words: &[&str]) -> Result<ExitCode> {
+    match words {
+        ["test", options @ ..] => test::run(&test::Options::parse(options)?),
+        ["tidy"] => tidy::run(tidy::Index::Check),
+        ["tidy", "--write"] => tidy::run(tidy::Index::Write),
+        ["bench"] | ["bench", "sip"] => bench::run(),
+        ["soak"] => soak::run(),
+        ["scenario", name, dir, binary] => {
+            scenario::run_here(name, Path::new(dir), Path::new(binary)).map(ExitCode::from)
+        }
+        ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => {
+            eprint!("{HELP}");
+            Ok(ExitCode::from(2))
+        }
+    }
+}

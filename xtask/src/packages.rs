@@ -1,0 +1,186 @@
+//! The programs of others that the tests need, and their installation from Debian.
+//!
+//! Invariant: no daemon starts because of an installation. While apt works, a `policy-rc.d`
+//! forbids it; the one that was there before comes back, also after Ctrl-C.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, bail, ensure};
+
+use crate::process;
+
+/// A program and the package that has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needed {
+    program: &'static str,
+    package: &'static str,
+    reason: &'static str,
+}
+
+/// What `cargo xtask test` needs.
+pub const FOR_TESTS: &[Needed] = &[
+    Needed { program: "unshare", package: "util-linux", reason: "namespaces for each scenario" },
+    Needed { program: "mount", package: "mount", reason: "namespaces for each scenario" },
+    Needed { program: "ip", package: "iproute2", reason: "cables and addresses in them" },
+    Needed { program: "sysctl", package: "procps", reason: "forwarding in the NAT router" },
+    Needed { program: "nft", package: "nftables", reason: "the NAT router's translation" },
+    Needed { program: "conntrack", package: "conntrack", reason: "the NAT router can forget" },
+    Needed { program: "sipp", package: "sip-tester", reason: "scripted phones" },
+    Needed { program: "baresip", package: "baresip-core", reason: "real phones" },
+];
+
+/// What `cargo xtask bench` needs.
+pub const FOR_BENCH: &[Needed] = &[
+    Needed { program: "taskset", package: "util-linux", reason: "one core for each side" },
+    Needed { program: "sipp", package: "sip-tester", reason: "the load" },
+    Needed { program: "kamailio", package: "kamailio", reason: "the server to compare with" },
+];
+
+/// Whether the user has already said yes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consent {
+    /// With `--yes`.
+    Given,
+    /// Ask on the terminal.
+    Ask,
+}
+
+/// The folders where programs are; an ordinary user's PATH lacks those of the administrator.
+const SYSTEM_FOLDERS: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
+
+/// Installs with every daemon kept from starting. `$1` is the policy's path, the rest are packages.
+const INSTALL: &str = r#"
+set -eu
+policy=$1; shift
+kept=$policy.kept-by-xtask
+restore() {
+    rm -f "$policy"
+    if [ -e "$kept" ]; then mv "$kept" "$policy"; fi
+}
+trap restore EXIT
+trap 'exit 130' INT TERM HUP
+if [ -e "$policy" ] && [ ! -e "$kept" ]; then mv "$policy" "$kept"; fi
+printf '#!/bin/sh\n# Written by cargo xtask: no daemon starts while it installs.\nexit 101\n' > "$policy"
+chmod 755 "$policy"
+apt-get -q update
+DEBIAN_FRONTEND=noninteractive apt-get -q install --yes --no-install-recommends "$@"
+"#;
+
+/// Makes sure that all is there; lists what is not, asks, and installs it.
+pub fn ensure_installed(needed: &[Needed], consent: Consent) -> Result<()> {
+    let missing: Vec<Needed> =
+        needed.iter().filter(|one| !is_installed(one.program)).copied().collect();
+    if missing.is_empty() {
+        println!("nothing to install");
+        return Ok(());
+    }
+    println!("These Debian packages are missing and will be installed:");
+    for one in &missing {
+        println!("  {:14} {} ({})", one.package, one.reason, one.program);
+    }
+    ensure!(is_installed("apt-get"), "this is no Debian; install them, or what has the programs");
+    println!("No daemon will be started.");
+    if consent == Consent::Ask && !says_yes()? {
+        bail!("not installed; `--yes` answers this question");
+    }
+    let mut packages: Vec<&str> = missing.iter().map(|one| one.package).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    let mut command = as_root()?;
+    command.args(["sh", "-c", INSTALL, "install", "/usr/sbin/policy-rc.d"]).args(packages);
+    process::loudly(&mut command)?;
+    for one in missing {
+        ensure!(is_installed(one.program), "{} is not in {}", one.program, one.package);
+    }
+    Ok(())
+}
+
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders: Vec<_> = std::env::split_paths(&path).collect();
+    folders.extend(SYSTEM_FOLDERS.iter().map(|folder| Path::new(folder).to_path_buf()));
+    folders.iter().any(|folder| folder.join(program).is_file())
+}
+
+/// The start of a command line with root's rights.
+fn as_root() -> Result<Command> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(Command::new("env"));
+    }
+    ensure!(is_installed("sudo"), "this needs root, or sudo");
+    Ok(Command::new("sudo"))
+}
+
+fn says_yes() -> Result<bool> {
+    let input = std::io::stdin();
+    if !input.is_terminal() {
+        return Ok(false);
+    }
+    print!("Go on? [y/N] ");
+    std::io::stdout().flush()?;
+    let mut line = String::new();
+    input.lock().read_line(&mut line)?;
+    Ok(matches!(line.trim(), "y" | "Y" | "yes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn no_daemon_may_start_while_apt_works_and_the_old_policy_comes_back() {
+        let place = place("policy", "cat $POLICY >> $SEEN");
+        fs::write(place.join("policy"), "before").expect("written");
+
+        install(&place);
+
+        assert!(fs::read_to_string(place.join("seen")).expect("seen").contains("exit 101"));
+        assert_eq!(fs::read_to_string(place.join("policy")).expect("policy"), "before");
+        assert!(!place.join("policy.kept-by-xtask").exists());
+    }
+
+    #[test]
+    fn the_old_policy_comes_back_also_when_apt_fails() {
+        let place = place("fails", "exit 7");
+        fs::write(place.join("policy"), "before").expect("written");
+
+        let status = install(&place);
+
+        assert_eq!(status, Some(7));
+        assert_eq!(fs::read_to_string(place.join("policy")).expect("policy"), "before");
+    }
+
+    #[test]
+    fn without_an_old_policy_none_is_left() {
+        let place = place("none", "true");
+
+        install(&place);
+
+        assert!(!place.join("policy").exists());
+    }
+
+    /// A folder with an `apt-get` that does `deed`.
+    fn place(name: &str, deed: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("xtask-{name}-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("made");
+        fs::write(dir.join("apt-get"), format!("#!/bin/sh\n{deed}\n")).expect("written");
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(dir.join("apt-get"), mode).expect("made executable");
+        dir
+    }
+
+    fn install(place: &Path) -> Option<i32> {
+        let path = format!("{}:/usr/bin:/bin", place.display());
+        let mut command = Command::new("sh");
+        command.args(["-c", INSTALL, "install"]).arg(place.join("policy")).arg("a-package");
+        command.env("PATH", path).env("POLICY", place.join("policy"));
+        command.env("SEEN", place.join("seen"));
+        command.status().expect("sh runs").code()
+    }
+}

@@ -1,0 +1,243 @@
+//! What the real program must do with real phones, one scenario each.
+//!
+//! The test command starts each scenario as a process of its own in namespaces of its own (see
+//! `lab`), two at a time, and ends it when it takes too long. All have the same addresses.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::lab::Lab;
+use crate::process::{self, Running};
+
+mod account;
+mod baresip_call;
+mod command_line;
+mod first_run;
+mod fragmented_invite;
+mod hanging_look_up;
+mod identity;
+mod keepalive;
+mod nat_port_change;
+mod nonce_count;
+mod open_relay;
+mod proxy_acknowledgement;
+mod restart;
+mod sipp_call;
+mod sipp_fork;
+
+/// No scenario takes longer than this; the slowest needs 20 s on a busy machine.
+const TIME_MAX: Duration = Duration::from_secs(90);
+/// How many run at once: they wait most of the time.
+const AT_ONCE: usize = 3;
+/// The exit status by which a scenario says that the machine can not run it.
+const SKIPPED: u8 = 77;
+/// How much of each log is shown after a failure.
+const TAIL_LINES: usize = 25;
+
+/// One scenario.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// A sentence that can be false, with `_` for spaces.
+    pub name: &'static str,
+    /// The deed.
+    pub run: fn(&Lab) -> Result<()>,
+}
+
+/// The machine lacks what a scenario needs; the text says what.
+#[derive(Debug)]
+pub struct Skipped(pub String);
+
+impl std::fmt::Display for Skipped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Skipped {}
+
+/// How many scenarios ended in which way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Did what they promise.
+    pub passed: usize,
+    /// Did not.
+    pub failed: usize,
+    /// Could not be run.
+    pub skipped: usize,
+}
+
+/// Where to find the program and keep the logs.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The program under test.
+    pub binary: PathBuf,
+    /// The folder in which each scenario gets one.
+    pub dir: PathBuf,
+}
+
+/// All scenarios in the order of the files.
+pub fn all() -> Vec<Scenario> {
+    [
+        first_run::SCENARIOS,
+        command_line::SCENARIOS,
+        account::SCENARIOS,
+        sipp_call::SCENARIOS,
+        sipp_fork::SCENARIOS,
+        baresip_call::SCENARIOS,
+        restart::SCENARIOS,
+        nat_port_change::SCENARIOS,
+        fragmented_invite::SCENARIOS,
+        open_relay::SCENARIOS,
+        identity::SCENARIOS,
+        proxy_acknowledgement::SCENARIOS,
+        hanging_look_up::SCENARIOS,
+        nonce_count::SCENARIOS,
+        keepalive::SCENARIOS,
+    ]
+    .concat()
+}
+
+/// Runs those whose name contains `filter` and prints a line for each.
+pub fn run_all(filter: &str, place: &Place) -> Result<Tally> {
+    let mut chosen: VecDeque<_> = all().into();
+    chosen.retain(|scenario| scenario.name.contains(filter));
+    let waiting = Mutex::new(chosen);
+    let tally = Mutex::new(Tally::default());
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some(scenario) = lock(&waiting).pop_front() {
+                    let start = Instant::now();
+                    let end = isolated(&scenario, place);
+                    let mut tally = lock(&tally);
+                    report(&scenario, place, start.elapsed(), end, &mut tally);
+                }
+            });
+        }
+    });
+    Ok(tally.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs one scenario as process 1 of its own namespaces.
+fn isolated(scenario: &Scenario, place: &Place) -> Result<()> {
+    let dir = place.dir.join(scenario.name);
+    if dir.exists() {
+        fs::remove_dir_all(&dir)?;
+    }
+    fs::create_dir_all(&dir)?;
+    let mut command = alone();
+    command.arg(std::env::current_exe()?).arg("scenario").arg(scenario.name);
+    command.arg(&dir).arg(&place.binary);
+    let mut running = Running::start(&mut command, &dir.join("scenario.log"))?;
+    let status = running.wait(TIME_MAX)?;
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(code) if code == i32::from(SKIPPED) => bail!(Skipped(running.log().trim().to_owned())),
+        Some(_) => bail!("{}", running.log().trim()),
+        None => bail!("ended by signal {:?}", status.signal()),
+    }
+}
+
+/// The start of a command line that puts what follows into new namespaces, whose processes all
+/// end with it; it ends when the thread that started it does. Needs no root.
+fn alone() -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "unshare"]);
+    if !rustix::process::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command.args(["--mount", "--net", "--pid", "--ipc", "--fork", "--kill-child", "--mount-proc"]);
+    let path = std::env::var("PATH").unwrap_or_default();
+    command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
+    command
+}
+
+/// What the process started by [`isolated`] does; gives its exit status.
+pub fn run_here(name: &str, dir: &Path, binary: &Path) -> Result<u8> {
+    let scenario = all().into_iter().find(|scenario| scenario.name == name);
+    let scenario = scenario.with_context(|| format!("no scenario is called {name}"))?;
+    let lab = Lab::new(dir, binary)?;
+    match (scenario.run)(&lab) {
+        Ok(()) => Ok(0),
+        Err(error) => match error.downcast_ref::<Skipped>() {
+            Some(reason) => {
+                println!("{reason}");
+                Ok(SKIPPED)
+            }
+            None => {
+                println!("{error:#}");
+                Ok(1)
+            }
+        },
+    }
+}
+
+fn report(
+    scenario: &Scenario,
+    place: &Place,
+    time: Duration,
+    end: Result<()>,
+    tally: &mut Tally,
+) {
+    let dir = place.dir.join(scenario.name);
+    let seconds = time.as_secs_f32();
+    let name = scenario.name;
+    match end {
+        Ok(()) => {
+            tally.passed += 1;
+            println!("scenario {name} ... ok ({seconds:.1} s)");
+            // What is left after a success is of no use; if it stays, the next run removes it.
+            let _ = fs::remove_dir_all(dir);
+        }
+        Err(error) if error.is::<Skipped>() => {
+            tally.skipped += 1;
+            println!("scenario {name} ... skipped: {error}");
+        }
+        Err(error) => {
+            tally.failed += 1;
+            println!("scenario {name} ... FAILED ({seconds:.1} s)\n  {error:#}");
+            show_logs(&dir);
+        }
+    }
+}
+
+fn show_logs(dir: &Path) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    let mut logs: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    logs.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
+    logs.sort();
+    println!("  logs in {}", dir.display());
+    for log in logs {
+        let text = process::read_lossy(&log);
+        println!("  --- the end of {}", log.display());
+        for line in process::tail(&text, TAIL_LINES).lines() {
+            println!("  {line}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_scenarios_have_one_name() {
+        let mut names: Vec<_> = all().iter().map(|scenario| scenario.name).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+
+        assert_eq!(names.len(), count);
+    }
+}

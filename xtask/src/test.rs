@@ -1,0 +1,174 @@
+//! `cargo xtask test`: everything that shows the program right, in one command.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Result, bail, ensure};
+
+use crate::packages::{self, Consent};
+use crate::scenario::{self, Place, Tally};
+use crate::{process, tidy, workspace};
+
+/// The seeds of the short simulation.
+const SEEDS: &str = "200";
+
+/// What the command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    consent: Consent,
+    profile: Profile,
+    filter: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Profile {
+    Release,
+    Debug,
+}
+
+impl Options {
+    /// Reads the words after `test`.
+    pub fn parse(words: &[&str]) -> Result<Options> {
+        let mut options = Options {
+            consent: Consent::Ask,
+            profile: Profile::Release,
+            filter: String::new(),
+        };
+        for word in words {
+            match *word {
+                "--yes" => options.consent = Consent::Given,
+                "--debug" => options.profile = Profile::Debug,
+                unknown if unknown.starts_with('-') => bail!("{unknown} is not known"),
+                filter => {
+                    ensure!(options.filter.is_empty(), "more than one filter");
+                    options.filter = filter.to_owned();
+                }
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// A step before the scenarios; it counts as one test.
+struct Step {
+    name: &'static str,
+    run: fn() -> Result<()>,
+}
+
+const STEPS: &[Step] = &[
+    Step { name: "tidy", run: || tidy::run(tidy::Index::Check).and_then(succeeded) },
+    Step { name: "formatting", run: || cargo(&["fmt", "--all", "--check"]) },
+    Step {
+        name: "lints",
+        run: || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+    },
+    Step { name: "unit_tests", run: || cargo(&["test", "--workspace"]) },
+    Step {
+        name: "simulation",
+        run: || cargo(&["run", "-p", "sim", "--release", "--", "--seeds", SEEDS]),
+    },
+];
+
+/// Runs what the options ask for; the last line says how it went.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    let filter = options.filter.as_str();
+    let steps: Vec<_> = STEPS.iter().filter(|step| step.name.contains(filter)).collect();
+    let scenarios = scenario::all().iter().filter(|one| one.name.contains(filter)).count();
+    ensure!(!steps.is_empty() || scenarios > 0, "nothing has {filter:?} in its name");
+    if scenarios > 0 {
+        packages::ensure_installed(packages::FOR_TESTS, options.consent)?;
+    }
+    let mut tally = Tally::default();
+    for step in steps {
+        println!("== {}", step.name);
+        count(step.name, step.run, &mut tally);
+    }
+    if scenarios > 0 {
+        println!("== scenarios with the program");
+        run_scenarios(options, scenarios, &mut tally)?;
+    }
+    let Tally { passed, failed, skipped } = tally;
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_scenarios(options: &Options, scenarios: usize, tally: &mut Tally) -> Result<()> {
+    let build = match options.profile {
+        Profile::Release => build_release,
+        Profile::Debug => build_debug,
+    };
+    if !count("build", build, tally) {
+        tally.skipped += scenarios;
+        return Ok(());
+    }
+    let folder = match options.profile {
+        Profile::Release => "release",
+        Profile::Debug => "debug",
+    };
+    let binary = workspace::target().join(folder).join("tandem");
+    let place = Place { binary, dir: workspace::target().join("scenarios") };
+    let found = scenario::run_all(&options.filter, &place)?;
+    tally.passed += found.passed;
+    tally.failed += found.failed;
+    tally.skipped += found.skipped;
+    Ok(())
+}
+
+/// The faults that scenarios need are in the program only with this feature.
+const BUILD: [&str; 5] = ["build", "-p", "tandem", "--features", "tandem/test-faults"];
+
+fn build_debug() -> Result<()> {
+    cargo(&BUILD)
+}
+
+fn build_release() -> Result<()> {
+    cargo(&[&BUILD[..], &["--release"]].concat())
+}
+
+/// Runs one step and says how it went; whether it passed.
+fn count(name: &str, run: fn() -> Result<()>, tally: &mut Tally) -> bool {
+    let start = Instant::now();
+    let end = run();
+    let seconds = start.elapsed().as_secs_f32();
+    match end {
+        Ok(()) => {
+            tally.passed += 1;
+            println!("step {name} ... ok ({seconds:.1} s)");
+            true
+        }
+        Err(error) => {
+            tally.failed += 1;
+            println!("step {name} ... FAILED ({seconds:.1} s)\n  {error:#}");
+            false
+        }
+    }
+}
+
+fn cargo(words: &[&str]) -> Result<()> {
+    process::loudly(&mut workspace::cargo(words))
+}
+
+fn succeeded(code: ExitCode) -> Result<()> {
+    ensure!(code == ExitCode::SUCCESS, "see above");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_become_options() {
+        let options = Options::parse(&["--yes", "nonce", "--debug"]).expect("known words");
+
+        assert_eq!(options.consent, Consent::Given);
+        assert_eq!(options.profile, Profile::Debug);
+        assert_eq!(options.filter, "nonce");
+    }
+
+    #[test]
+    fn an_unknown_option_and_a_second_filter_are_refused() {
+        assert!(Options::parse(&["--no"]).is_err());
+        assert!(Options::parse(&["one", "two"]).is_err());
+    }
+}
