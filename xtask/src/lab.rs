@@ -1,7 +1,7 @@
 //! A small internet inside the machine, for one scenario.
 //!
 //! The scenario runs as the first process of its own process, mount and network namespace (see
-//! `scenario::isolated`). Its own network namespace is the internet: one bridge. Each host is one
+//! [`alone`]). Its own network namespace is the internet: one bridge. Each host is one
 //! more network namespace with one cable to that bridge, or to the LAN side of a NAT router.
 //!
 //! Invariant: nothing outlives the scenario. The names of the namespaces live in a private
@@ -54,11 +54,7 @@ impl Lab {
         run("ip", &[&["link", "add", &cable][..], &peer[..]].concat())?;
         run("ip", &["link", "set", &cable, "master", "internet", "up"])?;
         let v6 = Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, u16::from(number));
-        let host = Host {
-            name: name.to_owned(),
-            v4: Ipv4Addr::new(203, 0, 113, number),
-            v6: Some(v6),
-        };
+        let host = Host { name: name.to_owned(), v4: Ipv4Addr::new(203, 0, 113, number), v6: Some(v6) };
         host.ip(&["link", "set", "eth0", "up"])?;
         host.ip(&["addr", "add", &format!("{}/24", host.v4), "dev", "eth0"])?;
         host.ip(&["addr", "add", &format!("{v6}/64"), "dev", "eth0", "nodad"])?;
@@ -123,6 +119,20 @@ pub enum Family {
     V4,
     /// IPv6.
     V6,
+}
+
+/// The start of a command line that puts what follows into new namespaces, whose processes all
+/// end with it; it ends when the thread that started it does. Needs no root.
+pub fn alone() -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "unshare"]);
+    if !rustix::process::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command.args(["--mount", "--net", "--pid", "--ipc", "--fork", "--kill-child", "--mount-proc"]);
+    let path = std::env::var("PATH").unwrap_or_default();
+    command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
+    command
 }
 
 fn run(program: &str, words: &[&str]) -> Result<()> {

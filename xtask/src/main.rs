@@ -21,15 +21,15 @@ mod tidy;
 mod workspace;
 
 const HELP: &str = "\
-cargo xtask test [--yes] [--debug] [--scenarios] [FILTER]
+cargo xtask test [--yes] [--debug | --program PATH] [FILTER]
     Installs what the tests need (asks first, but with --yes), then runs all of them: architecture
     checks, formatting, lints, unit tests, simulation, and scenarios with real phones.
-    --debug      the scenarios run the debug build
-    --scenarios  only the scenarios
-    FILTER       only the scenarios whose name contains it
+    --debug         the scenarios run the debug build
+    --program PATH  the scenarios run a program that was built before, with `test-faults`
+    FILTER          only the steps and scenarios whose name contains it
 cargo xtask tidy [--write]
     Checks the architecture; --write also writes docs/rfc.md.
-cargo xtask bench [sip]
+cargo xtask bench [sip] [--yes]
     Measures processor time per REGISTER and per call beside Kamailio, into bench/RESULTS.md.
 cargo xtask soak
     The long simulation; it continues where it was stopped.
@@ -52,7 +52,9 @@ fn run(words: &[&str]) -> Result<ExitCode> {
         ["test", options @ ..] => test::run(&test::Options::parse(options)?),
         ["tidy"] => tidy::run(tidy::Index::Check),
         ["tidy", "--write"] => tidy::run(tidy::Index::Write),
-        ["bench"] | ["bench", "sip"] => bench::run(),
+        ["bench"] | ["bench", "sip"] => bench::run(packages::Consent::Ask),
+        ["bench", "--yes"] | ["bench", "sip", "--yes"] => bench::run(packages::Consent::Given),
+        ["bench-here", dir, binary] => bench::run_here(Path::new(dir), Path::new(binary)),
         ["soak"] => soak::run(),
         ["scenario", name, dir, binary] => {
             scenario::run_here(name, Path::new(dir), Path::new(binary)).map(ExitCode::from)

@@ -70,8 +70,7 @@ DEBIAN_FRONTEND=noninteractive apt-get -q install --yes --no-install-recommends 
 
 /// Makes sure that all is there; lists what is not, asks, and installs it.
 pub fn ensure_installed(needed: &[Needed], consent: Consent) -> Result<()> {
-    let missing: Vec<Needed> =
-        needed.iter().filter(|one| !is_installed(one.program)).copied().collect();
+    let missing: Vec<Needed> = needed.iter().filter(|one| !is_installed(one.program)).copied().collect();
     if missing.is_empty() {
         println!("nothing to install");
         return Ok(());

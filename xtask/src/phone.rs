@@ -110,11 +110,7 @@ impl Phone {
     /// A Via of its own with a branch that was never used.
     pub fn via(&mut self) -> String {
         let transport = self.wire.transport().in_via();
-        format!(
-            "SIP/2.0/{transport} {};branch=z9hG4bK{};rport",
-            self.wire.local(),
-            self.unique("b")
-        )
+        format!("SIP/2.0/{transport} {};branch=z9hG4bK{};rport", self.wire.local(), self.unique("b"))
     }
 
     /// A word that this phone has not used before.
@@ -277,11 +273,7 @@ impl Phone {
         Ok(response)
     }
 
-    fn look_for(
-        &mut self,
-        time: Duration,
-        is_wanted: impl Fn(&Message) -> bool,
-    ) -> Result<Option<Message>> {
+    fn look_for(&mut self, time: Duration, is_wanted: impl Fn(&Message) -> bool) -> Result<Option<Message>> {
         if let Some(place) = self.inbox.iter().position(&is_wanted) {
             return Ok(self.inbox.remove(place));
         }

@@ -111,12 +111,7 @@ impl Running {
     }
 
     /// Waits until the log is as wanted; an end of the program before that is an error.
-    pub fn wait_until(
-        &mut self,
-        what: &str,
-        limit: Duration,
-        is_there: impl Fn(&str) -> bool,
-    ) -> Result<()> {
+    pub fn wait_until(&mut self, what: &str, limit: Duration, is_there: impl Fn(&str) -> bool) -> Result<()> {
         let start = Instant::now();
         loop {
             let ended = self.child.try_wait()?;
@@ -176,11 +171,7 @@ impl Drop for Running {
 }
 
 /// Calls `look` until it gives something.
-pub fn wait_until<T>(
-    what: &str,
-    limit: Duration,
-    mut look: impl FnMut() -> Result<Option<T>>,
-) -> Result<T> {
+pub fn wait_until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let start = Instant::now();
     loop {
         if let Some(found) = look()? {

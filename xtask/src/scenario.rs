@@ -7,13 +7,12 @@ use std::collections::VecDeque;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::lab::Lab;
+use crate::lab::{self, Lab};
 use crate::process::{self, Running};
 
 mod account;
@@ -113,7 +112,7 @@ pub fn run_all(filter: &str, place: &Place) -> Result<Tally> {
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
-                while let Some(scenario) = lock(&waiting).pop_front() {
+                while let Some(scenario) = next(&waiting) {
                     let start = Instant::now();
                     let end = isolated(&scenario, place);
                     let mut tally = lock(&tally);
@@ -123,6 +122,11 @@ pub fn run_all(filter: &str, place: &Place) -> Result<Tally> {
         }
     });
     Ok(tally.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Lets go of the lock at once, so that the others can take theirs.
+fn next(waiting: &Mutex<VecDeque<Scenario>>) -> Option<Scenario> {
+    lock(waiting).pop_front()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -136,7 +140,7 @@ fn isolated(scenario: &Scenario, place: &Place) -> Result<()> {
         fs::remove_dir_all(&dir)?;
     }
     fs::create_dir_all(&dir)?;
-    let mut command = alone();
+    let mut command = lab::alone();
     command.arg(std::env::current_exe()?).arg("scenario").arg(scenario.name);
     command.arg(&dir).arg(&place.binary);
     let mut running = Running::start(&mut command, &dir.join("scenario.log"))?;
@@ -147,20 +151,6 @@ fn isolated(scenario: &Scenario, place: &Place) -> Result<()> {
         Some(_) => bail!("{}", running.log().trim()),
         None => bail!("ended by signal {:?}", status.signal()),
     }
-}
-
-/// The start of a command line that puts what follows into new namespaces, whose processes all
-/// end with it; it ends when the thread that started it does. Needs no root.
-fn alone() -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "unshare"]);
-    if !rustix::process::geteuid().is_root() {
-        command.args(["--user", "--map-root-user"]);
-    }
-    command.args(["--mount", "--net", "--pid", "--ipc", "--fork", "--kill-child", "--mount-proc"]);
-    let path = std::env::var("PATH").unwrap_or_default();
-    command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
-    command
 }
 
 /// What the process started by [`isolated`] does; gives its exit status.
@@ -183,13 +173,7 @@ pub fn run_here(name: &str, dir: &Path, binary: &Path) -> Result<u8> {
     }
 }
 
-fn report(
-    scenario: &Scenario,
-    place: &Place,
-    time: Duration,
-    end: Result<()>,
-    tally: &mut Tally,
-) {
+fn report(scenario: &Scenario, place: &Place, time: Duration, end: Result<()>, tally: &mut Tally) {
     let dir = place.dir.join(scenario.name);
     let seconds = time.as_secs_f32();
     let name = scenario.name;

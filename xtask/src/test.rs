@@ -1,9 +1,10 @@
 //! `cargo xtask test`: everything that shows the program right, in one command.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::packages::{self, Consent};
 use crate::scenario::{self, Place, Tally};
@@ -16,28 +17,31 @@ const SEEDS: &str = "200";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     consent: Consent,
-    profile: Profile,
+    program: Program,
     filter: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Profile {
+/// Which program the scenarios run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Program {
     Release,
     Debug,
+    Built(PathBuf),
 }
 
 impl Options {
     /// Reads the words after `test`.
     pub fn parse(words: &[&str]) -> Result<Options> {
-        let mut options = Options {
-            consent: Consent::Ask,
-            profile: Profile::Release,
-            filter: String::new(),
-        };
-        for word in words {
+        let mut options = Options { consent: Consent::Ask, program: Program::Release, filter: String::new() };
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
             match *word {
                 "--yes" => options.consent = Consent::Given,
-                "--debug" => options.profile = Profile::Debug,
+                "--debug" => options.program = Program::Debug,
+                "--program" => {
+                    let path = words.next().context("--program wants a path")?;
+                    options.program = Program::Built(std::path::absolute(path)?);
+                }
                 unknown if unknown.starts_with('-') => bail!("{unknown} is not known"),
                 filter => {
                     ensure!(options.filter.is_empty(), "more than one filter");
@@ -63,10 +67,7 @@ const STEPS: &[Step] = &[
         run: || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
     },
     Step { name: "unit_tests", run: || cargo(&["test", "--workspace"]) },
-    Step {
-        name: "simulation",
-        run: || cargo(&["run", "-p", "sim", "--release", "--", "--seeds", SEEDS]),
-    },
+    Step { name: "simulation", run: || cargo(&["run", "-p", "sim", "--release", "--", "--seeds", SEEDS]) },
 ];
 
 /// Runs what the options ask for; the last line says how it went.
@@ -93,19 +94,20 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 }
 
 fn run_scenarios(options: &Options, scenarios: usize, tally: &mut Tally) -> Result<()> {
-    let build = match options.profile {
-        Profile::Release => build_release,
-        Profile::Debug => build_debug,
+    let (build, folder): (fn() -> Result<()>, _) = match options.program {
+        Program::Debug => (build_debug, "debug"),
+        Program::Release | Program::Built(_) => (build_release, "release"),
     };
-    if !count("build", build, tally) {
-        tally.skipped += scenarios;
-        return Ok(());
-    }
-    let folder = match options.profile {
-        Profile::Release => "release",
-        Profile::Debug => "debug",
+    let binary = match &options.program {
+        Program::Built(path) => path.clone(),
+        Program::Release | Program::Debug => {
+            if !count("build", build, tally) {
+                tally.skipped += scenarios;
+                return Ok(());
+            }
+            workspace::target().join(folder).join("tandem")
+        }
     };
-    let binary = workspace::target().join(folder).join("tandem");
     let place = Place { binary, dir: workspace::target().join("scenarios") };
     let found = scenario::run_all(&options.filter, &place)?;
     tally.passed += found.passed;
@@ -162,7 +164,7 @@ mod tests {
         let options = Options::parse(&["--yes", "nonce", "--debug"]).expect("known words");
 
         assert_eq!(options.consent, Consent::Given);
-        assert_eq!(options.profile, Profile::Debug);
+        assert_eq!(options.program, Program::Debug);
         assert_eq!(options.filter, "nonce");
     }
 

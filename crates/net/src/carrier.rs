@@ -97,18 +97,18 @@ impl Carrier {
     pub(crate) fn note(&mut self, event: Event) {
         match event {
             Event::Loaded { partition, aor, loaded } => {
-                self.to_partition(partition, ToPartition::Loaded(aor, loaded));
+                self.hold_for_partition(partition, ToPartition::Loaded(aor, loaded));
             }
             Event::AccountChanged { partition, aor } => {
-                self.to_partition(partition, ToPartition::AccountChanged(aor));
+                self.hold_for_partition(partition, ToPartition::AccountChanged(aor));
             }
             Event::ConnectionClosed { partition, id } => {
-                self.to_partition(partition, ToPartition::ConnectionClosed(id));
+                self.hold_for_partition(partition, ToPartition::ConnectionClosed(id));
             }
             Event::Resolved { shard, token, resolved } => {
-                self.to_shard(shard, ToShard::Resolved(token, resolved));
+                self.hold_for_shard(shard, ToShard::Resolved(token, resolved));
             }
-            Event::SendFailed { shard, key } => self.to_shard(shard, ToShard::SendFailed(key)),
+            Event::SendFailed { shard, key } => self.hold_for_shard(shard, ToShard::SendFailed(key)),
             Event::ListenersChanged | Event::Stop => unreachable!("the event loop keeps these to itself"),
         }
     }
@@ -117,10 +117,10 @@ impl Carrier {
     pub(crate) fn note_due(&mut self, edge: &Edge, now: Now, event_loop: usize) {
         for number in edge.machines.owned_by(event_loop) {
             if edge.machines.shards[usize::from(number)].due() <= now.instant {
-                self.to_shard(number, ToShard::Timeout);
+                self.hold_for_shard(number, ToShard::Timeout);
             }
             if edge.machines.partitions[usize::from(number)].due() <= now.instant {
-                self.to_partition(number, ToPartition::Timeout);
+                self.hold_for_partition(number, ToPartition::Timeout);
             }
         }
     }
@@ -137,7 +137,7 @@ impl Carrier {
                 return;
             }
             for sender in std::mem::take(&mut self.failed) {
-                self.to_shard(sender.shard, ToShard::SendFailed(sender.key));
+                self.hold_for_shard(sender.shard, ToShard::SendFailed(sender.key));
             }
         }
     }
@@ -195,20 +195,25 @@ impl Carrier {
                 }
                 Output::Ask { partition_of, token, question } => {
                     let partition = edge.machines.partition_of(&partition_of);
-                    self.to_partition(partition, ToPartition::Question(Asker { shard, token }, question));
+                    self.hold_for_partition(
+                        partition,
+                        ToPartition::Question(Asker { shard, token }, question),
+                    );
                 }
                 Output::Resolve { token, host, port, transport: _ } => {
                     match edge.resolve(now, &host, Waiter { shard, token, port }) {
-                        Lookup::Known(resolved) => self.to_shard(shard, ToShard::Resolved(token, resolved)),
+                        Lookup::Known(resolved) => {
+                            self.hold_for_shard(shard, ToShard::Resolved(token, resolved))
+                        }
                         Lookup::UnderWay => {}
                         Lookup::Refused => {
                             edge.tallies.add(Tally::ResolveRefused);
-                            self.to_shard(shard, ToShard::Resolved(token, Resolved::Failed));
+                            self.hold_for_shard(shard, ToShard::Resolved(token, Resolved::Failed));
                         }
                     }
                 }
                 Output::KeepaliveAnswered(mark) => {
-                    self.to_partition(mark.partition, ToPartition::KeepaliveAnswered(mark));
+                    self.hold_for_partition(mark.partition, ToPartition::KeepaliveAnswered(mark));
                 }
             }
         }
@@ -244,7 +249,7 @@ impl Carrier {
         for output in outputs.drain(..) {
             match output {
                 PartitionOutput::Answer { asker, answer } => {
-                    self.to_shard(asker.shard, ToShard::Answer(asker.token, answer));
+                    self.hold_for_shard(asker.shard, ToShard::Answer(asker.token, answer));
                 }
                 PartitionOutput::LoadAccount(aor) => edge.load_account(partition, aor),
                 PartitionOutput::Save(change) => edge.store.save(change),
@@ -263,14 +268,14 @@ impl Carrier {
         }
     }
 
-    fn to_shard(&mut self, number: u16, input: ToShard) {
+    fn hold_for_shard(&mut self, number: u16, input: ToShard) {
         // A number that came over the network may be that of an earlier start with more machines.
         if let Some(inputs) = self.shards.get_mut(usize::from(number)) {
             inputs.push(input);
         }
     }
 
-    fn to_partition(&mut self, number: u16, input: ToPartition) {
+    fn hold_for_partition(&mut self, number: u16, input: ToPartition) {
         if let Some(inputs) = self.partitions.get_mut(usize::from(number)) {
             inputs.push(input);
         }
@@ -304,7 +309,7 @@ fn give_partition(
         ToPartition::KeepaliveAnswered(mark) => partition.handle_keepalive_answered(now, mark, out),
         ToPartition::Loaded(aor, loaded) => partition.handle_account(now, lease, &aor, loaded, out),
         ToPartition::AccountChanged(aor) => partition.handle_account_changed(now, &aor),
-        ToPartition::ConnectionClosed(id) => partition.handle_connection_closed(now, id, out),
+        ToPartition::ConnectionClosed(id) => partition.handle_connection_closed(now, lease, id, out),
         ToPartition::Timeout => partition.handle_timeout(now, lease, out),
     }
 }

@@ -25,7 +25,13 @@ pub(crate) struct Machines {
 
 impl Machines {
     /// One shard and one partition for each event loop.
-    pub(crate) fn new(now: Now, settings: &Arc<Settings>, root_key: &RootKey, boot: u32, loops: usize) -> Self {
+    pub(crate) fn new(
+        now: Now,
+        settings: &Arc<Settings>,
+        root_key: &RootKey,
+        boot: u32,
+        loops: usize,
+    ) -> Self {
         let keyring = Keyring::derive(root_key);
         let numbers = 0..u16::try_from(loops).expect("LOOPS_MAX is less");
         let shard = |number| Shard::new(Arc::clone(settings), keyring.clone(), number, boot);

@@ -148,7 +148,9 @@ fn system_resolver() -> Option<Arc<TokioResolver>> {
     };
     build()
         .map(Arc::new)
-        .inspect_err(|error| warn!(%error, "the host's resolver settings can not be read: names are not resolved"))
+        .inspect_err(
+            |error| warn!(%error, "the host's resolver settings can not be read: names are not resolved"),
+        )
         .ok()
 }
 

@@ -130,7 +130,8 @@ mod tests {
     fn a_panic_inside_a_machine_is_remembered_and_stops_nobody_else() {
         let seat = Seat::new(at(1), Clockwork(None));
         std::thread::scope(|scope| {
-            let panicked = scope.spawn(|| seat.with(at(1), |_, _| panic!("on purpose"))).join();
+            let panics = || seat.with(at(1), |_, _| std::panic::resume_unwind(Box::new(())));
+            let panicked = scope.spawn(panics).join();
             assert!(panicked.is_err());
         });
 

@@ -113,7 +113,8 @@ impl Server {
         };
         let loops = loops.min(THREADS_MAX);
         let mut numbering = Numbering::default();
-        let settings = numbering.apply(&start.settings).expect("a first start has all numbers, LISTENERS_MAX is less");
+        let settings =
+            numbering.apply(&start.settings).expect("a first start has all numbers, LISTENERS_MAX is less");
         let opened = open(&settings, loops, |_| None, |_| false)?;
 
         let now = clocks::now();
@@ -167,7 +168,8 @@ impl Server {
         if served.runtime.is_none() {
             return Err(ReloadError::Stopped);
         }
-        let settings = served.numbering.apply(settings).map_err(|Exhausted| ReloadError::ListenersExhausted)?;
+        let settings =
+            served.numbering.apply(settings).map_err(|Exhausted| ReloadError::ListenersExhausted)?;
         let udp = self.edge.udp.load_full();
         let opened = open(
             &settings,

@@ -89,7 +89,8 @@ fn open_udp_group(local: SocketAddr, count: usize) -> io::Result<Vec<UdpSocket>>
 }
 
 fn new_udp(local: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(local), Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
+    let socket =
+        Socket::new(Domain::for_address(local), Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
     set_address_options(&socket, local)?;
     if local.is_ipv4() {
         sockopt::set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DONT)?;
@@ -130,7 +131,8 @@ pub(crate) fn open_tcp_from(local: LocalAddr) -> io::Result<TcpSocket> {
 }
 
 fn new_tcp(local: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(local), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+    let socket =
+        Socket::new(Domain::for_address(local), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     set_address_options(&socket, local)?;
     Ok(socket)
 }
@@ -167,7 +169,9 @@ mod tests {
 
         let refused = open_udp(taken, 2);
 
-        assert!(matches!(refused, Err(BindError::AddressInUse { transport: Transport::Udp, local }) if local == taken));
+        assert!(
+            matches!(refused, Err(BindError::AddressInUse { transport: Transport::Udp, local }) if local == taken)
+        );
     }
 
     #[test]

@@ -16,8 +16,8 @@ use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 use tracing::{debug, warn};
 use transport::{
-    ConnectionCounters, ConnectionId, ConnectionLimits, ConnectionOutput, Connections, Destination, Flow, ListenerId,
-    LocalAddr, Progress, RemoteAddr,
+    ConnectionCounters, ConnectionId, ConnectionLimits, ConnectionOutput, Connections, Destination, Flow,
+    ListenerId, LocalAddr, Progress, RemoteAddr,
 };
 
 use self::connection::Link;
@@ -153,7 +153,12 @@ impl Streams {
         }
     }
 
-    fn accepted(&self, now: Instant, listener: ListenerId, remote: RemoteAddr) -> Option<(ConnectionId, Arc<SendQueue>)> {
+    fn accepted(
+        &self,
+        now: Instant,
+        listener: ListenerId,
+        remote: RemoteAddr,
+    ) -> Option<(ConnectionId, Arc<SendQueue>)> {
         let mut table = self.lock();
         match table.connections.accepted(now, listener, remote) {
             Ok(id) => {
@@ -192,6 +197,11 @@ impl Streams {
             link.edge.report_failed(sender);
         }
         link.edge.report_closed(link.id);
+    }
+
+    /// Whether a connection may have to be closed.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.lock().connections.poll_timeout().is_some_and(|at| at <= now)
     }
 
     /// Closes what is slow or idle.
@@ -251,7 +261,9 @@ async fn accept(edge: Arc<Edge>, id: ListenerId, listener: TcpListener) {
         match listener.accept().await {
             Ok((stream, remote)) => {
                 let remote = RemoteAddr(remote);
-                let Some((id, queue)) = edge.streams.accepted(clocks::now().instant, id, remote) else { continue };
+                let Some((id, queue)) = edge.streams.accepted(clocks::now().instant, id, remote) else {
+                    continue;
+                };
                 let link = Link { edge: Arc::clone(&edge), id, remote, queue };
                 tokio::spawn(connection::serve(link, stream));
             }

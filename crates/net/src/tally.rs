@@ -72,11 +72,6 @@ impl Tallies {
         self.0[tally as usize].fetch_add(times as u64, Ordering::Relaxed);
     }
 
-    #[cfg(test)]
-    pub(crate) fn of(&self, tally: Tally) -> u64 {
-        self.0[tally as usize].load(Ordering::Relaxed)
-    }
-
     /// All names with their figures.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         NAMES.into_iter().zip(self.0.iter().map(|figure| figure.load(Ordering::Relaxed)))

@@ -14,8 +14,8 @@ use crate::edge::Edge;
 
 /// How late a slow or idle connection may be closed. It is also the heartbeat of tokio's threads.
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
-/// How late a connection is known to carry a binding; far below any idle time-out worth having.
-const BOUND_EVERY: Duration = Duration::from_secs(5);
+/// How often it is asked which connections carry bindings, at most: it costs time for each of them.
+const BOUND_EVERY: Duration = Duration::from_secs(1);
 /// How much of the nonce counts a killed server may forget: used counts could then be used once more.
 const NONCES_EVERY: Duration = Duration::from_secs(30);
 
@@ -42,16 +42,17 @@ pub(crate) async fn run(edge: Arc<Edge>, pulse: Arc<Pulse>) {
     let mut ticks = interval(SWEEP_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let start = clocks::now().instant;
-    let (mut bound_at, mut nonces_at) = (start + BOUND_EVERY, start + NONCES_EVERY);
+    let (mut bound_at, mut nonces_at) = (start, start + NONCES_EVERY);
     loop {
         ticks.tick().await;
         let now = clocks::now().instant;
         pulse.beat(now);
-        edge.streams.sweep(now);
-        if bound_at <= now {
+        // Only when a connection may be idle: then it counts whether a binding depends on it.
+        if bound_at <= now && edge.streams.is_due(now) {
             bound_at = now + BOUND_EVERY;
             keep_bound(&edge, now);
         }
+        edge.streams.sweep(now);
         if nonces_at <= now {
             nonces_at = now + NONCES_EVERY;
             save_nonces(&edge);

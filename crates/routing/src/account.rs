@@ -21,6 +21,8 @@ mod nonce_counts;
 mod partition;
 mod places;
 mod registrar;
+#[cfg(test)]
+mod scenarios;
 mod verify;
 
 use std::net::SocketAddr;

@@ -485,8 +485,9 @@ impl Node {
             }
         }
         for (number, partition) in (0..PARTITIONS).zip(&mut self.partitions) {
+            let Some(lease) = self.lease.active(now.instant) else { return };
             let mut outputs = Vec::new();
-            partition.handle_connection_closed(now, id, &mut outputs);
+            partition.handle_connection_closed(now, &lease, id, &mut outputs);
             self.work.extend(outputs.into_iter().map(|output| Work::FromPartition(number, output)));
         }
     }

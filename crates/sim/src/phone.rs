@@ -33,10 +33,9 @@ use digest::Realm;
 use message::{Outgoing, answer};
 use registration::Registration;
 
-pub(crate) use dialog::{Dialog, address_of};
+pub(crate) use dialog::address_of;
 pub(crate) use digest::{Algorithm, Asker, Challenge};
-pub(crate) use message::{ODD_HEADER, session};
-pub(crate) use order::{Answering, Behaviour, CallOrder, Fact, Output, Role};
+pub(crate) use order::{Answering, Behaviour, CallOrder, Fact, Output, Patience, Role};
 
 /// What a phone is.
 #[derive(Clone, Debug)]

@@ -73,7 +73,6 @@ pub(crate) struct World {
     queue: BTreeMap<(Instant, u64), Happening>,
     at_this_instant: u32,
     network: Network,
-    conditions: Conditions,
     streams: Streams,
     ends: BTreeMap<StreamId, [Host; 2]>,
     nats: Vec<Nat>,
@@ -91,7 +90,6 @@ pub(crate) struct World {
     excused_dead: u64,
     opened: u16,
     is_over: bool,
-    is_lossless_throughout: bool,
     /// How often what happened.
     pub(crate) events: Events,
     /// What happened.
@@ -128,7 +126,8 @@ impl World {
             store.add_binding(binding);
         }
         let mut friends: BTreeSet<_> = cast.nats.iter().map(Nat::outside).collect();
-        friends.insert(cast::NEIGHBOUR.ip());
+        // Where the route set of a spiral names the server twice in a row it sends to itself.
+        friends.extend([cast::NEIGHBOUR, cast::FIRST, cast::SECOND, cast::SIXTH, cast::ADVERTISED].map(|own| own.ip()));
         let open = cast.members.iter().filter(|member| member.nat.is_none());
         friends.extend(open.map(|member| member.setup.local.ip()));
         let residents = cast
@@ -142,7 +141,6 @@ impl World {
             queue: BTreeMap::new(),
             at_this_instant: 0,
             network: Network::new(rng.branch("network"), conditions),
-            conditions,
             streams: Streams::new(rng.branch("streams")),
             ends: BTreeMap::new(),
             nats: cast.nats,
@@ -160,7 +158,6 @@ impl World {
             excused_dead: 0,
             opened: 0,
             is_over: false,
-            is_lossless_throughout: conditions.is_lossless(),
             events: Events::default(),
             trace: Trace::new(shown),
             watch: Watch::new(friends),

@@ -227,23 +227,29 @@ impl<'m, 'a> Editor<'m, 'a> {
         let bytes = self.message.bytes();
         let spans = self.message.spans();
         let edited = self.edits.iter().fold(0, |names, edit| names | edit.name.bit());
+        let has_removed_lines = self.removed_lines.iter().any(|&bits| bits != 0);
         let mut progress: SmallVec<[Progress; EDITS_INLINE]> =
             self.edits.iter().map(|edit| Progress::new(edit, self.message)).collect();
+        let places =
+            self.prepends.iter().fold(PlaceSet::default(), |places, insert| places.with(insert.place));
         // Where the lines begin that are not copied yet.
         let mut pending = self.message.headers_start();
         for (index, span) in spans.iter().enumerate() {
+            let is_removed = has_removed_lines && self.removed_lines[index / 64] >> (index % 64) & 1 == 1;
+            let is_place = places.may_have(index);
+            if !is_removed && !is_place && edited & span.name.bit() == 0 {
+                continue;
+            }
             let line = self.message.line_start(index)..self.message.line_start(index + 1);
-            if self.prepends.iter().any(|insert| insert.place == index) {
+            if is_place && self.prepends.iter().any(|insert| insert.place == index) {
                 out.extend_from_slice(&bytes[pending..line.start]);
                 pending = line.start;
                 self.write_prepends(index, out);
             }
-            if self.removed_lines[index / 64] >> (index % 64) & 1 == 1 {
+            if is_removed {
                 out.extend_from_slice(&bytes[pending..line.start]);
                 pending = line.end;
-            } else if edited & span.name.bit() != 0
-                && let Some(at) = self.edits.iter().position(|edit| edit.name == span.name)
-            {
+            } else if let Some(at) = self.edits.iter().position(|edit| edit.name == span.name) {
                 let value = span.value_start as usize..span.value_end as usize;
                 let outcome = progress[at].line(&self.edits[at].action, &bytes[value.clone()]);
                 if outcome == Outcome::Keep {
@@ -329,6 +335,20 @@ impl<'m, 'a> Editor<'m, 'a> {
             }
         };
         &mut self.edits[at].action
+    }
+}
+
+/// Which lines may have an insert before them: exact for the first 63, where nearly all are.
+#[derive(Clone, Copy, Default)]
+struct PlaceSet(u64);
+
+impl PlaceSet {
+    fn with(self, place: usize) -> Self {
+        Self(self.0 | 1 << place.min(63))
+    }
+
+    fn may_have(self, place: usize) -> bool {
+        self.0 >> place.min(63) & 1 == 1
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use memchr::{memchr, memchr2};
+use memchr::{memchr, memchr2, memchr3};
 
 const TOKEN: [bool; 256] = {
     let mut table = [false; 256];
@@ -154,18 +154,16 @@ impl Iterator for ValueRanges<'_> {
 /// How many bytes come before the first comma that separates values.
 fn value_len(bytes: &[u8]) -> usize {
     let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        match byte {
+    while let Some(found) = memchr3(b',', b'"', b'<', &bytes[at..]) {
+        at += found;
+        let len = match bytes[at] {
             b',' => return at,
-            b'"' => match quoted_len(&bytes[at..]) {
-                Some(len) => at += len,
-                None => return bytes.len(),
-            },
-            b'<' => match memchr(b'>', &bytes[at..]) {
-                Some(len) => at += len + 1,
-                None => return bytes.len(),
-            },
-            _ => at += 1,
+            b'"' => quoted_len(&bytes[at..]),
+            _ => memchr(b'>', &bytes[at..]).map(|len| len + 1),
+        };
+        match len {
+            Some(len) => at += len,
+            None => break,
         }
     }
     bytes.len()

@@ -4,6 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::Malformed;
+use crate::grammar::write_decimal;
 
 /// A host. Names are compared without case, addresses as addresses.
 #[derive(Clone, Copy, Debug)]
@@ -49,10 +50,11 @@ impl<'a> Host<'a> {
     pub fn write_to(&self, out: &mut Vec<u8>) {
         match self {
             Host::Name(name) => out.extend_from_slice(name),
-            Host::V4(_) | Host::V6(_) => {
-                use std::io::Write;
-                // A Vec takes all that is written to it.
-                let _ = write!(out, "{self}");
+            Host::V4(address) => write_ip(IpAddr::V4(*address), out),
+            Host::V6(address) => {
+                out.push(b'[');
+                write_ip(IpAddr::V6(*address), out);
+                out.push(b']');
             }
         }
     }
@@ -105,6 +107,25 @@ impl std::fmt::Display for Host<'_> {
     }
 }
 
+/// Appends an address without brackets.
+pub(crate) fn write_ip(address: IpAddr, out: &mut Vec<u8>) {
+    match address {
+        IpAddr::V4(address) => {
+            for (index, octet) in address.octets().into_iter().enumerate() {
+                if index > 0 {
+                    out.push(b'.');
+                }
+                write_decimal(u64::from(octet), out);
+            }
+        }
+        IpAddr::V6(address) => {
+            use std::io::Write;
+            // A Vec takes all that is written to it.
+            let _ = write!(out, "{address}");
+        }
+    }
+}
+
 /// Reads the address of `received`, with or without brackets.
 // RFC 5118 §4.5: both forms of an IPv6 address are in use there, and both are to be accepted.
 pub(crate) fn bare_ip(bytes: &[u8]) -> Option<IpAddr> {
@@ -115,8 +136,25 @@ pub(crate) fn bare_ip(bytes: &[u8]) -> Option<IpAddr> {
     ipv4(bytes).map(IpAddr::V4).or_else(|| ipv6(inner).map(IpAddr::V6))
 }
 
+/// Reads `1*3DIGIT` four times; zeros before a number are read over, as in RFC 3261 §25.1.
 fn ipv4(bytes: &[u8]) -> Option<Ipv4Addr> {
-    std::str::from_utf8(bytes).ok()?.parse().ok()
+    let mut octets = [0u8; 4];
+    let (mut index, mut number, mut digits) = (0, 0u16, 0);
+    for &byte in bytes {
+        match byte {
+            b'0'..=b'9' if digits < 3 => {
+                number = number * 10 + u16::from(byte - b'0');
+                digits += 1;
+            }
+            b'.' if digits > 0 && index < 3 => {
+                octets[index] = u8::try_from(number).ok()?;
+                (index, number, digits) = (index + 1, 0, 0);
+            }
+            _ => return None,
+        }
+    }
+    octets[3] = u8::try_from(number).ok()?;
+    (index == 3 && digits > 0).then(|| Ipv4Addr::from(octets))
 }
 
 fn ipv6(bytes: &[u8]) -> Option<Ipv6Addr> {

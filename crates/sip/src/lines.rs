@@ -1,7 +1,7 @@
 //! Header lines: where each begins and ends, folds included. The one reader of the header section; framing of
 //! datagrams, framing of streams and the search for a Call-ID all use it, so they agree about every byte.
 
-use memchr::memchr;
+use memchr::memchr2;
 
 use crate::grammar::{is_lws, is_token_byte};
 
@@ -55,63 +55,69 @@ impl<'a> Lines<'a> {
             [] | [b'\r'] => return Step::Unterminated,
             _ => {}
         }
-        let content_end = self.skip_line();
-        Step::Line(read_line(self.bytes, start, content_end))
+        Step::Line(self.read_line(start))
     }
 
-    /// Moves behind the line and the lines that are folded into it; gives where its content ends.
-    fn skip_line(&mut self) -> usize {
-        let mut from = self.at;
-        loop {
-            let Some(len) = memchr(b'\n', &self.bytes[from..]) else {
-                self.at = self.bytes.len();
-                return self.at;
-            };
-            let line_feed = from + len;
-            from = line_feed + 1;
-            // RFC 3261 §7.3.1: a line that begins with white space goes on with the value of the line before.
-            if !matches!(self.bytes.get(from), Some(b' ' | b'\t')) {
-                self.at = from;
-                let has_return = line_feed > 0 && self.bytes[line_feed - 1] == b'\r';
-                return line_feed - usize::from(has_return);
+    /// Reads the line that begins at `start`, with the lines that are folded into it, and moves behind them.
+    fn read_line(&mut self, start: usize) -> Line {
+        let bytes = self.bytes;
+        let mut name_end = start;
+        while name_end < bytes.len() && is_token_byte(bytes[name_end]) {
+            name_end += 1;
+        }
+        let mut colon = name_end;
+        while colon < bytes.len() && is_blank(bytes[colon]) {
+            colon += 1;
+        }
+        let is_named = name_end > start && bytes.get(colon) == Some(&b':');
+        let mut value_start = if is_named { colon + 1 } else { name_end };
+        let ending = find_line_end(bytes, value_start);
+        self.at = ending.next;
+        let mut value_end = ending.content_end;
+        while value_start < value_end && is_lws(bytes[value_start]) {
+            value_start += 1;
+        }
+        while value_start < value_end && is_lws(bytes[value_end - 1]) {
+            value_end -= 1;
+        }
+        Line { start, name_end, value_start, value_end, is_header: is_named && !ending.has_stray_return }
+    }
+}
+
+/// Where a line with its folds ends, and where the next one begins.
+struct LineEnd {
+    content_end: usize,
+    next: usize,
+    /// Whether a carriage return stands elsewhere than before a line feed. The next hop might take it for a line end
+    /// and read a header that nobody here has seen.
+    has_stray_return: bool,
+}
+
+fn find_line_end(bytes: &[u8], from: usize) -> LineEnd {
+    let mut from = from;
+    let mut has_stray_return = false;
+    while let Some(found) = memchr2(b'\r', b'\n', &bytes[from..]) {
+        let content_end = from + found;
+        let next = match bytes[content_end..] {
+            [b'\n', ..] => content_end + 1,
+            [_, b'\n', ..] => content_end + 2,
+            _ => {
+                has_stray_return = true;
+                from = content_end + 1;
+                continue;
             }
+        };
+        // RFC 3261 §7.3.1: a line that begins with white space goes on with the value of the line before.
+        if !bytes.get(next).is_some_and(|&byte| is_blank(byte)) {
+            return LineEnd { content_end, next, has_stray_return };
         }
+        from = next;
     }
+    LineEnd { content_end: bytes.len(), next: bytes.len(), has_stray_return }
 }
 
-fn read_line(bytes: &[u8], start: usize, content_end: usize) -> Line {
-    let mut name_end = start;
-    while name_end < content_end && is_token_byte(bytes[name_end]) {
-        name_end += 1;
-    }
-    let mut colon = name_end;
-    while colon < content_end && matches!(bytes[colon], b' ' | b'\t') {
-        colon += 1;
-    }
-    let is_named = name_end > start && colon < content_end && bytes[colon] == b':';
-    let mut value_start = if is_named { colon + 1 } else { name_end };
-    let mut value_end = content_end;
-    let is_header = is_named && !has_stray_return(&bytes[value_start..value_end]);
-    while value_start < value_end && is_lws(bytes[value_start]) {
-        value_start += 1;
-    }
-    while value_start < value_end && is_lws(bytes[value_end - 1]) {
-        value_end -= 1;
-    }
-    Line { start, name_end, value_start, value_end, is_header }
-}
-
-/// Whether a carriage return stands elsewhere than before a line feed. The next hop might take it for a line end and
-/// read a header that nobody here has seen.
-fn has_stray_return(value: &[u8]) -> bool {
-    let mut rest = value;
-    while let Some(at) = memchr(b'\r', rest) {
-        rest = &rest[at + 1..];
-        if rest.first() != Some(&b'\n') {
-            return true;
-        }
-    }
-    false
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
 }
 
 #[cfg(test)]

@@ -176,7 +176,7 @@ impl Name {
         let mut at = slot(bytes);
         loop {
             let name = SLOTS[at];
-            if name as u8 == Name::Other as u8 || CANONICAL[name as usize].1.eq_ignore_ascii_case(bytes) {
+            if name as u8 == Name::Other as u8 || is_same(CANONICAL[name as usize].1, bytes) {
                 return name;
             }
             at = (at + 1) % SLOTS.len();
@@ -321,6 +321,23 @@ const SLOTS: [Name; 512] = {
     }
     table
 };
+
+/// Compares without case, eight bytes at a time.
+fn is_same(a: &[u8], b: &[u8]) -> bool {
+    /// The bit that letters of one case have and those of the other have not.
+    const CASE: u64 = 0x2020_2020_2020_2020;
+    if a.len() != b.len() {
+        return false;
+    }
+    let (a_words, a_rest) = a.as_chunks::<8>();
+    let (b_words, b_rest) = b.as_chunks::<8>();
+    // Setting the bit makes a few other bytes equal too, none of which may stand in a token but for letters.
+    let is_near = a_words
+        .iter()
+        .zip(b_words)
+        .all(|(a, b)| (u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b)) & !CASE == 0);
+    is_near && a_rest.iter().zip(b_rest).all(|(a, b)| (a ^ b) & !0x20 == 0)
+}
 
 /// Where to look for a name: made of its length, its first, middle and last byte without case.
 const fn slot(bytes: &[u8]) -> usize {

@@ -2,7 +2,8 @@
 
 use memchr::memchr;
 
-use crate::grammar::{decimal_u32, is_lws, is_token_byte, quoted_len, trim, trim_end, trim_start};
+use crate::grammar::{decimal_u32, is_lws, quoted_len, trim, trim_end, trim_start};
+use crate::params::Form;
 use crate::{Malformed, Params, Uri};
 
 /// A display name, a URI, and the parameters of the header. The URI is read only when it is asked for.
@@ -14,6 +15,7 @@ pub struct NameAddr<'a> {
     pub uri: &'a [u8],
     /// The parameters behind the URI.
     pub params: Params<'a>,
+    tag: Option<&'a [u8]>,
 }
 
 impl<'a> NameAddr<'a> {
@@ -38,7 +40,7 @@ impl<'a> NameAddr<'a> {
 
     /// The `tag` parameter.
     pub fn tag(&self) -> Option<&'a [u8]> {
-        self.params.value(b"tag")
+        self.tag
     }
 
     /// The `q` parameter in thousandths, 0 to 1000. `None` also if it is malformed.
@@ -77,11 +79,7 @@ fn bracketed<'a>(display: Option<&'a [u8]>, rest: &'a [u8]) -> Option<NameAddr<'
         uri.first().is_none_or(|&byte| is_lws(byte)) || uri.last().is_none_or(|&byte| is_lws(byte));
     let params = trim_start(&rest[1..]);
     let is_end = params.is_empty() || params.starts_with(b";");
-    (!has_white_space && is_end && are_params(params)).then_some(NameAddr {
-        display,
-        uri,
-        params: Params::new(params),
-    })
+    if has_white_space || !is_end { None } else { with_params(display, uri, params) }
 }
 
 fn bare(value: &[u8]) -> Option<NameAddr<'_>> {
@@ -91,25 +89,22 @@ fn bare(value: &[u8]) -> Option<NameAddr<'_>> {
     // taken for the header's.
     let is_addr_spec = !uri.is_empty()
         && uri.iter().all(|&byte| !is_lws(byte) && !matches!(byte, b'?' | b',' | b'"' | b'<' | b'>'));
-    (is_addr_spec && are_params(params)).then_some(NameAddr {
-        display: None,
-        uri,
-        params: Params::new(params),
-    })
+    if is_addr_spec { with_params(None, uri, params) } else { None }
 }
 
-/// Whether all parameters have a name that is a token; a value may be anything but an open quoted string.
-fn are_params(params: &[u8]) -> bool {
-    Params::new(params).iter().all(|(name, value)| {
-        name.iter().all(|&byte| is_token_byte(byte)) && !name.is_empty() && value.is_none_or(is_value)
-    })
-}
-
-fn is_value(value: &[u8]) -> bool {
-    match value.first() {
-        Some(b'"') => quoted_len(value) == Some(value.len()),
-        _ => !value.iter().any(|&byte| matches!(byte, b'"' | b',' | b'\r' | b'\n')),
+/// The address with these parameters. `None` if one has no name that is a token, or an open quoted string, or a comma.
+fn with_params<'a>(display: Option<&'a [u8]>, uri: &'a [u8], params: &'a [u8]) -> Option<NameAddr<'a>> {
+    let params = Params::new(params);
+    let mut tag = None;
+    for place in params.places() {
+        if place.form == Form::Irregular {
+            return None;
+        }
+        if tag.is_none() && place.name.eq_ignore_ascii_case(b"tag") {
+            tag = Some(place.value);
+        }
     }
+    Some(NameAddr { display, uri, params, tag: tag.flatten() })
 }
 
 // RFC 3261 §25.1: a qvalue is 0 or 1 with up to three decimals; more decimals are cut, `.5` is read as 0.5.

@@ -1,6 +1,8 @@
 //! Parameters: `;name=value;name`, of headers and of URIs, read where they stand.
 
-use crate::grammar::{is_token_byte, quoted_len, trim};
+use memchr::memchr;
+
+use crate::grammar::{is_lws, is_token, is_token_byte, quoted_len, trim};
 
 /// A list of parameters that begins with its first semicolon, or is empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,7 +28,7 @@ impl<'a> Params<'a> {
 
     /// Names and values in order; a value keeps its quotes; empty places (`;;`) are skipped.
     pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + use<'a> {
-        Pieces { bytes: self.bytes }.filter(|piece| !trim(piece).is_empty()).map(split)
+        self.places().filter(|place| place.form != Form::Empty).map(|place| (place.name, place.value))
     }
 
     /// `None`: not there. `Some(None)`: there without a value. The name is compared without case; the first one counts.
@@ -44,53 +46,122 @@ impl<'a> Params<'a> {
         self.find(name).is_some()
     }
 
-    /// Whether every place between semicolons has a name that is a token, and white space stands only where it may.
-    // RFC 4475 §3.1.2.1: separators with nothing between them are an error.
-    pub(crate) fn is_well_formed(&self) -> bool {
-        Pieces { bytes: self.bytes }.all(|piece| {
-            let (name, value) = split(piece);
-            !name.is_empty() && name.iter().all(|&byte| is_token_byte(byte)) && value.is_none_or(is_value)
-        })
+    /// What stands between the semicolons, with what is wrong about it.
+    pub(crate) fn places(&self) -> Places<'a> {
+        Places { rest: self.bytes }
     }
 }
 
-/// A token, a host, or one whole quoted string.
-fn is_value(value: &[u8]) -> bool {
-    match value.first() {
-        Some(b'"') => quoted_len(value) == Some(value.len()),
-        _ => value.iter().all(|&byte| !matches!(byte, 0..=b' ' | b'"' | b',' | b'<' | b'>' | 0x7f)),
+/// What stands between two semicolons.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    pub(crate) name: &'a [u8],
+    pub(crate) value: Option<&'a [u8]>,
+    pub(crate) form: Form,
+}
+
+/// Whether a place follows the grammar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A name that is a token, and if there is a value a token, a host or one quoted string.
+    Regular,
+    /// A name that is a token, and a value that has something else in it, but neither quotes, commas nor line ends.
+    LooseValue,
+    /// Nothing but white space.
+    Empty,
+    /// Anything else.
+    Irregular,
+}
+
+/// Reads place by place.
+#[derive(Clone, Debug)]
+pub(crate) struct Places<'a> {
+    /// Empty, or begins with a semicolon.
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Places<'a> {
+    type Item = Place<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Place<'a>> {
+        let rest = self.rest.strip_prefix(b";")?;
+        let (place, len) = read_regular(rest).unwrap_or_else(|| read_any(rest));
+        self.rest = &rest[len..];
+        Some(place)
     }
 }
 
-fn split(piece: &[u8]) -> (&[u8], Option<&[u8]>) {
-    match memchr::memchr(b'=', piece) {
-        Some(at) => (trim(&piece[..at]), Some(trim(&piece[at + 1..]))),
-        None => (trim(piece), None),
-    }
-}
-
-/// What stands between the semicolons.
-struct Pieces<'a> {
-    bytes: &'a [u8],
-}
-
-impl<'a> Iterator for Pieces<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let rest = self.bytes.strip_prefix(b";")?;
-        let mut at = 0;
-        while let Some(&byte) = rest.get(at) {
-            match byte {
-                b';' => break,
-                b'"' => at += quoted_len(&rest[at..]).unwrap_or(rest.len() - at),
-                _ => at += 1,
-            }
+/// Reads a regular place in one pass, and how many bytes it takes. `None` if it has anything else than a name and a
+/// value that is a token, a host or a quoted string.
+fn read_regular(bytes: &[u8]) -> Option<(Place<'_>, usize)> {
+    let start = skip_lws(bytes, 0);
+    let mut at = start + prefix_len(&bytes[start..], is_token_byte);
+    let name = &bytes[start..at];
+    at = skip_lws(bytes, at);
+    let value = if bytes.get(at) == Some(&b'=') {
+        let start = skip_lws(bytes, at + 1);
+        at = start;
+        if bytes.get(at) == Some(&b'"') {
+            at += quoted_len(&bytes[at..])?;
+        } else {
+            at += prefix_len(&bytes[at..], |byte| VALUE[byte as usize]);
         }
-        let (piece, rest) = rest.split_at(at);
-        self.bytes = rest;
-        Some(piece)
+        let value = &bytes[start..at];
+        at = skip_lws(bytes, at);
+        Some(value)
+    } else {
+        None
+    };
+    let is_end = at == bytes.len() || bytes[at] == b';';
+    (is_end && !name.is_empty()).then_some((Place { name, value, form: Form::Regular }, at))
+}
+
+/// Reads whatever stands before the next semicolon that is not in quotes.
+fn read_any(bytes: &[u8]) -> (Place<'_>, usize) {
+    let mut len = 0;
+    while let Some(&byte) = bytes.get(len) {
+        match byte {
+            b';' => break,
+            b'"' => len += quoted_len(&bytes[len..]).unwrap_or(bytes.len() - len),
+            _ => len += 1,
+        }
     }
+    let piece = trim(&bytes[..len]);
+    let (name, value) = match memchr(b'=', piece) {
+        Some(at) => (trim(&piece[..at]), Some(trim(&piece[at + 1..]))),
+        None => (piece, None),
+    };
+    let is_loose = |value: &[u8]| !value.iter().any(|&byte| matches!(byte, b'"' | b',' | b'\r' | b'\n'));
+    let form = if piece.is_empty() {
+        Form::Empty
+    } else if is_token(name) && value.is_none_or(is_loose) {
+        Form::LooseValue
+    } else {
+        Form::Irregular
+    };
+    (Place { name, value, form }, len)
+}
+
+/// What may stand in a value without quotes: all but controls, white space and separators of lists.
+const VALUE: [bool; 256] = {
+    let mut table = [true; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        if matches!(byte as u8, 0..=b' ' | b'"' | b',' | b';' | b'<' | b'>' | 0x7f) {
+            table[byte] = false;
+        }
+        byte += 1;
+    }
+    table
+};
+
+fn skip_lws(bytes: &[u8], at: usize) -> usize {
+    at + prefix_len(&bytes[at..], is_lws)
+}
+
+fn prefix_len(bytes: &[u8], belongs: impl Fn(u8) -> bool) -> usize {
+    bytes.iter().position(|&byte| !belongs(byte)).unwrap_or(bytes.len())
 }
 
 #[cfg(test)]
@@ -110,14 +181,34 @@ mod tests {
     }
 
     #[test]
-    fn empty_places_are_skipped_but_not_well_formed() {
+    fn each_place_is_judged() {
+        for (bytes, form) in [
+            (&b";a"[..], Form::Regular),
+            (b"; a = b ", Form::Regular),
+            (b";a=", Form::Regular),
+            (b";a=\"\\\"; ,\"", Form::Regular),
+            (b";a=[2001:db8::1]", Form::Regular),
+            (b";a=b c", Form::LooseValue),
+            (b";a=<b>", Form::LooseValue),
+            (b";", Form::Empty),
+            (b"; \r\n ", Form::Empty),
+            (b";a b=c", Form::Irregular),
+            (b";=c", Form::Irregular),
+            (b";a=\"b", Form::Irregular),
+            (b";a=\"b\"c", Form::Irregular),
+            (b";a=b,c", Form::Irregular),
+            (b";a=b\r\n c", Form::Irregular),
+            (b";\"a\"", Form::Irregular),
+        ] {
+            let places: Vec<Form> = Params::new(bytes).places().map(|place| place.form).collect();
+            assert_eq!(places, [form], "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn empty_places_are_skipped() {
         assert!(Params::new(b";;;").is_empty());
-        assert!(!Params::new(b";;a").is_well_formed());
-        assert!(!Params::new(b";a;").is_well_formed());
-        assert!(!Params::new(b";a b=c").is_well_formed());
-        assert!(!Params::new(b";a=b c").is_well_formed());
-        assert!(!Params::new(b";a=\"b").is_well_formed());
-        assert!(Params::new(b";a; b = c ;d=\"\\\"\"").is_well_formed());
-        assert!(Params::new(b"").is_well_formed());
+        assert_eq!(Params::new(b";;a;;b;").iter().count(), 2);
+        assert_eq!(Params::new(b"").places().count(), 0);
     }
 }

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use memchr::memchr;
 
 use crate::grammar::{decimal, decimal_u16, is_lws, is_token, trim, trim_start, write_decimal};
-use crate::host::bare_ip;
+use crate::host::{bare_ip, write_ip};
+use crate::params::Form;
 use crate::{Host, Malformed, Params};
 
 /// What every branch begins with that was made by RFC 3261's rules.
@@ -22,6 +23,9 @@ pub struct Via<'a> {
     pub port: Option<u16>,
     /// The parameters.
     pub params: Params<'a>,
+    branch: Option<&'a [u8]>,
+    received: Option<&'a [u8]>,
+    rport: Option<Option<&'a [u8]>>,
     bytes: &'a [u8],
 }
 
@@ -30,17 +34,39 @@ impl<'a> Via<'a> {
     pub fn parse(value: &'a [u8]) -> Result<Via<'a>, Malformed> {
         let value = trim(value);
         let (head, params) = value.split_at(memchr(b';', value).unwrap_or(value.len()));
-        let (protocol, rest) = split_slash(head).ok_or(Malformed::Via)?;
-        let (version, rest) = split_slash(rest).ok_or(Malformed::Via)?;
+        let rest = match head.strip_prefix(b"SIP/2.0/") {
+            Some(rest) => rest,
+            None => after_protocol(head).ok_or(Malformed::Via)?,
+        };
         let rest = trim_start(rest);
         let transport_len = rest.iter().position(|&byte| is_lws(byte)).ok_or(Malformed::Via)?;
         let (transport, sent_by) = rest.split_at(transport_len);
         let (host, port) = split_sent_by(trim(sent_by)).ok_or(Malformed::Via)?;
-        let params = Params::new(params);
-        if !(is_token(protocol) && is_token(version) && is_token(transport) && params.is_well_formed()) {
+        if !is_token(transport) {
             return Err(Malformed::Via);
         }
-        Ok(Self { transport, host, port, params, bytes: value })
+        let params = Params::new(params);
+        let mut via =
+            Self { transport, host, port, params, branch: None, received: None, rport: None, bytes: value };
+        for place in params.places() {
+            // RFC 4475 §3.1.2.1: separators with nothing between them are an error.
+            if place.form != Form::Regular {
+                return Err(Malformed::Via);
+            }
+            via.note(place.name, place.value);
+        }
+        Ok(via)
+    }
+
+    /// Keeps the parameters that are asked for most; of those with one name the first counts.
+    fn note(&mut self, name: &[u8], value: Option<&'a [u8]>) {
+        if name.eq_ignore_ascii_case(b"branch") {
+            self.branch = self.branch.or(value);
+        } else if name.eq_ignore_ascii_case(b"rport") {
+            self.rport = self.rport.or(Some(value));
+        } else if name.eq_ignore_ascii_case(b"received") {
+            self.received = self.received.or(value);
+        }
     }
 
     /// The bytes that were read.
@@ -50,7 +76,7 @@ impl<'a> Via<'a> {
 
     /// The `branch` parameter.
     pub fn branch(&self) -> Option<&'a [u8]> {
-        self.params.value(b"branch")
+        self.branch
     }
 
     /// Whether the branch begins with the magic cookie, has something behind it, and so names the transaction.
@@ -66,13 +92,13 @@ impl<'a> Via<'a> {
 
     /// The `received` parameter. `None` also if it is no address.
     pub fn received(&self) -> Option<IpAddr> {
-        self.params.value(b"received").and_then(bare_ip)
+        self.received.and_then(bare_ip)
     }
 
     /// The `rport` parameter: `Some(None)` is a client that asks for it, `Some(Some(port))` is filled in.
     // RFC 3581 §3 and §4.
     pub fn rport(&self) -> Option<Option<u16>> {
-        self.params.find(b"rport").map(|value| value.and_then(decimal_u16))
+        self.rport.map(|value| value.and_then(decimal_u16))
     }
 
     /// The `maddr` parameter. `None` also if it is no host.
@@ -89,7 +115,6 @@ impl<'a> Via<'a> {
     /// and, if a port is given, `;rport` are added. All else stays as it came.
     // RFC 3261 §18.2.1: what a client claims in `received` must not survive. RFC 3581 §4: both are filled in.
     pub fn write_stamped(&self, received: IpAddr, rport: Option<u16>, out: &mut Vec<u8>) {
-        use std::io::Write;
         out.extend_from_slice(trim(&self.bytes[..self.bytes.len() - self.params.as_bytes().len()]));
         for (name, value) in self.params.iter() {
             if name.eq_ignore_ascii_case(b"received") || name.eq_ignore_ascii_case(b"rport") {
@@ -102,8 +127,8 @@ impl<'a> Via<'a> {
                 out.extend_from_slice(value);
             }
         }
-        // A Vec takes all that is written to it.
-        let _ = write!(out, ";received={received}");
+        out.extend_from_slice(b";received=");
+        write_ip(received, out);
         if let Some(port) = rport {
             out.extend_from_slice(b";rport=");
             write_decimal(u64::from(port), out);
@@ -114,6 +139,13 @@ impl<'a> Via<'a> {
 // RFC 3261 §7.3.1: tokens are compared without case unless said otherwise, and of the cookie nothing is said.
 fn starts_with_cookie(branch: &[u8]) -> bool {
     branch.get(..MAGIC_COOKIE.len()).is_some_and(|start| start.eq_ignore_ascii_case(MAGIC_COOKIE))
+}
+
+/// What follows the name and the version of the protocol; both may be any token.
+fn after_protocol(bytes: &[u8]) -> Option<&[u8]> {
+    let (protocol, rest) = split_slash(bytes)?;
+    let (version, rest) = split_slash(rest)?;
+    (is_token(protocol) && is_token(version)).then_some(rest)
 }
 
 fn split_slash(bytes: &[u8]) -> Option<(&[u8], &[u8])> {

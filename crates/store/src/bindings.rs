@@ -12,7 +12,8 @@ use crate::row::{self, Octets};
 const PUT: &str = "INSERT OR REPLACE INTO location (username, domain, contact, flow, received, socket, path, expires, q, \
      callid, cseq, user_agent, sip_instance, reg_id, nat, response_hash, last_modified) \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
-const REMOVE: &str = "DELETE FROM location WHERE username = ?1 AND domain = ?2 AND contact = ?3 AND flow = ?4";
+const REMOVE: &str =
+    "DELETE FROM location WHERE username = ?1 AND domain = ?2 AND contact = ?3 AND flow = ?4";
 const ALL: &str = "SELECT username, domain, contact, received, socket, path, expires, q, callid, cseq, user_agent, \
      sip_instance, reg_id, nat, response_hash FROM location WHERE expires > ?1 \
      ORDER BY username, domain, last_modified, contact, flow";

@@ -18,6 +18,25 @@ const LOG_BYTES_MAX: i64 = 64 << 20;
 #[derive(Clone, Debug)]
 pub struct Place(PathBuf);
 
+/// A connection that only reads.
+#[derive(Debug)]
+pub enum Reading {
+    /// It sees what others write.
+    Live(Connection),
+    /// The disk can not be written: it sees the file as it was when it was opened.
+    Frozen(Connection),
+}
+
+impl std::ops::Deref for Reading {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        match self {
+            Self::Live(connection) | Self::Frozen(connection) => connection,
+        }
+    }
+}
+
 impl Place {
     /// The database in this file.
     pub fn new(file: &Path) -> Self {
@@ -33,14 +52,62 @@ impl Place {
     }
 
     /// Opens a file that [`Place::open`] has made. Nothing is written.
-    pub fn open_to_read(&self) -> Result<Connection, StoreError> {
-        let connection = self.connect()?;
-        connection.pragma_update(None, "query_only", true).map_err(|error| self.failed(&error))?;
-        Ok(connection)
+    pub fn open_to_read(&self) -> Result<Reading, StoreError> {
+        match self.connect() {
+            Ok(connection) => {
+                connection.pragma_update(None, "query_only", true).map_err(|error| self.failed(&error))?;
+                Ok(Reading::Live(connection))
+            }
+            Err(error) => {
+                self.open_as_it_is().map_or(Err(error), |connection| Ok(Reading::Frozen(connection)))
+            }
+        }
+    }
+
+    /// Opens a file on a disk that can not be written at all, not even for the locks. A log that is not
+    /// merged into the file would be overlooked that way, so there must be none.
+    fn open_as_it_is(&self) -> Option<Connection> {
+        let mut log = self.0.clone().into_os_string();
+        log.push("-wal");
+        if std::fs::metadata(log).is_ok_and(|log| log.len() > 0) {
+            return None;
+        }
+        let mut name = String::from("file:");
+        for byte in self.0.as_os_str().as_encoded_bytes() {
+            match byte {
+                b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+                    name.push(char::from(*byte))
+                }
+                _ => name.push_str(&format!("%{byte:02x}")),
+            }
+        }
+        name.push_str("?immutable=1");
+        let flags =
+            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        Connection::open_with_flags(name, flags).ok()
+    }
+
+    /// Whether the file is a good database that can only be read.
+    pub fn is_readable_only(&self) -> bool {
+        let has_tables = |connection: &Connection| {
+            connection.query_row("SELECT count(*) FROM subscriber", [], |_| Ok(())).is_ok()
+        };
+        match self.open_to_read() {
+            Err(_) => false,
+            Ok(Reading::Frozen(connection)) => has_tables(&connection),
+            Ok(Reading::Live(connection)) => {
+                let written = connection.pragma_update(None, "query_only", false).and_then(|()| {
+                    connection.execute_batch("BEGIN IMMEDIATE; CREATE TABLE probe (x); ROLLBACK")
+                });
+                has_tables(&connection) && written.is_err_and(|error| is_unwritable(&error))
+            }
+        }
     }
 
     fn connect(&self) -> Result<Connection, StoreError> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.0, flags).map_err(|error| self.failed(&error))?;
         self.prepare(&connection).map_err(|error| self.failed(&error))?;
         Ok(connection)
@@ -76,9 +143,13 @@ impl Place {
                 ": the file or its directory can not be written; give both to the user that runs the server"
             }
             Some(ErrorCode::DiskFull) => ": the disk is full; make room, and writing goes on by itself",
-            Some(ErrorCode::CannotOpen) => ": the file can not be opened; see that its directory is there and writable",
+            Some(ErrorCode::CannotOpen) => {
+                ": the file can not be opened; see that its directory is there and writable"
+            }
             Some(ErrorCode::SystemIoFailure) => ": the disk failed",
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => ": another program holds the database",
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                ": another program holds the database"
+            }
             _ => "",
         };
         self.error(format!("{error}{mend}"))
@@ -86,10 +157,12 @@ impl Place {
 }
 
 /// Whether the file can be read but not written.
-pub fn is_unwritable(error: &rusqlite::Error) -> bool {
+fn is_unwritable(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),
-        Some(ErrorCode::ReadOnly | ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::DatabaseBusy)
+        Some(
+            ErrorCode::ReadOnly | ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::DatabaseBusy
+        )
     )
 }
 

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension};
 use sip::Aor;
 
 use crate::credentials::is_ha1;
-use crate::database::Place;
+use crate::database::{Place, Reading};
 use crate::names;
 
 /// Look-ups that wait: a second's work.
@@ -37,7 +37,7 @@ pub struct Lookups {
 #[derive(Debug)]
 pub struct Reader {
     place: Place,
-    connection: Option<Connection>,
+    connection: Option<Reading>,
     queue: Receiver<Lookup>,
     failing: Arc<Mutex<Option<StoreError>>>,
     delay: Duration,
@@ -61,7 +61,9 @@ impl Lookups {
     /// Asks for an account. The answer comes from another thread, or at once if too many wait.
     pub fn ask(&self, aor: Aor, reply: Reply) {
         let lookup = Lookup { aor, reply, asked: Instant::now() };
-        if let Err(TrySendError::Full(lookup) | TrySendError::Disconnected(lookup)) = self.queue.try_send(lookup) {
+        if let Err(TrySendError::Full(lookup) | TrySendError::Disconnected(lookup)) =
+            self.queue.try_send(lookup)
+        {
             (lookup.reply)(Loaded::Unavailable);
         }
     }
@@ -118,7 +120,9 @@ impl Reader {
         };
         let result = opened.and_then(|connection| {
             let value = read(&connection).map_err(|error| self.place.failed(&error))?;
-            self.connection = Some(connection);
+            if matches!(connection, Reading::Live(_)) {
+                self.connection = Some(connection);
+            }
             Ok(value)
         });
         let error = result.as_ref().err().cloned();

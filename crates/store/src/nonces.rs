@@ -41,7 +41,10 @@ pub fn read(connection: &Connection, now: WallTime) -> rusqlite::Result<Rows<Sto
 
 /// Takes away what has ended.
 pub fn remove_ended(connection: &Connection, now: WallTime) -> rusqlite::Result<()> {
-    connection.prepare_cached("DELETE FROM nonce WHERE expires_ms <= ?1")?.execute([milliseconds(now)]).map(|_| ())
+    connection
+        .prepare_cached("DELETE FROM nonce WHERE expires_ms <= ?1")?
+        .execute([milliseconds(now)])
+        .map(|_| ())
 }
 
 fn nonce(row: &Row<'_>) -> Option<StoredNonce> {

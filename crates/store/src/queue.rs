@@ -35,13 +35,6 @@ pub struct Batch {
     pub nonces: Vec<StoredNonce>,
 }
 
-impl Batch {
-    /// Whether there is nothing to write.
-    pub fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.nonces.is_empty()
-    }
-}
-
 impl Queue {
     /// Adds a change; an earlier one of the same binding is forgotten. In a full queue it is lost.
     pub fn add(&mut self, change: Change) {
@@ -198,11 +191,16 @@ mod tests {
     }
 
     fn remove(of: &str, contact: &str) -> Change {
-        Change::Remove(BindingKey { aor: aor(of), contact: Bytes::copy_from_slice(contact.as_bytes()), flow: None })
+        Change::Remove(BindingKey {
+            aor: aor(of),
+            contact: Bytes::copy_from_slice(contact.as_bytes()),
+            flow: None,
+        })
     }
 
     fn contacts(batch: &Batch) -> Vec<String> {
-        let contact = |(_, change): &(u64, Change)| String::from_utf8_lossy(&key_of(change).contact).into_owned();
+        let contact =
+            |(_, change): &(u64, Change)| String::from_utf8_lossy(&key_of(change).contact).into_owned();
         batch.changes.iter().map(contact).collect()
     }
 

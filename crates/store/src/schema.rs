@@ -82,8 +82,9 @@ pub fn migrate(connection: &mut Connection, place: &Place) -> Result<(), StoreEr
     if version == STEPS.len() {
         return Ok(());
     }
-    let transaction =
-        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(|error| place.failed(&error))?;
+    let transaction = connection
+        .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
+        .map_err(|error| place.failed(&error))?;
     // Another process may have done it since the version was read.
     let begun = self::version(&transaction, place)?;
     for (step, number) in STEPS.iter().zip(1i64..).skip(begun) {
@@ -101,7 +102,9 @@ pub fn migrate(connection: &mut Connection, place: &Place) -> Result<(), StoreEr
 /// The version of the file; 0 for an empty one. A file of another program is refused.
 fn version(connection: &Connection, place: &Place) -> Result<usize, StoreError> {
     let number = |name: &str| {
-        connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(|error| place.failed(&error))
+        connection
+            .pragma_query_value(None, name, |row| row.get::<_, i64>(0))
+            .map_err(|error| place.failed(&error))
     };
     let (application, version) = (number("application_id")?, number("user_version")?);
     let tables: i64 = connection

@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use sip::Aor;
 
 use crate::bindings::{self, Rows};
-use crate::database::{Place, is_unwritable};
+use crate::database::Place;
 use crate::lookups::{Lookups, lookups};
 use crate::nonces;
 use crate::writer::{Backlog, wall_now};
@@ -50,12 +50,17 @@ impl SqliteStore {
                 .spawn(move || backlog.run(connection))
                 .map_err(no_thread)?
         };
-        let reader =
-            std::thread::Builder::new().name("store-read".to_owned()).spawn(move || reader.run()).map_err(no_thread)?;
+        let reader = std::thread::Builder::new()
+            .name("store-read".to_owned())
+            .spawn(move || reader.run())
+            .map_err(no_thread)?;
         Ok(Self { place, backlog, lookups: Some(lookups), threads: vec![writer, reader] })
     }
 
-    fn rows<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<Rows<T>>) -> Result<Vec<T>, StoreError> {
+    fn rows<T>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<Rows<T>>,
+    ) -> Result<Vec<T>, StoreError> {
         let connection = self.place.open_to_read()?;
         let rows = read(&connection).map_err(|error| self.place.failed(&error))?;
         if rows.bad > 0 {
@@ -109,18 +114,6 @@ impl Drop for SqliteStore {
             // A thread that panicked has said so.
             let _ = thread.join();
         }
-    }
-}
-
-impl Place {
-    /// Whether the file is a good database that can only be read.
-    fn is_readable_only(&self) -> bool {
-        let Ok(connection) = self.open_to_read() else { return false };
-        let is_ours = connection.query_row("SELECT count(*) FROM subscriber", [], |_| Ok(())).is_ok();
-        let written = connection
-            .pragma_update(None, "query_only", false)
-            .and_then(|()| connection.execute_batch("BEGIN IMMEDIATE; CREATE TABLE tandem_probe (x); ROLLBACK"));
-        is_ours && written.is_err_and(|error| is_unwritable(&error))
     }
 }
 

@@ -237,7 +237,10 @@ impl fmt::Display for SubscriberError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exists(aor) => {
-                write!(formatter, "{aor} exists; `tandem subscriber password {aor}` gives it another password")
+                write!(
+                    formatter,
+                    "{aor} exists; `tandem subscriber password {aor}` gives it another password"
+                )
             }
             Self::Unknown(aor) => {
                 write!(formatter, "there is no subscriber {aor}; `tandem subscriber list` shows all")

@@ -103,7 +103,10 @@ impl Backlog {
                 break Ok(());
             }
             if state.failures != failures {
-                break Err(state.failing.clone().unwrap_or_else(|| self.place.error("it could not be written")));
+                break Err(state
+                    .failing
+                    .clone()
+                    .unwrap_or_else(|| self.place.error("it could not be written")));
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -169,7 +172,12 @@ impl Backlog {
     }
 
     /// Writes a batch in one transaction; returns how many rows were refused for good.
-    fn write(&self, connection: &mut Option<Connection>, batch: &Batch, tidy: bool) -> Result<u64, StoreError> {
+    fn write(
+        &self,
+        connection: &mut Option<Connection>,
+        batch: &Batch,
+        tidy: bool,
+    ) -> Result<u64, StoreError> {
         let connection = match connection {
             Some(connection) => connection,
             None => connection.insert(self.place.open()?),

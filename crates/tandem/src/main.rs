@@ -1,3 +1,44 @@
-//! (being written)
+//! Tandem: a SIP service in one program. This crate reads the command line and the configuration,
+//! starts the server and speaks to a running one.
+
+mod command;
 mod config;
-fn main() {}
+mod control;
+mod host;
+mod logs;
+mod password;
+mod port_owner;
+mod service;
+mod state_directory;
+mod supervisor;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use command::CommandLine;
+use config::ConfigError;
+
+/// The configuration has mistakes; clap ends with the same status for those of the command line.
+const STATUS_WRONG: u8 = 2;
+
+fn main() -> ExitCode {
+    match CommandLine::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tandem: {error:#}");
+            let is_wrong = matches!(error.downcast_ref(), Some(ConfigError::Wrong(_) | ConfigError::Unreadable { .. }));
+            if is_wrong { ExitCode::from(STATUS_WRONG) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+/// `tandem contacts | head` is no failure.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}

@@ -9,6 +9,8 @@
 //! however small the pieces are; the buffer holds one message and one read at most, and nothing
 //! while the connection is silent. After an error the stream has no frames any more.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use clock::Instant;
 use memchr::memchr_iter;
@@ -30,6 +32,10 @@ const BUFFERED_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX + 1;
 
 /// A silent connection keeps no larger buffer than this.
 const KEPT_BYTES_MAX: usize = 4_096;
+
+/// The second half of a ping comes at once or with a retransmission of TCP. A line end that is older was
+/// something else: pongs to pings of which the framer was not told come each keepalive interval.
+const HALF_PING_MAX: Duration = Duration::from_secs(5);
 
 /// What a stream has brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,8 +78,8 @@ pub struct Framer {
     pushed: Instant,
     /// When the first byte of the unfinished message came.
     since: Option<Instant>,
-    /// Whether one line end has come that may be half a ping.
-    has_half_ping: bool,
+    /// When a line end came that may be half a ping.
+    half_ping: Option<Instant>,
     awaits_pong: bool,
     failed: Option<FramingError>,
 }
@@ -108,7 +114,7 @@ impl Framer {
             stage: BEGINNING,
             pushed: Instant::START,
             since: None,
-            has_half_ping: false,
+            half_ping: None,
             awaits_pong: false,
             failed: None,
         }
@@ -190,14 +196,18 @@ impl Framer {
                 }
                 [b'\r', b'\n', ..] => {
                     self.start += 2;
-                    has_ping |= self.has_half_ping;
-                    self.has_half_ping = !self.has_half_ping;
+                    let half = self.half_ping.take();
+                    if half.is_some_and(|since| self.pushed.since(since) <= HALF_PING_MAX) {
+                        has_ping = true;
+                    } else {
+                        self.half_ping = Some(self.pushed);
+                    }
                 }
                 [] | [b'\r'] => break,
                 // RFC 3261 §7.5: line ends before the start line are ignored, also bare ones.
                 [b'\r' | b'\n', ..] => self.start += 1,
                 _ => {
-                    self.has_half_ping = false;
+                    self.half_ping = None;
                     break;
                 }
             }
@@ -344,8 +354,6 @@ fn content_length(head: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -427,6 +435,19 @@ mod tests {
         framer.expect_pong();
         framer.push(at(0), b"\r\n\r\n\r\n");
         assert_eq!(drain(&mut framer), Ok(vec![Frame::Pong, Frame::Ping]));
+    }
+
+    /// Else we would answer every second pong.
+    #[test]
+    fn two_line_ends_with_a_long_time_between_them_are_no_ping() {
+        let mut framer = Framer::new();
+        for second in [0, 25, 50, 75] {
+            framer.push(at(second), b"\r\n");
+            assert_eq!(drain(&mut framer), Ok(vec![]), "{second}");
+        }
+
+        framer.push(at(76), b"\r\n");
+        assert_eq!(drain(&mut framer), Ok(vec![Frame::Ping]));
     }
 
     /// RFC 3261 §7.5: and no ping is made of it and of one after the message.

@@ -139,7 +139,7 @@ impl Selection {
             wanted,
         };
         if let Some(port) = selection.wanted.port {
-            // RFC 3263 §4.1 and §4.2: a port in the URI leaves only the addresses open.
+            // RFC 3263 §4.1, RFC 3263 §4.2: a port in the URI leaves only the addresses open.
             let transport = selection.wanted.transport.unwrap_or(Transport::Udp);
             selection.servers.push_back(Server { name: selection.wanted.name.clone(), port, transport });
             selection.stage = Stage::Walking { fall_back: false };

@@ -40,8 +40,7 @@ impl Router {
         let peer = ["type", "veth", "peer", "name", "eth0", "netns", name];
         run("ip", &[&["-n", outside, "link", "add", &cable][..], &peer[..]].concat())?;
         self.outside.ip(&["link", "set", &cable, "master", "lan", "up"])?;
-        let host =
-            Host { name: name.to_owned(), v4: Ipv4Addr::new(192, 168, 1, number), v6: None };
+        let host = Host { name: name.to_owned(), v4: Ipv4Addr::new(192, 168, 1, number), v6: None };
         host.ip(&["link", "set", "eth0", "up"])?;
         host.ip(&["addr", "add", &format!("{}/24", host.v4), "dev", "eth0"])?;
         host.ip(&["route", "add", "default", "via", "192.168.1.1"])?;

@@ -40,8 +40,7 @@ pub fn invite_with(caller: &mut Phone, request: Message) -> Result<Message> {
 
 /// The ACK to a final response other than 2xx: it belongs to the INVITE's transaction.
 pub fn acknowledge(invite: &Message, response: &Message) -> Message {
-    same_transaction("ACK", invite)
-        .with_only("To", response.header("To").unwrap_or_default().to_owned())
+    same_transaction("ACK", invite).with_only("To", response.header("To").unwrap_or_default().to_owned())
 }
 
 /// The CANCEL of an INVITE.
@@ -124,9 +123,8 @@ impl Dialog {
     }
 
     fn build(&self, phone: &mut Phone, method: &str) -> Message {
-        let mut message = Message::request(method, &self.target)
-            .with("Via", phone.via())
-            .with("Max-Forwards", "70");
+        let mut message =
+            Message::request(method, &self.target).with("Via", phone.via()).with("Max-Forwards", "70");
         for route in &self.routes {
             message = message.with("Route", route.clone());
         }

@@ -14,11 +14,7 @@ pub struct Message {
 impl Message {
     /// A request without headers.
     pub fn request(method: &str, uri: &str) -> Message {
-        Message {
-            start: format!("{method} {uri} SIP/2.0"),
-            headers: Vec::new(),
-            body: String::new(),
-        }
+        Message { start: format!("{method} {uri} SIP/2.0"), headers: Vec::new(), body: String::new() }
     }
 
     /// A response with what has to be copied from the request.
@@ -126,9 +122,7 @@ impl Message {
 
     /// Whether this is a response to the request, by Call-ID and CSeq.
     pub fn answers(&self, request: &Message) -> bool {
-        self.status().is_some()
-            && self.call_id() == request.call_id()
-            && self.cseq() == request.cseq()
+        self.status().is_some() && self.call_id() == request.call_id() && self.cseq() == request.cseq()
     }
 }
 

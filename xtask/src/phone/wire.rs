@@ -55,12 +55,7 @@ enum Socket {
 
 impl Wire {
     /// A socket on `host` at `local`, port 0 for any, that speaks to `remote`.
-    pub fn open(
-        host: &Host,
-        transport: Transport,
-        local: (IpAddr, u16),
-        remote: SocketAddr,
-    ) -> Result<Wire> {
+    pub fn open(host: &Host, transport: Transport, local: (IpAddr, u16), remote: SocketAddr) -> Result<Wire> {
         let socket = match transport {
             Transport::Udp => Socket::Udp(host.enter(|| UdpSocket::bind(local))??),
             Transport::Tcp => {
@@ -145,9 +140,7 @@ impl Wire {
                 buffer.truncate(length);
                 Ok(Some(buffer))
             }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                Ok(None)
-            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(None),
             // A port that nobody listens on answers by ICMP; the server may be about to start.
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(None),
             Err(error) => Err(error.into()),

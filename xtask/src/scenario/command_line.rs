@@ -86,10 +86,7 @@ fn notified(lab: &Lab) -> Result<()> {
     let path = "/run/notify";
     let socket = UnixDatagram::bind(path)?;
     socket.set_read_timeout(Some(Duration::from_secs(10)))?;
-    let environment = vec![
-        ("NOTIFY_SOCKET", path.to_owned()),
-        ("WATCHDOG_USEC", "2000000".to_owned()),
-    ];
+    let environment = vec![("NOTIFY_SOCKET", path.to_owned()), ("WATCHDOG_USEC", "2000000".to_owned())];
     let settings = Settings { environment, ..Settings::defaults() };
     let mut server = Server::start(lab, &settings, &[])?;
     for wanted in ["READY=1", "WATCHDOG=1"] {

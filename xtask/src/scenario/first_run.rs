@@ -30,12 +30,9 @@ fn first_run(lab: &Lab) -> Result<()> {
     running.wait_for("ready", START_TIME_MAX)?;
     let said = running.log();
     let state = home.join(".local/state/tandem");
-    for word in [
-        state.to_string_lossy().as_ref(),
-        "udp:203.0.113.10:5060",
-        "tcp:203.0.113.10:5060",
-        "@203.0.113.10",
-    ] {
+    for word in
+        [state.to_string_lossy().as_ref(), "udp:203.0.113.10:5060", "tcp:203.0.113.10:5060", "@203.0.113.10"]
+    {
         let is_there = said.contains(word) || said.contains(&word.replacen(':', "://", 1));
         ensure!(is_there, "{word:?} is not in:\n{said}");
     }

@@ -36,7 +36,5 @@ fn cancelled(lab: &Lab) -> Result<()> {
     let terminated = alice.expect_status(&sent, 487)?;
     ensure!(start.elapsed() < DELAY, "the answers came only after the look-up");
     alice.send(&call::acknowledge(&sent, &terminated))?;
-    alice.expect_none("an answer after the 487", DELAY, |message: &Message| {
-        message.answers(&sent)
-    })
+    alice.expect_none("an answer after the 487", DELAY, |message: &Message| message.answers(&sent))
 }

@@ -11,8 +11,7 @@ use crate::phone::call::{self, SDP};
 use crate::server::{Server, Settings};
 
 /// The scenarios of this file.
-pub const SCENARIOS: &[Scenario] =
-    &[Scenario { name: "the_ack_to_a_407_is_absorbed", run: absorbed }];
+pub const SCENARIOS: &[Scenario] = &[Scenario { name: "the_ack_to_a_407_is_absorbed", run: absorbed }];
 
 /// Longer than timer T1, after which something unanswered would come again.
 const SILENCE: Duration = Duration::from_millis(1200);
@@ -28,10 +27,6 @@ fn absorbed(lab: &Lab) -> Result<()> {
 
     alice.send(&call::acknowledge(&request, &challenge))?;
 
-    alice.expect_none("an answer to the ACK", SILENCE, |message| {
-        message.call_id() == request.call_id()
-    })?;
-    bob.expect_none("the ACK", Duration::from_millis(10), |message| {
-        message.call_id() == request.call_id()
-    })
+    alice.expect_none("an answer to the ACK", SILENCE, |message| message.call_id() == request.call_id())?;
+    bob.expect_none("the ACK", Duration::from_millis(10), |message| message.call_id() == request.call_id())
 }

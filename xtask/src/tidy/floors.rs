@@ -33,13 +33,8 @@ const FLOORS: &[(&str, u8)] = &[
 const NEIGHBOURS: &[(&str, &str)] = &[("lease", "clock")];
 
 /// What a crate must not use, though it stands lower.
-const STRANGERS: &[(&str, &str)] = &[
-    ("media", "sip"),
-    ("cluster", "sip"),
-    ("replica", "sip"),
-    ("routing", "replica"),
-    ("tandem", "sim"),
-];
+const STRANGERS: &[(&str, &str)] =
+    &[("media", "sip"), ("cluster", "sip"), ("replica", "sip"), ("routing", "replica"), ("tandem", "sim")];
 
 /// Up to this floor there is no I/O, no clock, no randomness, no task and no lock.
 pub const PURE_FLOOR_MAX: u8 = 3;
@@ -120,11 +115,7 @@ impl Manifest {
     }
 }
 
-fn collect<'a>(
-    table: &'a toml::Table,
-    is_wanted: &impl Fn(&str) -> bool,
-    found: &mut Vec<&'a str>,
-) {
+fn collect<'a>(table: &'a toml::Table, is_wanted: &impl Fn(&str) -> bool, found: &mut Vec<&'a str>) {
     for (key, value) in table {
         let Some(inner) = value.as_table() else { continue };
         if is_wanted(key) {

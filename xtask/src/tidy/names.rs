@@ -5,8 +5,20 @@ use super::source::Source;
 
 /// As a word of a name, also in the plural.
 const EMPTY_WORDS: &[&str] = &[
-    "util", "utility", "helper", "common", "misc", "manager", "handler", "processor", "data",
-    "info", "ctx", "mgr", "hdr", "tsx",
+    "util",
+    "utility",
+    "helper",
+    "common",
+    "misc",
+    "manager",
+    "handler",
+    "processor",
+    "data",
+    "info",
+    "ctx",
+    "mgr",
+    "hdr",
+    "tsx",
 ];
 
 /// What declares a name that is looked at.
@@ -45,9 +57,7 @@ fn declared(code: &str) -> Vec<&str> {
 fn empty_word(name: &str) -> Option<&'static str> {
     let words = split_words(name);
     EMPTY_WORDS.iter().copied().find(|empty| {
-        words.iter().any(|word| {
-            word == empty || word.strip_suffix('s') == Some(empty) || word == "utilities"
-        })
+        words.iter().any(|word| word == empty || word.strip_suffix('s') == Some(empty) || word == "utilities")
     })
 }
 

@@ -123,11 +123,8 @@ fn expand(prefix: &str, tree: &str, found: &mut Vec<String>) {
     let Some(open) = tree.find('{') else {
         let path = tree.split(" as ").next().unwrap_or_default().trim();
         let path = path.strip_suffix("::self").unwrap_or(path);
-        let whole = if path == "self" {
-            prefix.trim_end_matches(':').to_owned()
-        } else {
-            format!("{prefix}{path}")
-        };
+        let whole =
+            if path == "self" { prefix.trim_end_matches(':').to_owned() } else { format!("{prefix}{path}") };
         found.push(whole);
         return;
     };

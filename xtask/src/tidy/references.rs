@@ -168,8 +168,8 @@ fn wrong_forms(text: &str) -> Vec<usize> {
             continue;
         }
         let written = &text[at..];
-        let is_spaced = written.starts_with("RFC ")
-            && written[4..].starts_with(|char: char| char.is_ascii_digit());
+        let is_spaced =
+            written.starts_with("RFC ") && written[4..].starts_with(|char: char| char.is_ascii_digit());
         let rest = written.trim_start_matches(|char: char| char.is_ascii_alphabetic() || char == ' ');
         let rest = rest.trim_start_matches(|char: char| char.is_ascii_digit());
         let rest = rest.trim_start_matches([',', ' ', '(', ':', '-']).to_ascii_lowercase();

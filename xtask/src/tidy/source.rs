@@ -117,9 +117,10 @@ pub fn mark_test_modules(sources: &mut [Source]) {
     }
     for source in sources {
         source.is_test |= folders.iter().any(|folder| {
-            source.path.strip_prefix(folder.as_str()).is_some_and(|rest| {
-                rest == ".rs" || rest.starts_with('/')
-            })
+            source
+                .path
+                .strip_prefix(folder.as_str())
+                .is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
         });
     }
 }

@@ -15,7 +15,9 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 use tracing::{debug, trace};
-use transport::{ConnectionId, Flow, Frame, Framer, FramingError, LocalAddr, PONG, Progress, RemoteAddr, Source, Transport};
+use transport::{
+    ConnectionId, Flow, Frame, Framer, FramingError, LocalAddr, PONG, Progress, RemoteAddr, Source, Transport,
+};
 
 use super::queue::SendQueue;
 use crate::clocks;
@@ -54,7 +56,8 @@ pub(super) async fn open(link: Link, local: LocalAddr) {
             serve(link, stream).await;
         }
         failed => {
-            let reason = failed.map_or_else(|_| "no answer".to_owned(), |refused| format!("{:?}", refused.err()));
+            let reason =
+                failed.map_or_else(|_| "no answer".to_owned(), |refused| format!("{:?}", refused.err()));
             debug!(remote = %link.remote, reason, "connection not opened");
             link.edge.tallies.add(Tally::ConnectionFailed);
             link.edge.streams.ended(&link);
@@ -85,16 +88,15 @@ pub(super) async fn serve(link: Link, stream: TcpStream) {
 fn set_options(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
-    let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY).with_retries(PROBES_MAX);
+    let probes =
+        TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY).with_retries(PROBES_MAX);
     socket.set_tcp_keepalive(&probes)?;
     socket.set_tcp_user_timeout(Some(WRITE_TIME_MAX))
 }
 
 async fn read(link: &Link, reading: OwnedReadHalf) {
-    let source = Source {
-        flow: Flow::Connection { id: link.id, remote: link.remote },
-        transport: Transport::Tcp,
-    };
+    let source =
+        Source { flow: Flow::Connection { id: link.id, remote: link.remote }, transport: Transport::Tcp };
     let mut framer = Framer::new();
     loop {
         if reading.readable().await.is_err() {

@@ -13,7 +13,10 @@ fn a_request_to_the_server_itself_is_answered_over_ipv4() {
     let server = start(&[(Transport::Udp, server_address)]);
     let phone = UdpPhone::new(host);
 
-    phone.send(server_address, options(&format!("sip:{server_address}"), "UDP", phone.address(), "a").as_bytes());
+    phone.send(
+        server_address,
+        options(&format!("sip:{server_address}"), "UDP", phone.address(), "a").as_bytes(),
+    );
 
     assert!(phone.receive_text().starts_with("SIP/2.0 200 "));
     server.stop().expect("a clean end");
@@ -26,7 +29,10 @@ fn a_request_to_the_server_itself_is_answered_over_ipv6() {
     let server = start(&[(Transport::Udp, server_address)]);
     let phone = UdpPhone::new(host);
 
-    phone.send(server_address, options(&format!("sip:{server_address}"), "UDP", phone.address(), "a").as_bytes());
+    phone.send(
+        server_address,
+        options(&format!("sip:{server_address}"), "UDP", phone.address(), "a").as_bytes(),
+    );
 
     assert!(phone.receive_text().starts_with("SIP/2.0 200 "));
     server.stop().expect("a clean end");
@@ -80,7 +86,10 @@ fn keepalives_and_garbage_are_counted_and_not_answered() {
     phone.send(server_address, b"\r\n\r\n");
     phone.send(server_address, b"\0\0\0\0");
     phone.send(server_address, b"GET / HTTP/1.1\r\n\r\n");
-    phone.send(server_address, options(&format!("sip:{server_address}"), "UDP", phone.address(), "a").as_bytes());
+    phone.send(
+        server_address,
+        options(&format!("sip:{server_address}"), "UDP", phone.address(), "a").as_bytes(),
+    );
 
     assert!(phone.receive_text().starts_with("SIP/2.0 200 "), "the first answer is that of the request");
     assert_eq!(counted(&server, "keepalive_received"), 2);

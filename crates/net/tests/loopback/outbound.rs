@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use transport::Transport;
 
-use crate::testbed::{TcpPhone, UdpPhone, counted, options, own_host, start};
+use crate::testbed::{UdpPhone, accept, counted, options, own_host, start};
 
 #[test]
 fn a_request_for_a_tcp_hop_opens_a_connection_from_the_listeners_address() {
@@ -17,8 +17,7 @@ fn a_request_for_a_tcp_hop_opens_a_connection_from_the_listeners_address() {
 
     let uri = format!("sip:bob@{hop_address};transport=tcp");
     phone.send(server_address, options(&uri, "UDP", phone.address(), "first").as_bytes());
-    let (stream, from) = hop.accept().expect("a connection");
-    let mut callee = TcpPhone::of(stream);
+    let (mut callee, from) = accept(&hop);
     let request = callee.receive_text();
     callee.send(ok(&request).as_bytes());
 
@@ -74,7 +73,8 @@ fn a_name_is_resolved_on_the_way() {
 fn ok(request: &str) -> String {
     let mut response = "SIP/2.0 200 OK\r\n".to_owned();
     for line in request.lines() {
-        let is_copied = ["Via:", "From:", "To:", "Call-ID:", "CSeq:"].iter().any(|name| line.starts_with(name));
+        let is_copied =
+            ["Via:", "From:", "To:", "Call-ID:", "CSeq:"].iter().any(|name| line.starts_with(name));
         if is_copied {
             let tag = if line.starts_with("To:") { ";tag=callee" } else { "" };
             response.push_str(&format!("{line}{tag}\r\n"));

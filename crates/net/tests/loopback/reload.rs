@@ -17,8 +17,16 @@ fn an_added_listener_serves_and_the_others_are_not_touched() {
     stays.receive_bytes(2);
     let before = server.settings();
 
-    reload(&server, &[(Transport::Udp, second), (Transport::Tcp, second), (Transport::Udp, first), (Transport::Tcp, first)])
-        .expect("a free port");
+    reload(
+        &server,
+        &[
+            (Transport::Udp, second),
+            (Transport::Tcp, second),
+            (Transport::Udp, first),
+            (Transport::Tcp, first),
+        ],
+    )
+    .expect("a free port");
 
     assert_answers_udp(second, host);
     assert_answers_udp(first, host);

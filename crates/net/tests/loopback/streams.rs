@@ -7,7 +7,7 @@ use std::time::Duration;
 use net::{ConnectionLimits, Server};
 use transport::Transport;
 
-use crate::testbed::{TcpPhone, counted, eventually, options, own_host, start, start_with};
+use crate::testbed::{TcpPhone, counted, eventually, options, own_host, register, start, start_with};
 
 #[test]
 fn a_request_to_the_server_itself_is_answered_over_its_connection() {
@@ -134,6 +134,39 @@ fn a_connection_that_ends_makes_room_for_another() {
     let mut second = TcpPhone::connect(server_address);
     second.send(b"\r\n\r\n");
     assert_eq!(second.receive_bytes(2), b"\r\n");
+    server.stop().expect("a clean end");
+}
+
+#[test]
+fn an_idle_connection_is_closed_unless_a_binding_depends_on_it() {
+    let limits = ConnectionLimits { idle_timeout: Duration::from_millis(300), ..Default::default() };
+    let (server, server_address) = serve_with(limits);
+    let mut bound = TcpPhone::connect(server_address);
+    bound.send(register("alice", "TCP", bound.address(), 1, "").as_bytes());
+    assert!(bound.receive_text().starts_with("SIP/2.0 200 "));
+    let mut idle = TcpPhone::connect(server_address);
+    idle.send(b"\r\n\r\n");
+
+    idle.expect_end();
+
+    bound.send(b"\r\n\r\n");
+    assert_eq!(bound.receive_bytes(2), b"\r\n", "it was idle for longer, but a phone is reached by it");
+    server.stop().expect("a clean end");
+}
+
+#[test]
+fn a_binding_loses_its_way_when_its_connection_ends() {
+    let (server, server_address) = serve();
+    let mut phone = TcpPhone::connect(server_address);
+    phone.send(register("alice", "TCP", phone.address(), 1, "").as_bytes());
+    assert!(phone.receive_text().starts_with("SIP/2.0 200 "));
+    assert!(server.contacts(None).iter().all(|binding| binding.is_reachable));
+
+    drop(phone);
+
+    eventually("the binding is not reachable", || {
+        !server.contacts(None).iter().any(|binding| binding.is_reachable)
+    });
     server.stop().expect("a clean end");
 }
 

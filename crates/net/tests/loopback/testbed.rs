@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -42,7 +42,8 @@ pub(crate) fn settings(listeners: &[(Transport, SocketAddr)]) -> Settings {
         id: ListenerId(number),
         ..listener(*transport, *local)
     });
-    let trusted = TrustedPeer { network: "127.0.0.0/8".parse().expect("a network"), name: "loopback".to_owned() };
+    let trusted =
+        TrustedPeer { network: "127.0.0.0/8".parse().expect("a network"), name: "loopback".to_owned() };
     Settings {
         listeners: Arc::new(Listeners::new(listeners.collect())),
         domains: BTreeSet::from(["example.org".to_owned()]),
@@ -64,12 +65,16 @@ pub(crate) fn start_with(
     Server::start(Start {
         settings: Arc::new(settings(listeners)),
         connection_limits,
-        root_key: RootKey::new([7; 32]),
+        root_key: root_key(),
         node: 0,
         boot: 1,
         threads: THREADS,
         store,
     })
+}
+
+pub(crate) fn root_key() -> RootKey {
+    RootKey::new([7; 32])
 }
 
 pub(crate) fn start(listeners: &[(Transport, SocketAddr)]) -> Server {
@@ -78,7 +83,7 @@ pub(crate) fn start(listeners: &[(Transport, SocketAddr)]) -> Server {
 
 /// How often `name` was counted.
 pub(crate) fn counted(server: &Server, name: &str) -> u64 {
-    server.status().counters.get(name).copied().unwrap_or_else(|| panic!("{name} is not counted"))
+    server.status().counters.get(name).copied().expect("a counter of this name")
 }
 
 /// A store that remembers what it was told, and knows every account.
@@ -86,13 +91,14 @@ pub(crate) fn counted(server: &Server, name: &str) -> u64 {
 pub(crate) struct MemoryStore {
     pub(crate) bindings: Mutex<Vec<StoredBinding>>,
     pub(crate) changes: Mutex<Vec<Change>>,
+    pub(crate) looked_up: Mutex<Vec<Aor>>,
     pub(crate) is_flushed: AtomicBool,
 }
 
 impl Store for MemoryStore {
     fn load_account(&self, aor: Aor, reply: Box<dyn FnOnce(Loaded) + Send>) {
-        let account =
-            routing::Account { aor, ha1: Vec::new(), aliases: Vec::new(), may_use: Vec::new() };
+        self.looked_up.lock().expect("no test panics inside").push(aor.clone());
+        let account = routing::Account { aor, ha1: Vec::new(), aliases: Vec::new(), may_use: Vec::new() };
         reply(Loaded::Found(Arc::new(account)));
     }
 
@@ -131,6 +137,22 @@ pub(crate) fn options(uri: &str, transport: &str, from: SocketAddr, call_id: &st
          CSeq: 1 OPTIONS\r\n\
          Max-Forwards: 70\r\n\
          Content-Length: 0\r\n\r\n"
+    )
+}
+
+/// A REGISTER of `sip:user@example.org` with a contact at the phone's own address.
+pub(crate) fn register(user: &str, transport: &str, from: SocketAddr, cseq: u32, more: &str) -> String {
+    let parameter = transport.to_ascii_lowercase();
+    format!(
+        "REGISTER sip:example.org SIP/2.0\r\n\
+         Via: SIP/2.0/{transport} {from};rport;branch=z9hG4bK{user}{cseq}\r\n\
+         From: <sip:{user}@example.org>;tag=1\r\n\
+         To: <sip:{user}@example.org>\r\n\
+         Call-ID: register-{user}\r\n\
+         CSeq: {cseq} REGISTER\r\n\
+         Contact: <sip:{user}@{from};transport={parameter}>\r\n\
+         Max-Forwards: 70\r\n\
+         {more}Content-Length: 0\r\n\r\n"
     )
 }
 
@@ -210,8 +232,33 @@ impl TcpPhone {
             match self.0.read(&mut room) {
                 Ok(0) => return,
                 Ok(_) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return,
-                Err(error) => panic!("the connection was not ended: {error}"),
+                Err(error) => {
+                    assert_eq!(
+                        error.kind(),
+                        std::io::ErrorKind::ConnectionReset,
+                        "the connection was not ended"
+                    );
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Takes the next connection.
+pub(crate) fn accept(listener: &TcpListener) -> (TcpPhone, SocketAddr) {
+    listener.set_nonblocking(true).expect("an option");
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        match listener.accept() {
+            Ok((stream, from)) => {
+                stream.set_nonblocking(false).expect("an option");
+                return (TcpPhone::of(stream), from);
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+                assert!(std::time::Instant::now() < deadline, "no connection came");
+                std::thread::yield_now();
             }
         }
     }

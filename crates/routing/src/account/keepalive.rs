@@ -7,13 +7,12 @@
 //!
 //! Invariant: an answer counts only for a keepalive that was sent over the binding's present flow.
 
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
 use clock::Instant;
 use keys::Key;
-use sip::{Aor, Host, Uri};
+use sip::{Aor, Uri};
 use transport::{Flow, Listener, Transport};
 
 use super::binding::Registration;
@@ -81,7 +80,7 @@ pub(super) fn next_turn(
     registration: &Registration,
 ) -> Instant {
     let is_possible = rules.keepalive != Keepalive::Off && registration.flow(places).is_some();
-    if !is_possible || !is_needed(registration, places.named(registration.place).0) {
+    if !is_possible || !is_needed(registration) {
         return Instant::FAR;
     }
     let interval = u64::try_from(rules.interval.as_nanos()).unwrap_or(u64::MAX).max(1);
@@ -150,26 +149,11 @@ pub(super) const fn empty_line(transport: Transport) -> &'static [u8] {
     if transport.is_reliable() { b"\r\n" } else { b"\r\n\r\n" }
 }
 
-/// Whether a binding needs keepalives: it sits behind NAT, or it says another address than it has.
-fn is_needed(registration: &Registration, transport: Transport) -> bool {
-    // RFC 3327 §5.1: with a Path the phone is behind another proxy, and that one keeps the flow.
-    if registration.text.has_path() {
-        return false;
-    }
-    registration.nat || transport == Transport::Udp && is_elsewhere(registration)
-}
-
-/// Whether the contact says an address and it is not the one that was seen. A name says none.
-fn is_elsewhere(registration: &Registration) -> bool {
-    let Ok(Uri::Sip(uri)) = Uri::parse(registration.text.contact()) else { return false };
-    let address: IpAddr = match uri.host {
-        Host::V4(address) => address.into(),
-        Host::V6(address) => address.into(),
-        Host::Name(_) => return false,
-    };
-    let said = SocketAddr::new(address, uri.port.unwrap_or(Transport::Udp.default_port()));
-    said.ip().to_canonical() != registration.remote.ip().to_canonical()
-        || said.port() != registration.remote.port()
+/// Whether a binding needs keepalives: only a phone behind NAT is called by its flow whatever its contact says, so
+/// only there the flow must be kept, and silence on it means that calls would not arrive either.
+fn is_needed(registration: &Registration) -> bool {
+    // RFC 3327 §5.2: with a Path a proxy stands before the phone, and that one keeps the flow.
+    registration.nat && !registration.text.has_path()
 }
 
 /// RFC 3261 §19.1.1: a Request-URI has no header fields.

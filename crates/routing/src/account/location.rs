@@ -95,6 +95,13 @@ impl Location {
         self.rows.iter().map(|(aor, bindings)| (aor, bindings.as_slice()))
     }
 
+    /// Every connection that a binding came in over, once, in order.
+    pub(super) fn connections(&self) -> Vec<ConnectionId> {
+        let mut connections: Vec<ConnectionId> = self.connections.iter().map(|&(id, _)| id).collect();
+        connections.dedup();
+        connections
+    }
+
     /// The bindings that came in over a connection.
     pub(super) fn on_connection(&self, id: ConnectionId) -> Vec<BindingId> {
         let range = (id, BindingId(0))..=(id, BindingId(u64::MAX));

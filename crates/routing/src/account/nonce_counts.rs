@@ -1,4 +1,5 @@
-//! Which counts of a nonce were used (RFC 7616 §3.4.5 and §5.12: a replayed request is refused).
+//! Which counts of a nonce were used (RFC 7616 §3.4, `nc`), so that a replayed request is refused
+//! (RFC 7616 §5.5).
 //!
 //! Nonces are stateless; only one that was used with a right password stands here, so strangers can
 //! not fill the table. Datagrams overtake each other, therefore the 64 counts up to the highest

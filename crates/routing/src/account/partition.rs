@@ -137,6 +137,11 @@ impl AccountPartition {
         }
     }
 
+    /// Every connection that a binding depends on, once, in order: the edge closes no such one for being idle.
+    pub fn bound_connections(&self) -> Vec<ConnectionId> {
+        self.location.connections()
+    }
+
     /// Takes a binding from the store at the start. Its connection, if it had one, is gone.
     pub fn restore(&mut self, now: Now, stored: StoredBinding) {
         let parts = Parts {
@@ -386,7 +391,7 @@ impl AccountPartition {
     }
 
     /// Best `q` first, and in the order of their registration where it is equal.
-    fn targets(&self, now: Now, aor: &Aor) -> Vec<crate::Target> {
+    pub(super) fn targets(&self, now: Now, aor: &Aor) -> Vec<crate::Target> {
         let live = self.location.of(aor).iter().filter(|binding| binding.is_live(now));
         let mut targets: Vec<_> = live.map(|binding| binding.target(aor, self.location.places())).collect();
         targets.sort_by_key(|target| std::cmp::Reverse(target.q));

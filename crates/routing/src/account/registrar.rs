@@ -433,7 +433,7 @@ fn registration(
     }
 }
 
-// RFC 5626 §6: `reg-id` without an instance is ignored; §4.2: it begins with 1.
+// RFC 5626 §6: `reg-id` without an instance is ignored. So is 0, which numbers no flow.
 fn flow<'a>(register: &Register, wish: &'a ContactUpdate) -> Option<(&'a Bytes, u32)> {
     let reg_id = wish.reg_id.filter(|&reg_id| register.outbound && reg_id > 0)?;
     Some((wish.instance.as_ref()?, reg_id))

@@ -253,13 +253,15 @@ mod tests {
         nonce: &str,
         quality: Option<&Quality>,
     ) -> String {
-        let hash = |text: String| String::from_utf8(hash::<D>(&[text.as_bytes()]).as_bytes().to_vec()).unwrap();
+        let hash =
+            |text: String| String::from_utf8(hash::<D>(&[text.as_bytes()]).as_bytes().to_vec()).unwrap();
         let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
         let ha1 = &account.ha1[0].1;
         match quality {
             None => hash(format!("{ha1}:{nonce}:{}", hash(format!("{method}:{uri}")))),
             Some(quality) => {
-                let body = quality.body_hash.as_ref().map_or(String::new(), |body| format!(":{}", text(body)));
+                let body =
+                    quality.body_hash.as_ref().map_or(String::new(), |body| format!(":{}", text(body)));
                 let ha2 = hash(format!("{method}:{uri}{body}"));
                 let (nc, cnonce, qop) = (text(&quality.nc), text(&quality.cnonce), text(&quality.qop));
                 hash(format!("{ha1}:{nonce}:{nc}:{cnonce}:{qop}:{ha2}"))
@@ -283,7 +285,13 @@ mod tests {
         }
     }
 
-    fn authenticate(algorithm: Algorithm, method: &str, uri: &str, nonce: &str, response: &str) -> Authenticate {
+    fn authenticate(
+        algorithm: Algorithm,
+        method: &str,
+        uri: &str,
+        nonce: &str,
+        response: &str,
+    ) -> Authenticate {
         let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
         Authenticate {
             account: Aor::parse("alice@example.org").unwrap(),

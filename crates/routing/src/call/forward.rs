@@ -50,8 +50,10 @@ pub(super) fn request(keyring: &Keyring, request: &Message<'_>, attempt: &Attemp
     // RFC 3261 §16.6 item 3.
     let max_forwards = inbound.checked.max_forwards.map_or(MAX_FORWARDS, |left| left.saturating_sub(1));
     editor.set(Name::MaxForwards, max_forwards.to_string().as_bytes());
-    // RFC 5393 §5.3.3: each branch is told its share.
-    editor.set(Name::MaxBreadth, attempt.breadth.to_string().as_bytes());
+    // RFC 5393 §5.3.3: each branch is told its share. An ACK has no branches.
+    if method != Method::Ack {
+        editor.set(Name::MaxBreadth, attempt.breadth.to_string().as_bytes());
+    }
     for value in record_routes(keyring, request, method, attempt) {
         editor.prepend(Name::RecordRoute, &value);
     }
@@ -230,7 +232,7 @@ fn edit_identity(editor: &mut Editor<'_, '_>, request: &Message<'_>, inbound: &I
         return;
     }
     let asserted = match &inbound.sender {
-        Some(Sender::Account(account)) if to_trusted && request.to_tag().is_none() => Some(account),
+        Some(Sender::Account { account, .. }) if to_trusted && request.to_tag().is_none() => Some(account),
         _ => None,
     };
     if request.header(Name::PAssertedIdentity).is_some() {

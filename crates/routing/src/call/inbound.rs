@@ -31,8 +31,13 @@ pub(super) struct Inbound {
 /// By what right a request was admitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Sender {
-    /// Digest: this account.
-    Account(Aor),
+    /// Digest.
+    Account {
+        /// Whose credentials they were.
+        account: Aor,
+        /// The address of record that its phone is registered under, as far as can be told.
+        home: Aor,
+    },
     /// The address of a trusted peer.
     Trusted,
     /// It came in on a listener without digest.

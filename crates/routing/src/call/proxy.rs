@@ -122,10 +122,15 @@ impl TransactionUser {
         let Ok(request) = Message::parse(&bytes) else { return };
         match verdict {
             Authenticated::Yes => {
-                self.admitted(now, key, inbound, Sender::Account(account), None, out);
+                let home = match admission::identity(&request) {
+                    Identity::Of(aor) => aor,
+                    Identity::Anonymous | Identity::Nobody => account.clone(),
+                };
+                self.admitted(now, key, inbound, Sender::Account { account, home }, None, out);
             }
-            Authenticated::Alias(aor) => {
-                self.admitted(now, key, inbound, Sender::Account(account), Some(aor), out);
+            Authenticated::Alias(home) => {
+                let sender = Sender::Account { account, home: home.clone() };
+                self.admitted(now, key, inbound, sender, Some(home), out);
             }
             Authenticated::No => {
                 self.counts.add(Count::WrongCredentials);

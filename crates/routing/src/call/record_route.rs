@@ -62,10 +62,7 @@ fn caller(keyring: &Keyring, inbound: &Inbound, request: &Message<'_>) -> Side {
     let aor = match &inbound.sender {
         // A peer is no binding; what it says in From belongs to others.
         Some(Sender::Trusted | Sender::Dialog) | None => None,
-        Some(Sender::Account(account)) => match admission::identity(request) {
-            Identity::Of(aor) => Some(aor),
-            Identity::Anonymous | Identity::Nobody => Some(account.clone()),
-        },
+        Some(Sender::Account { home, .. }) => Some(home.clone()),
         Some(Sender::Open) => match admission::identity(request) {
             Identity::Of(aor) if is_own(inbound, &aor) => Some(aor),
             _ => None,
@@ -101,7 +98,8 @@ pub(super) fn binding_name(keyring: &Keyring, target: &Target) -> BindingName {
     BindingName { aor: target.aor.clone(), instance }
 }
 
-fn way(flow: &Flow) -> Way {
+/// How a token names a flow.
+pub(super) fn way(flow: &Flow) -> Way {
     match *flow {
         Flow::Datagram { remote, .. } => Way::Datagram(remote),
         Flow::Connection { id, remote } => {

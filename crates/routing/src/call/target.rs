@@ -1,6 +1,7 @@
 //! RFC 3261 §16.5: what a request aims at, and what this server answers for itself.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 use sip::{Message, Method, Name, SipUri, Status};
 use transport::{ConnectionId, Flow, ListenerId, RemoteAddr, Transport};
@@ -8,7 +9,7 @@ use transport::{ConnectionId, Flow, ListenerId, RemoteAddr, Transport};
 use super::aim::{Aim, Hop, Size};
 use super::dialog_token::{BindingName, Side, Way, instance_hash};
 use super::inbound::Inbound;
-use super::record_route::binding_name;
+use super::record_route::{self, binding_name};
 use super::reply::Reply;
 use super::validation::unsupported;
 use crate::{Keyring, Target};
@@ -99,7 +100,7 @@ pub(super) fn side_aim(keyring: &Keyring, inbound: &Inbound, side: &Side, target
     aim.unreachable = Status::FLOW_FAILED;
     aim.hops.clear();
     let present =
-        side.binding.as_ref().and_then(|binding| present_binding(keyring, inbound, binding, targets));
+        side.binding.as_ref().and_then(|binding| present_binding(keyring, inbound, side, binding, targets));
     match present {
         Some(target) => {
             aim.listener = target.listener.or(listener);
@@ -136,22 +137,40 @@ fn any_datagram(remote: RemoteAddr) -> Hop {
 }
 
 /// The binding that a token names, as it is registered at present: by its instance, else by its Contact, which is the
-/// Request-URI of requests within the dialog.
+/// Request-URI of requests within the dialog. Two phones behind two NATs may have one private address, so that the
+/// Contact counts only where the public address is the same.
 fn present_binding<'t>(
     keyring: &Keyring,
     inbound: &Inbound,
+    side: &Side,
     binding: &BindingName,
     targets: &'t [Target],
 ) -> Option<&'t Target> {
-    if let Some(instance) = binding.instance {
-        return targets.iter().find(|target| {
-            target.instance.as_ref().is_some_and(|found| instance_hash(keyring, found) == instance)
-        });
+    let wanted = SipUri::parse(&inbound.routed.request_uri).ok();
+    let is_same_phone = |target: &Target| match (binding.instance, &target.instance) {
+        (Some(instance), Some(found)) => instance_hash(keyring, found) == instance,
+        (Some(_), None) => false,
+        (None, _) => {
+            let is_same_contact = match (&wanted, SipUri::parse(&target.contact)) {
+                (Some(wanted), Ok(contact)) => {
+                    contact.user == wanted.user && contact.host == wanted.host && contact.port == wanted.port
+                }
+                _ => false,
+            };
+            is_same_contact && target.flow.is_some_and(|flow| Some(flow.remote().0.ip()) == way_ip(side))
+        }
+    };
+    let mut found = targets.iter().filter(|target| target.path.is_empty() && is_same_phone(target));
+    let first = found.next()?;
+    // Of several flows of one phone the one that the dialog began on, if it is there.
+    let is_same_flow =
+        |target: &&Target| target.flow.is_some_and(|flow| record_route::way(&flow) == side.way);
+    Some([first].into_iter().chain(found).find(is_same_flow).unwrap_or(first))
+}
+
+fn way_ip(side: &Side) -> Option<IpAddr> {
+    match side.way {
+        Way::Uri => None,
+        Way::Datagram(remote) | Way::Connection { remote, .. } => Some(remote.0.ip()),
     }
-    let wanted = SipUri::parse(&inbound.routed.request_uri).ok()?;
-    targets.iter().find(|target| {
-        SipUri::parse(&target.contact).is_ok_and(|contact| {
-            contact.user == wanted.user && contact.host == wanted.host && contact.port == wanted.port
-        })
-    })
 }

@@ -5,6 +5,7 @@ mod cancel;
 mod dialog;
 mod fork;
 mod forward;
+mod hostile;
 mod identity;
 mod register;
 mod routing;

@@ -8,7 +8,7 @@ use transaction::ClientKey;
 
 use super::dialog::{Dialog, inside};
 use super::message::{ODD_HEADER, Outgoing, cancel, session, text};
-use super::order::{CallOrder, Fact, Output, Role};
+use super::order::{CallOrder, Fact, Output, Patience, Role};
 use super::{Phone, Purpose, Wake, Way};
 
 /// A call that was made.
@@ -277,10 +277,12 @@ impl Phone {
         let Some(call) = self.callers.get_mut(&number) else { return };
         match (step, call.state) {
             // RFC 3261 §9.1: a CANCEL waits for a provisional response.
-            (Step::Cancel, State::Calling { heard: false, cancel: Cancel::No }) => {
+            (Step::Cancel, State::Calling { heard: false, cancel: Cancel::No })
+                if call.order.patience == Patience::Waits =>
+            {
                 call.state = State::Calling { heard: false, cancel: Cancel::Wanted };
             }
-            (Step::Cancel, State::Calling { heard: true, cancel: Cancel::No }) => self.send_cancel(now, number),
+            (Step::Cancel, State::Calling { cancel: Cancel::No, .. }) => self.send_cancel(now, number),
             (Step::GiveUp, State::Calling { .. }) => {
                 call.state = State::Ended;
                 let (script, key) = (call.order.number, call.invite.as_ref().map(|(_, _, key)| *key));

@@ -16,6 +16,8 @@ pub(crate) struct CallOrder {
     pub(crate) target: String,
     /// Give up so long after the INVITE unless it was answered before.
     pub(crate) cancel_after: Option<Duration>,
+    /// Whether the CANCEL waits for a provisional response, as RFC 3261 §9.1 has it.
+    pub(crate) patience: Patience,
     /// Hang up so long after the answer.
     pub(crate) hang_up_after: Option<Duration>,
     /// Change the session so long after the answer.
@@ -31,11 +33,21 @@ impl CallOrder {
             number,
             target: target.into(),
             cancel_after: None,
+            patience: Patience::Waits,
             hang_up_after: Some(Duration::from_secs(5)),
             reinvite_after: None,
             bytes_min: 0,
         }
     }
+}
+
+/// When a caller that gives up sends its CANCEL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// After a provisional response.
+    Waits,
+    /// At once, as many phones do.
+    None,
 }
 
 /// What a phone does with a call that comes in.
@@ -178,4 +190,14 @@ pub(crate) enum Output {
     Close { stream: StreamId },
     /// Tell the world.
     Fact(Fact),
+}
+
+impl Answering {
+    /// How long it waits before its last word; zero if it says none.
+    pub(crate) fn after(&self) -> Duration {
+        match self.behaviour {
+            Behaviour::Answer { after, .. } | Behaviour::Refuse { after, .. } => after,
+            _ => Duration::ZERO,
+        }
+    }
 }

@@ -8,7 +8,7 @@ use crate::events::Event;
 use crate::ledger::{CallRecord, Expected};
 use crate::network::Conditions;
 use crate::node::Node;
-use crate::phone::{Answering, CallOrder};
+use crate::phone::CallOrder;
 use crate::store::Condition;
 
 use super::{Happening, Host, World};
@@ -132,10 +132,7 @@ impl World {
                 }
             }
             Action::Resolver(resolver) => self.resolver = resolver,
-            Action::Network(conditions) => {
-                self.conditions = conditions;
-                self.network.set_conditions(conditions);
-            }
+            Action::Network(conditions) => self.network.set_conditions(conditions),
             Action::Cut { phone, from_phone } => self.cut(phone, from_phone),
             Action::Mend => self.network.mend_all(),
             Action::Attack => {

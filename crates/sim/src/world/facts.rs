@@ -136,7 +136,7 @@ impl World {
             self.bindings.excuse(phone);
             // A phone that answers no keepalive is dropped; where nothing is lost each one answers.
             let dead = self.node.counts().of(routing::Count::BindingDead);
-            let may_be_dead = !self.is_lossless_throughout || self.disturbances.touch(bound.told, self.now, &[phone]);
+            let may_be_dead = self.disturbances.touch(bound.told, self.now, &[phone]);
             if may_be_dead && dead > self.excused_dead {
                 self.excused_dead += 1;
             } else {
@@ -152,8 +152,7 @@ impl World {
         let ring_timeout = self.settings.proxy.ring_timeout;
         for record in records {
             self.count_fork(&record);
-            let hurt = !self.is_lossless_throughout
-                || self.disturbances.touch(record.began, record.last() + SLACK, &record.phones());
+            let hurt = self.disturbances.touch(record.began, record.last() + SLACK, &record.phones());
             let verdict = if hurt { record.judge_end() } else { record.judge(ring_timeout) };
             if let Err(problem) = verdict {
                 let rule = if hurt { "every call ends" } else { "every call goes as its script says" };

@@ -1,6 +1,6 @@
 //! From bytes to a framed message (RFC 3261 §7, §18.3).
 
-use memchr::memchr;
+use memchr::{memchr, memchr3};
 use smallvec::SmallVec;
 
 use super::{HeaderSpan, Message, RequestLine, StartLine, StatusLine};
@@ -27,6 +27,7 @@ impl<'a> Message<'a> {
 }
 
 /// The error is a start line from which nothing can be made.
+#[inline(always)]
 fn frame(bytes: &[u8]) -> Result<(Message<'_>, Option<Malformed>), Malformed> {
     let mut problem = Problem(None);
     // RFC 3261 §7.5: empty lines before the start line are ignored.
@@ -147,10 +148,25 @@ fn without_line_end(line: &[u8]) -> &[u8] {
 
 /// Reads a start line. The problem beside it is white space, or a method too long: readable, but not to be forwarded.
 pub(crate) fn parse_start_line(line: &[u8]) -> Result<(StartLine<'_>, Option<Malformed>), Malformed> {
+    if let Some(line) = plain_request_line(line) {
+        return Ok((StartLine::Request(line), None));
+    }
     match line.get(..4) {
         Some(start) if start.eq_ignore_ascii_case(b"SIP/") => status_line(line).map(|line| (line, None)),
         _ => request_line(line),
     }
+}
+
+/// A request line in the form that nearly all have; the general reader gives the same for it.
+fn plain_request_line(line: &[u8]) -> Option<RequestLine<'_>> {
+    let rest = line.strip_suffix(b" SIP/2.0")?;
+    let space = rest.iter().position(|&byte| !is_token_byte(byte))?;
+    let (method, uri) = (&rest[..space], rest.get(space + 1..)?);
+    let is_plain = rest[space] == b' '
+        && (1..=METHOD_BYTES_MAX).contains(&method.len())
+        && !uri.is_empty()
+        && memchr3(b' ', b'\t', b'\r', uri).is_none();
+    is_plain.then(|| RequestLine { method: Method::from_bytes(method), uri, version_ok: true })
 }
 
 // RFC 3261 §7.2: version, one space, three digits, one space, any text. The last space is missing in some old stacks.

@@ -69,7 +69,8 @@ fn each_challenge_has_a_nonce_of_its_own() {
 fn neither_ack_nor_cancel_is_challenged() {
     let mut scene = Scene::new();
 
-    let ack = scene.receive(ALICE, &request("ACK", "sip:bob@example.org").to("<sip:bob@example.org>;tag=x").text());
+    let ack =
+        scene.receive(ALICE, &request("ACK", "sip:bob@example.org").to("<sip:bob@example.org>;tag=x").text());
     let cancel = scene.receive(ALICE, &request("CANCEL", "sip:bob@example.org").text());
 
     assert_eq!(ack, []);
@@ -346,7 +347,8 @@ fn a_trusted_peer_needs_no_digest() {
 fn a_listener_without_digest_lets_in_for_our_own_users_alone() {
     let mut scene = Scene::new();
     let own = scene.receive_by(udp(OPEN, "10.1.0.77:5060"), &invite("sip:bob@example.org").text());
-    let foreign = scene.receive_by(udp(OPEN, "10.1.0.77:5060"), &invite("sip:bob@198.51.100.99").again().text());
+    let foreign =
+        scene.receive_by(udp(OPEN, "10.1.0.77:5060"), &invite("sip:bob@198.51.100.99").again().text());
 
     assert!(matches!(only_ask(&own).1, Question::Locate(_)));
     assert_eq!(statuses(&foreign), [100, 403]);

@@ -10,14 +10,14 @@ use lease::LeaseMirror;
 use sip::{Aor, Message, Method, Name};
 use transaction::{ClientEvent, ClientKey, ServerKey, Timers};
 use transport::{
-    Advertise, ConnectionId, Destination, Flow, Listener, ListenerId, Listeners, LocalAddr, RemoteAddr, Source,
-    Transport,
+    Advertise, ConnectionId, Destination, Flow, Listener, ListenerId, Listeners, LocalAddr, RemoteAddr,
+    Source, Transport,
 };
 
 use crate::call::{Output, Resolved, TransactionUser};
 use crate::{
-    Answer, Authenticated, BindingId, Counts, Digest, Keyring, Located, Nat, Proxy, Question, Registrar, Settings,
-    Target, Token, TrustedPeer,
+    Answer, Authenticated, BindingId, Counts, Digest, Keyring, Located, Nat, Proxy, Question, Registrar,
+    Settings, Target, Token, TrustedPeer,
 };
 
 pub(super) const UDP: ListenerId = ListenerId(0);
@@ -39,10 +39,8 @@ pub(super) const CARRIER: &str = "198.51.100.200:5060";
 pub(super) struct Scene {
     pub(super) user: TransactionUser,
     pub(super) keyring: Keyring,
-    pub(super) settings: Settings,
     pub(super) now: Now,
     mirror: LeaseMirror,
-    branches: u32,
 }
 
 /// A request that has left.
@@ -63,12 +61,10 @@ impl Scene {
         change(&mut settings);
         let keyring = Keyring::derive(&keys::RootKey::new([7; 32]));
         Self {
-            user: TransactionUser::new(Arc::new(settings.clone()), keyring.clone(), 3, 9),
+            user: TransactionUser::new(Arc::new(settings), keyring.clone(), 3, 9),
             keyring,
-            settings,
             now: Now::new(Instant::START, WallTime::from_millis(1_700_000_000_000)),
             mirror: LeaseMirror::permanent(),
-            branches: 0,
         }
     }
 
@@ -85,6 +81,12 @@ impl Scene {
         let bytes = text.replace('\n', "\r\n").into_bytes();
         let message = Message::parse(&bytes).expect("the test's message");
         message.validate().expect("the test's message");
+        self.receive_bytes(source, &bytes)
+    }
+
+    /// A request as the layers below hand it up.
+    pub(super) fn receive_bytes(&mut self, source: Source, bytes: &[u8]) -> Vec<Output> {
+        let message = Message::parse(bytes).unwrap();
         let mut stamped = Vec::new();
         transport::stamp(&message, &source, &mut stamped);
         let key = ServerKey::of(&self.keyring.transaction, &message).unwrap();
@@ -97,6 +99,22 @@ impl Scene {
             Method::Cancel => user.handle_cancel(now, &lease, key, invite, request, &mut out),
             _ => user.handle_request(now, &lease, key, source, request, &mut out),
         }
+        out
+    }
+
+    /// A request that the layers below could not understand.
+    pub(super) fn refuse(&mut self, message: &Message<'_>) -> Vec<Output> {
+        let mut out = Vec::new();
+        let source = udp(UDP, STRANGER);
+        self.user.refuse(self.now, source, message, sip::Status::BAD_REQUEST, "Bad", &mut out);
+        out
+    }
+
+    /// A response that a client transaction passed up.
+    pub(super) fn response(&mut self, key: ClientKey, message: &Message<'_>) -> Vec<Output> {
+        let lease = self.mirror.active(self.now.instant).unwrap();
+        let mut out = Vec::new();
+        self.user.handle_response(self.now, &lease, key, udp(UDP, STRANGER), message, &mut out);
         out
     }
 
@@ -127,7 +145,13 @@ impl Scene {
         self.reply_from(source, left, status, extra)
     }
 
-    pub(super) fn reply_from(&mut self, source: Source, left: &Left, status: u16, extra: &str) -> Vec<Output> {
+    pub(super) fn reply_from(
+        &mut self,
+        source: Source,
+        left: &Left,
+        status: u16,
+        extra: &str,
+    ) -> Vec<Output> {
         let bytes = response(&left.request, status, extra);
         let message = Message::parse(&bytes).expect("the test's response");
         message.validate().expect("the test's response");
@@ -156,12 +180,6 @@ impl Scene {
         self.now = Now::new(self.now.instant.max(at), self.now.wall + passed);
     }
 
-    /// A branch for a client's Via.
-    pub(super) fn branch(&mut self) -> String {
-        self.branches += 1;
-        format!("z9hG4bK-test-{}", self.branches)
-    }
-
     /// Sends a request with an account's credentials, which are found to be right; what comes out then.
     pub(super) fn send_as_account(&mut self, from: &str, request: &Request) -> Vec<Output> {
         self.send_as_account_by(udp(UDP, from), request)
@@ -177,7 +195,12 @@ impl Scene {
     }
 
     /// The same, and the target is found at these bindings.
-    pub(super) fn call_as_account(&mut self, from: &str, request: &Request, targets: Vec<Target>) -> Vec<Output> {
+    pub(super) fn call_as_account(
+        &mut self,
+        from: &str,
+        request: &Request,
+        targets: Vec<Target>,
+    ) -> Vec<Output> {
         self.call_as_account_by(udp(UDP, from), request, targets)
     }
 
@@ -405,7 +428,9 @@ pub(super) fn only_response(out: &[Output]) -> Bytes {
 pub(super) fn responses(out: &[Output]) -> Vec<Bytes> {
     out.iter()
         .filter_map(|output| match output {
-            Output::Respond { message, .. } | Output::RespondStateless { message, .. } => Some(message.clone()),
+            Output::Respond { message, .. } | Output::RespondStateless { message, .. } => {
+                Some(message.clone())
+            }
             _ => None,
         })
         .collect()

@@ -1,0 +1,110 @@
+//! One seed from its beginning to its end, and the verdict.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::cast::who;
+use crate::events::Events;
+use crate::journal::Journal;
+use crate::script::{self, CONVERGED, RESTED};
+use crate::watch::Violation;
+
+/// What became of a seed.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// The seed.
+    pub seed: u64,
+    /// The rules that were broken; none is good.
+    pub violations: Vec<Violation>,
+    /// What the server logged as ERROR, or how it panicked; none is good.
+    pub errors: Vec<String>,
+    /// How often each event happened.
+    pub events: Events,
+    /// The hash of all that happened: the same for the same seed.
+    pub hash: u64,
+    /// How many things happened.
+    pub happenings: u64,
+    /// What happened, if it was asked for.
+    pub text: String,
+}
+
+impl Verdict {
+    /// Whether nothing was broken.
+    pub fn is_good(&self) -> bool {
+        self.violations.is_empty() && self.errors.is_empty()
+    }
+}
+
+/// How much of a run is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Telling {
+    /// The verdict only.
+    Verdict,
+    /// Everything that happened, as text.
+    Everything,
+}
+
+/// Runs a seed.
+pub fn run(seed: u64, telling: Telling) -> Verdict {
+    let journal = Journal::default();
+    let ran = tracing::subscriber::with_default(journal.clone(), || {
+        catch_unwind(AssertUnwindSafe(|| live(seed, telling)))
+    });
+    let mut verdict = ran.unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().cloned();
+        let said = said.or_else(|| panic.downcast_ref::<&str>().map(|&said| said.to_owned()));
+        Verdict {
+            seed,
+            violations: Vec::new(),
+            errors: vec![format!("panicked: {}", said.unwrap_or_default())],
+            events: Events::default(),
+            hash: 0,
+            happenings: 0,
+            text: String::new(),
+        }
+    });
+    verdict.errors.extend(journal.errors());
+    verdict
+}
+
+fn live(seed: u64, telling: Telling) -> Verdict {
+    let mut world = script::world(seed, telling == Telling::Everything);
+    world.run_until(CONVERGED);
+    for phone in who::REGISTERED {
+        if !world.bindings.is_bound(phone, world.now()) {
+            let seen = format!("phone {phone}, {}", world.phone(phone).aor());
+            world.watch.breach(world.now(), "when all has healed every phone is registered", seen);
+        }
+    }
+    world.run_until(RESTED);
+    world.audit_rest();
+    world.close_books();
+    Verdict {
+        seed,
+        violations: world.watch.broken().to_vec(),
+        errors: Vec::new(),
+        events: world.events.clone(),
+        hash: world.trace.hash(),
+        happenings: world.trace.lines(),
+        text: world.trace.into_text(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_gives_the_same_bytes_twice() {
+        for seed in [1, 2] {
+            let (first, second) = (run(seed, Telling::Verdict), run(seed, Telling::Verdict));
+
+            assert!(first.happenings > 1_000);
+            assert_eq!((first.hash, first.happenings), (second.hash, second.happenings));
+        }
+    }
+
+    #[test]
+    fn another_seed_is_another_story() {
+        assert_ne!(run(1, Telling::Verdict).hash, run(5, Telling::Verdict).hash);
+    }
+}

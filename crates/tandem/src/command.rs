@@ -1,0 +1,184 @@
+//! The command line.
+
+mod run;
+mod show;
+mod subscriber;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, FILE_DEFAULT, reference};
+use crate::control::Request;
+use crate::control::client::Client;
+use crate::host;
+use crate::state_directory::StateDirectory;
+use subscriber::SubscriberCommand;
+
+/// A highly available SIP service.
+#[derive(Debug, Parser)]
+#[command(name = "tandem", version, arg_required_else_help = true)]
+pub struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve SIP until SIGTERM; SIGHUP reads the configuration again
+    Run {
+        /// The configuration; without it /etc/tandem/tandem.toml if that is there, else all defaults
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Tell all mistakes of a configuration
+    Check {
+        /// The configuration
+        #[arg(value_name = "FILE", default_value = FILE_DEFAULT)]
+        file: PathBuf,
+    },
+    /// Print the configuration with all keys, their meaning and their defaults
+    Reference,
+    /// Add, change, list and remove the accounts of phones
+    #[command(subcommand)]
+    Subscriber(SubscriberCommand),
+    /// Show which phones are registered
+    Contacts {
+        /// Only those of this address of record, USER@DOMAIN
+        aor: Option<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Show how the running server is
+    Status {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Let the running server read its configuration again
+    Reload {
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+/// Which server is meant.
+#[derive(Debug, Args)]
+pub struct Place {
+    /// The server's configuration, which names its state directory
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The server's state directory
+    #[arg(long, value_name = "DIR")]
+    state_directory: Option<PathBuf>,
+}
+
+impl Place {
+    /// The configuration of the server.
+    fn config(&self) -> Result<Config> {
+        Ok(Config::load(self.config.as_deref())?)
+    }
+
+    /// The state directory of the server.
+    fn state_directory(&self) -> Result<StateDirectory> {
+        match &self.state_directory {
+            Some(directory) => Ok(StateDirectory::at(directory)),
+            None => StateDirectory::of(&self.config()?),
+        }
+    }
+
+    /// A connection to the server, which must run.
+    fn server(&self) -> Result<Client> {
+        Client::connect_to_running(&self.state_directory()?)
+    }
+}
+
+impl CommandLine {
+    /// Does what was written.
+    pub fn run(self) -> Result<()> {
+        match self.command {
+            Command::Run { config } => run::run(config),
+            Command::Check { file } => check(&file),
+            Command::Reference => print(&reference()),
+            Command::Subscriber(command) => command.run(),
+            Command::Contacts { aor, json, place } => show::contacts(&mut place.server()?, aor, json),
+            Command::Status { json, place } => show::status(&mut place.server()?, json),
+            Command::Reload { place } => reload(&mut place.server()?),
+        }
+    }
+}
+
+fn check(file: &Path) -> Result<()> {
+    let config = Config::read(file)?;
+    let settings = config.compile(&host::addresses()?)?;
+    let mut text = format!("{} is right. On this host it serves:\n", file.display());
+    for listener in settings.listeners.iter() {
+        text.push_str(&format!("  {}:{}", listener.transport, listener.local));
+        if listener.advertise.is_some() {
+            text.push_str(&format!(", advertised as {}", listener.sent_by()));
+        }
+        if !listener.digest {
+            text.push_str(", where NOBODY needs a password (digest off)");
+        }
+        text.push('\n');
+    }
+    print(&text)
+}
+
+fn reload(server: &mut Client) -> Result<()> {
+    let remarks: Vec<String> = server.ask(&Request::Reload {})?;
+    let mut text = String::from("The configuration was read again and is in force.\n");
+    for remark in remarks {
+        text.push_str(&format!("note: {remark}\n"));
+    }
+    print(&text)
+}
+
+/// Writes to standard output; unlike `print!` it does not panic when nobody reads.
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn every_documented_command_is_understood() {
+        for words in [
+            "run",
+            "run --config a.toml",
+            "check a.toml",
+            "reference",
+            "subscriber add alice@example.org --password-stdin --may-use sales@example.org --may-use b@c --config a",
+            "subscriber password alice@example.org --state-directory /s",
+            "subscriber remove alice@example.org",
+            "subscriber list",
+            "subscriber list example.org --json",
+            "contacts",
+            "contacts alice@example.org --json --config a.toml",
+            "status --json",
+            "reload --state-directory /s",
+        ] {
+            let line = std::iter::once("tandem").chain(words.split(' '));
+            assert!(CommandLine::try_parse_from(line).is_ok(), "{words}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! `tandem status` and `tandem contacts`.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::Value;
+
+use super::print;
+use crate::config::write_duration;
+use crate::control::client::Client;
+use crate::control::{ContactView, Request, StatusView};
+use crate::table::Table;
+
+/// Shows how the server is.
+pub fn status(server: &mut Client, json: bool) -> Result<()> {
+    let status: Value = server.ask(&Request::Status {})?;
+    if json {
+        return print(&format!("{}\n", serde_json::to_string_pretty(&status)?));
+    }
+    print(&status_text(&serde_json::from_value(status)?))
+}
+
+/// Shows which phones are registered.
+pub fn contacts(server: &mut Client, aor: Option<String>, json: bool) -> Result<()> {
+    let mut contacts = Vec::new();
+    let request = Request::Contacts { aor: aor.clone() };
+    let () = server.ask_for_items(&request, |contact: Value| {
+        contacts.push(contact);
+        Ok(())
+    })?;
+    if json {
+        return print(&format!("{}\n", serde_json::to_string_pretty(&contacts)?));
+    }
+    let contacts = contacts.into_iter().map(serde_json::from_value).collect::<Result<Vec<ContactView>, _>>()?;
+    print(&contacts_text(&contacts, aor.as_deref()))
+}
+
+fn status_text(status: &StatusView) -> String {
+    let StatusView { node, version, pid, uptime_s, .. } = status;
+    let uptime = write_duration(Duration::from_secs(*uptime_s));
+    let mut text = format!("Tandem {version} on {node}: {} for {uptime} (pid {pid})\n", status.state);
+    let mut listeners = Table::new(["LISTENER", "ADVERTISED AS", "DIGEST"]);
+    for listener in &status.listeners {
+        listeners.push([
+            listener.listener.clone(),
+            listener.advertise.clone().unwrap_or_default(),
+            if listener.digest { "on" } else { "OFF" }.to_owned(),
+        ]);
+    }
+    text.push_str(&format!("\n{listeners}\n"));
+    let domains = match status.domains.as_slice() {
+        [] => "the listeners' addresses".to_owned(),
+        domains => format!("{}, and the listeners' addresses", domains.join(", ")),
+    };
+    let database = match (&status.store.error, status.store.owed) {
+        (Some(error), owed) => format!("FAILING: {error} ({owed} changes wait)"),
+        (None, owed) => format!("{} ({owed} changes wait)", status.store.state),
+    };
+    let lost = match status.store.dropped {
+        0 => String::new(),
+        dropped => format!(", {dropped} LOST"),
+    };
+    for (name, value) in [
+        ("domains", domains),
+        ("bindings", status.bindings.to_string()),
+        ("accounts cached", status.accounts_cached.to_string()),
+        ("connections", status.connections.to_string()),
+        (
+            "transactions",
+            format!("{} server, {} client", status.transactions.server, status.transactions.client),
+        ),
+        ("in progress", format!("{} waiting, {} forwarded", status.suspended, status.forwarding)),
+        ("database", database + &lost),
+    ] {
+        text.push_str(&format!("{name:<16}{value}\n"));
+    }
+    let mut counters = Table::new(["SINCE THE START", ""]);
+    for (name, figure) in status.counters.iter().filter(|(_, figure)| **figure > 0) {
+        counters.push([name.replace('_', " "), figure.to_string()]);
+    }
+    if counters.len() > 0 {
+        text.push_str(&format!("\n{counters}"));
+    }
+    text
+}
+
+fn contacts_text(contacts: &[ContactView], aor: Option<&str>) -> String {
+    if contacts.is_empty() {
+        return match aor {
+            Some(aor) => format!("{aor} is not registered.\n"),
+            None => "No phone is registered.\n".to_owned(),
+        };
+    }
+    let mut table = Table::new(["ADDRESS OF RECORD", "CONTACT", "SEEN AT", "LISTENER", "EXPIRES", "NAT", "PHONE"]);
+    for contact in contacts {
+        table.push([
+            contact.aor.clone(),
+            contact.contact.clone(),
+            contact.received.clone(),
+            if contact.reachable { contact.listener.clone() } else { format!("{} (gone)", contact.listener) },
+            write_duration(Duration::from_secs(contact.expires_s)),
+            if contact.nat { "yes" } else { "" }.to_owned(),
+            contact.user_agent.clone().unwrap_or_default(),
+        ]);
+    }
+    table.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failing_database_is_shown_with_its_reason() {
+        let status: StatusView = serde_json::from_value(serde_json::json!({
+            "state": "running", "node": "a", "version": "0.1.0", "pid": 7, "uptime_s": 3_661,
+            "listeners": [{"listener": "udp:192.0.2.5:5060", "digest": false}],
+            "domains": ["example.org"], "bindings": 2, "accounts_cached": 1,
+            "transactions": {"server": 3, "client": 4}, "suspended": 0, "forwarding": 0, "connections": 0,
+            "counters": {"forwarded": 5, "loop": 0},
+            "store": {"state": "failing", "error": "/s/tandem.sqlite: disk full", "owed": 6, "dropped": 1}
+        }))
+        .expect("it is a status");
+
+        let text = status_text(&status);
+
+        for part in [
+            "Tandem 0.1.0 on a: running for 1h1m1s (pid 7)",
+            "udp:192.0.2.5:5060                 OFF",
+            "domains         example.org, and the listeners' addresses",
+            "database        FAILING: /s/tandem.sqlite: disk full (6 changes wait), 1 LOST",
+            "forwarded        5",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert!(!text.contains("loop"));
+    }
+
+    #[test]
+    fn nobody_registered_is_said_in_words() {
+        assert_eq!(contacts_text(&[], None), "No phone is registered.\n");
+        assert_eq!(contacts_text(&[], Some("a@b")), "a@b is not registered.\n");
+    }
+}

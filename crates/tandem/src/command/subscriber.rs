@@ -1,0 +1,208 @@
+//! `tandem subscriber`: through the running server if there is one, else in the database itself.
+
+use anyhow::{Result, anyhow};
+use clap::Subcommand;
+use sip::Aor;
+use store::{Credentials, NewSubscriber, Subscribers};
+
+use super::{Place, print};
+use crate::control::client::Client;
+use crate::control::{Request, SubscriberView};
+use crate::password::password;
+use crate::service::{hashes_of, read_aor, subscriber_view};
+use crate::state_directory::StateDirectory;
+use crate::table::Table;
+
+#[derive(Debug, Subcommand)]
+pub enum SubscriberCommand {
+    /// Add an account
+    Add {
+        /// Its address of record, USER@DOMAIN; the phone's user name is USER
+        aor: String,
+        /// Read the password from the first line of standard input instead of asking
+        #[arg(long)]
+        password_stdin: bool,
+        /// Another name of it; may be repeated
+        #[arg(long = "alias", value_name = "AOR")]
+        aliases: Vec<String>,
+        /// An address of record that it may call and register as, besides its own; may be repeated
+        #[arg(long, value_name = "AOR")]
+        may_use: Vec<String>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Give an account another password
+    Password {
+        /// Its address of record
+        aor: String,
+        /// Read the password from the first line of standard input instead of asking
+        #[arg(long)]
+        password_stdin: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// List the accounts
+    List {
+        /// Only those of this domain
+        domain: Option<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Take an account away, with its aliases
+    Remove {
+        /// Its address of record
+        aor: String,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+/// Where accounts are changed.
+enum Accounts {
+    /// By the server that runs.
+    Running(Client),
+    /// In the file of a server that does not run.
+    Stopped { subscribers: Subscribers, realm: Option<String> },
+}
+
+impl SubscriberCommand {
+    /// Does what was written.
+    pub fn run(self) -> Result<()> {
+        match self {
+            Self::Add { aor, password_stdin, aliases, may_use, place } => {
+                let new = aor_of(&aor)?;
+                let (aliases, may_use) = (aors_of(&aliases)?, aors_of(&may_use)?);
+                let mut accounts = Accounts::open(&place)?;
+                let credentials = accounts.credentials(&new, password_stdin)?;
+                let remarks = accounts.add(NewSubscriber { aor: new.clone(), credentials, aliases, may_use })?;
+                let mut text = format!(
+                    "{new} was added. In the phone: user {}, domain or server {}.\n",
+                    new.user(),
+                    new.domain()
+                );
+                for remark in remarks {
+                    text.push_str(&format!("note: {remark}\n"));
+                }
+                print(&text)
+            }
+            Self::Password { aor, password_stdin, place } => {
+                let aor = aor_of(&aor)?;
+                let mut accounts = Accounts::open(&place)?;
+                let credentials = accounts.credentials(&aor, password_stdin)?;
+                accounts.set_password(&aor, &credentials)?;
+                print(&format!("{aor} has another password.\n"))
+            }
+            Self::List { domain, json, place } => {
+                let mut found = Vec::new();
+                Accounts::open(&place)?.list(domain.as_deref(), &mut |subscriber| found.push(subscriber))?;
+                if json {
+                    return print(&format!("{}\n", serde_json::to_string_pretty(&found)?));
+                }
+                print(&list_text(&found))
+            }
+            Self::Remove { aor, place } => {
+                let aor = aor_of(&aor)?;
+                Accounts::open(&place)?.remove(&aor)?;
+                print(&format!("{aor} was removed.\n"))
+            }
+        }
+    }
+}
+
+impl Accounts {
+    fn open(place: &Place) -> Result<Self> {
+        let state = place.state_directory()?;
+        match Client::connect(&state)? {
+            Some(client) => Ok(Self::Running(client)),
+            None => Self::open_stopped(place, &state),
+        }
+    }
+
+    fn open_stopped(place: &Place, state: &StateDirectory) -> Result<Self> {
+        let realm = place.config()?.digest.realm;
+        state.create()?;
+        Ok(Self::Stopped { subscribers: Subscribers::open(&state.database())?, realm })
+    }
+
+    /// Asks for a password and hashes it for the realm of the server.
+    fn credentials(&mut self, aor: &Aor, from_stdin: bool) -> Result<Credentials> {
+        let realm = match self {
+            Self::Running(client) => client.ask(&Request::Realm {})?,
+            Self::Stopped { realm, .. } => realm.clone(),
+        };
+        let password = password(&format!("Password of {aor}"), from_stdin)?;
+        Ok(Credentials::of(aor, realm.as_deref().unwrap_or(aor.domain()), &password))
+    }
+
+    fn add(&mut self, new: NewSubscriber) -> Result<Vec<String>> {
+        match self {
+            Self::Running(client) => client.ask(&Request::SubscriberAdd {
+                aor: new.aor.to_string(),
+                hashes: hashes_of(&new.credentials),
+                aliases: new.aliases.iter().map(ToString::to_string).collect(),
+                may_use: new.may_use.iter().map(ToString::to_string).collect(),
+            }),
+            Self::Stopped { subscribers, .. } => {
+                subscribers.add(&new)?;
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    fn set_password(&mut self, aor: &Aor, credentials: &Credentials) -> Result<()> {
+        match self {
+            Self::Running(client) => {
+                client.ask(&Request::SubscriberPassword { aor: aor.to_string(), hashes: hashes_of(credentials) })
+            }
+            Self::Stopped { subscribers, .. } => Ok(subscribers.set_credentials(aor, credentials)?),
+        }
+    }
+
+    fn remove(&mut self, aor: &Aor) -> Result<()> {
+        match self {
+            Self::Running(client) => client.ask(&Request::SubscriberRemove { aor: aor.to_string() }),
+            Self::Stopped { subscribers, .. } => Ok(subscribers.remove(aor).map(|_| ())?),
+        }
+    }
+
+    fn list(&mut self, domain: Option<&str>, take: &mut dyn FnMut(SubscriberView)) -> Result<()> {
+        let domain = domain.map(str::to_ascii_lowercase);
+        match self {
+            Self::Running(client) => client.ask_for_items(&Request::SubscriberList { domain }, |subscriber| {
+                take(subscriber);
+                Ok(())
+            }),
+            Self::Stopped { subscribers, .. } => Ok(subscribers.list(domain.as_deref(), |subscriber| {
+                take(subscriber_view(subscriber));
+                true
+            })?),
+        }
+    }
+}
+
+fn list_text(subscribers: &[SubscriberView]) -> String {
+    if subscribers.is_empty() {
+        return "There is no subscriber. `tandem subscriber add USER@DOMAIN` adds one.\n".to_owned();
+    }
+    let mut table = Table::new(["SUBSCRIBER", "REALM", "ALIASES", "MAY USE"]);
+    for subscriber in subscribers {
+        table.push([
+            subscriber.aor.clone(),
+            subscriber.realm.clone(),
+            subscriber.aliases.join(" "),
+            subscriber.may_use.join(" "),
+        ]);
+    }
+    table.to_string()
+}
+
+fn aor_of(text: &str) -> Result<Aor> {
+    read_aor(text).map_err(|error| anyhow!(error))
+}
+
+fn aors_of(texts: &[String]) -> Result<Vec<Aor>> {
+    texts.iter().map(|text| aor_of(text)).collect()
+}

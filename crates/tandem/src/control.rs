@@ -1,0 +1,219 @@
+//! How the command line speaks to a running server: lines of JSON over a socket in the state
+//! directory, which its owner alone can open.
+//!
+//! A [`Request`] is one line. The reply is any number of lines `{"item":…}` and one last line,
+//! `{"done":…}` or `{"failed":…}`. Then the next request may follow. Everything is bounded: the
+//! length of a request, the time of a reply, the number of connections.
+
+pub mod client;
+pub mod server;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Bytes of a request: one with the most names that a subscriber may have fits.
+pub const REQUEST_BYTES_MAX: usize = 1 << 20;
+/// How long either side waits for the other's next bytes.
+pub const SILENCE_MAX: Duration = Duration::from_secs(15);
+
+/// What the command line wants.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// How the server is: done with a status.
+    Status {},
+    /// The bindings: an item for each.
+    Contacts {
+        /// Only of this address of record.
+        aor: Option<String>,
+    },
+    /// Read the configuration again: done with a list of remarks.
+    Reload {},
+    /// The realm of all domains: done with a text, or null for the domain of the request.
+    Realm {},
+    /// Add an account.
+    SubscriberAdd {
+        /// Its address of record.
+        aor: String,
+        /// What is kept of its password.
+        hashes: Hashes,
+        /// Other names of it.
+        #[serde(default)]
+        aliases: Vec<String>,
+        /// Addresses of record of others that it may use.
+        #[serde(default)]
+        may_use: Vec<String>,
+    },
+    /// Give an account another password.
+    SubscriberPassword {
+        /// Its address of record.
+        aor: String,
+        /// What is kept of its password.
+        hashes: Hashes,
+    },
+    /// Take an account away.
+    SubscriberRemove {
+        /// Its address of record.
+        aor: String,
+    },
+    /// The accounts: an item for each.
+    SubscriberList {
+        /// Only of this domain.
+        domain: Option<String>,
+    },
+}
+
+/// The hashes of a password. The password itself never crosses the socket.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hashes {
+    /// The realm that is in them.
+    pub realm: String,
+    /// By MD5, in hex.
+    pub md5: String,
+    /// By SHA-256, in hex.
+    pub sha256: String,
+    /// By SHA-512/256, in hex.
+    pub sha512_256: String,
+}
+
+/// Prints nothing that would let somebody log in.
+impl std::fmt::Debug for Hashes {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Hashes {{ realm: {:?}, .. }}", self.realm)
+    }
+}
+
+/// One line of a reply.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// One of several.
+    Item(Value),
+    /// The end.
+    Done(Value),
+    /// The end: it was not done, and why.
+    Failed(String),
+}
+
+/// The answer to [`Request::Status`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusView {
+    /// `running`.
+    pub state: String,
+    /// The node's name.
+    pub node: String,
+    /// The program's version.
+    pub version: String,
+    /// The server's process.
+    pub pid: u32,
+    /// Seconds since the start.
+    pub uptime_s: u64,
+    /// Where SIP is served.
+    pub listeners: Vec<ListenerView>,
+    /// Domains besides the listeners' addresses.
+    pub domains: Vec<String>,
+    /// Bindings.
+    pub bindings: usize,
+    /// Accounts in the cache.
+    pub accounts_cached: usize,
+    /// Transactions alive.
+    pub transactions: TransactionsView,
+    /// Requests that wait for the database or the resolver.
+    pub suspended: usize,
+    /// Requests that are being forwarded and have no final answer.
+    pub forwarding: usize,
+    /// TCP connections.
+    pub connections: usize,
+    /// What was counted since the start.
+    pub counters: BTreeMap<String, u64>,
+    /// The database.
+    pub store: StoreView,
+}
+
+/// Transactions alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransactionsView {
+    /// Of requests to us.
+    pub server: usize,
+    /// Of requests that we sent.
+    pub client: usize,
+}
+
+/// One listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerView {
+    /// `udp:192.0.2.5:5060`.
+    pub listener: String,
+    /// What others are told instead.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub advertise: Option<String>,
+    /// Whether requests must prove who sends them.
+    pub digest: bool,
+}
+
+/// The database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreView {
+    /// `ok` or `failing`.
+    pub state: String,
+    /// What is wrong.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+    /// Changes that are not yet written.
+    pub owed: usize,
+    /// Changes that will never be.
+    pub dropped: u64,
+}
+
+/// One binding.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ContactView {
+    /// Its address of record.
+    pub aor: String,
+    /// The URI that was registered.
+    pub contact: String,
+    /// Where the phone was seen: `udp:192.0.2.9:5060`.
+    pub received: String,
+    /// The listener it registered on.
+    pub listener: String,
+    /// Whether that listener, or the connection, is there.
+    pub reachable: bool,
+    /// Seconds left.
+    pub expires_s: u64,
+    /// Preference from 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub q: Option<f64>,
+    /// RFC 5626 `+sip.instance`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub instance: Option<String>,
+    /// RFC 5626 `reg-id`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reg_id: Option<u32>,
+    /// RFC 3327 Path.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub path: Vec<String>,
+    /// `User-Agent`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub user_agent: Option<String>,
+    /// Whether the phone sits behind NAT.
+    pub nat: bool,
+}
+
+/// One account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubscriberView {
+    /// Its address of record.
+    pub aor: String,
+    /// The realm of its hashes.
+    pub realm: String,
+    /// Other names of it.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// Addresses of record of others that it may use.
+    #[serde(default)]
+    pub may_use: Vec<String>,
+}

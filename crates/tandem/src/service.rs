@@ -1,0 +1,274 @@
+//! The running server as the operator sees it: answers the control socket, and reloads.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use engine::StoreState;
+use serde_json::Value;
+use sip::{Aor, Host};
+use store::{Credentials, NewSubscriber, Subscriber, SubscriberError, Subscribers};
+
+use crate::config::{Config, Log, Node};
+use crate::control::server::Answer;
+use crate::control::{
+    ContactView, Hashes, ListenerView, Request, StatusView, StoreView, SubscriberView, TransactionsView,
+};
+use crate::host;
+use crate::logs::Logs;
+use crate::port_owner;
+
+/// A running server with all that its operator may ask of it.
+pub struct Service {
+    /// The server.
+    pub server: net::Server,
+    /// The database file.
+    pub database: PathBuf,
+    /// The configuration file, if there is one.
+    pub config_file: Option<PathBuf>,
+    /// The configuration in force.
+    pub config: Mutex<Config>,
+    /// What is logged.
+    pub logs: Logs,
+    /// When it began.
+    pub started: Instant,
+}
+
+impl Service {
+    /// Reads the configuration again. A bad one changes nothing. Returns remarks for the operator.
+    pub fn reload(&self) -> Result<Vec<String>, String> {
+        let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = Config::load(self.config_file.as_deref()).map_err(|error| error.to_string())?;
+        let addresses = host::addresses().map_err(|error| format!("the host's addresses can not be read: {error}"))?;
+        let settings = new.compile(&addresses).map_err(|error| error.to_string())?;
+        self.server.reload(&settings, new.tcp).map_err(|error| match error {
+            net::ReloadError::Bind(error) => port_owner::explain(&error),
+            other => other.to_string(),
+        })?;
+        self.logs.set_level(new.log.level);
+        let remarks = needing_restart(&config, &new);
+        *config = new;
+        Ok(remarks)
+    }
+
+    fn status(&self) -> StatusView {
+        let status = self.server.status();
+        let config = self.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        StatusView {
+            state: "running".to_owned(),
+            node: node_name(&config),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_s: self.started.elapsed().as_secs(),
+            listeners: status.listeners.iter().map(listener_view).collect(),
+            domains: config.sip.domains,
+            bindings: status.bindings,
+            accounts_cached: status.accounts,
+            transactions: TransactionsView { server: status.server_transactions, client: status.client_transactions },
+            suspended: status.suspended,
+            forwarding: status.contexts,
+            connections: status.connections,
+            counters: status.counters.into_iter().map(|(name, figure)| (name.to_owned(), figure)).collect(),
+            store: store_view(status.store),
+        }
+    }
+
+    fn realm(&self) -> Option<String> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner).digest.realm.clone()
+    }
+
+    fn subscribers(&self) -> Result<Subscribers, String> {
+        Subscribers::open(&self.database).map_err(|error| error.to_string())
+    }
+
+    fn add(&self, aor: &str, hashes: Hashes, aliases: &[String], may_use: &[String]) -> Result<Value, String> {
+        let names = |names: &[String]| names.iter().map(|name| read_aor(name)).collect::<Result<Vec<_>, _>>();
+        let new = NewSubscriber {
+            aor: read_aor(aor)?,
+            credentials: read_credentials(hashes)?,
+            aliases: names(aliases)?,
+            may_use: names(may_use)?,
+        };
+        self.subscribers()?.add(&new).map_err(told)?;
+        let remarks: Vec<String> = std::iter::once(&new.aor)
+            .chain(&new.aliases)
+            .filter(|name| !self.serves(name))
+            .map(|name| {
+                format!("{0} is no domain of this server: write it into sip.domains and `tandem reload`", name.domain())
+            })
+            .collect();
+        for name in std::iter::once(new.aor).chain(new.aliases) {
+            self.server.account_changed(name);
+        }
+        value(remarks)
+    }
+
+    fn serves(&self, aor: &Aor) -> bool {
+        Host::parse(aor.domain().as_bytes()).is_ok_and(|host| self.server.settings().is_own_domain(&host))
+    }
+
+    fn set_password(&self, aor: &str, hashes: Hashes) -> Result<Value, String> {
+        let aor = read_aor(aor)?;
+        let mut subscribers = self.subscribers()?;
+        subscribers.set_credentials(&aor, &read_credentials(hashes)?).map_err(told)?;
+        for name in subscribers.names(&aor).map_err(|error| error.to_string())? {
+            self.server.account_changed(name);
+        }
+        Ok(Value::Null)
+    }
+
+    fn remove(&self, aor: &str) -> Result<Value, String> {
+        let aor = read_aor(aor)?;
+        let aliases = self.subscribers()?.remove(&aor).map_err(told)?;
+        for name in std::iter::once(aor).chain(aliases) {
+            self.server.account_changed(name);
+        }
+        Ok(Value::Null)
+    }
+}
+
+impl Answer for Service {
+    fn answer(
+        &self,
+        request: Request,
+        item: &mut dyn FnMut(Value) -> io::Result<()>,
+    ) -> Result<Value, String> {
+        match request {
+            Request::Status {} => value(self.status()),
+            Request::Contacts { aor } => {
+                let aor = aor.map(|aor| read_aor(&aor)).transpose()?;
+                for binding in self.server.contacts(aor.as_ref()) {
+                    item(value(contact_view(&binding))?).map_err(gone)?;
+                }
+                Ok(Value::Null)
+            }
+            Request::Reload {} => {
+                let remarks = self.reload().inspect_err(|error| {
+                    tracing::error!(%error, "the configuration was not taken; nothing was changed");
+                })?;
+                for remark in &remarks {
+                    tracing::warn!("{remark}");
+                }
+                value(remarks)
+            }
+            Request::Realm {} => value(self.realm()),
+            Request::SubscriberAdd { aor, hashes, aliases, may_use } => self.add(&aor, hashes, &aliases, &may_use),
+            Request::SubscriberPassword { aor, hashes } => self.set_password(&aor, hashes),
+            Request::SubscriberRemove { aor } => self.remove(&aor),
+            Request::SubscriberList { domain } => {
+                let mut ended = Ok(());
+                let listed = self.subscribers()?.list(domain.as_deref(), |subscriber| {
+                    ended = value(subscriber_view(subscriber)).and_then(|subscriber| item(subscriber).map_err(gone));
+                    ended.is_ok()
+                });
+                listed.map_err(|error| error.to_string()).and(ended).map(|()| Value::Null)
+            }
+        }
+    }
+}
+
+/// Reads an address of record from the command line.
+pub fn read_aor(text: &str) -> Result<Aor, String> {
+    Aor::parse(text).ok_or_else(|| {
+        format!("`{text}` is no address of record: write USER@DOMAIN, such as alice@example.org or alice@192.0.2.5")
+    })
+}
+
+/// What the control socket carries of a password.
+pub fn hashes_of(credentials: &Credentials) -> Hashes {
+    Hashes {
+        realm: credentials.realm.clone(),
+        md5: credentials.md5.clone(),
+        sha256: credentials.sha256.clone(),
+        sha512_256: credentials.sha512_256.clone(),
+    }
+}
+
+/// An account as it is shown.
+pub fn subscriber_view(subscriber: Subscriber) -> SubscriberView {
+    let names = |names: Vec<Aor>| names.iter().map(ToString::to_string).collect();
+    SubscriberView {
+        aor: subscriber.aor.to_string(),
+        realm: subscriber.realm,
+        aliases: names(subscriber.aliases),
+        may_use: names(subscriber.may_use),
+    }
+}
+
+/// The name of this node in logs and status.
+pub fn node_name(config: &Config) -> String {
+    if config.node.name.is_empty() { host::name() } else { config.node.name.clone() }
+}
+
+/// What of a changed configuration is not in force until a restart.
+fn needing_restart(old: &Config, new: &Config) -> Vec<String> {
+    let Node { name: _, state_directory, threads } = &old.node;
+    let Log { level: _, format } = old.log;
+    let changed = [
+        ("node.state_directory", *state_directory != new.node.state_directory),
+        ("node.threads", *threads != new.node.threads),
+        ("log.format", format != new.log.format),
+    ];
+    changed
+        .into_iter()
+        .filter(|(_, is_changed)| *is_changed)
+        .map(|(key, _)| format!("{key} has changed: it is taken at the next start"))
+        .collect()
+}
+
+fn read_credentials(hashes: Hashes) -> Result<Credentials, String> {
+    let Hashes { realm, md5, sha256, sha512_256 } = hashes;
+    Credentials::from_hashes(realm, md5, sha256, sha512_256).ok_or_else(|| "the hashes can not be right".to_owned())
+}
+
+fn listener_view(listener: &net::ListenerStatus) -> ListenerView {
+    ListenerView {
+        listener: format!("{}:{}", listener.transport, listener.local),
+        advertise: listener.advertise.as_ref().map(|advertise| match advertise.port {
+            Some(port) => format!("{}:{port}", advertise.host),
+            None => advertise.host.clone(),
+        }),
+        digest: listener.digest,
+    }
+}
+
+fn store_view(state: StoreState) -> StoreView {
+    StoreView {
+        state: if state.failing.is_some() { "failing" } else { "ok" }.to_owned(),
+        error: state.failing.map(|error| error.to_string()),
+        owed: state.owed,
+        dropped: state.dropped,
+    }
+}
+
+fn contact_view(binding: &net::BindingView) -> ContactView {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (transport, local) = binding.listener;
+    ContactView {
+        aor: binding.aor.to_string(),
+        contact: text(&binding.contact),
+        received: format!("{transport}:{}", binding.received),
+        listener: format!("{transport}:{local}"),
+        reachable: binding.is_reachable,
+        expires_s: binding.expires.as_secs(),
+        q: binding.q.map(|q| f64::from(q) / 1_000.0),
+        instance: binding.instance.as_deref().map(text),
+        reg_id: binding.reg_id,
+        path: binding.path.iter().map(|value| text(value)).collect(),
+        user_agent: binding.user_agent.as_deref().map(text),
+        nat: binding.nat,
+    }
+}
+
+fn value(view: impl serde::Serialize) -> Result<Value, String> {
+    serde_json::to_value(view).map_err(|error| error.to_string())
+}
+
+fn told(error: SubscriberError) -> String {
+    error.to_string()
+}
+
+fn gone(error: io::Error) -> String {
+    format!("the client went away: {error}")
+}
