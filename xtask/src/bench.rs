@@ -14,8 +14,8 @@ use crate::packages::{self, Consent};
 use crate::{lab, process, workspace};
 
 mod contestant;
+mod cpu_time;
 mod load;
-mod processor_time;
 mod report;
 
 use contestant::{Contestant, Kind};
@@ -90,9 +90,9 @@ fn prepare() -> Result<()> {
 fn measure(kind: Kind, work: Work, dir: &Path, binary: &Path) -> Result<Measurement> {
     let contestant = Contestant::start(kind, dir, binary)?;
     work.prepare(dir)?;
-    let before = processor_time::of_tree(contestant.id())?;
+    let before = cpu_time::of_tree(contestant.id())?;
     let done = work.run(dir)?;
-    let after = processor_time::of_tree(contestant.id())?;
+    let after = cpu_time::of_tree(contestant.id())?;
     contestant.stop()?;
     let used = after.checked_sub(before).context("the server was restarted")?;
     Ok(Measurement { microseconds: used.as_secs_f64() * 1e6 / done as f64 })

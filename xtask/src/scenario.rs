@@ -199,7 +199,9 @@ fn report(scenario: &Scenario, place: &Place, time: Duration, end: Result<()>, t
 fn show_logs(dir: &Path) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     let mut logs: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    // What the scenario itself said stands above.
     logs.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
+    logs.retain(|path| !path.ends_with("scenario.log"));
     logs.sort();
     println!("  logs in {}", dir.display());
     for log in logs {

@@ -110,8 +110,8 @@ impl Server {
         self.starts += 1;
         let starts = self.starts;
         let mut running = Running::start(&mut command, &self.log)?;
-        running.wait_until("line with \"ready\" in its log", START_TIME_MAX, |log| {
-            log.lines().filter(|line| line.contains("ready")).count() >= starts
+        running.wait_until("word that it is ready", START_TIME_MAX, |log| {
+            log.lines().filter(|line| line.contains(": ready")).count() >= starts
         })?;
         self.running = Some(running);
         Ok(())

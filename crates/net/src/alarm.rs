@@ -25,8 +25,6 @@ use transport::ConnectionId;
 pub(crate) enum Event {
     /// The store answered.
     Loaded { partition: u16, aor: Aor, loaded: Loaded },
-    /// An account was changed. It goes the way of the store's answers, behind those that are older.
-    AccountChanged { partition: u16, aor: Aor },
     /// The resolver answered.
     Resolved { shard: u16, token: Token, resolved: Resolved },
     /// A message that was taken over could not be sent.

@@ -37,7 +37,6 @@ enum ToPartition {
     Question(Asker, Question),
     KeepaliveAnswered(KeepaliveMark),
     Loaded(Aor, Loaded),
-    AccountChanged(Aor),
     ConnectionClosed(ConnectionId),
     Timeout,
 }
@@ -98,9 +97,6 @@ impl Carrier {
         match event {
             Event::Loaded { partition, aor, loaded } => {
                 self.hold_for_partition(partition, ToPartition::Loaded(aor, loaded));
-            }
-            Event::AccountChanged { partition, aor } => {
-                self.hold_for_partition(partition, ToPartition::AccountChanged(aor));
             }
             Event::ConnectionClosed { partition, id } => {
                 self.hold_for_partition(partition, ToPartition::ConnectionClosed(id));
@@ -308,7 +304,6 @@ fn give_partition(
         ToPartition::Question(asker, question) => partition.handle_question(now, lease, asker, question, out),
         ToPartition::KeepaliveAnswered(mark) => partition.handle_keepalive_answered(now, mark, out),
         ToPartition::Loaded(aor, loaded) => partition.handle_account(now, lease, &aor, loaded, out),
-        ToPartition::AccountChanged(aor) => partition.handle_account_changed(now, &aor),
         ToPartition::ConnectionClosed(id) => partition.handle_connection_closed(now, lease, id, out),
         ToPartition::Timeout => partition.handle_timeout(now, lease, out),
     }

@@ -75,10 +75,11 @@ impl Edge {
         }
     }
 
-    /// Forgets what is cached of an account.
-    pub(crate) fn report_account_changed(&self, aor: Aor) {
-        let partition = self.machines.partition_of(&aor);
-        self.alarm_of(partition).deliver(Event::AccountChanged { partition, aor });
+    /// Forgets what is cached of an account, before this returns: the old password is good no longer. An answer of the
+    /// store that is under way is known to the partition as older than the change.
+    pub(crate) fn forget_account(&self, aor: &Aor) {
+        let seat = &self.machines.partitions[usize::from(self.machines.partition_of(aor))];
+        seat.with(clocks::now(), |partition, now| partition.handle_account_changed(now, aor));
     }
 
     /// Asks the store for an account on behalf of a partition.

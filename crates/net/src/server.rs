@@ -115,6 +115,7 @@ impl Server {
         let mut numbering = Numbering::default();
         let settings =
             numbering.apply(&start.settings).expect("a first start has all numbers, LISTENERS_MAX is less");
+        socket::allow_descriptors();
         let opened = open(&settings, loops, |_| None, |_| false)?;
 
         let now = clocks::now();
@@ -277,9 +278,10 @@ impl Server {
         bindings
     }
 
-    /// Forgets what is cached of an account that was changed in the store.
+    /// Forgets what is cached of an account that was changed in the store. When this returns the old one is not used any
+    /// more.
     pub fn account_changed(&self, aor: Aor) {
-        self.edge.report_account_changed(aor);
+        self.edge.forget_account(&aor);
     }
 
     /// Whether every thread is awake at least each few seconds and none has panicked. For a watchdog.

@@ -9,8 +9,10 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 
 use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpSocket;
+use tracing::warn;
 use transport::{LocalAddr, Transport};
 
 use crate::option;
@@ -61,6 +63,16 @@ impl BindError {
             io::ErrorKind::PermissionDenied => Self::NotPermitted { transport, local },
             _ => Self::Refused { transport, local, reason },
         }
+    }
+}
+
+/// Lets this process have as many descriptors as it may: each connection is one, and the usual limit of 1024 is there for
+/// programs that use `select`.
+pub(crate) fn allow_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    {
+        warn!(%error, "the limit of open files stays as it is");
     }
 }
 

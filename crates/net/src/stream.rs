@@ -8,6 +8,7 @@ mod connection;
 mod queue;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +30,9 @@ use crate::tally::Tally;
 
 /// After an error of the accept call, mostly too many open files: trying at once would only burn the processor.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// How long the end waits for peers to take what waits for them.
+const FINISH_TIME_MAX: Duration = Duration::from_millis(500);
+const FINISH_LOOK_EVERY: Duration = Duration::from_millis(2);
 
 pub(crate) struct Streams {
     table: Mutex<Table>,
@@ -112,7 +116,7 @@ impl Streams {
             match edge.shared() {
                 Some(edge) => {
                     let runtime = edge.runtime.clone();
-                    runtime.spawn(connection::open(Link { edge, id, remote, queue }, local));
+                    runtime.spawn(connection::open(Link::new(edge, id, remote, queue), local));
                 }
                 None => return of,
             }
@@ -230,9 +234,21 @@ impl Streams {
         *before = bound;
     }
 
-    /// Ends everything.
+    /// Ends everything. What waits to be written still is, if that takes no longer than [`FINISH_TIME_MAX`].
     pub(crate) fn stop(&self) {
-        self.keep_listeners(|_| false);
+        {
+            let mut table = self.lock();
+            for listening in std::mem::take(&mut table.listeners).into_values() {
+                listening.accepting.abort();
+            }
+            for queue in table.queues.values() {
+                queue.finish();
+            }
+        }
+        let deadline = clocks::now().instant + FINISH_TIME_MAX;
+        while !self.lock().queues.is_empty() && clocks::now().instant < deadline {
+            std::thread::sleep(FINISH_LOOK_EVERY);
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -264,9 +280,12 @@ async fn accept(edge: Arc<Edge>, id: ListenerId, listener: TcpListener) {
                 let Some((id, queue)) = edge.streams.accepted(clocks::now().instant, id, remote) else {
                     continue;
                 };
-                let link = Link { edge: Arc::clone(&edge), id, remote, queue };
+                let link = Link::new(Arc::clone(&edge), id, remote, queue);
                 tokio::spawn(connection::serve(link, stream));
             }
+            // The peer was gone before its turn came.
+            Err(error)
+                if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
             Err(error) => {
                 warn!(listener = id.0, %error, "connection not accepted");
                 tokio::time::sleep(ACCEPT_AGAIN).await;

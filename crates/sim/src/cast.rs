@@ -12,7 +12,7 @@ use routing::{Digest, Keepalive, Nat as NatRules, Proxy, Registrar, Settings, St
 use sip::Aor;
 use transport::{Advertise, Listener, ListenerId, Listeners, LocalAddr, Transport};
 
-use crate::nat::{Dependence, Nat};
+use crate::nat::{Dependence, Nat, Refresh};
 use crate::neighbour::Neighbour;
 use crate::phone::{Algorithm, Setup, TIMERS};
 use crate::rng::Rng;
@@ -103,7 +103,7 @@ pub(crate) fn accounts() -> impl Iterator<Item = (&'static str, String)> {
 }
 
 /// The cast of a seed: the same people, with other habits and other routers.
-pub(crate) fn cast(rng: &mut Rng) -> Cast {
+pub(crate) fn cast(rng: &mut Rng, settings: &Settings) -> Cast {
     let likings = [vec![Algorithm::Md5], vec![Algorithm::Sha256], vec![Algorithm::Sha256, Algorithm::Md5]];
     let mut member = |user: &str, local, server, transport, nat: Option<usize>| {
         let liked = likings[rng.index(likings.len())].clone();
@@ -141,9 +141,15 @@ pub(crate) fn cast(rng: &mut Rng) -> Cast {
     members[who::ZOE].registers = false;
     members[who::MALLORY].setup.password = "guessed".to_owned();
     members[who::MALLORY].registers = false;
+    // An empty line gets no answer: it keeps only a mapping that packets from outside keep.
+    let refresh = match settings.nat.keepalive {
+        Keepalive::Options => Refresh::FromInside,
+        Keepalive::Crlf | Keepalive::Off => Refresh::FromBothSides,
+    };
     let mut nat = |host| {
         let timeout = rng.between(Duration::from_secs(40), Duration::from_secs(180));
-        Nat::new(v4(192, 0, 2, host, 0).ip(), rng.pick(&Dependence::ALL), rng.pick(&Dependence::ALL), timeout)
+        let kinds = (rng.pick(&Dependence::ALL), rng.pick(&Dependence::ALL));
+        Nat::new(v4(192, 0, 2, host, 0).ip(), kinds, refresh, timeout)
     };
     let nats = vec![nat(1), nat(2)];
     let neighbour = Neighbour { address: NEIGHBOUR, server: FIRST, records: rng.chance(500) };

@@ -96,6 +96,9 @@ fn many(wish: &Wish) -> ExitCode {
         show(verdict);
     }
     for verdict in &failed {
+        for violation in &verdict.violations {
+            println!("seed {}: broken: {}", verdict.seed, violation.rule);
+        }
         println!("repeat: cargo run -p sim --release -- --seed {} --trace", verdict.seed);
     }
     println!("{} passed, {} failed", ran - failed.len() as u64, failed.len());

@@ -35,12 +35,23 @@ impl Dependence {
 /// The part of a remote address that a kind of dependence looks at.
 type Part = (Option<IpAddr>, Option<u16>);
 
+/// Whether packets from outside keep a mapping.
+// RFC 4787 §4.3: they may; those from inside must.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refresh {
+    /// Only packets from inside do.
+    FromInside,
+    /// All do.
+    FromBothSides,
+}
+
 /// One router.
 #[derive(Debug)]
 pub(crate) struct Nat {
     outside: IpAddr,
     mapping: Dependence,
     filtering: Dependence,
+    refresh: Refresh,
     timeout: Duration,
     next_port: u16,
     mappings: BTreeMap<(SocketAddr, Part), Mapping>,
@@ -57,9 +68,14 @@ struct Mapping {
 const PORT_MIN: u16 = 20_000;
 
 impl Nat {
-    /// A router with one outside address. A mapping ends after `timeout` without a packet from inside.
-    pub(crate) fn new(outside: IpAddr, mapping: Dependence, filtering: Dependence, timeout: Duration) -> Self {
-        Self { outside, mapping, filtering, timeout, next_port: PORT_MIN, mappings: BTreeMap::new() }
+    /// A router with one outside address. A mapping ends after `timeout` without a packet that keeps it.
+    pub(crate) fn new(
+        outside: IpAddr,
+        (mapping, filtering): (Dependence, Dependence),
+        refresh: Refresh,
+        timeout: Duration,
+    ) -> Self {
+        Self { outside, mapping, filtering, refresh, timeout, next_port: PORT_MIN, mappings: BTreeMap::new() }
     }
 
     /// The address that the world sees.
@@ -86,23 +102,22 @@ impl Nat {
     }
 
     /// The inside address that a packet from `remote` to the outside `port` reaches; `None`: it is dropped.
-    // RFC 4787 §4.3: packets from outside do not have to refresh a mapping; here they do not.
-    pub(crate) fn inbound(&self, now: Instant, port: u16, remote: SocketAddr) -> Option<SocketAddr> {
-        self.mappings
-            .iter()
-            .find(|(_, mapping)| mapping.port == port && now < mapping.until)
-            .filter(|(_, mapping)| mapping.allowed.get(&self.filtering.part(remote)).is_some_and(|&until| now < until))
-            .map(|((inside, _), _)| *inside)
+    pub(crate) fn inbound(&mut self, now: Instant, port: u16, remote: SocketAddr) -> Option<SocketAddr> {
+        let part = self.filtering.part(remote);
+        let until = now + self.timeout;
+        let ((inside, _), mapping) =
+            self.mappings.iter_mut().find(|(_, mapping)| mapping.port == port && now < mapping.until)?;
+        let allowed = mapping.allowed.get_mut(&part).filter(|allowed| now < **allowed)?;
+        if self.refresh == Refresh::FromBothSides {
+            *allowed = until;
+            mapping.until = until;
+        }
+        Some(*inside)
     }
 
     /// Forgets everything, as at a restart of the router: the next packets get other ports.
     pub(crate) fn forget(&mut self) {
         self.mappings.clear();
-    }
-
-    /// Forgets what it holds for one inside address.
-    pub(crate) fn forget_inside(&mut self, inside: SocketAddr) {
-        self.mappings.retain(|(address, _), _| *address != inside);
     }
 }
 
@@ -157,6 +172,18 @@ mod tests {
     }
 
     #[test]
+    fn a_packet_from_outside_keeps_a_mapping_only_where_the_router_lets_it() {
+        for (refresh, alive) in [(Refresh::FromInside, false), (Refresh::FromBothSides, true)] {
+            let kinds = (Dependence::EndpointIndependent, Dependence::AddressDependent);
+            let mut nat = Nat::new("192.0.2.1".parse().unwrap(), kinds, refresh, Duration::from_secs(30));
+            let port = nat.outbound(at(0), inside(), remote("198.51.100.1:1")).port();
+            nat.inbound(at(20), port, remote("198.51.100.1:1"));
+
+            assert_eq!(nat.inbound(at(40), port, remote("198.51.100.1:1")).is_some(), alive, "{refresh:?}");
+        }
+    }
+
+    #[test]
     fn a_router_that_forgot_lets_nothing_in() {
         let mut nat = nat(Dependence::EndpointIndependent, Dependence::EndpointIndependent);
         let first = nat.outbound(at(0), inside(), remote("198.51.100.1:1"));
@@ -166,7 +193,8 @@ mod tests {
     }
 
     fn nat(mapping: Dependence, filtering: Dependence) -> Nat {
-        Nat::new("192.0.2.1".parse().unwrap(), mapping, filtering, Duration::from_secs(30))
+        let outside = "192.0.2.1".parse().unwrap();
+        Nat::new(outside, (mapping, filtering), Refresh::FromInside, Duration::from_secs(30))
     }
 
     fn inside() -> SocketAddr {

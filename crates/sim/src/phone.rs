@@ -176,6 +176,12 @@ impl Phone {
         }
     }
 
+    /// What its ids begin with: two phones of one user never make the same.
+    fn name(&self) -> String {
+        let address: String = self.setup.local.to_string().chars().filter(char::is_ascii_alphanumeric).collect();
+        format!("{}-{address}", self.setup.user)
+    }
+
     /// What it is.
     pub(crate) fn setup(&self) -> &Setup {
         &self.setup
@@ -336,6 +342,9 @@ impl Phone {
 
     /// When [`Phone::handle_timeout`] wants to be called.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        if !self.powered {
+            return None;
+        }
         [self.transactions.poll_timeout(), self.deadlines.next()].into_iter().flatten().min()
     }
 
@@ -482,6 +491,11 @@ impl Phone {
             had_credentials: !pending.request.credentials.is_empty(),
         }));
         let Some(realm) = Realm::choose(challenges, &self.setup.liked) else { return false };
+        if let Purpose::Invite(call) = pending.purpose
+            && self.callers.get(&call).is_some_and(CallerCall::is_given_up)
+        {
+            return false;
+        }
         let wrong = !pending.request.credentials.is_empty() && !stale && !pending.used_again;
         if wrong || pending.attempts >= ATTEMPTS_MAX {
             return false;
@@ -514,7 +528,7 @@ impl Phone {
             method,
             uri,
             routes,
-            from: format!("{own};tag={user}-{}", self.made),
+            from: format!("{own};tag={}-{}", self.name(), self.made),
             to: to.map_or(own, str::to_owned),
             call_id: format!("{user}-{}@{}", self.made, self.setup.local.ip()),
             cseq: 1,
@@ -555,7 +569,7 @@ impl Phone {
         _out: &mut Vec<Output>,
     ) -> ClientKey {
         self.made += 1;
-        let branch = format!("z9hG4bK-{}-{}", self.setup.user, self.made);
+        let branch = format!("z9hG4bK-{}-{}", self.name(), self.made);
         let via = self.via(&branch);
         let method = Method::from_bytes(request.method.as_bytes());
         let key = ClientKey::of(&self.key, branch.as_bytes(), method);

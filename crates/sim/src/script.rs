@@ -34,8 +34,8 @@ pub(crate) fn world(seed: u64, shown: bool) -> World {
         2 => Conditions::BAD,
         _ => Conditions::GOOD,
     };
-    let cast = cast(&mut rng.branch("cast"));
     let settings = cast::settings(&mut rng.branch("settings"));
+    let cast = cast(&mut rng.branch("cast"), &settings);
     let mut world = World::new(rng.branch("world"), cast, settings, conditions, shown);
     if !conditions.is_lossless() {
         world.disturbances.add(Instant::START, HEALED - Instant::START + AFTERMATH, &[]);
@@ -319,6 +319,18 @@ impl Script {
         order.patience = Patience::None;
         let expected = Expected::Answers(vec![(who::DAVE, Answering::PROMPT)]);
         self.world.plan(when + secs(4), Action::Call { caller: who::ALICE, order, expected });
+        if self.rng.chance(200) {
+            self.crowd(when + secs(5));
+        }
+    }
+
+    /// More calls of one account than may wait for it.
+    fn crowd(&mut self, when: Instant) {
+        for _ in 0..70 {
+            let mut order = self.order(&format!("sip:nobody@{DOMAIN}"));
+            order.cancel_after = Some(secs(4));
+            self.world.plan(when, Action::Call { caller: who::ALICE, order, expected: Expected::End });
+        }
     }
 
     fn lost_names(&mut self, when: Instant) {

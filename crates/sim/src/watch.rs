@@ -24,7 +24,7 @@ pub struct Violation {
 /// Looks at every message that the server gets or sends.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
-    asked: BTreeSet<(SocketAddr, Vec<u8>)>,
+    asked: BTreeSet<(IpAddr, Option<u16>, Vec<u8>)>,
     seen: BTreeMap<u64, Instant>,
     counts: BTreeMap<Vec<u8>, u32>,
     pieces: BTreeMap<SocketAddr, Vec<u8>>,
@@ -92,7 +92,8 @@ impl Watch {
         if !message.is_request() {
             return Cause { is_strange, is_again: false };
         }
-        self.asked.insert((remote, branch(&message)));
+        self.asked.insert((remote.ip(), None, branch(&message)));
+        self.asked.insert((remote.ip(), Some(remote.port()), branch(&message)));
         let before = self.seen.insert(hash(remote, bytes), now);
         let is_again = before.is_some_and(|before| now < before + RETRANSMITTED_MAX)
             && !matches!(message.method(), Some(Method::Ack) | None);
@@ -138,7 +139,10 @@ impl Watch {
         response: &Message<'_>,
         events: &mut Events,
     ) {
-        if !self.asked.contains(&(to, branch(response))) {
+        // RFC 3261 §18.2.2, RFC 3581 §4: without rport the port is the one that the Via names.
+        let wants_port = response.top_via().is_ok_and(|via| via.rport().is_some());
+        let port = wants_port.then_some(to.port());
+        if !self.asked.contains(&(to.ip(), port, branch(response))) {
             self.breach(now, "a response goes only where its request came from", show(to, response.bytes()));
         }
         let method = response.cseq().map(|cseq| cseq.method);

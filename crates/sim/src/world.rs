@@ -320,7 +320,7 @@ impl World {
 
     /// Which phone a datagram from `from` to this outside address reaches.
     fn inside(&mut self, to: SocketAddr, from: SocketAddr) -> Option<usize> {
-        if let Some(nat) = self.nats.iter().find(|nat| nat.outside() == to.ip()) {
+        if let Some(nat) = self.nats.iter_mut().find(|nat| nat.outside() == to.ip()) {
             let inside = nat.inbound(self.now, to.port(), from);
             if inside.is_none() {
                 self.events.add(Event::NatDropped);

@@ -40,6 +40,12 @@ fn main() {
     m("Editor prepend via", || { out.clear(); Editor::new(black_box(m0)).prepend(Name::Via, &scratch).write(&mut out) });
     m("Editor remove_first route", || { out.clear(); Editor::new(black_box(m0)).remove_first(Name::Route).write(&mut out) });
     m("Editor set", || { out.clear(); Editor::new(black_box(m0)).set(Name::MaxForwards, b"69").write(&mut out) });
-    m("forward", || { out.clear(); proxy_work::forward(black_box(m0), &mut scratch, &mut out) });
+    m("forward", || { out.clear(); proxy_work::forward(black_box(m0), &via, &mut scratch, &mut out) });
     m("read", || proxy_work::read(black_box(m0)));
+    m("parse+forward", || { let k = Message::parse(black_box(INVITE)).unwrap(); out.clear(); proxy_work::forward(black_box(&k), &via, &mut scratch, &mut out) });
+    m("read+forward", || { out.clear(); black_box(proxy_work::read(black_box(m0))); proxy_work::forward(black_box(m0), &via, &mut scratch, &mut out) });
+    m("read+forward own via", || { out.clear(); let (v, s) = proxy_work::read(black_box(m0)); black_box(s); proxy_work::forward(black_box(m0), &v, &mut scratch, &mut out) });
+    m("all", || { let k = Message::parse(black_box(INVITE)).unwrap(); out.clear(); let (v, s) = proxy_work::read(black_box(&k)); black_box(s); proxy_work::forward(black_box(&k), &v, &mut scratch, &mut out) });
+    m("stamp+editor", || { let mut e = Editor::new(black_box(m0)); out.clear(); scratch.clear(); black_box(&via).write_stamped([192,0,2,10].into(), Some(5060), &mut scratch); e.replace_first(Name::Via, &scratch).write(&mut out); });
+    m("forward", || { out.clear(); proxy_work::forward(black_box(m0), &via, &mut scratch, &mut out) });
 }

@@ -196,34 +196,46 @@ impl<'m, 'a> Editor<'m, 'a> {
         let bytes = self.message.bytes();
         let inserts = self.prepends.len() + self.appends.len();
         out.reserve(bytes.len() + self.text.len() + self.body.map_or(0, <[u8]>::len) + inserts * 32);
-        let start = out.len();
-        self.write_start_line(out);
-        self.write_headers(out);
-        if !out[start..].ends_with(b"\n") {
+        // Where the bytes begin that are not copied yet.
+        let mut pending = self.write_start_line(out);
+        pending = self.write_edited_headers(pending, out);
+        if self.appends.is_empty() && self.body.is_none() {
+            out.extend_from_slice(&bytes[pending..]);
+            return;
+        }
+        let headers_end = self.message.headers_end();
+        out.extend_from_slice(&bytes[pending..headers_end]);
+        if !out.ends_with(b"\n") {
             end_line(out);
         }
-        match (self.body, self.message.body()) {
-            (Some(body), _) => {
+        for insert in &self.appends {
+            self.write_insert(insert, out);
+        }
+        match self.body {
+            Some(body) => {
                 end_line(out);
                 out.extend_from_slice(body);
             }
-            (None, _) => out.extend_from_slice(&bytes[self.message.headers_end()..]),
+            None => out.extend_from_slice(&bytes[headers_end..]),
         }
     }
 
-    fn write_start_line(&self, out: &mut Vec<u8>) {
+    /// Writes the start line if it is edited; gives where the bytes begin that are not copied yet.
+    fn write_start_line(&self, out: &mut Vec<u8>) -> usize {
         match (&self.request_uri, self.message.start_line()) {
             (Some(uri), StartLine::Request(line)) => {
                 out.extend_from_slice(line.method.as_bytes());
                 out.push(b' ');
                 write_value(&self.text[uri.clone()], out);
                 out.extend_from_slice(b" SIP/2.0\r\n");
+                self.message.headers_start()
             }
-            _ => out.extend_from_slice(&self.message.bytes()[..self.message.headers_start()]),
+            _ => 0,
         }
     }
 
-    fn write_headers(&self, out: &mut Vec<u8>) {
+    /// Writes the lines up to the last edit; gives where the bytes begin that are not copied yet.
+    fn write_edited_headers(&self, mut pending: usize, out: &mut Vec<u8>) -> usize {
         let bytes = self.message.bytes();
         let spans = self.message.spans();
         let edited = self.edits.iter().fold(0, |names, edit| names | edit.name.bit());
@@ -232,8 +244,6 @@ impl<'m, 'a> Editor<'m, 'a> {
             self.edits.iter().map(|edit| Progress::new(edit, self.message)).collect();
         let places =
             self.prepends.iter().fold(PlaceSet::default(), |places, insert| places.with(insert.place));
-        // Where the lines begin that are not copied yet.
-        let mut pending = self.message.headers_start();
         for (index, span) in spans.iter().enumerate() {
             let is_removed = has_removed_lines && self.removed_lines[index / 64] >> (index % 64) & 1 == 1;
             let is_place = places.may_have(index);
@@ -260,17 +270,12 @@ impl<'m, 'a> Editor<'m, 'a> {
                 self.write_edited(&outcome, &line, &value, out);
             }
         }
-        out.extend_from_slice(&bytes[pending..self.message.headers_end()]);
-        if self.prepends.is_empty() && self.appends.is_empty() {
-            return;
+        if places.may_have(spans.len()) {
+            out.extend_from_slice(&bytes[pending..self.message.headers_end()]);
+            pending = self.message.headers_end();
+            self.write_prepends(spans.len(), out);
         }
-        if !out.ends_with(b"\n") {
-            end_line(out);
-        }
-        self.write_prepends(spans.len(), out);
-        for insert in &self.appends {
-            self.write_insert(insert, out);
-        }
+        pending
     }
 
     fn write_prepends(&self, place: usize, out: &mut Vec<u8>) {

@@ -31,6 +31,12 @@ pub(crate) fn is_lws(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
+/// How many bytes at the start belong.
+#[inline]
+pub(crate) fn prefix_len(bytes: &[u8], belongs: impl Fn(u8) -> bool) -> usize {
+    bytes.iter().position(|&byte| !belongs(byte)).unwrap_or(bytes.len())
+}
+
 /// `bytes` without white space before and after.
 pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
     trim_end(trim_start(bytes))
@@ -54,6 +60,42 @@ pub(crate) fn trim_end(mut bytes: &[u8]) -> &[u8] {
         bytes = rest;
     }
     bytes
+}
+
+/// Eight bytes at once: each byte of the result has its highest bit set if the byte of `word` is below `limit`; exact
+/// up to the first such byte from the lowest on, and in whether there is one.
+const fn bytes_below(word: u64, limit: u8) -> u64 {
+    word.wrapping_sub(u64::from_le_bytes([limit; 8])) & !word & HIGH_BITS
+}
+
+const HIGH_BITS: u64 = u64::from_le_bytes([0x80; 8]);
+
+/// How long the header name at the start of `bytes` is, if a colon follows at once and no control or space stands
+/// before it. `None` when that cannot be told quickly.
+pub(crate) fn plain_name_len(bytes: &[u8]) -> Option<usize> {
+    const COLONS: u64 = u64::from_le_bytes([b':'; 8]);
+    let words = bytes.get(..24)?.as_chunks::<8>().0;
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let found = bytes_below(word, b'!') | bytes_below(word ^ COLONS, 1);
+        if found != 0 {
+            let len = index * 8 + found.trailing_zeros() as usize / 8;
+            return (bytes[len] == b':' && len > 0).then_some(len);
+        }
+    }
+    None
+}
+
+/// Whether a carriage return or a line feed stands in `bytes`.
+pub(crate) fn has_line_end(bytes: &[u8]) -> bool {
+    has_below(bytes, b'\r' + 1) && memchr2(b'\r', b'\n', bytes).is_some()
+}
+
+/// Whether a byte below `limit`, which is 128 at most, stands in `bytes`.
+pub(crate) fn has_below(bytes: &[u8], limit: u8) -> bool {
+    let (words, rest) = bytes.as_chunks::<8>();
+    words.iter().fold(0, |found, word| found | bytes_below(u64::from_le_bytes(*word), limit)) != 0
+        || rest.iter().any(|&byte| byte < limit)
 }
 
 /// How many bytes the quoted string at the start of `bytes` takes, both quotes counted. `None` if it is not closed.
@@ -200,6 +242,42 @@ mod tests {
         for bytes in [&b"\"a, b"[..], b"<a, b", b"\"a, b\\"] {
             let values: Vec<&[u8]> = ValueRanges::new(bytes).map(|range| &bytes[range]).collect();
             assert_eq!(values, [bytes]);
+        }
+    }
+
+    #[test]
+    fn a_plain_name_ends_at_its_colon() {
+        let rest = " 0123456789 0123456789 0123456789";
+        for (line, len) in [
+            ("Via:", Some(3)),
+            ("l:0", Some(1)),
+            ("Content-Length:", Some(14)),
+            ("seventeen-letters:", Some(17)),
+            ("J\u{f6}rg:", Some(5)),
+            ("Via :", None),
+            (":x", None),
+            ("no-colon\r\nVia:", None),
+            ("\u{7f}\u{1}:", None),
+            ("a-name-longer-than-three-words:", None),
+        ] {
+            assert_eq!(plain_name_len(format!("{line}{rest}").as_bytes()), len, "{line}");
+        }
+        assert_eq!(plain_name_len(b"Via: x"), None);
+    }
+
+    #[test]
+    fn line_ends_are_found_wherever_they_stand() {
+        for len in 0..40 {
+            let mut bytes = vec![b'\t'; len];
+            assert!(!has_line_end(&bytes));
+            for at in 0..len {
+                for line_end in [b'\r', b'\n'] {
+                    bytes[at] = line_end;
+                    assert!(has_line_end(&bytes), "{at} of {len}");
+                }
+                bytes[at] = 0xff;
+            }
+            assert!(!has_line_end(&bytes));
         }
     }
 

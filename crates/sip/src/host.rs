@@ -17,6 +17,17 @@ pub enum Host<'a> {
     V6(Ipv6Addr),
 }
 
+/// What may stand in a name. The underscore is not allowed in a `hostname`, but in use.
+const NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'.' | b'-' | b'_');
+        byte += 1;
+    }
+    table
+};
+
 impl<'a> Host<'a> {
     /// Reads a `host`: an IPv6 address stands in brackets.
     pub fn parse(bytes: &'a [u8]) -> Result<Host<'a>, Malformed> {
@@ -29,9 +40,7 @@ impl<'a> Host<'a> {
                 {
                     return Ok(Host::V4(address));
                 }
-                // The underscore is not allowed in a `hostname`, but in use.
-                let is_name =
-                    bytes.iter().all(|&it| it.is_ascii_alphanumeric() || matches!(it, b'.' | b'-' | b'_'));
+                let is_name = bytes.iter().all(|&byte| NAME[byte as usize]);
                 if is_name { Ok(Host::Name(bytes)) } else { Err(Malformed::Host) }
             }
         }

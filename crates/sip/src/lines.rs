@@ -3,7 +3,7 @@
 
 use memchr::memchr2;
 
-use crate::grammar::{is_lws, is_token_byte};
+use crate::grammar::{is_lws, is_token_byte, plain_name_len, prefix_len};
 
 /// Offsets of one header line with its folds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,7 +12,8 @@ pub(crate) struct Line {
     pub(crate) name_end: usize,
     pub(crate) value_start: usize,
     pub(crate) value_end: usize,
-    /// Whether it has a name and a colon, and no carriage return inside.
+    /// Whether it has a name and a colon, and no carriage return inside. The name has no white space and no control;
+    /// whether it is a token is for who reads names that are not known.
     pub(crate) is_header: bool,
 }
 
@@ -47,6 +48,7 @@ impl<'a> Lines<'a> {
         self.at
     }
 
+    #[inline]
     pub(crate) fn step(&mut self) -> Step {
         let start = self.at;
         match self.bytes[start..] {
@@ -61,15 +63,14 @@ impl<'a> Lines<'a> {
     /// Reads the line that begins at `start`, with the lines that are folded into it, and moves behind them.
     fn read_line(&mut self, start: usize) -> Line {
         let bytes = self.bytes;
-        let mut name_end = start;
-        while name_end < bytes.len() && is_token_byte(bytes[name_end]) {
-            name_end += 1;
-        }
-        let mut colon = name_end;
-        while colon < bytes.len() && is_blank(bytes[colon]) {
-            colon += 1;
-        }
-        let is_named = name_end > start && bytes.get(colon) == Some(&b':');
+        let (name_end, colon, is_named) = match plain_name_len(&bytes[start..]) {
+            Some(len) => (start + len, start + len, true),
+            None => {
+                let name_end = start + prefix_len(&bytes[start..], is_token_byte);
+                let colon = name_end + prefix_len(&bytes[name_end..], is_blank);
+                (name_end, colon, name_end > start && bytes.get(colon) == Some(&b':'))
+            }
+        };
         let mut value_start = if is_named { colon + 1 } else { name_end };
         let ending = find_line_end(bytes, value_start);
         self.at = ending.next;

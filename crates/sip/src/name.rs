@@ -322,21 +322,26 @@ const SLOTS: [Name; 512] = {
     table
 };
 
-/// Compares without case, eight bytes at a time.
+/// Compares without case, as many bytes at a time as there are; the last words overlap. Besides letters of both cases
+/// a few bytes that may not stand in a token come out equal.
 fn is_same(a: &[u8], b: &[u8]) -> bool {
-    /// The bit that letters of one case have and those of the other have not.
     const CASE: u64 = 0x2020_2020_2020_2020;
+    let is_same_word = |a: [u8; 8], b: [u8; 8]| (u64::from_le_bytes(a) ^ u64::from_le_bytes(b)) & !CASE == 0;
+    let is_same_half =
+        |a: [u8; 4], b: [u8; 4]| (u32::from_le_bytes(a) ^ u32::from_le_bytes(b)) & !(CASE as u32) == 0;
     if a.len() != b.len() {
         return false;
     }
-    let (a_words, a_rest) = a.as_chunks::<8>();
-    let (b_words, b_rest) = b.as_chunks::<8>();
-    // Setting the bit makes a few other bytes equal too, none of which may stand in a token but for letters.
-    let is_near = a_words
-        .iter()
-        .zip(b_words)
-        .all(|(a, b)| (u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b)) & !CASE == 0);
-    is_near && a_rest.iter().zip(b_rest).all(|(a, b)| (a ^ b) & !0x20 == 0)
+    if let (Some(a_last), Some(b_last)) = (a.last_chunk::<8>(), b.last_chunk::<8>()) {
+        let (a_words, b_words) = (a.as_chunks::<8>().0, b.as_chunks::<8>().0);
+        is_same_word(*a_last, *b_last) && a_words.iter().zip(b_words).all(|(a, b)| is_same_word(*a, *b))
+    } else if let (Some(a_first), Some(b_first), Some(a_last), Some(b_last)) =
+        (a.first_chunk::<4>(), b.first_chunk::<4>(), a.last_chunk::<4>(), b.last_chunk::<4>())
+    {
+        is_same_half(*a_first, *b_first) && is_same_half(*a_last, *b_last)
+    } else {
+        a.iter().zip(b).all(|(a, b)| (a ^ b) & !0x20 == 0)
+    }
 }
 
 /// Where to look for a name: made of its length, its first, middle and last byte without case.

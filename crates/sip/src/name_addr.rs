@@ -61,6 +61,9 @@ fn split_display(value: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
         let rest = trim_start(rest);
         return (rest.first() == Some(&b'<')).then_some((Some(display), rest));
     }
+    if value.first() == Some(&b'<') {
+        return Some((None, value));
+    }
     let Some(bracket) = memchr(b'<', value) else { return Some((None, value)) };
     let display = trim_end(&value[..bracket]);
     if display.iter().any(|&byte| matches!(byte, b';' | b'=')) {

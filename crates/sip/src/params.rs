@@ -2,7 +2,7 @@
 
 use memchr::memchr;
 
-use crate::grammar::{is_lws, is_token, is_token_byte, quoted_len, trim};
+use crate::grammar::{is_lws, is_token, is_token_byte, prefix_len, quoted_len, trim};
 
 /// A list of parameters that begins with its first semicolon, or is empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,6 +80,13 @@ pub(crate) struct Places<'a> {
     rest: &'a [u8],
 }
 
+impl<'a> Places<'a> {
+    /// What is not read yet.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+}
+
 impl<'a> Iterator for Places<'a> {
     type Item = Place<'a>;
 
@@ -94,6 +101,7 @@ impl<'a> Iterator for Places<'a> {
 
 /// Reads a regular place in one pass, and how many bytes it takes. `None` if it has anything else than a name and a
 /// value that is a token, a host or a quoted string.
+#[inline]
 fn read_regular(bytes: &[u8]) -> Option<(Place<'_>, usize)> {
     let start = skip_lws(bytes, 0);
     let mut at = start + prefix_len(&bytes[start..], is_token_byte);
@@ -118,6 +126,7 @@ fn read_regular(bytes: &[u8]) -> Option<(Place<'_>, usize)> {
 }
 
 /// Reads whatever stands before the next semicolon that is not in quotes.
+#[cold]
 fn read_any(bytes: &[u8]) -> (Place<'_>, usize) {
     let mut len = 0;
     while let Some(&byte) = bytes.get(len) {
@@ -158,10 +167,6 @@ const VALUE: [bool; 256] = {
 
 fn skip_lws(bytes: &[u8], at: usize) -> usize {
     at + prefix_len(&bytes[at..], is_lws)
-}
-
-fn prefix_len(bytes: &[u8], belongs: impl Fn(u8) -> bool) -> usize {
-    bytes.iter().position(|&byte| !belongs(byte)).unwrap_or(bytes.len())
 }
 
 #[cfg(test)]

@@ -28,15 +28,11 @@ pub enum Uri<'a> {
 impl<'a> Uri<'a> {
     /// Reads a URI. White space, controls, quotes and angle brackets are refused in any scheme.
     pub fn parse(bytes: &'a [u8]) -> Result<Uri<'a>, Malformed> {
-        // No early exit: that way the compiler can look at many bytes at a time.
-        if bytes
-            .iter()
-            .fold(false, |found, &byte| found | matches!(byte, 0..=b' ' | b'"' | b'<' | b'>' | 0x7f))
-        {
-            return Err(Malformed::Uri);
-        }
         if let Some(rest) = bytes.strip_prefix(b"sip:") {
             return SipUri::parse_after_scheme(bytes, false, rest).map(Uri::Sip);
+        }
+        if bytes.iter().any(|&byte| is_no_uri_byte(byte)) {
+            return Err(Malformed::Uri);
         }
         let colon = memchr::memchr(b':', bytes).ok_or(Malformed::Uri)?;
         let (scheme, rest) = (&bytes[..colon], &bytes[colon + 1..]);
@@ -80,6 +76,11 @@ impl<'a> Uri<'a> {
             _ => false,
         }
     }
+}
+
+/// White space, controls, quotes and angle brackets.
+const fn is_no_uri_byte(byte: u8) -> bool {
+    matches!(byte, 0..=b' ' | b'"' | b'<' | b'>' | 0x7f)
 }
 
 fn is_scheme(bytes: &[u8]) -> bool {

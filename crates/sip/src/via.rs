@@ -24,7 +24,7 @@ pub struct Via<'a> {
     /// The parameters.
     pub params: Params<'a>,
     branch: Option<&'a [u8]>,
-    received: Option<&'a [u8]>,
+    received: Option<Option<&'a [u8]>>,
     rport: Option<Option<&'a [u8]>>,
     bytes: &'a [u8],
 }
@@ -46,27 +46,23 @@ impl<'a> Via<'a> {
             return Err(Malformed::Via);
         }
         let params = Params::new(params);
-        let mut via =
-            Self { transport, host, port, params, branch: None, received: None, rport: None, bytes: value };
+        // The parameters that are asked for most; of those with one name the first counts.
+        let (mut branch, mut received, mut rport) = (None, None, None);
         for place in params.places() {
             // RFC 4475 §3.1.2.1: separators with nothing between them are an error.
             if place.form != Form::Regular {
                 return Err(Malformed::Via);
             }
-            via.note(place.name, place.value);
+            if place.name.eq_ignore_ascii_case(b"branch") {
+                branch.get_or_insert(place.value);
+            } else if place.name.eq_ignore_ascii_case(b"rport") {
+                rport.get_or_insert(place.value);
+            } else if place.name.eq_ignore_ascii_case(b"received") {
+                received.get_or_insert(place.value);
+            }
         }
-        Ok(via)
-    }
-
-    /// Keeps the parameters that are asked for most; of those with one name the first counts.
-    fn note(&mut self, name: &[u8], value: Option<&'a [u8]>) {
-        if name.eq_ignore_ascii_case(b"branch") {
-            self.branch = self.branch.or(value);
-        } else if name.eq_ignore_ascii_case(b"rport") {
-            self.rport = self.rport.or(Some(value));
-        } else if name.eq_ignore_ascii_case(b"received") {
-            self.received = self.received.or(value);
-        }
+        let branch = branch.flatten();
+        Ok(Self { transport, host, port, params, branch, received, rport, bytes: value })
     }
 
     /// The bytes that were read.
@@ -92,7 +88,7 @@ impl<'a> Via<'a> {
 
     /// The `received` parameter. `None` also if it is no address.
     pub fn received(&self) -> Option<IpAddr> {
-        self.received.and_then(bare_ip)
+        self.received.flatten().and_then(bare_ip)
     }
 
     /// The `rport` parameter: `Some(None)` is a client that asks for it, `Some(Some(port))` is filled in.
@@ -115,18 +111,19 @@ impl<'a> Via<'a> {
     /// and, if a port is given, `;rport` are added. All else stays as it came.
     // RFC 3261 §18.2.1: what a client claims in `received` must not survive. RFC 3581 §4: both are filled in.
     pub fn write_stamped(&self, received: IpAddr, rport: Option<u16>, out: &mut Vec<u8>) {
-        out.extend_from_slice(trim(&self.bytes[..self.bytes.len() - self.params.as_bytes().len()]));
-        for (name, value) in self.params.iter() {
-            if name.eq_ignore_ascii_case(b"received") || name.eq_ignore_ascii_case(b"rport") {
-                continue;
-            }
-            out.push(b';');
-            out.extend_from_slice(name);
-            if let Some(value) = value {
-                out.push(b'=');
-                out.extend_from_slice(value);
+        let mut kept = 0;
+        if self.received.is_some() || self.rport.is_some() {
+            let mut places = self.params.places();
+            loop {
+                let start = self.bytes.len() - places.rest().len();
+                let Some(place) = places.next() else { break };
+                if place.name.eq_ignore_ascii_case(b"received") || place.name.eq_ignore_ascii_case(b"rport") {
+                    out.extend_from_slice(&self.bytes[kept..start]);
+                    kept = self.bytes.len() - places.rest().len();
+                }
             }
         }
+        out.extend_from_slice(&self.bytes[kept..]);
         out.extend_from_slice(b";received=");
         write_ip(received, out);
         if let Some(port) = rport {
@@ -207,13 +204,18 @@ mod tests {
 
     #[test]
     fn a_stamp_replaces_what_the_client_claimed() {
-        let via =
-            Via::parse(b"SIP/2.0/UDP 10.0.0.1:5060 ;rport;x=\"1\";Received=1.2.3.4;branch=z9hG4bKa").unwrap();
+        let via = Via::parse(
+            b"SIP/2.0/UDP 10.0.0.1:5060 ;rport; x = \"1\";Received=1.2.3.4;received;branch=z9hG4bKa",
+        )
+        .unwrap();
         let mut out = Vec::new();
 
         via.write_stamped("192.0.2.7".parse().unwrap(), Some(40_000), &mut out);
 
-        assert_eq!(out, b"SIP/2.0/UDP 10.0.0.1:5060;x=\"1\";branch=z9hG4bKa;received=192.0.2.7;rport=40000");
+        assert_eq!(
+            out,
+            b"SIP/2.0/UDP 10.0.0.1:5060 ; x = \"1\";branch=z9hG4bKa;received=192.0.2.7;rport=40000"
+        );
     }
 
     #[test]

@@ -2,11 +2,10 @@
 
 use std::ops::Range;
 
-use memchr::memchr2;
 use smallvec::SmallVec;
 
 use crate::Name;
-use crate::grammar::is_lws;
+use crate::grammar::{has_line_end, is_lws};
 
 /// Text that is kept without allocation: a few short lines.
 const TEXT_INLINE: usize = 512;
@@ -51,7 +50,7 @@ pub(crate) fn write_line(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
 /// another line.
 // RFC 3261 §7.3.1: a fold is the same as one space.
 pub(crate) fn write_value(value: &[u8], out: &mut Vec<u8>) {
-    if memchr2(b'\r', b'\n', value).is_none() {
+    if !has_line_end(value) {
         out.extend_from_slice(value);
         return;
     }

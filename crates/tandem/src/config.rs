@@ -26,7 +26,7 @@ use toml::de::DeValue;
 
 pub use duration::write_duration;
 pub use listen::{DigestRule, Listen, Place};
-pub use problem::{Problem, Problems};
+pub use problem::Problems;
 pub use reference::reference;
 
 use fields::SECTIONS;
@@ -180,7 +180,11 @@ impl Config {
     fn check(&self, reading: &mut Reading<'_>) {
         let Registrar { min_expires, max_expires, default_expires, .. } = self.registrar;
         if min_expires > max_expires {
-            let key = if reading.has("registrar.min_expires") { "registrar.min_expires" } else { "registrar.max_expires" };
+            let key = if reading.has("registrar.min_expires") {
+                "registrar.min_expires"
+            } else {
+                "registrar.max_expires"
+            };
             let what = format!(
                 "leaves nothing to wish: min_expires is \"{}\" and max_expires \"{}\"",
                 write_duration(min_expires),
@@ -205,7 +209,11 @@ impl Config {
         }
         if self.sip.timer_t1 > self.sip.timer_t2 {
             let key = if reading.has("sip.timer_t1") { "sip.timer_t1" } else { "sip.timer_t2" };
-            reading.conflict(key, "conflicts: timer_t1 is above timer_t2", "write a timer_t1 that is not above timer_t2");
+            reading.conflict(
+                key,
+                "conflicts: timer_t1 is above timer_t2",
+                "write a timer_t1 that is not above timer_t2",
+            );
         }
         if self.tcp.connections_per_source_max > self.tcp.connections_max
             && reading.has("sip.tcp.connections_per_source_max")
@@ -245,19 +253,6 @@ impl Default for Config {
             (field.set)(&mut config, &Value::new(&value)).expect("a test reads every default");
         }
         config
-    }
-}
-
-impl LogLevel {
-    /// Its name in the file.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
-        }
     }
 }
 

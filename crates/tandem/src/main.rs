@@ -29,7 +29,8 @@ fn main() -> ExitCode {
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("tandem: {error:#}");
-            let is_wrong = matches!(error.downcast_ref(), Some(ConfigError::Wrong(_) | ConfigError::Unreadable { .. }));
+            let is_wrong =
+                matches!(error.downcast_ref(), Some(ConfigError::Wrong(_) | ConfigError::Unreadable { .. }));
             if is_wrong { ExitCode::from(STATUS_WRONG) } else { ExitCode::FAILURE }
         }
     }

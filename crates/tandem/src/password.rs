@@ -18,7 +18,6 @@ const KILL: u8 = 0x15;
 /// What a shell ends with after Control-C.
 const STATUS_INTERRUPTED: i32 = 130;
 
-
 /// Gets a password from the first line of standard input or from the person at the terminal.
 pub fn password(prompt: &str, from_stdin: bool) -> Result<Zeroizing<String>> {
     if from_stdin {
@@ -38,7 +37,10 @@ pub fn password(prompt: &str, from_stdin: bool) -> Result<Zeroizing<String>> {
 
 fn first_line(input: impl BufRead) -> Result<Zeroizing<String>> {
     let mut line = Zeroizing::new(Vec::with_capacity(PASSWORD_BYTES_MAX + 2));
-    input.take(PASSWORD_BYTES_MAX as u64 + 2).read_until(b'\n', &mut line).context("standard input can not be read")?;
+    input
+        .take(PASSWORD_BYTES_MAX as u64 + 2)
+        .read_until(b'\n', &mut line)
+        .context("standard input can not be read")?;
     let bare = line.strip_suffix(b"\n").unwrap_or(&line);
     read(bare.strip_suffix(b"\r").unwrap_or(bare))
 }
@@ -58,9 +60,7 @@ fn ask(terminal: &File, prompt: &str) -> Result<Zeroizing<String>> {
                 std::process::exit(STATUS_INTERRUPTED);
             }
             Some(KILL) => line.clear(),
-            Some(0x7f | 0x08) => {
-                while line.pop().is_some_and(|byte| byte & 0xc0 == 0x80) {}
-            }
+            Some(0x7f | 0x08) => while line.pop().is_some_and(|byte| byte & 0xc0 == 0x80) {},
             Some(byte) if line.len() <= PASSWORD_BYTES_MAX => line.push(byte),
             Some(_) => {}
         }
@@ -121,9 +121,12 @@ mod tests {
 
     #[test]
     fn the_first_line_is_the_password_without_its_end() {
-        for (input, password) in
-            [("secret\n", "secret"), ("secret\r\n", "secret"), ("secret", "secret"), (" a b \nnext\n", " a b ")]
-        {
+        for (input, password) in [
+            ("secret\n", "secret"),
+            ("secret\r\n", "secret"),
+            ("secret", "secret"),
+            (" a b \nnext\n", " a b "),
+        ] {
             assert_eq!(*first_line(input.as_bytes()).expect("it is right"), password);
         }
     }

@@ -61,7 +61,9 @@ pub fn port_owners(transport: Transport, local: SocketAddr) -> Vec<PortOwner> {
     let inodes: Vec<u64> = tables
         .iter()
         .filter_map(|table| fs::read_to_string(table).ok())
-        .flat_map(|table| table.lines().filter_map(|line| inode_of(line, transport, local)).collect::<Vec<_>>())
+        .flat_map(|table| {
+            table.lines().filter_map(|line| inode_of(line, transport, local)).collect::<Vec<_>>()
+        })
         .collect();
     if inodes.is_empty() { Vec::new() } else { owners_of(&inodes) }
 }
@@ -135,11 +137,16 @@ mod tests {
         let udp = UdpSocket::bind("127.0.0.1:0").expect("there is a port");
         let tcp = TcpListener::bind("[::]:0").expect("there is a port");
         let udp_local = udp.local_addr().expect("it is bound");
-        let tcp_local = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), tcp.local_addr().expect("it is bound").port());
+        let tcp_local =
+            SocketAddr::new(Ipv4Addr::LOCALHOST.into(), tcp.local_addr().expect("it is bound").port());
 
         for (transport, local) in [(Transport::Udp, udp_local), (Transport::Tcp, tcp_local)] {
             let owners = port_owners(transport, local);
-            assert_eq!(owners.iter().map(|owner| owner.pid).collect::<Vec<_>>(), [std::process::id()], "{local}");
+            assert_eq!(
+                owners.iter().map(|owner| owner.pid).collect::<Vec<_>>(),
+                [std::process::id()],
+                "{local}"
+            );
             assert!(!owners[0].name.is_empty());
         }
     }

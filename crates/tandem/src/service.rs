@@ -40,7 +40,8 @@ impl Service {
     pub fn reload(&self) -> Result<Vec<String>, String> {
         let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
         let new = Config::load(self.config_file.as_deref()).map_err(|error| error.to_string())?;
-        let addresses = host::addresses().map_err(|error| format!("the host's addresses can not be read: {error}"))?;
+        let addresses =
+            host::addresses().map_err(|error| format!("the host's addresses can not be read: {error}"))?;
         let settings = new.compile(&addresses).map_err(|error| error.to_string())?;
         self.server.reload(&settings, new.tcp).map_err(|error| match error {
             net::ReloadError::Bind(error) => port_owner::explain(&error),
@@ -65,7 +66,10 @@ impl Service {
             domains: config.sip.domains,
             bindings: status.bindings,
             accounts_cached: status.accounts,
-            transactions: TransactionsView { server: status.server_transactions, client: status.client_transactions },
+            transactions: TransactionsView {
+                server: status.server_transactions,
+                client: status.client_transactions,
+            },
             suspended: status.suspended,
             forwarding: status.contexts,
             connections: status.connections,
@@ -82,7 +86,13 @@ impl Service {
         Subscribers::open(&self.database).map_err(|error| error.to_string())
     }
 
-    fn add(&self, aor: &str, hashes: Hashes, aliases: &[String], may_use: &[String]) -> Result<Value, String> {
+    fn add(
+        &self,
+        aor: &str,
+        hashes: Hashes,
+        aliases: &[String],
+        may_use: &[String],
+    ) -> Result<Value, String> {
         let names = |names: &[String]| names.iter().map(|name| read_aor(name)).collect::<Result<Vec<_>, _>>();
         let new = NewSubscriber {
             aor: read_aor(aor)?,
@@ -95,7 +105,10 @@ impl Service {
             .chain(&new.aliases)
             .filter(|name| !self.serves(name))
             .map(|name| {
-                format!("{0} is no domain of this server: write it into sip.domains and `tandem reload`", name.domain())
+                format!(
+                    "{0} is no domain of this server: write it into sip.domains and `tandem reload`",
+                    name.domain()
+                )
             })
             .collect();
         for name in std::iter::once(new.aor).chain(new.aliases) {
@@ -153,13 +166,16 @@ impl Answer for Service {
                 value(remarks)
             }
             Request::Realm {} => value(self.realm()),
-            Request::SubscriberAdd { aor, hashes, aliases, may_use } => self.add(&aor, hashes, &aliases, &may_use),
+            Request::SubscriberAdd { aor, hashes, aliases, may_use } => {
+                self.add(&aor, hashes, &aliases, &may_use)
+            }
             Request::SubscriberPassword { aor, hashes } => self.set_password(&aor, hashes),
             Request::SubscriberRemove { aor } => self.remove(&aor),
             Request::SubscriberList { domain } => {
                 let mut ended = Ok(());
                 let listed = self.subscribers()?.list(domain.as_deref(), |subscriber| {
-                    ended = value(subscriber_view(subscriber)).and_then(|subscriber| item(subscriber).map_err(gone));
+                    ended = value(subscriber_view(subscriber))
+                        .and_then(|subscriber| item(subscriber).map_err(gone));
                     ended.is_ok()
                 });
                 listed.map_err(|error| error.to_string()).and(ended).map(|()| Value::Null)
@@ -219,7 +235,8 @@ fn needing_restart(old: &Config, new: &Config) -> Vec<String> {
 
 fn read_credentials(hashes: Hashes) -> Result<Credentials, String> {
     let Hashes { realm, md5, sha256, sha512_256 } = hashes;
-    Credentials::from_hashes(realm, md5, sha256, sha512_256).ok_or_else(|| "the hashes can not be right".to_owned())
+    Credentials::from_hashes(realm, md5, sha256, sha512_256)
+        .ok_or_else(|| "the hashes can not be right".to_owned())
 }
 
 fn listener_view(listener: &net::ListenerStatus) -> ListenerView {

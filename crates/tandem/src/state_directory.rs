@@ -53,7 +53,8 @@ impl StateDirectory {
         if is_root {
             return Ok(Self::at(Path::new("/var/lib/tandem")));
         }
-        let local = path_in("XDG_STATE_HOME").or_else(|| path_in("HOME").map(|home| home.join(".local/state")));
+        let local =
+            path_in("XDG_STATE_HOME").or_else(|| path_in("HOME").map(|home| home.join(".local/state")));
         match local {
             Some(local) => Ok(Self { path: local.join("tandem") }),
             None => bail!("no place for the state: set node.state_directory in the configuration, or HOME"),
@@ -89,7 +90,10 @@ impl StateDirectory {
             Ok(file) => self.give_to_owner(&file).with_context(|| database.display().to_string()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(error) => Err(error).with_context(|| {
-                format!("{} can not be written; run this as the user of the state directory", database.display())
+                format!(
+                    "{} can not be written; run this as the user of the state directory",
+                    database.display()
+                )
             }),
         }
     }
@@ -149,11 +153,17 @@ impl StateDirectory {
         let mut file = File::open(&path).with_context(name)?;
         let mode = file.metadata().with_context(name)?.mode() & 0o777;
         if mode & 0o077 != 0 {
-            bail!("{0} can be read by others (mode {mode:o}); `chmod 600 {0}`, and remove it if it was read", name());
+            bail!(
+                "{0} can be read by others (mode {mode:o}); `chmod 600 {0}`, and remove it if it was read",
+                name()
+            );
         }
         let is_whole = file.read_exact(&mut bytes).is_ok() && file.read(&mut [0]).is_ok_and(|more| more == 0);
         if !is_whole || bytes == [0; KEY_BYTES] {
-            bail!("{0} is damaged: it must be {KEY_BYTES} random bytes; restore it, or remove it to get another", name());
+            bail!(
+                "{0} is damaged: it must be {KEY_BYTES} random bytes; restore it, or remove it to get another",
+                name()
+            );
         }
         let key = RootKey::new(bytes);
         bytes.zeroize();
@@ -211,11 +221,17 @@ mod tests {
             StateDirectory::usual(find, is_root).map(|directory| directory.path.display().to_string()).ok()
         };
 
-        assert_eq!(usual(&[("STATE_DIRECTORY", "/var/lib/a:/var/lib/b")], true).as_deref(), Some("/var/lib/a"));
+        assert_eq!(
+            usual(&[("STATE_DIRECTORY", "/var/lib/a:/var/lib/b")], true).as_deref(),
+            Some("/var/lib/a")
+        );
         assert_eq!(usual(&[("HOME", "/root")], true).as_deref(), Some("/var/lib/tandem"));
         assert_eq!(usual(&[("HOME", "/home/x")], false).as_deref(), Some("/home/x/.local/state/tandem"));
         assert_eq!(usual(&[("XDG_STATE_HOME", "/s"), ("HOME", "/h")], false).as_deref(), Some("/s/tandem"));
-        assert_eq!(usual(&[("XDG_STATE_HOME", "s"), ("HOME", "/h")], false).as_deref(), Some("/h/.local/state/tandem"));
+        assert_eq!(
+            usual(&[("XDG_STATE_HOME", "s"), ("HOME", "/h")], false).as_deref(),
+            Some("/h/.local/state/tandem")
+        );
         assert_eq!(usual(&[], false), None);
     }
 

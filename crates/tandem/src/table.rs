@@ -14,7 +14,12 @@ impl Table {
 
     /// Adds a row.
     pub fn push<const COLUMNS: usize>(&mut self, row: [String; COLUMNS]) {
-        self.rows.push(row.map(|text| text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()).to_vec());
+        self.rows.push(
+            row.map(|text| {
+                text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
+            })
+            .to_vec(),
+        );
     }
 
     /// How many rows there are below the heading.

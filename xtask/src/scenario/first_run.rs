@@ -27,7 +27,7 @@ fn first_run(lab: &Lab) -> Result<()> {
     let home = Path::new("/run/home");
     let mut running = start(lab, &host, home, "first")?;
     running.wait_for("subscriber add", START_TIME_MAX)?;
-    running.wait_for("ready", START_TIME_MAX)?;
+    running.wait_for(": ready", START_TIME_MAX)?;
     let said = running.log();
     let state = home.join(".local/state/tandem");
     for word in
@@ -47,7 +47,7 @@ fn first_run(lab: &Lab) -> Result<()> {
 fn second_run(lab: &Lab) -> Result<()> {
     let host = lab.host("server", 10)?;
     let mut first = start(lab, &host, Path::new("/run/one"), "first")?;
-    first.wait_for("ready", START_TIME_MAX)?;
+    first.wait_for(": ready", START_TIME_MAX)?;
 
     let mut second = start(lab, &host, Path::new("/run/two"), "second")?;
     let status = second.wait(START_TIME_MAX)?;

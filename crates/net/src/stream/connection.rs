@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +17,8 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 use tracing::{debug, trace};
 use transport::{
-    ConnectionId, Flow, Frame, Framer, FramingError, LocalAddr, PONG, Progress, RemoteAddr, Source, Transport,
+    ConnectionId, Flow, Frame, Framer, FramingError, LocalAddr, PING, PONG, Progress, RemoteAddr, Source,
+    Transport,
 };
 
 use super::queue::SendQueue;
@@ -39,12 +41,19 @@ const PROBES_MAX: u32 = 4;
 const READ_BYTES_MAX: usize = 16 * 1_024;
 
 /// What a connection's task needs to know.
-#[derive(Clone)]
 pub(super) struct Link {
     pub(super) edge: Arc<Edge>,
     pub(super) id: ConnectionId,
     pub(super) remote: RemoteAddr,
     pub(super) queue: Arc<SendQueue>,
+    /// Whether a ping was written whose answer the reader does not expect yet.
+    has_pinged: AtomicBool,
+}
+
+impl Link {
+    pub(super) fn new(edge: Arc<Edge>, id: ConnectionId, remote: RemoteAddr, queue: Arc<SendQueue>) -> Self {
+        Self { edge, id, remote, queue, has_pinged: AtomicBool::new(false) }
+    }
 }
 
 /// Opens a connection from a listener's address and serves it.
@@ -101,6 +110,9 @@ async fn read(link: &Link, reading: OwnedReadHalf) {
     loop {
         if reading.readable().await.is_err() {
             return;
+        }
+        if link.has_pinged.swap(false, Ordering::Relaxed) {
+            framer.expect_pong();
         }
         let now = clocks::now().instant;
         match read_some(&reading, &mut framer, now) {
@@ -159,6 +171,10 @@ fn take_frames(link: &Link, framer: &mut Framer, messages: &mut Vec<Bytes>) -> R
 
 async fn write(link: &Link, mut writing: OwnedWriteHalf) {
     while let Some(message) = link.queue.next().await {
+        // Before it is written, so that the answer can not be read before it is expected.
+        if message == PING {
+            link.has_pinged.store(true, Ordering::Relaxed);
+        }
         match timeout(WRITE_TIME_MAX, writing.write_all(&message)).await {
             Ok(Ok(())) => {
                 link.queue.written();

@@ -114,7 +114,10 @@ impl World {
 
     /// Moves both clocks, and nobody is called.
     fn stand_still(&mut self, time: Duration) {
-        self.now = Now::new(self.now.instant + time, self.now.wall + time);
+        let milliseconds = |at: Instant| at.as_nanos() / 1_000_000;
+        let instant = self.now.instant + time;
+        let passed = milliseconds(instant) - milliseconds(self.now.instant);
+        self.now = Now::new(instant, self.now.wall + Duration::from_millis(passed));
     }
 
     fn timeout(&mut self) {

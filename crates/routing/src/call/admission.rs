@@ -23,7 +23,7 @@ use crate::{Algorithm, Authenticate, Keyring, Quality, Settings};
 /// Credentials of our realms that are looked at in one request. A phone sends one for each algorithm at most.
 const CREDENTIALS_MAX: usize = 8;
 
-/// The domain of RFC 3323 §4.1.1.3 for a caller that does not tell who it is.
+// RFC 3323 §4.1.1.3: the domain of a caller that does not tell who it is.
 const ANONYMOUS_DOMAIN: &[u8] = b"anonymous.invalid";
 
 /// By what right a request needs no digest.

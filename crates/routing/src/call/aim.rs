@@ -6,9 +6,9 @@ use bytes::Bytes;
 use sip::{SipUri, Status};
 use transport::{Destination, Flow, ListenerId, NextHop, RemoteAddr, Transport};
 
-use super::dialog_token::BindingName;
+use super::dialog_token::{BindingName, Standing};
 use super::forward;
-use super::inbound::Inbound;
+use super::inbound::{Inbound, Sender};
 use crate::Target;
 
 /// Addresses of one name that are tried. Each that does not answer costs the caller half a minute.
@@ -29,8 +29,8 @@ pub(super) struct Aim {
     pub(super) binding: Option<BindingName>,
     /// The binding's flow, if that is the way to it.
     pub(super) flow: Option<Flow>,
-    /// Whether it sits behind NAT.
-    pub(super) is_nat: bool,
+    /// Where it stands, as far as is known.
+    pub(super) standing: Standing,
     /// What a request is answered with if none of the ways can be gone.
     pub(super) unreachable: Status,
     /// Bindings of the same phone over other flows, to be tried when this one fails.
@@ -85,7 +85,7 @@ impl Aim {
             listener: None,
             binding: None,
             flow: None,
-            is_nat: false,
+            standing: Standing::Plain,
             // RFC 3261 §16.9: what can not be sent counts as a 503.
             unreachable: Status::SERVICE_UNAVAILABLE,
             spares: VecDeque::new(),
@@ -132,6 +132,11 @@ impl Aim {
         remote: RemoteAddr,
         transport: Transport,
     ) -> Option<Destination> {
+        // What began elsewhere does not go on to a peer that believes this server.
+        let is_peer = inbound.settings.trusted_peer(remote.0.ip()).is_some();
+        if is_peer && inbound.sender == Some(Sender::Dialog) && self.standing != Standing::Peer {
+            return None;
+        }
         let like = self.listener.unwrap_or(inbound.source.flow.listener());
         let listener = inbound.settings.listeners.any_for(transport, remote, Some(like))?;
         Some(match transport {

@@ -7,7 +7,7 @@
 use keys::Key;
 use sip::{Message, Method, Name, Via};
 
-use super::bytes::Reader;
+use super::layout::Reader;
 use super::listener_mark::ListenerMark;
 
 // RFC 3261 §8.1.1.7: every branch begins with the magic cookie. The letter is the layout's version; that of

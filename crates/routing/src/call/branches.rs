@@ -4,13 +4,12 @@ use bytes::Bytes;
 use clock::{Instant, Now};
 use sip::{Message, Method, Name, Status};
 use transaction::{ClientKey, Kind, ServerKey};
-use transport::{Destination, Source, Transport};
+use transport::{Destination, Transport};
 
 use super::aim::{Aim, Hop, Size, Step};
 use super::client_branch::{BranchState, Cause, ClientBranch, Phase, Sent};
 use super::forward::{self, Attempt, Forwarded};
 use super::inbound::Inbound;
-use super::reply::Reply;
 use super::response_context::{Candidate, ContextState, ResponseContext};
 use super::suspended::Stage;
 use super::user::{Reminder, TransactionUser};
@@ -53,47 +52,11 @@ impl TransactionUser {
         {
             match resolved {
                 Resolved::Addresses(addresses) => branch.aim.add_addresses(addresses, transport),
-                // RFC 3261 §16.5 leaves it to the proxy: a domain that does not exist has no users.
+                // RFC 3261 §21.4.5: a domain that does not exist has no users.
                 Resolved::NoSuchName => branch.failure = Status::NOT_FOUND,
                 Resolved::Failed => branch.failure = Status::SERVICE_UNAVAILABLE,
             }
             self.advance(now, key, &mut context, index, out);
-        }
-        self.settle(now, key, context, out);
-    }
-
-    /// A response to one of our requests.
-    pub(super) fn receive_response(
-        &mut self,
-        now: Now,
-        client: ClientKey,
-        source: Source,
-        response: &Message<'_>,
-        out: &mut Vec<Output>,
-    ) {
-        let (Some(status), Ok(cseq)) = (response.status(), response.cseq()) else { return };
-        let Some((key, index)) = self.by_client.get(&client).copied() else {
-            // RFC 3261 §16.10: the response to a CANCEL is for this proxy alone.
-            if cseq.method != Method::Cancel {
-                self.counts.add(Count::StrayResponse);
-            }
-            return;
-        };
-        let Some(mut context) = self.contexts.remove(&key) else {
-            self.counts.add(Count::StrayResponse);
-            return;
-        };
-        let is_current = context.branches.get(index).is_some_and(|branch| branch.client == Some(client));
-        if is_current {
-            let is_believed = context.inbound.settings.trusted_peer(source.flow.remote().0.ip()).is_some();
-            let copy = || forward::response(&context.inbound, response, is_believed);
-            if status.is_provisional() {
-                let copy = (status != Status::TRYING).then(copy);
-                self.provisional(now, key, &mut context, index, status, copy, out);
-            } else {
-                let copy = copy();
-                self.final_response(now, key, &mut context, index, response, copy, out);
-            }
         }
         self.settle(now, key, context, out);
     }
@@ -174,50 +137,8 @@ impl TransactionUser {
         }
     }
 
-    /// Sends the final response when there is nothing more to wait for, and keeps the context.
-    pub(super) fn settle(
-        &mut self,
-        now: Now,
-        key: ServerKey,
-        mut context: ResponseContext,
-        out: &mut Vec<Output>,
-    ) {
-        while let Some(index) = context.next_idle() {
-            self.advance(now, key, &mut context, index, out);
-        }
-        if context.state != ContextState::Answered && context.is_exhausted() {
-            context.state = ContextState::Answered;
-            if !self.send_best(key, &mut context, out) {
-                return;
-            }
-        }
-        self.contexts.insert(key, context);
-    }
-
-    /// Forgets a context whose server transaction has ended.
-    pub(super) fn end_context(&mut self, key: ServerKey, out: &mut Vec<Output>) {
-        let Some(context) = self.contexts.remove(&key) else { return };
-        let is_invite =
-            context.inbound.message().is_some_and(|request| request.method() == Some(Method::Invite));
-        for branch in &context.branches {
-            match (&branch.state, branch.client) {
-                (BranchState::Resolving(token, _), _) => {
-                    self.waiting.resume(*token);
-                }
-                (BranchState::Sent(_), Some(client)) => {
-                    self.by_client.remove(&client);
-                    // A request that is no INVITE may still be on its way to other phones.
-                    if is_invite {
-                        out.push(Output::Abandon { key: client });
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-
     /// Gets a branch on its way by the next hop that can be gone, or ends it.
-    fn advance(
+    pub(super) fn advance(
         &mut self,
         now: Now,
         key: ServerKey,
@@ -226,7 +147,9 @@ impl TransactionUser {
         out: &mut Vec<Output>,
     ) {
         let bytes = context.inbound.bytes.clone();
-        let Ok(request) = Message::parse(&bytes) else { return };
+        let Ok(request) = Message::parse(&bytes) else {
+            return end(context, index, Status::SERVER_INTERNAL_ERROR);
+        };
         loop {
             let (inbound, branch) = (&context.inbound, &mut context.branches[index]);
             match branch.aim.step(inbound) {
@@ -243,6 +166,8 @@ impl TransactionUser {
                     }
                     let is_invite = method == Method::Invite;
                     let timer_c = is_invite.then(|| now.instant + inbound.settings.proxy.timer_c);
+                    let call_id = Inbound::call_id(&request);
+                    tracing::debug!(%call_id, to = %to.remote(), attempt = branch.attempts, "forwarded");
                     branch.client = Some(client);
                     branch.state = BranchState::Sent(Sent {
                         branch: Bytes::from(forwarded.branch),
@@ -315,107 +240,8 @@ impl TransactionUser {
         Some(Leaving { forwarded, to: large })
     }
 
-    #[expect(clippy::too_many_arguments, reason = "they are one response and its branch")]
-    fn provisional(
-        &mut self,
-        now: Now,
-        key: ServerKey,
-        context: &mut ResponseContext,
-        index: usize,
-        status: Status,
-        copy: Option<Bytes>,
-        out: &mut Vec<Output>,
-    ) {
-        let ring_timeout = context.inbound.settings.proxy.ring_timeout;
-        let timer_c = context.inbound.settings.proxy.timer_c;
-        let BranchState::Sent(sent) = &mut context.branches[index].state else { return };
-        if copy.is_some() && sent.timer_c.is_some() {
-            // RFC 3261 §16.7 item 2: each 101-199 restarts timer C; nothing restarts the time that it may ring.
-            sent.timer_c = Some(now.instant + timer_c);
-            sent.ring_until.get_or_insert(now.instant + ring_timeout);
-        }
-        match sent.phase {
-            Phase::Calling => sent.phase = Phase::Proceeding,
-            Phase::Proceeding => {}
-            Phase::CancelWanted(cause) => {
-                // RFC 3261 §9.1: a CANCEL waits for a provisional response.
-                sent.phase = Phase::Proceeding;
-                self.cancel_branch(now, context, index, cause, out);
-            }
-            Phase::Cancelling(..) => {}
-        }
-        self.remind(key, context, index);
-        // RFC 3261 §16.7 item 5: a 100 stays here, every other provisional response is passed on at once.
-        if let Some(message) = copy
-            && context.state != ContextState::Answered
-        {
-            out.push(Output::Respond { key, status, message });
-        }
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "they are one response and its branch")]
-    fn final_response(
-        &mut self,
-        now: Now,
-        key: ServerKey,
-        context: &mut ResponseContext,
-        index: usize,
-        response: &Message<'_>,
-        copy: Bytes,
-        out: &mut Vec<Output>,
-    ) {
-        let status = response.status().unwrap_or(Status::SERVER_INTERNAL_ERROR);
-        let is_invite = response.cseq().is_ok_and(|cseq| cseq.method == Method::Invite);
-        let branch = &mut context.branches[index];
-        let phase = match &branch.state {
-            BranchState::Sent(sent) => sent.phase,
-            // RFC 3261 §16.7 item 5: a 2xx to INVITE is passed on however many came before.
-            BranchState::Ended if is_invite && status.is_success() => {
-                out.push(Output::Respond { key, status, message: copy });
-                return;
-            }
-            _ => return,
-        };
-        if status.is_success() {
-            branch.state = BranchState::Ended;
-            // One 2xx is enough for every request but INVITE.
-            if is_invite || context.state != ContextState::Answered {
-                out.push(Output::Respond { key, status, message: copy });
-            }
-            context.state = ContextState::Answered;
-            if is_invite {
-                // RFC 3261 §16.7 item 10.
-                self.cancel_branches(now, key, context, Some(index), Cause::Answered, out);
-            }
-            return;
-        }
-        // RFC 3263 §4.3, RFC 5626 §5.3: a server that is overloaded or a flow that failed is replaced.
-        let is_retried = matches!(status, Status::SERVICE_UNAVAILABLE | Status::FLOW_FAILED)
-            && matches!(phase, Phase::Calling | Phase::Proceeding)
-            && context.state == ContextState::Open
-            && !(branch.aim.hops.is_empty() && branch.aim.spares.is_empty());
-        if is_retried {
-            branch.failure = status;
-            return self.advance(now, key, context, index, out);
-        }
-        branch.state = BranchState::Ended;
-        match phase {
-            // RFC 3261 §16.8: what rang too long counts as a 408, whatever it says to the CANCEL.
-            Phase::CancelWanted(Cause::TimedOut) | Phase::Cancelling(Cause::TimedOut, _) => {
-                context.offer(Candidate::Local(Status::REQUEST_TIMEOUT), Vec::new());
-            }
-            _ => context.offer(Candidate::Received(status, copy), forward::challenges(response)),
-        }
-        if status.class() == 6 && context.state == ContextState::Open {
-            // RFC 3261 §16.7 item 5: a 6xx ends the search, but goes upstream only when all branches have ended.
-            context.state = ContextState::Closing;
-            if is_invite {
-                self.cancel_branches(now, key, context, Some(index), Cause::Declined, out);
-            }
-        }
-    }
-
-    fn cancel_branch(
+    /// Cancels a branch that is under way, now or when it has answered.
+    pub(super) fn cancel_branch(
         &mut self,
         now: Now,
         context: &mut ResponseContext,
@@ -482,39 +308,8 @@ impl TransactionUser {
         end(context, index, outcome);
     }
 
-    /// Sends the best response. `false`: there is none to send, and the request was forgotten.
-    // RFC 3261 §16.7 item 6.
-    fn send_best(&mut self, key: ServerKey, context: &mut ResponseContext, out: &mut Vec<Output>) -> bool {
-        let is_invite =
-            context.inbound.message().is_some_and(|request| request.method() == Some(Method::Invite));
-        let best = context.take_best().unwrap_or(Candidate::Local(Status::SERVER_INTERNAL_ERROR));
-        if best.status() == Status::REQUEST_TIMEOUT && !is_invite {
-            // RFC 4320 §4.2: no 408 to a request that is no INVITE: its client has given up by itself.
-            out.push(Output::Drop { key });
-            return false;
-        }
-        match best {
-            // RFC 3261 §16.7 item 6: a 503 is about the server that gave it, not about this one.
-            Candidate::Received(Status::SERVICE_UNAVAILABLE, _)
-            | Candidate::Local(Status::SERVICE_UNAVAILABLE) => {
-                self.respond(key, &context.inbound, &Reply::new(Status::SERVER_INTERNAL_ERROR), out);
-            }
-            Candidate::Local(status) => self.respond(key, &context.inbound, &Reply::new(status), out),
-            Candidate::Received(status, message) => {
-                let message = match status {
-                    Status::UNAUTHORIZED | Status::PROXY_AUTHENTICATION_REQUIRED => {
-                        forward::with_challenges(&message, context.challenges())
-                    }
-                    _ => message,
-                };
-                out.push(Output::Respond { key, status, message });
-            }
-        }
-        true
-    }
-
     /// Sets a reminder for the next deadline of a branch, unless an earlier one is set.
-    fn remind(&mut self, key: ServerKey, context: &mut ResponseContext, index: usize) {
+    pub(super) fn remind(&mut self, key: ServerKey, context: &mut ResponseContext, index: usize) {
         let branch = &mut context.branches[index];
         let Some(deadline) = branch.deadline() else { return };
         if branch.reminder_at.is_none_or(|at| deadline < at) {

@@ -10,7 +10,7 @@
 use sip::Aor;
 use transport::RemoteAddr;
 
-use super::bytes::{Reader, write_address};
+use super::layout::{Reader, write_address};
 use super::listener_mark::ListenerMark;
 use super::seal;
 use crate::Keyring;
@@ -19,7 +19,8 @@ use crate::Keyring;
 const AOR_BYTES_MAX: usize = 96;
 
 const HAS_BINDING: u8 = 0x80;
-const IS_NAT: u8 = 0x40;
+const BEHIND_NAT: u8 = 0x40;
+const PEER: u8 = 0x20;
 const WAY: u8 = 0x0f;
 
 /// What a token says.
@@ -40,10 +41,22 @@ pub(super) struct Side {
     pub(super) listener: ListenerMark,
     /// Its flow, or none.
     pub(super) way: Way,
-    /// Whether it sits behind NAT, so that its URI can not be reached.
-    pub(super) is_nat: bool,
+    /// Where it stands.
+    pub(super) standing: Standing,
     /// The binding that it is.
     pub(super) binding: Option<BindingName>,
+}
+
+/// Where a side stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// At an address of its own.
+    Plain,
+    /// Behind NAT: its URI can not be reached.
+    BehindNat,
+    /// It is a trusted peer. Only a dialog with one leads to one: a token must not open a way to a gateway that
+    /// believes all that this server sends.
+    Peer,
 }
 
 /// How a side is reached.
@@ -152,9 +165,13 @@ impl Side {
             Way::Connection { remote, .. } => 3 + u8::from(remote.0.is_ipv6()),
         };
         let binding = self.binding.as_ref().filter(|binding| binding.aor.as_str().len() <= AOR_BYTES_MAX);
-        let nat = if self.is_nat { IS_NAT } else { 0 };
+        let standing = match self.standing {
+            Standing::Plain => 0,
+            Standing::BehindNat => BEHIND_NAT,
+            Standing::Peer => PEER,
+        };
         let named = if binding.is_some() { HAS_BINDING } else { 0 };
-        out.push(way | nat | named);
+        out.push(way | standing | named);
         out.extend_from_slice(&self.listener.0.to_be_bytes());
         match &self.way {
             Way::Uri => {}
@@ -192,7 +209,13 @@ impl Side {
             _ => return None,
         };
         let binding = if flags & HAS_BINDING != 0 { Some(BindingName::read(reader)?) } else { None };
-        Some(Self { listener, way, is_nat: flags & IS_NAT != 0, binding })
+        let standing = match flags & (BEHIND_NAT | PEER) {
+            0 => Standing::Plain,
+            BEHIND_NAT => Standing::BehindNat,
+            PEER => Standing::Peer,
+            _ => return None,
+        };
+        Some(Self { listener, way, standing, binding })
     }
 }
 
@@ -274,23 +297,24 @@ mod tests {
     fn tokens() -> Vec<DialogToken> {
         let v4 = RemoteAddr("192.0.2.9:5062".parse().unwrap());
         let v6 = RemoteAddr("[2001:db8::9]:5062".parse().unwrap());
-        let side = |way, binding| Side { listener: ListenerMark(77), way, is_nat: true, binding };
+        let side = |way, binding, standing| Side { listener: ListenerMark(77), way, standing, binding };
         let named = |instance| Some(BindingName { aor: Aor::parse("alice@example.org").unwrap(), instance });
         let connection = |remote| Way::Connection { node: 1, boot: 2, number: 3, remote };
+        let (plain, nat, peer) = (Standing::Plain, Standing::BehindNat, Standing::Peer);
         vec![
             DialogToken {
-                caller: side(Way::Uri, None),
-                callee: side(Way::Datagram(v4), named(None)),
+                caller: side(Way::Uri, None, plain),
+                callee: side(Way::Datagram(v4), named(None), nat),
                 caller_tag: 1,
             },
             DialogToken {
-                caller: side(connection(v4), named(Some(9))),
-                callee: side(connection(v6), None),
+                caller: side(connection(v4), named(Some(9)), nat),
+                callee: side(connection(v6), None, peer),
                 caller_tag: u32::MAX,
             },
             DialogToken {
-                caller: side(Way::Datagram(v6), None),
-                callee: side(Way::Uri, None),
+                caller: side(Way::Datagram(v6), None, nat),
+                callee: side(Way::Uri, None, peer),
                 caller_tag: 0,
             },
         ]

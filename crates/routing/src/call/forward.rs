@@ -47,7 +47,7 @@ pub(super) fn request(keyring: &Keyring, request: &Message<'_>, attempt: &Attemp
     let method = request.method()?;
     let mut editor = Editor::new(request);
 
-    // RFC 3261 §16.6 item 3.
+    // RFC 3261 §16.6 item 3: one hop less.
     let max_forwards = inbound.checked.max_forwards.map_or(MAX_FORWARDS, |left| left.saturating_sub(1));
     editor.set(Name::MaxForwards, max_forwards.to_string().as_bytes());
     // RFC 5393 §5.3.3: each branch is told its share. An ACK has no branches.
@@ -65,7 +65,7 @@ pub(super) fn request(keyring: &Keyring, request: &Message<'_>, attempt: &Attemp
         editor.ensure_content_length();
     }
 
-    // RFC 3261 §16.6 item 8.
+    // RFC 3261 §16.6 item 8: a Via of ours, whose branch tells loops from spirals.
     let top = request.top_via().ok()?;
     let below = Below { via: &top, method, call_id: request.call_id().ok()? };
     let branch = Branch {
@@ -92,7 +92,7 @@ pub(super) fn request(keyring: &Keyring, request: &Message<'_>, attempt: &Attemp
 }
 
 /// Where the next hop of a request is named: in the first Route that is left, else in the Request-URI.
-// RFC 3261 §16.6 item 6 and 7.
+// RFC 3261 §16.6 item 7: the first Route, if there is one.
 pub(super) fn next_uri<'a>(inbound: &'a Inbound, aim: &'a Aim) -> &'a [u8] {
     let path = aim.path.first().and_then(|value| NameAddr::parse(value).ok()).map(|address| address.uri);
     path.or(inbound.routed.next.as_deref()).unwrap_or(&aim.request_uri)
@@ -257,7 +257,7 @@ fn asks_for_privacy(message: &Message<'_>) -> bool {
 
 fn target_hash(keyring: &Keyring, aim: &Aim, to: &Destination) -> u32 {
     let mut way = Vec::with_capacity(32);
-    super::bytes::write_address(to.remote().0, &mut way);
+    super::layout::write_address(to.remote().0, &mut way);
     way.extend_from_slice(&to.listener().0.to_be_bytes());
     if let Destination::Flow(transport::Flow::Connection { id, .. }) = to {
         way.extend_from_slice(&id.number.to_be_bytes());

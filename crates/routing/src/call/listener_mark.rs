@@ -3,7 +3,7 @@
 use keys::Key;
 use transport::{Listener, ListenerId, Listeners};
 
-use super::bytes::write_address;
+use super::layout::write_address;
 
 /// A keyed hash of a listener's transport and address: the same after a restart and on both nodes.
 /// It is found by comparison, never trusted: the MAC around it is.

@@ -67,3 +67,49 @@ fn is_private(address: IpAddr) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use transport::{Flow, ListenerId, RemoteAddr, Transport};
+
+    use super::*;
+
+    #[test]
+    fn a_session_description_tells_of_nat_where_a_public_sender_names_a_private_address() {
+        for (from, address, is_nat) in [
+            ("203.0.113.7:5060", "192.168.1.2", true),
+            ("203.0.113.7:5060", "100.64.0.1", true),
+            ("203.0.113.7:5060", "203.0.113.200", false),
+            ("203.0.113.7:5060", "100.128.0.1", false),
+            ("192.168.1.9:5060", "192.168.1.2", false),
+        ] {
+            let body = format!("v=0\r\no=- 1 1 IN IP4 x\r\nc=IN IP4 {address}/127\r\n");
+            assert_eq!(is_nat_from(from, "phone.example", &body), is_nat, "{from} {address}");
+        }
+        assert!(!is_nat_from(
+            "203.0.113.7:5060",
+            "phone.example",
+            "not a description\r\nc=IN IP4 10.0.0.1\r\n"
+        ));
+        assert!(is_nat_from("[2001:db8::7]:5060", "phone.example", "v=0\nc=IN IP6 fd00::1\n"));
+        assert!(!is_nat_from("203.0.113.7:5060", "phone.example", "v=0\r\nc=IN IP\r\nc=IN IP4 \r\n"));
+    }
+
+    #[test]
+    fn a_via_that_names_another_address_tells_of_nat() {
+        assert!(is_nat_from("203.0.113.7:5060", "192.168.1.2", ""));
+        assert!(is_nat_from("203.0.113.7:5060", "203.0.113.8", ""));
+        assert!(!is_nat_from("203.0.113.7:31000", "203.0.113.7", ""));
+        assert!(!is_nat_from("[::ffff:203.0.113.7]:31000", "203.0.113.7", ""));
+    }
+
+    fn is_nat_from(from: &str, sent_by: &str, body: &str) -> bool {
+        let text = format!(
+            "INVITE sip:b@c SIP/2.0\r\nVia: SIP/2.0/UDP {sent_by};branch=z9hG4bK1\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let flow = Flow::Datagram { listener: ListenerId(0), remote: RemoteAddr(from.parse().unwrap()) };
+        let message = Message::parse(text.as_bytes()).unwrap();
+        is_behind_nat(&message, &Source { flow, transport: Transport::Udp })
+    }
+}

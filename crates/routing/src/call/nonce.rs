@@ -8,7 +8,7 @@ use std::time::Duration;
 use clock::WallTime;
 use keys::Key;
 
-use super::bytes::Reader;
+use super::layout::Reader;
 
 const PLAIN_BYTES: usize = 8 + 8;
 const MAC_BYTES: usize = 12;

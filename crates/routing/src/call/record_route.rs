@@ -2,11 +2,11 @@
 //! token that says how either side is reached.
 
 use sip::{Aor, Contacts, Message, SipUri};
-use transport::{Destination, Flow, ListenerId, Listeners, Transport};
+use transport::{Destination, Flow, ListenerId, Listeners, RemoteAddr, Transport};
 
 use super::admission::{self, Identity};
 use super::aim::Aim;
-use super::dialog_token::{BindingName, DialogToken, Side, Way, instance_hash, tag_hash};
+use super::dialog_token::{BindingName, DialogToken, Side, Standing, Way, instance_hash, tag_hash};
 use super::inbound::{Inbound, Sender};
 use super::listener_mark::ListenerMark;
 use super::nat;
@@ -23,7 +23,7 @@ pub(super) fn values(
     let listeners = &inbound.settings.listeners;
     let token = DialogToken {
         caller: caller(keyring, inbound, request),
-        callee: callee(keyring, listeners, aim, to),
+        callee: callee(keyring, inbound, aim, to),
         caller_tag: tag_hash(keyring, request.from_tag().unwrap_or_default()),
     };
     let mut text = Vec::with_capacity(160);
@@ -73,10 +73,10 @@ fn caller(keyring: &Keyring, inbound: &Inbound, request: &Message<'_>) -> Side {
         aor,
         instance: contact_instance(request).map(|it| instance_hash(keyring, it)),
     });
-    Side { listener, way, is_nat, binding }
+    Side { listener, way, standing: standing(inbound, is_nat, flow.remote()), binding }
 }
 
-fn callee(keyring: &Keyring, listeners: &Listeners, aim: &Aim, to: &Destination) -> Side {
+fn callee(keyring: &Keyring, inbound: &Inbound, aim: &Aim, to: &Destination) -> Side {
     let (way, binding) = match (to, &aim.binding) {
         // RFC 5626 §5.3: what was sent by a flow goes on by the flow.
         (Destination::Flow(flow), Some(binding)) if aim.flow == Some(*flow) => {
@@ -85,10 +85,18 @@ fn callee(keyring: &Keyring, listeners: &Listeners, aim: &Aim, to: &Destination)
         _ => (Way::Uri, None),
     };
     Side {
-        listener: ListenerMark::of_id(&keyring.branch, listeners, to.listener()),
+        listener: ListenerMark::of_id(&keyring.branch, &inbound.settings.listeners, to.listener()),
         way,
-        is_nat: aim.is_nat,
+        standing: standing(inbound, aim.standing == Standing::BehindNat, to.remote()),
         binding,
+    }
+}
+
+fn standing(inbound: &Inbound, is_behind_nat: bool, remote: RemoteAddr) -> Standing {
+    match inbound.settings.trusted_peer(remote.0.ip()) {
+        _ if is_behind_nat => Standing::BehindNat,
+        Some(_) => Standing::Peer,
+        None => Standing::Plain,
     }
 }
 

@@ -21,7 +21,7 @@ const FLOW_TIMER_SECONDS: &[u8] = b"120";
 ///
 /// The refusal of a request that can not be understood.
 pub(super) fn wish(key: &Key, request: &Message<'_>, source: Source, aor: Aor) -> Result<Register, Reply> {
-    // RFC 3261 §10.3 step 2.
+    // RFC 3261 §10.3 step 2: what is required and not there.
     if let Some(unsupported) = unsupported(request, Name::Require, &[b"path", b"outbound"]) {
         return Err(Reply::new(Status::BAD_EXTENSION).with(Name::Unsupported, unsupported));
     }

@@ -7,7 +7,7 @@ use sip::{Message, Method, Name, SipUri, Status};
 use transport::{ConnectionId, Flow, ListenerId, RemoteAddr, Transport};
 
 use super::aim::{Aim, Hop, Size};
-use super::dialog_token::{BindingName, Side, Way, instance_hash};
+use super::dialog_token::{BindingName, Side, Standing, Way, instance_hash};
 use super::inbound::Inbound;
 use super::record_route::{self, binding_name};
 use super::reply::Reply;
@@ -31,7 +31,7 @@ pub(super) fn for_ourselves(request: &Message<'_>) -> Reply {
     if let Some(unsupported) = unsupported(request, Name::Require, &[b"path", b"outbound"]) {
         return Reply::new(Status::BAD_EXTENSION).with(Name::Unsupported, unsupported);
     }
-    // RFC 3261 §11.2.
+    // RFC 3261 §11.2: what an INVITE would be told, and what this server can do.
     Reply::new(Status::OK)
         .with(Name::Allow, ALLOW)
         .with(Name::Accept, *b"*/*")
@@ -74,7 +74,7 @@ pub(super) fn aim(keyring: &Keyring, target: Target) -> Aim {
         listener: target.listener,
         binding,
         flow,
-        is_nat: target.nat && !by_path,
+        standing: if target.nat && !by_path { Standing::BehindNat } else { Standing::Plain },
         unreachable: Status::TEMPORARILY_UNAVAILABLE,
         spares: VecDeque::new(),
     }
@@ -92,7 +92,7 @@ pub(super) fn side_aim(keyring: &Keyring, inbound: &Inbound, side: &Side, target
     let listener = side.listener.find(&keyring.branch, listeners);
     let mut aim = Aim::at_uri(inbound.routed.request_uri.clone(), Size::Ignored);
     aim.listener = listener;
-    aim.is_nat = side.is_nat;
+    aim.standing = side.standing;
     if side.way == Way::Uri {
         return aim;
     }
@@ -108,7 +108,7 @@ pub(super) fn side_aim(keyring: &Keyring, inbound: &Inbound, side: &Side, target
         }
         None => aim.hops.extend(token_hop(inbound, side, listener)),
     }
-    if !side.is_nat {
+    if side.standing != Standing::BehindNat {
         aim.hops.push_back(Hop::Uri(Size::Ignored));
     }
     aim

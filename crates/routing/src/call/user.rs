@@ -353,6 +353,7 @@ impl TransactionUser {
         reply: &Reply,
         out: &mut Vec<Output>,
     ) {
+        tracing::debug!(call_id = %Inbound::call_id(request), status = reply.status.0, "refused");
         let message = reply.write(request, &self.keyring, &self.settings);
         out.push(Output::RespondStateless { key, message });
     }
@@ -369,6 +370,7 @@ impl TransactionUser {
     /// Answers a request by its transaction.
     pub(super) fn respond(&self, key: ServerKey, inbound: &Inbound, reply: &Reply, out: &mut Vec<Output>) {
         let Some(request) = inbound.message() else { return };
+        tracing::debug!(call_id = %Inbound::call_id(&request), status = reply.status.0, "answered");
         let message = reply.write(&request, &self.keyring, &inbound.settings);
         out.push(Output::Respond { key, status: reply.status, message });
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clock::Instant;
 
-use crate::phone::{Answering, Behaviour, CallOrder, Fact, Role};
+use crate::phone::{Answering, Behaviour, CallOrder, Fact, Patience, Role};
 
 /// What a call is expected to come to in a world that does not hurt it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +56,15 @@ impl Calls {
     pub(crate) fn note(&mut self, now: Instant, phone: usize, call: u32, fact: Fact) {
         if let Some(record) = self.calls.get_mut(&call) {
             record.facts.push((now, phone, fact));
+        }
+    }
+
+    /// A phone lost its power: it will never tell how its calls went.
+    pub(crate) fn forget_caller(&mut self, now: Instant, phone: usize) {
+        for (&call, record) in &mut self.calls {
+            if record.caller == phone && record.outcome().is_none() {
+                record.facts.push((now, phone, Fact::TimedOut { call }));
+            }
         }
     }
 
@@ -141,6 +150,9 @@ impl CallRecord {
 
     /// Each phone that rings hears how it ends, and who should ring does.
     fn judge_callees(&self, answers: &[(usize, Answering)]) -> Result<(), String> {
+        if self.said(|fact| matches!(fact, Fact::Forgotten { .. })) {
+            return Err("a phone was left ringing".to_owned());
+        }
         // A caller that gives up at once may be heard before the call is forked.
         let at_once = self.order.cancel_after.is_some_and(|after| after < RACE);
         for (phone, answering) in answers {
@@ -213,6 +225,11 @@ fn outcomes(order: &CallOrder, answers: &[(usize, Answering)], ring_timeout: Dur
         allowed = finals.iter().map(|(_, status)| *status).filter(|status| status / 100 == class).collect();
     }
     match order.cancel_after {
+        // It may overtake its own INVITE, and then it cancels nothing.
+        Some(cancel) if order.patience == Patience::None && cancel < RACE => {
+            allowed.push(487);
+            allowed
+        }
         Some(cancel) if cancel + RACE < decided => vec![487],
         Some(cancel) if cancel < decided + RACE => {
             allowed.push(487);

@@ -22,6 +22,8 @@ pub(crate) struct CalleeCall {
     key: ServerKey,
     invite: Vec<u8>,
     dialog: Option<Dialog>,
+    /// The 200 to a re-INVITE that waits for its ACK, with the number of both.
+    changed: Option<(ServerKey, u32, Vec<u8>)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,10 +41,19 @@ enum State {
 pub(crate) enum Step {
     Final,
     Repeat(u32),
+    RepeatChange(u32),
     NoAck,
+    /// It rang too long.
+    Tired,
     HangUp,
     Guard,
 }
+
+/// A phone rings no longer: longer than any timer of the server.
+const RING_TIME_MAX: Duration = Duration::from_secs(400);
+
+/// A 2xx to a re-INVITE is sent so often: for 64*T1.
+const REPEATS_MAX: u32 = 10;
 
 const T1: Duration = Duration::from_millis(500);
 const T2: Duration = Duration::from_secs(4);
@@ -80,7 +91,7 @@ impl Phone {
         }
         self.made += 1;
         let call = self.made;
-        let tag = format!("{}-{call}", self.setup.user);
+        let tag = format!("{}-{call}", self.name());
         let answering = self.answering.get(&number).unwrap_or(&self.otherwise).clone();
         self.callees.insert(call, CalleeCall {
             number,
@@ -90,7 +101,9 @@ impl Phone {
             key,
             invite: invite.bytes().to_vec(),
             dialog: None,
+            changed: None,
         });
+        self.deadlines.push(now + RING_TIME_MAX, Wake::Callee(call, Step::Tired));
         out.push(Output::Fact(Fact::Ringing { call: number, bytes: invite.bytes().len() }));
         let ring = |status| answer(invite, status, &tag, &format!("Contact: <{}>\r\n", self.contact()), "");
         match answering.behaviour {
@@ -120,19 +133,20 @@ impl Phone {
     }
 
     fn handle_reinvite(&mut self, now: Instant, key: ServerKey, invite: &Message<'_>) {
-        let contact = self.contact();
-        let body = session(self.setup.local.ip());
-        let call = self.callees.values_mut().find_map(|call| {
+        let bytes = answer(invite, 200, "", &format!("Contact: <{}>\r\n", self.contact()), &session(self.setup.local.ip()));
+        let call = self.callees.iter_mut().find_map(|(&id, call)| {
             let dialog = call.dialog.as_mut().filter(|dialog| dialog.fits(invite))?;
             dialog.refresh(invite);
-            Some(())
+            call.changed = Some((key, invite.cseq().map_or(0, |cseq| cseq.number), bytes.clone()));
+            Some(id)
         });
-        let bytes = match call {
-            // One lost 200 ends the change and not the call: the caller's transaction times out.
-            Some(()) => (200, answer(invite, 200, "", &format!("Contact: <{contact}>\r\n"), &body)),
-            None => (481, answer(invite, 481, "", "", "")),
-        };
-        self.respond(now, key, bytes.0, &bytes.1);
+        match call {
+            Some(id) => {
+                self.respond(now, key, 200, &bytes);
+                self.deadlines.push(now + T1, Wake::Callee(id, Step::RepeatChange(1)));
+            }
+            None => self.respond(now, key, 481, &answer(invite, 481, "", "", "")),
+        }
     }
 
     pub(super) fn handle_ack(&mut self, now: Instant, ack: &Message<'_>, out: &mut Vec<Output>) {
@@ -141,6 +155,8 @@ impl Phone {
             Some((id, call))
         });
         let Some((id, call)) = found else { return };
+        let number = ack.cseq().map_or(0, |cseq| cseq.number);
+        call.changed.take_if(|(_, changed, _)| *changed == number);
         if !matches!(call.state, State::Accepted { .. }) {
             return;
         }
@@ -206,10 +222,25 @@ impl Phone {
                 let next = (interval.as_millis() / T1.as_millis()) as u32;
                 self.deadlines.push(now + interval, Wake::Callee(id, Step::Repeat(next)));
             }
+            // RFC 3261 §13.3.1.4: the 2xx to a re-INVITE is repeated as the first one is.
+            (Step::RepeatChange(times), State::Up) if times < REPEATS_MAX => {
+                if let Some((key, _, response)) = call.changed.clone() {
+                    self.respond(now, key, 200, &response);
+                    self.deadlines.push(now + (T1 * (1 << times.min(3))), Wake::Callee(id, Step::RepeatChange(times + 1)));
+                }
+            }
             (Step::NoAck, State::Accepted { .. }) => {
                 out.push(Output::Fact(Fact::NoAck { call: call.number }));
                 call.state = State::Ending;
                 self.bye_as_callee(now, id, out);
+            }
+            (Step::Tired, State::Ringing) if call.answering.behaviour == Behaviour::Silence => call.state = State::Ended,
+            (Step::Tired, State::Ringing) => {
+                let (invite, tag) = (call.invite.clone(), call.tag.clone());
+                out.push(Output::Fact(Fact::Forgotten { call: call.number }));
+                if let Ok(invite) = Message::parse(&invite) {
+                    self.end_refused(now, id, 480, &answer(&invite, 480, &tag, "", ""), out);
+                }
             }
             (Step::HangUp | Step::Guard, State::Up) => {
                 call.state = State::Ending;

@@ -44,6 +44,8 @@ enum Cancel {
 pub(crate) enum Step {
     Cancel,
     GiveUp,
+    /// The server rang on and then said no more.
+    Lost,
     Reinvite,
     HangUp,
     /// No call lasts for ever.
@@ -53,6 +55,9 @@ pub(crate) enum Step {
 /// Both sides end a call that lasts longer, so that a lost BYE leaves nothing.
 pub(crate) const CALL_TIME_MAX: Duration = Duration::from_secs(240);
 
+/// A caller that hears nothing for so long gives up: longer than any timer of the server.
+const RING_TIME_MAX: Duration = Duration::from_secs(400);
+
 // RFC 3261 §9.1: the client gives up 64*T1 after its CANCEL.
 const AFTER_CANCEL: Duration = Duration::from_secs(32);
 
@@ -60,6 +65,11 @@ impl CallerCall {
     /// Whether it is being set up or is up.
     pub(crate) fn is_up(&self) -> bool {
         matches!(self.state, State::Calling { .. } | State::Up)
+    }
+
+    /// Whether the caller gave up while it was being set up.
+    pub(crate) fn is_given_up(&self) -> bool {
+        matches!(self.state, State::Calling { cancel: Cancel::Wanted | Cancel::Sent, .. })
     }
 
     /// Whether nothing of it is left.
@@ -79,6 +89,7 @@ impl Phone {
         if let Some(after) = order.cancel_after {
             self.deadlines.push(now + after, Wake::Caller(call, Step::Cancel));
         }
+        self.deadlines.push(now + RING_TIME_MAX, Wake::Caller(call, Step::Lost));
         self.callers.insert(call, CallerCall {
             state: State::Calling { heard: false, cancel: Cancel::No },
             invite: None,
@@ -246,7 +257,7 @@ impl Phone {
 
     fn ack(&mut self, dialog: &mut Dialog) -> Vec<u8> {
         self.made += 1;
-        let branch = format!("z9hG4bK-{}-ack-{}", self.setup.user, self.made);
+        let branch = format!("z9hG4bK-{}-ack-{}", self.name(), self.made);
         dialog.request("ACK", self.setup.strict).render(&self.via(&branch))
     }
 
@@ -261,6 +272,8 @@ impl Phone {
             return self.invite(now, number, out);
         }
         call.state = State::Ended;
+        // A caller that gave up does not prove who it is: its call is over.
+        let status = if cancel != Cancel::No && matches!(status, 401 | 407) { 487 } else { status };
         out.push(Output::Fact(Fact::Failed { call: call.order.number, status }));
     }
 
@@ -283,7 +296,7 @@ impl Phone {
                 call.state = State::Calling { heard: false, cancel: Cancel::Wanted };
             }
             (Step::Cancel, State::Calling { cancel: Cancel::No, .. }) => self.send_cancel(now, number),
-            (Step::GiveUp, State::Calling { .. }) => {
+            (Step::GiveUp | Step::Lost, State::Calling { .. }) => {
                 call.state = State::Ended;
                 let (script, key) = (call.order.number, call.invite.as_ref().map(|(_, _, key)| *key));
                 if let Some(key) = key {
@@ -333,7 +346,7 @@ impl Phone {
             let ack = dialog.request("ACK", strict);
             dialog.cseq = cseq;
             self.made += 1;
-            let bytes = ack.render(&self.via(&format!("z9hG4bK-{}-ack-{}", self.setup.user, self.made)));
+            let bytes = ack.render(&self.via(&format!("z9hG4bK-{}-ack-{}", self.name(), self.made)));
             self.send(Way::Server, bytes, out);
         }
         out.push(Output::Fact(Fact::Reinvited { call: script, status: status.0 }));

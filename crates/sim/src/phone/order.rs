@@ -151,6 +151,8 @@ pub(crate) enum Fact {
     Answered { call: u32 },
     /// The callee was cancelled.
     Cancelled { call: u32 },
+    /// The callee rang for ever and was not told that the call has ended.
+    Forgotten { call: u32 },
     /// The callee sent its own final response other than 2xx.
     Refused { call: u32 },
     /// The call is up: the caller has the 2xx, or the callee the ACK.

@@ -75,6 +75,17 @@ pub(crate) enum Action {
 impl World {
     /// Does it, at once.
     pub(crate) fn act(&mut self, action: Action) {
+        if let Action::Unregister(phone)
+        | Action::RegisterAs(phone, _)
+        | Action::Call { caller: phone, .. }
+        | Action::HangUp(phone, _)
+        | Action::Ping(phone)
+        | Action::Options(phone)
+        | Action::CloseConnection(phone) = action
+            && !self.residents[phone].phone.is_powered()
+        {
+            return;
+        }
         self.trace.add(self.now, format_args!("{action:?}"), b"");
         let (now, mut out) = (self.now, Vec::new());
         match action {
@@ -120,6 +131,7 @@ impl World {
                 self.bindings.excuse(phone);
                 let host = self.residents[phone].phone.setup().local.ip();
                 self.residents[phone].phone.lose_power();
+                self.calls.forget_caller(now, phone);
                 self.streams.break_of(host);
             }
             Action::Restart(lasts) => self.restart(lasts),

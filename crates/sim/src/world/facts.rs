@@ -218,6 +218,7 @@ fn call_of(fact: &Fact) -> Option<u32> {
         | Fact::Ringing { call, .. }
         | Fact::Answered { call }
         | Fact::Cancelled { call }
+        | Fact::Forgotten { call }
         | Fact::Refused { call }
         | Fact::Established { call, .. }
         | Fact::Surplus { call, .. }

@@ -4,7 +4,7 @@ use memchr::{memchr, memchr3};
 use smallvec::SmallVec;
 
 use super::{HeaderSpan, Message, RequestLine, StartLine, StatusLine};
-use crate::grammar::{decimal, is_token_byte, trim_end};
+use crate::grammar::{decimal, is_token, is_token_byte, trim_end};
 use crate::limits::{HEADERS_MAX, MESSAGE_BYTES_MAX, METHOD_BYTES_MAX};
 use crate::lines::{Lines, Step};
 use crate::{Malformed, Method, Name, NotSip, Status};
@@ -13,92 +13,103 @@ impl<'a> Message<'a> {
     /// Frames a datagram, or exactly one message of a stream. Empty lines before the message and bytes behind its
     /// Content-Length are dropped.
     pub fn parse(bytes: &'a [u8]) -> Result<Message<'a>, Malformed> {
-        match frame(bytes)? {
-            (message, None) => Ok(message),
-            (_, Some(problem)) => Err(problem),
+        let mut message = Message::of(bytes);
+        match message.frame()? {
+            None => Ok(message),
+            Some(problem) => Err(problem),
         }
     }
 
     /// The same, but keeps what could be read and gives the first problem beside it, so that a request can be
     /// answered. A message with a problem may be answered or dropped, but not forwarded.
     pub fn parse_lenient(bytes: &'a [u8]) -> Result<(Message<'a>, Option<Malformed>), NotSip> {
-        frame(bytes).map_err(|_| NotSip)
+        let mut message = Message::of(bytes);
+        let problem = message.frame().map_err(|_| NotSip)?;
+        Ok((message, problem))
     }
-}
 
-/// The error is a start line from which nothing can be made.
-#[inline(always)]
-fn frame(bytes: &[u8]) -> Result<(Message<'_>, Option<Malformed>), Malformed> {
-    let mut problem = Problem(None);
-    // RFC 3261 §7.5: empty lines before the start line are ignored.
-    let blank = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(bytes.len());
-    let mut bytes = &bytes[blank..];
-    if bytes.len() > MESSAGE_BYTES_MAX {
-        bytes = &bytes[..MESSAGE_BYTES_MAX];
-        problem.note(Malformed::TooLarge);
+    /// Nothing is found yet.
+    fn of(bytes: &'a [u8]) -> Self {
+        let line = StatusLine { status: Status::OK, reason: b"", version_ok: false };
+        Self {
+            bytes,
+            start_line: StartLine::Response(line),
+            spans: SmallVec::new(),
+            headers_start: 0,
+            headers_end: 0,
+            body_start: 0,
+        }
     }
-    let headers_start = memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1);
-    let (start_line, start_problem) = parse_start_line(without_line_end(&bytes[..headers_start]))?;
-    problem.0 = problem.0.or(start_problem);
 
-    let mut spans = SmallVec::new();
-    let mut lines = Lines::new(bytes, headers_start);
-    let mut length = ContentLength::Absent;
-    let (headers_end, body_start) = loop {
-        match lines.step() {
-            Step::Line(_) if spans.len() == HEADERS_MAX => {
-                problem.note(Malformed::TooManyHeaders);
-                break (lines.position(), lines.position());
-            }
-            Step::Line(line) => {
-                let name = match line.is_header {
-                    true => Name::from_bytes(&bytes[line.start..line.name_end]),
-                    false => {
-                        problem.note(Malformed::HeaderLine);
-                        Name::Other
-                    }
-                };
-                if name == Name::ContentLength {
-                    length.read(&bytes[line.value_start..line.value_end]);
+    /// Finds all that framing finds, in place. The error is a start line from which nothing can be made.
+    fn frame(&mut self) -> Result<Option<Malformed>, Malformed> {
+        let bytes = self.bytes;
+        let mut problem = Problem(None);
+        // RFC 3261 §7.5: empty lines before the start line are ignored.
+        let blank = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(bytes.len());
+        let mut bytes = &bytes[blank..];
+        if bytes.len() > MESSAGE_BYTES_MAX {
+            bytes = &bytes[..MESSAGE_BYTES_MAX];
+            problem.note(Malformed::TooLarge);
+        }
+        let headers_start = memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1);
+        let (start_line, start_problem) = parse_start_line(without_line_end(&bytes[..headers_start]))?;
+        problem.0 = problem.0.or(start_problem);
+
+        let mut lines = Lines::new(bytes, headers_start);
+        let mut length = ContentLength::Absent;
+        let (headers_end, body_start) = loop {
+            match lines.step() {
+                Step::Line(_) if self.spans.len() == HEADERS_MAX => {
+                    problem.note(Malformed::TooManyHeaders);
+                    break (lines.position(), lines.position());
                 }
-                // Offsets fit: `bytes` was cut at MESSAGE_BYTES_MAX, which is the largest u16.
-                spans.push(HeaderSpan {
-                    start: line.start as u16,
-                    name_end: line.name_end as u16,
-                    value_start: line.value_start as u16,
-                    value_end: line.value_end as u16,
-                    name,
-                });
+                Step::Line(line) => {
+                    let raw_name = &bytes[line.start..line.name_end];
+                    let name = if line.is_header { Name::from_bytes(raw_name) } else { Name::Other };
+                    // A name that is known is a token.
+                    if !line.is_header || name == Name::Other && !is_token(raw_name) {
+                        problem.note(Malformed::HeaderLine);
+                    }
+                    if name == Name::ContentLength {
+                        length.read(&bytes[line.value_start..line.value_end]);
+                    }
+                    // Offsets fit: `bytes` was cut at MESSAGE_BYTES_MAX, which is the largest u16.
+                    self.spans.push(HeaderSpan {
+                        start: line.start as u16,
+                        name_end: line.name_end as u16,
+                        value_start: line.value_start as u16,
+                        value_end: line.value_end as u16,
+                        name,
+                    });
+                }
+                Step::End { at, body } => break (at, body),
+                Step::Unterminated => {
+                    problem.note(Malformed::HeadersUnterminated);
+                    break (bytes.len(), bytes.len());
+                }
             }
-            Step::End { at, body } => break (at, body),
-            Step::Unterminated => {
-                problem.note(Malformed::HeadersUnterminated);
-                break (bytes.len(), bytes.len());
+        };
+        let end = match length.of_body() {
+            // RFC 3261 §18.3: without Content-Length the body of a datagram goes to its end; bytes behind it are dropped.
+            Ok(None) => bytes.len(),
+            Ok(Some(len)) if len <= bytes.len() - body_start => body_start + len,
+            Ok(Some(_)) => {
+                problem.note(Malformed::BodyShort);
+                bytes.len()
             }
-        }
-    };
-    let end = match length.of_body() {
-        // RFC 3261 §18.3: without Content-Length the body of a datagram goes to its end; bytes behind it are dropped.
-        Ok(None) => bytes.len(),
-        Ok(Some(len)) if len <= bytes.len() - body_start => body_start + len,
-        Ok(Some(_)) => {
-            problem.note(Malformed::BodyShort);
-            bytes.len()
-        }
-        Err(malformed) => {
-            problem.note(malformed);
-            bytes.len()
-        }
-    };
-    let message = Message {
-        bytes: &bytes[..end],
-        start_line,
-        spans,
-        headers_start: headers_start as u16,
-        headers_end: headers_end as u16,
-        body_start: body_start as u16,
-    };
-    Ok((message, problem.0))
+            Err(malformed) => {
+                problem.note(malformed);
+                bytes.len()
+            }
+        };
+        self.bytes = &bytes[..end];
+        self.start_line = start_line;
+        self.headers_start = headers_start as u16;
+        self.headers_end = headers_end as u16;
+        self.body_start = body_start as u16;
+        Ok(problem.0)
+    }
 }
 
 /// The first problem of a message.

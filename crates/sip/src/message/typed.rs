@@ -1,14 +1,14 @@
 //! Typed access: each value is read when it is asked for.
 
 use super::Message;
-use crate::grammar::{ValueRanges, decimal_u32, is_lws};
+use crate::grammar::{ValueRanges, decimal_u32, has_below};
 use crate::{CSeq, Malformed, Name, NameAddr, Via};
 
 impl<'a> Message<'a> {
     /// The first value of Via.
     pub fn top_via(&self) -> Result<Via<'a>, Malformed> {
-        let value = self.values(Name::Via).next().ok_or(Malformed::Missing(Name::Via))?;
-        Via::parse(value)
+        let first = self.lines(Name::Via).find_map(|line| Some(&line[ValueRanges::new(line).next()?]));
+        Via::parse(first.ok_or(Malformed::Missing(Name::Via))?)
     }
 
     /// All values of Via, the top one first.
@@ -36,12 +36,12 @@ impl<'a> Message<'a> {
         self.to().ok()?.tag()
     }
 
-    /// The Call-ID: any bytes without white space.
+    /// The Call-ID: any bytes but white space and controls.
     ///
     /// Deviation: the `word` of RFC 3261 §25.1 leaves out some characters that phones use.
     pub fn call_id(&self) -> Result<&'a [u8], Malformed> {
         let value = self.header(Name::CallId).ok_or(Malformed::Missing(Name::CallId))?;
-        if value.is_empty() || value.iter().any(|&byte| is_lws(byte) || byte == 0) {
+        if value.is_empty() || has_below(value, b'!') {
             return Err(Malformed::Header(Name::CallId));
         }
         Ok(value)

@@ -2,6 +2,7 @@
 
 use memchr::memchr;
 
+use super::is_no_uri_byte;
 use crate::grammar::{decimal, decimal_u16, escaped_byte};
 use crate::{Host, Malformed, Params};
 
@@ -39,24 +40,22 @@ impl<'a> SipUri<'a> {
         secure: bool,
         rest: &'a [u8],
     ) -> Result<Self, Malformed> {
-        let (user, password, rest) = match memchr(b'@', rest) {
-            Some(at) => {
-                let (user, password) = match memchr(b':', &rest[..at]) {
-                    Some(colon) => (&rest[..colon], Some(&rest[colon + 1..at])),
-                    None => (&rest[..at], None),
-                };
-                if user.is_empty() {
-                    return Err(Malformed::Uri);
-                }
-                (Some(user), password, &rest[at + 1..])
-            }
+        let marks = Marks::find(rest).ok_or(Malformed::Uri)?;
+        let (user, password, rest) = match marks.at {
+            Some(at) => match marks.colon {
+                Some(colon) => (Some(&rest[..colon]), Some(&rest[colon + 1..at]), &rest[at + 1..]),
+                None => (Some(&rest[..at]), None, &rest[at + 1..]),
+            },
             None => (None, None, rest),
         };
-        let (rest, headers) = match memchr(b'?', rest) {
+        if user.is_some_and(<[u8]>::is_empty) {
+            return Err(Malformed::Uri);
+        }
+        let (rest, headers) = match marks.question {
             Some(at) => (&rest[..at], Some(&rest[at + 1..])),
             None => (rest, None),
         };
-        let (host_port, params) = rest.split_at(memchr(b';', rest).unwrap_or(rest.len()));
+        let (host_port, params) = rest.split_at(marks.semicolon.unwrap_or(rest.len()));
         let (host, port) = split_host_port(host_port)?;
         Ok(Self { secure, user, password, host, port, params: Params::new(params), headers, bytes })
     }
@@ -105,6 +104,60 @@ impl<'a> SipUri<'a> {
         self.param(b"user").flatten()
     }
 }
+
+/// Where the parts of a URI behind its scheme meet, found in one pass.
+#[derive(Default)]
+struct Marks {
+    /// The at sign.
+    at: Option<usize>,
+    /// The first colon before the at sign.
+    colon: Option<usize>,
+    /// The first question mark, counted from behind the at sign.
+    question: Option<usize>,
+    /// The first semicolon before that, counted likewise.
+    semicolon: Option<usize>,
+}
+
+impl Marks {
+    /// `None` if a byte stands there that may stand in no URI.
+    fn find(bytes: &[u8]) -> Option<Self> {
+        let mut marks = Self::default();
+        let mut host_start = 0;
+        for (at, &byte) in bytes.iter().enumerate() {
+            if !IS_MARK[byte as usize] {
+                continue;
+            }
+            match byte {
+                // RFC 3261 §19.1.1: all before the at sign is the user's, whatever it looks like.
+                b'@' if marks.at.is_none() => {
+                    marks = Self { at: Some(at), colon: marks.colon, ..Self::default() };
+                    host_start = at + 1;
+                }
+                b'@' => {}
+                b':' if marks.at.is_none() && marks.colon.is_none() => marks.colon = Some(at),
+                b':' => {}
+                b'?' => marks.question = marks.question.or(Some(at - host_start)),
+                b';' if marks.question.is_none() => {
+                    marks.semicolon = marks.semicolon.or(Some(at - host_start))
+                }
+                b';' => {}
+                _ => return None,
+            }
+        }
+        Some(marks)
+    }
+}
+
+/// The bytes that part a URI, and those that may stand in none.
+const IS_MARK: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = is_no_uri_byte(byte as u8) || matches!(byte as u8, b'@' | b':' | b'?' | b';');
+        byte += 1;
+    }
+    table
+};
 
 /// Splits `host[:port]`; the colons of an IPv6 reference are inside its brackets.
 fn split_host_port(bytes: &[u8]) -> Result<(Host<'_>, Option<u16>), Malformed> {

@@ -1,6 +1,6 @@
 //! What a proxy does with an INVITE: frame it, read what it needs, write it out with its own lines.
 
-use sip::{Editor, Message, Name, SipUri};
+use sip::{Editor, Message, Name, SipUri, Via};
 
 /// An INVITE of a phone behind a proxy: 12 header lines and a body of SDP.
 pub const INVITE: &[u8] = b"INVITE sip:bob@example.com SIP/2.0\r\n\
@@ -31,12 +31,12 @@ a=sendrecv\r\n\
 a=ptime:20\r\n\r\n";
 
 /// Reads what a proxy reads of every request; the sum keeps the compiler from leaving it out.
-pub fn read(message: &Message<'_>) -> usize {
+pub fn read<'a>(message: &Message<'a>) -> (Via<'a>, usize) {
     let via = message.top_via().unwrap();
     let cseq = message.cseq().unwrap();
     let uri = SipUri::parse(message.request_uri().unwrap()).unwrap();
     let contact = message.addresses(Name::Contact).next().unwrap().unwrap();
-    via.branch().unwrap().len()
+    let sum = via.branch().unwrap().len()
         + usize::from(via.port.unwrap())
         + usize::from(via.rport().is_some())
         + message.from_tag().unwrap().len()
@@ -46,14 +46,15 @@ pub fn read(message: &Message<'_>) -> usize {
         + message.max_forwards().unwrap().unwrap() as usize
         + uri.user.unwrap().len()
         + contact.uri.len()
-        + message.routes().count()
+        + message.routes().count();
+    (via, sum)
 }
 
 /// Writes the request as it is forwarded.
-pub fn forward(message: &Message<'_>, scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
+pub fn forward(message: &Message<'_>, top_via: &Via<'_>, scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
     let mut editor = Editor::new(message);
     scratch.clear();
-    message.top_via().unwrap().write_stamped([192, 0, 2, 10].into(), Some(5060), scratch);
+    top_via.write_stamped([192, 0, 2, 10].into(), Some(5060), scratch);
     editor
         .request_uri(b"sip:bob@198.51.100.7:5066;transport=udp")
         .replace_first(Name::Via, scratch)

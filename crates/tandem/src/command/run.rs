@@ -26,7 +26,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// Serves until a signal ends it.
 pub fn run(config_file: Option<PathBuf>) -> Result<()> {
     let started = Instant::now();
-    let config_file = config_file.or_else(|| Some(PathBuf::from(FILE_DEFAULT)).filter(|usual| usual.exists()));
+    let config_file =
+        config_file.or_else(|| Some(PathBuf::from(FILE_DEFAULT)).filter(|usual| usual.exists()));
     let config = Config::load(config_file.as_deref())?;
     let logs = Logs::start(config.log);
     // All that is made below is for this user alone.
@@ -77,7 +78,12 @@ pub fn run(config_file: Option<PathBuf>) -> Result<()> {
     signalled
 }
 
-fn start(config: &Config, state: &StateDirectory, lock: &Lock, settings: Arc<Settings>) -> Result<net::Server> {
+fn start(
+    config: &Config,
+    state: &StateDirectory,
+    lock: &Lock,
+    settings: Arc<Settings>,
+) -> Result<net::Server> {
     let root_key = state.root_key(lock)?;
     let boot = state.next_boot(lock)?;
     let store = Arc::new(SqliteStore::open(&state.database())?);
@@ -169,8 +175,11 @@ fn warn_of_digest_off(settings: &Settings) {
 }
 
 fn listeners_text(settings: &Settings) -> String {
-    let names: Vec<String> =
-        settings.listeners.iter().map(|listener| format!("{}:{}", listener.transport, listener.local)).collect();
+    let names: Vec<String> = settings
+        .listeners
+        .iter()
+        .map(|listener| format!("{}:{}", listener.transport, listener.local))
+        .collect();
     names.join(" ")
 }
 
@@ -264,11 +273,14 @@ mod tests {
 
     #[test]
     fn a_newcomer_is_told_the_exact_next_commands() {
-        let config = Config::parse(Path::new("a.toml"), "[sip]\nlisten = ['udp://*:5060', 'tcp://192.0.2.5:5060']");
-        let addresses = ["127.0.0.1", "192.0.2.5", "2001:db8::5"].map(|text| text.parse().expect("an address"));
+        let config =
+            Config::parse(Path::new("a.toml"), "[sip]\nlisten = ['udp://*:5060', 'tcp://192.0.2.5:5060']");
+        let addresses =
+            ["127.0.0.1", "192.0.2.5", "2001:db8::5"].map(|text| text.parse().expect("an address"));
         let settings = config.expect("it is right").compile(&addresses).expect("it can be served");
 
-        let text = first_steps(&settings, &StateDirectory::at(Path::new("/s")), Some(Path::new("my file.toml")));
+        let text =
+            first_steps(&settings, &StateDirectory::at(Path::new("/s")), Some(Path::new("my file.toml")));
 
         for part in [
             "state directory  /s\n",

@@ -31,7 +31,8 @@ pub fn contacts(server: &mut Client, aor: Option<String>, json: bool) -> Result<
     if json {
         return print(&format!("{}\n", serde_json::to_string_pretty(&contacts)?));
     }
-    let contacts = contacts.into_iter().map(serde_json::from_value).collect::<Result<Vec<ContactView>, _>>()?;
+    let contacts =
+        contacts.into_iter().map(serde_json::from_value).collect::<Result<Vec<ContactView>, _>>()?;
     print(&contacts_text(&contacts, aor.as_deref()))
 }
 
@@ -91,7 +92,8 @@ fn contacts_text(contacts: &[ContactView], aor: Option<&str>) -> String {
             None => "No phone is registered.\n".to_owned(),
         };
     }
-    let mut table = Table::new(["ADDRESS OF RECORD", "CONTACT", "SEEN AT", "LISTENER", "EXPIRES", "NAT", "PHONE"]);
+    let mut table =
+        Table::new(["ADDRESS OF RECORD", "CONTACT", "SEEN AT", "LISTENER", "EXPIRES", "NAT", "PHONE"]);
     for contact in contacts {
         table.push([
             contact.aor.clone(),

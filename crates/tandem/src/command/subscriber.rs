@@ -77,7 +77,8 @@ impl SubscriberCommand {
                 let (aliases, may_use) = (aors_of(&aliases)?, aors_of(&may_use)?);
                 let mut accounts = Accounts::open(&place)?;
                 let credentials = accounts.credentials(&new, password_stdin)?;
-                let remarks = accounts.add(NewSubscriber { aor: new.clone(), credentials, aliases, may_use })?;
+                let remarks =
+                    accounts.add(NewSubscriber { aor: new.clone(), credentials, aliases, may_use })?;
                 let mut text = format!(
                     "{new} was added. In the phone: user {}, domain or server {}.\n",
                     new.user(),
@@ -154,9 +155,8 @@ impl Accounts {
 
     fn set_password(&mut self, aor: &Aor, credentials: &Credentials) -> Result<()> {
         match self {
-            Self::Running(client) => {
-                client.ask(&Request::SubscriberPassword { aor: aor.to_string(), hashes: hashes_of(credentials) })
-            }
+            Self::Running(client) => client
+                .ask(&Request::SubscriberPassword { aor: aor.to_string(), hashes: hashes_of(credentials) }),
             Self::Stopped { subscribers, .. } => Ok(subscribers.set_credentials(aor, credentials)?),
         }
     }
@@ -171,10 +171,12 @@ impl Accounts {
     fn list(&mut self, domain: Option<&str>, take: &mut dyn FnMut(SubscriberView)) -> Result<()> {
         let domain = domain.map(str::to_ascii_lowercase);
         match self {
-            Self::Running(client) => client.ask_for_items(&Request::SubscriberList { domain }, |subscriber| {
-                take(subscriber);
-                Ok(())
-            }),
+            Self::Running(client) => {
+                client.ask_for_items(&Request::SubscriberList { domain }, |subscriber| {
+                    take(subscriber);
+                    Ok(())
+                })
+            }
             Self::Stopped { subscribers, .. } => Ok(subscribers.list(domain.as_deref(), |subscriber| {
                 take(subscriber_view(subscriber));
                 true

@@ -78,7 +78,9 @@ fn spread<'a>(entries: &'a [Listen], addresses: &[IpAddr]) -> Vec<(&'a Listen, S
             Place::EveryAddress { port } => {
                 let everywhere = addresses.iter().map(|address| SocketAddr::new(*address, port));
                 listeners.extend(
-                    everywhere.filter(|local| seen.insert((listen.transport, *local))).map(|local| (listen, local)),
+                    everywhere
+                        .filter(|local| seen.insert((listen.transport, *local)))
+                        .map(|local| (listen, local)),
                 );
             }
         }
@@ -111,10 +113,9 @@ mod tests {
 
     #[test]
     fn a_star_is_every_address_but_those_that_are_named() {
-        let settings = compile(
-            "[sip]\nlisten = [\"udp://*:5060\", \"udp://10.0.0.5:5060 advertise 203.0.113.10\"]",
-        )
-        .expect("it is right");
+        let settings =
+            compile("[sip]\nlisten = [\"udp://*:5060\", \"udp://10.0.0.5:5060 advertise 203.0.113.10\"]")
+                .expect("it is right");
 
         let listeners: Vec<_> = settings
             .listeners
@@ -148,7 +149,8 @@ mod tests {
     }
 
     fn compile(text: &str) -> Result<Settings, CompileError> {
-        let addresses = ["127.0.0.1", "10.0.0.5", "2001:db8::5"].map(|text| text.parse().expect("an address"));
+        let addresses =
+            ["127.0.0.1", "10.0.0.5", "2001:db8::5"].map(|text| text.parse().expect("an address"));
         Config::parse(Path::new("tandem.toml"), text).expect("it is right").compile(&addresses)
     }
 }

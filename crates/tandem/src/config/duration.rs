@@ -12,8 +12,9 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     while !rest.is_empty() {
         let digits = rest.find(|character: char| !character.is_ascii_digit())?;
         let number: u64 = rest[..digits].parse().ok()?;
-        let unit_end =
-            rest[digits..].find(|character: char| character.is_ascii_digit()).map_or(rest.len(), |at| digits + at);
+        let unit_end = rest[digits..]
+            .find(|character: char| character.is_ascii_digit())
+            .map_or(rest.len(), |at| digits + at);
         let &(_, unit) = UNITS.iter().find(|(name, _)| *name == &rest[digits..unit_end])?;
         if unit >= smaller_than {
             return None;
@@ -54,8 +55,19 @@ mod tests {
     #[test]
     fn other_text_is_no_duration() {
         for text in [
-            "", "5", "s", "5 s", "-5s", "1.5s", "5x", "5s5m", "5s5s", "5S", "99999999999999999999s",
-            "99999999999999999d", "5sm",
+            "",
+            "5",
+            "s",
+            "5 s",
+            "-5s",
+            "1.5s",
+            "5x",
+            "5s5m",
+            "5s5s",
+            "5S",
+            "99999999999999999999s",
+            "99999999999999999d",
+            "5sm",
         ] {
             assert_eq!(parse_duration(text), None, "{text}");
         }

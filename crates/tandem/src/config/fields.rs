@@ -75,7 +75,9 @@ pub const SECTIONS: &[Section] = &[
                 set: |config, value| {
                     let text = value.text()?;
                     if !text.is_empty() && !text.starts_with('/') {
-                        return Err(value.wrong("is not a whole path", "write a path that begins with /").into());
+                        return Err(value
+                            .wrong("is not a whole path", "write a path that begins with /")
+                            .into());
                     }
                     config.node.state_directory = (!text.is_empty()).then(|| PathBuf::from(text));
                     Ok(())
@@ -108,7 +110,9 @@ pub const SECTIONS: &[Section] = &[
                 set: |config, value| {
                     config.sip.listen = value.list(Listen::read)?;
                     if config.sip.listen.is_empty() {
-                        return Err(value.wrong("is empty", "name at least one listener: [\"udp://*:5060\"]").into());
+                        return Err(value
+                            .wrong("is empty", "name at least one listener: [\"udp://*:5060\"]")
+                            .into());
                     }
                     Ok(())
                 },
@@ -116,7 +120,9 @@ pub const SECTIONS: &[Section] = &[
             Field {
                 key: "domains",
                 default: "[]",
-                meaning: &["Domains of this server, such as \"example.org\". The listeners' addresses always are."],
+                meaning: &[
+                    "Domains of this server, such as \"example.org\". The listeners' addresses always are.",
+                ],
                 set: |config, value| {
                     config.sip.domains = value.list(domain)?;
                     Ok(())
@@ -144,7 +150,9 @@ pub const SECTIONS: &[Section] = &[
             Field {
                 key: "timer_c",
                 default: "\"3m10s\"",
-                meaning: &["How long a call may go without any news while nobody answers; more than 3 minutes."],
+                meaning: &[
+                    "How long a call may go without any news while nobody answers; more than 3 minutes.",
+                ],
                 set: |config, value| {
                     // RFC 3261 §16.6: item 11, timer C is larger than 3 minutes.
                     config.sip.proxy.timer_c = value.duration(3 * MINUTE + SECOND..=DAY)?;
@@ -214,7 +222,9 @@ pub const SECTIONS: &[Section] = &[
             Field {
                 key: "idle_timeout",
                 default: "\"1h\"",
-                meaning: &["A connection that is silent so long is closed, unless a phone is registered over it."],
+                meaning: &[
+                    "A connection that is silent so long is closed, unless a phone is registered over it.",
+                ],
                 set: |config, value| {
                     config.tcp.idle_timeout = value.duration(10 * SECOND..=7 * DAY)?;
                     Ok(())
@@ -287,10 +297,14 @@ pub const SECTIONS: &[Section] = &[
                 set: |config, value| {
                     let algorithms = value.list(|entry| entry.word(ALGORITHMS))?;
                     if algorithms.is_empty() {
-                        return Err(value.wrong("is empty", "name at least one: [\"SHA-256\", \"MD5\"]").into());
+                        return Err(value
+                            .wrong("is empty", "name at least one: [\"SHA-256\", \"MD5\"]")
+                            .into());
                     }
                     if (1..algorithms.len()).any(|at| algorithms[..at].contains(&algorithms[at])) {
-                        return Err(value.wrong("names an algorithm twice", "name each algorithm once").into());
+                        return Err(value
+                            .wrong("names an algorithm twice", "name each algorithm once")
+                            .into());
                     }
                     config.digest.algorithms = algorithms;
                     Ok(())
@@ -316,7 +330,9 @@ pub const SECTIONS: &[Section] = &[
             Field {
                 key: "nonce_lifetime",
                 default: "\"5m\"",
-                meaning: &["How long a challenge may be used; then the phone gets a new one without asking its user."],
+                meaning: &[
+                    "How long a challenge may be used; then the phone gets a new one without asking its user.",
+                ],
                 set: |config, value| {
                     config.digest.nonce_lifetime = value.duration(10 * SECOND..=DAY)?;
                     Ok(())
@@ -331,7 +347,9 @@ pub const SECTIONS: &[Section] = &[
             Field {
                 key: "keepalive",
                 default: "\"options\"",
-                meaning: &["What keeps the NAT open: \"options\" (also shows that the phone lives), \"crlf\" or \"off\"."],
+                meaning: &[
+                    "What keeps the NAT open: \"options\" (also shows that the phone lives), \"crlf\" or \"off\".",
+                ],
                 set: |config, value| {
                     config.nat.keepalive = value.word(&[
                         ("options", Keepalive::Options),
@@ -353,7 +371,9 @@ pub const SECTIONS: &[Section] = &[
             Field {
                 key: "keepalive_failures",
                 default: "3",
-                meaning: &["After so many unanswered OPTIONS in a row the phone's registration ends. 0: never."],
+                meaning: &[
+                    "After so many unanswered OPTIONS in a row the phone's registration ends. 0: never.",
+                ],
                 set: |config, value| {
                     config.nat.failures = value.number(0..=1_000)? as u32;
                     Ok(())
@@ -385,7 +405,8 @@ pub const SECTIONS: &[Section] = &[
                 default: "\"text\"",
                 meaning: &["\"text\" or \"json\". Needs a restart."],
                 set: |config, value| {
-                    config.log.format = value.word(&[("text", LogFormat::Text), ("json", LogFormat::Json)])?;
+                    config.log.format =
+                        value.word(&[("text", LogFormat::Text), ("json", LogFormat::Json)])?;
                     Ok(())
                 },
             },
@@ -410,7 +431,10 @@ pub const TRUSTED: &[Field<TrustedDraft>] = &[
             let network = match text.parse::<IpNet>() {
                 Ok(network) => network,
                 Err(_) => text.parse::<std::net::IpAddr>().map(IpNet::from).map_err(|_| {
-                    value.wrong("is no address", "write \"198.51.100.7\", \"198.51.100.0/24\" or \"2001:db8::/32\"")
+                    value.wrong(
+                        "is no address",
+                        "write \"198.51.100.7\", \"198.51.100.0/24\" or \"2001:db8::/32\"",
+                    )
                 })?,
             };
             if network.prefix_len() == 0 {
@@ -454,7 +478,8 @@ fn line_of_text(value: &Value<'_>) -> Result<String, Wrong> {
 fn domain(value: &Value<'_>) -> Result<String, Wrong> {
     let text = value.text()?;
     if text.parse::<std::net::IpAddr>().is_ok() || text.starts_with('[') {
-        let mend = "leave it out: listeners' addresses are domains by themselves, others need `advertise` in listen";
+        let mend =
+            "leave it out: listeners' addresses are domains by themselves, others need `advertise` in listen";
         return Err(value.wrong("is an address, not a domain", mend));
     }
     if text.contains('@') || text.contains(':') {

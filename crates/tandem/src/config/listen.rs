@@ -4,9 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use transport::{Advertise, Transport};
 
+use super::problem::Wrong;
 use super::suggest::nearest;
 use super::value::Value;
-use super::problem::Wrong;
 
 /// What an entry looks like, for every mend.
 const FORM: &str = "write \"udp://*:5060\", \"udp://203.0.113.10:5060\" or \"tcp://[2001:db8::1]:5060\"";
@@ -52,7 +52,9 @@ impl Listen {
         let mut words = text.split_ascii_whitespace();
         let Some(url) = words.next() else { return Err(value.wrong("is empty", FORM)) };
         let Some((scheme, authority)) = url.split_once("://") else {
-            return Err(value.wrong("has no transport before the address", format!("{FORM}, with udp:// or tcp://")));
+            return Err(
+                value.wrong("has no transport before the address", format!("{FORM}, with udp:// or tcp://"))
+            );
         };
         let transport = read_transport(value, scheme)?;
         let place = read_place(value, transport, authority)?;
@@ -71,7 +73,9 @@ impl Listen {
                 ("digest", Some("off")) => listen.digest = DigestRule::Off,
                 ("digest", Some("on")) => listen.digest = DigestRule::On,
                 ("digest", _) => {
-                    return Err(value.wrong("has a wrong word after `digest`", "write `digest off` or leave it out"));
+                    return Err(
+                        value.wrong("has a wrong word after `digest`", "write `digest off` or leave it out")
+                    );
                 }
                 ("advertise", Some(_)) => {
                     return Err(value.wrong("says `advertise` twice", "name one address that others see"));
@@ -79,7 +83,8 @@ impl Listen {
                 (word, _) => {
                     let mend = match nearest(word, ["advertise", "digest"]) {
                         Some(meant) => format!("did you mean `{meant}`?"),
-                        None => "after the address only `advertise HOST:PORT` and `digest off` may stand".to_owned(),
+                        None => "after the address only `advertise HOST:PORT` and `digest off` may stand"
+                            .to_owned(),
                     };
                     return Err(value.wrong(format!("has an unknown word `{word}`"), mend));
                 }
@@ -137,7 +142,8 @@ fn read_place(value: &Value<'_>, transport: Transport, authority: &str) -> Resul
             let mend = format!("put an IPv6 address in brackets: \"{transport}://[{authority}]:5060\"");
             return Err(value.wrong("has no address that can be read", mend));
         }
-        return Err(value.wrong(format!("has no address: `{host}` is none"), format!("{FORM}; names are not resolved")));
+        return Err(value
+            .wrong(format!("has no address: `{host}` is none"), format!("{FORM}; names are not resolved")));
     };
     if address.is_unspecified() {
         let mend = format!("write \"{transport}://*:{port}\" for every address of the host");
@@ -172,7 +178,8 @@ fn read_advertise(value: &Value<'_>, text: &str) -> Result<Advertise, Wrong> {
 fn read_port(value: &Value<'_>, text: &str) -> Result<u16, Wrong> {
     match text.parse::<u16>() {
         Ok(port) if port > 0 && text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(port),
-        _ => Err(value.wrong(format!("has no port: `{text}` is none"), "write a port from 1 to 65535, such as 5060")),
+        _ => Err(value
+            .wrong(format!("has no port: `{text}` is none"), "write a port from 1 to 65535, such as 5060")),
     }
 }
 
@@ -201,7 +208,8 @@ pub fn is_host_name(text: &str) -> bool {
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    let last_is_numeric = text.rsplit('.').next().is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()));
+    let last_is_numeric =
+        text.rsplit('.').next().is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()));
     text.len() <= 253 && text.split('.').all(is_label) && !last_is_numeric
 }
 

@@ -96,7 +96,14 @@ impl fmt::Display for Problems {
             let gutter = line.to_string().len() + 1;
             writeln!(formatter, "{}:{line}:{column}: {subject}{what}", self.file.display())?;
             writeln!(formatter, " {line:>gutter$} | {source_line}")?;
-            writeln!(formatter, " {:>gutter$} | {:indent$}{}", "", "", "^".repeat(*marked), indent = column - 1)?;
+            writeln!(
+                formatter,
+                " {:>gutter$} | {:indent$}{}",
+                "",
+                "",
+                "^".repeat(*marked),
+                indent = column - 1
+            )?;
             writeln!(formatter, " {:>gutter$} = {mend}", "")?;
             writeln!(formatter)?;
         }

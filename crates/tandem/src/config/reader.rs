@@ -152,7 +152,9 @@ fn suggestion(section: &str, name: &str) -> Option<String> {
             .iter()
             .map(|known| known.name)
             .chain(["trusted"])
-            .filter_map(|known| if section.is_empty() { Some(known) } else { known.strip_prefix(section)?.strip_prefix('.') })
+            .filter_map(|known| {
+                if section.is_empty() { Some(known) } else { known.strip_prefix(section)?.strip_prefix('.') }
+            })
             .filter(|known| !known.contains('.'));
         keys.map(|field| field.key).chain(tables).collect()
     };
@@ -160,7 +162,9 @@ fn suggestion(section: &str, name: &str) -> Option<String> {
         return Some(format!("did you mean `{}`?", join(section, meant)));
     }
     let elsewhere = |same: &dyn Fn(&str) -> bool| {
-        SECTIONS.iter().find_map(|known| known.fields.iter().find(|field| same(field.key)).map(|field| (known.name, field.key)))
+        SECTIONS.iter().find_map(|known| {
+            known.fields.iter().find(|field| same(field.key)).map(|field| (known.name, field.key))
+        })
     };
     let (table, key) = elsewhere(&|key| key == name).or_else(|| {
         let all = SECTIONS.iter().flat_map(|known| known.fields).map(|field| field.key);

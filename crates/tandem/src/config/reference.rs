@@ -66,7 +66,11 @@ mod tests {
     fn the_example_of_a_trusted_peer_is_right_when_its_comment_signs_are_taken_away() {
         let text = reference();
         let example = &text[text.find("#[[trusted]]").expect("it is there")..];
-        let bare: String = example.lines().map(|line| format!("{}\n", line.trim_start_matches('#'))).filter(|line| !line.starts_with(' ')).collect();
+        let bare: String = example
+            .lines()
+            .map(|line| format!("{}\n", line.trim_start_matches('#')))
+            .filter(|line| !line.starts_with(' '))
+            .collect();
 
         let config = Config::parse(Path::new("example.toml"), &bare).expect("it is right");
 

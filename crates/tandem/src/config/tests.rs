@@ -20,7 +20,10 @@ fn the_defaults_are_those_of_the_machines() {
     assert_eq!(config.digest, Digest::default());
     assert_eq!(config.tcp, ConnectionLimits::default());
     let timers = transaction::Timers::default();
-    assert_eq!((config.sip.timer_t1, config.sip.timer_t2, config.sip.timer_t4), (timers.t1, timers.t2, timers.t4));
+    assert_eq!(
+        (config.sip.timer_t1, config.sip.timer_t2, config.sip.timer_t4),
+        (timers.t1, timers.t2, timers.t4)
+    );
 }
 
 #[test]
@@ -73,7 +76,10 @@ fn every_key_reaches_its_setting() {
     assert_eq!(config.sip.domains, ["example.org"]);
     assert_eq!(config.sip.server, None);
     assert_eq!(config.sip.proxy, Proxy { ring_timeout: 30 * second, timer_c: 240 * second, max_breadth: 7 });
-    assert_eq!((config.sip.timer_t1, config.sip.timer_t2, config.sip.timer_t4), (second / 10, second, 2 * second));
+    assert_eq!(
+        (config.sip.timer_t1, config.sip.timer_t2, config.sip.timer_t4),
+        (second / 10, second, 2 * second)
+    );
     assert_eq!(
         config.tcp,
         ConnectionLimits {
@@ -95,7 +101,8 @@ fn every_key_reaches_its_setting() {
     assert_eq!(config.digest.algorithms, [Algorithm::Md5]);
     assert_eq!((config.digest.realm.as_deref(), config.digest.nonce_lifetime), (Some("office"), 60 * second));
     assert_eq!(config.nat, Nat { keepalive: Keepalive::Crlf, interval: 20 * second, failures: 0 });
-    let trusted: Vec<_> = config.trusted.iter().map(|peer| (peer.network.to_string(), peer.name.as_str())).collect();
+    let trusted: Vec<_> =
+        config.trusted.iter().map(|peer| (peer.network.to_string(), peer.name.as_str())).collect();
     assert_eq!(trusted, [("192.0.2.7/32".into(), "192.0.2.7/32"), ("2001:db8::/32".into(), "carrier")]);
     assert_eq!(config.log, Log { level: LogLevel::Debug, format: LogFormat::Json });
 }
@@ -104,7 +111,12 @@ fn every_key_reaches_its_setting() {
 const MISTAKES: &[(&str, usize, &str, &str)] = &[
     ("[sip]\n\nlisten = \"udp://*:5060\"", 3, "is a text, not a list", "[\"udp://*:5060\"]"),
     ("[sip]\nlisten = []", 2, "is empty", "[\"udp://*:5060\"]"),
-    ("[sip]\nlisten = [\n  \"udp://*:5060\",\n  \"udp://0.0.0.0:5060\",\n]", 4, "names no address", "\"udp://*:5060\""),
+    (
+        "[sip]\nlisten = [\n  \"udp://*:5060\",\n  \"udp://0.0.0.0:5060\",\n]",
+        4,
+        "names no address",
+        "\"udp://*:5060\"",
+    ),
     ("[sip]\nlisten = [\"udp://*:5060\", \"udp://*:5060\"]", 2, "twice", "once"),
     ("[sip]\nlisten = [5060]", 2, "is a number, not a text", "\"5060\""),
     ("[sip]\nlisen = []", 2, "is not a key", "did you mean `sip.listen`?"),

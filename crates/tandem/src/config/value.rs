@@ -62,7 +62,9 @@ impl<'a> Value<'a> {
         let DeValue::Integer(integer) = self.inner.get_ref() else {
             return Err(self.wrong(format!("is {}, not a whole number", self.kind()), within));
         };
-        match i128::from_str_radix(integer.as_str(), integer.radix()).ok().and_then(|number| u64::try_from(number).ok())
+        match i128::from_str_radix(integer.as_str(), integer.radix())
+            .ok()
+            .and_then(|number| u64::try_from(number).ok())
         {
             Some(number) if range.contains(&number) => Ok(number),
             Some(number) if number < *range.start() => Err(self.wrong("is too small", within)),
@@ -96,8 +98,7 @@ impl<'a> Value<'a> {
     /// One of a few words.
     pub fn word<T: Copy>(&self, words: &[(&str, T)]) -> Result<T, Wrong> {
         let all = words.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
-        let text =
-            self.text().map_err(|wrong| Wrong { mend: format!("write one of {all}"), ..wrong })?;
+        let text = self.text().map_err(|wrong| Wrong { mend: format!("write one of {all}"), ..wrong })?;
         if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
             return Ok(*meaning);
         }

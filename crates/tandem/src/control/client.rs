@@ -26,7 +26,9 @@ impl Client {
         let path = state.control_socket();
         let stream = match UnixStream::connect(&path) {
             Ok(stream) => stream,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
+            {
                 return Ok(None);
             }
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -73,9 +75,12 @@ impl Client {
             }
             let reply = serde_json::from_str(&line).context("the server's answer can not be understood")?;
             match reply {
-                Reply::Item(item) => take(serde_json::from_value(item).context("an item can not be understood")?)?,
+                Reply::Item(item) => {
+                    take(serde_json::from_value(item).context("an item can not be understood")?)?
+                }
                 Reply::Done(value) => {
-                    return serde_json::from_value(value).context("the server's answer can not be understood");
+                    return serde_json::from_value(value)
+                        .context("the server's answer can not be understood");
                 }
                 Reply::Failed(reason) => bail!(reason),
             }

@@ -177,7 +177,8 @@ mod tests {
             drop(stream);
         }
 
-        let answered = (0..1_000).any(|_| exchange(&path, b"{\"op\":\"status\"}\n") == ["{\"done\":\"status\"}"]);
+        let answered =
+            (0..1_000).any(|_| exchange(&path, b"{\"op\":\"status\"}\n") == ["{\"done\":\"status\"}"]);
 
         assert!(answered);
     }

@@ -15,10 +15,9 @@ fn requests_of_both_sides_find_the_other_one() {
     let mut scene = Scene::new();
     let call = established(&mut scene, ALICE, invite("sip:bob@example.org"), bob());
 
-    let to_bob =
-        only_left(&scene.receive(ALICE, &call.from_caller("BYE", "sip:bob@192.0.2.102:5060").text()));
+    let to_bob = only_left(&scene.receive(ALICE, &call.by_caller("BYE", "sip:bob@192.0.2.102:5060").text()));
     let to_alice =
-        only_left(&scene.receive(BOB, &call.from_callee("BYE", "sip:alice@192.0.2.101:5060").text()));
+        only_left(&scene.receive(BOB, &call.by_callee("BYE", "sip:alice@192.0.2.101:5060").text()));
 
     assert_eq!(to_bob.to, Destination::Flow(datagram(UDP, BOB)));
     assert_eq!(to_alice.to, Destination::Flow(datagram(UDP, ALICE)));
@@ -34,7 +33,7 @@ fn a_side_without_nat_is_where_its_present_contact_says() {
     let mut scene = Scene::new();
     let call = established(&mut scene, ALICE, invite("sip:bob@example.org"), bob());
 
-    let moved = only_left(&scene.receive(ALICE, &call.from_caller("BYE", "sip:bob@192.0.2.177:5080").text()));
+    let moved = only_left(&scene.receive(ALICE, &call.by_caller("BYE", "sip:bob@192.0.2.177:5080").text()));
 
     assert_eq!(moved.to, Destination::Flow(datagram(UDP, "192.0.2.177:5080")));
 }
@@ -44,7 +43,7 @@ fn a_callee_behind_nat_is_reached_by_its_flow() {
     let mut scene = Scene::new();
     let call = established(&mut scene, ALICE, invite("sip:carol@example.org"), carol());
 
-    let out = scene.receive(ALICE, &call.from_caller("BYE", "sip:carol@10.9.9.9:5060").text());
+    let out = scene.receive(ALICE, &call.by_caller("BYE", "sip:carol@10.9.9.9:5060").text());
 
     let (token, Question::Locate(aor)) = only_ask(&out) else { panic!("{out:?}") };
     assert_eq!(aor.as_str(), "carol@example.org");
@@ -57,7 +56,7 @@ fn a_caller_behind_nat_is_reached_by_its_flow() {
     let mut scene = Scene::new();
     let call = established(&mut scene, CAROL, from_carol(), bob());
 
-    let out = scene.receive(BOB, &call.from_callee("BYE", "sip:carol@10.9.9.9:5060").text());
+    let out = scene.receive(BOB, &call.by_callee("BYE", "sip:carol@10.9.9.9:5060").text());
     let out = scene.answer(only_ask(&out).0, Answer::Located(Located::Targets(Vec::new())));
 
     assert_eq!(only_left(&out).to, Destination::Flow(datagram(UDP, CAROL)));
@@ -70,10 +69,9 @@ fn a_nat_port_that_changed_since_is_taken_from_the_present_binding() {
     let moved = "198.51.100.7:31999";
 
     // Carol's own request comes from the other port, and goes on to Bob.
-    let to_bob =
-        only_left(&scene.receive(moved, &call.from_caller("INFO", "sip:bob@192.0.2.102:5060").text()));
+    let to_bob = only_left(&scene.receive(moved, &call.by_caller("INFO", "sip:bob@192.0.2.102:5060").text()));
     // Bob's goes to where Carol is registered by then.
-    let out = scene.receive(BOB, &call.from_callee("BYE", "sip:carol@10.9.9.9:5060").text());
+    let out = scene.receive(BOB, &call.by_callee("BYE", "sip:carol@10.9.9.9:5060").text());
     let present = Target { flow: Some(datagram(UDP, moved)), ..carol() };
     let other = Target {
         flow: Some(datagram(UDP, "198.51.100.8:1")),
@@ -84,6 +82,25 @@ fn a_nat_port_that_changed_since_is_taken_from_the_present_binding() {
 
     assert_eq!(to_bob.to, Destination::Flow(datagram(UDP, BOB)));
     assert_eq!(only_left(&out).to, Destination::Flow(datagram(UDP, moved)));
+}
+
+#[test]
+fn another_phone_behind_the_same_nat_or_with_the_same_private_address_is_not_taken_for_the_present_binding() {
+    let neighbour = Target {
+        contact: Bytes::from_static(b"sip:carol@10.9.9.8:5060"),
+        flow: Some(datagram(UDP, "198.51.100.7:31001")),
+        ..carol()
+    };
+    let elsewhere = Target { flow: Some(datagram(UDP, "198.51.100.8:31000")), ..carol() };
+    for other in [neighbour, elsewhere] {
+        let mut scene = Scene::new();
+        let call = established(&mut scene, ALICE, invite("sip:carol@example.org"), carol());
+
+        let out = scene.receive(ALICE, &call.by_caller("BYE", "sip:carol@10.9.9.9:5060").text());
+        let out = scene.answer(only_ask(&out).0, Answer::Located(Located::Targets(vec![other])));
+
+        assert_eq!(only_left(&out).to, Destination::Flow(datagram(UDP, CAROL)));
+    }
 }
 
 /// RFC 5626 §5.3: a connection is replaced by the phone's present one, found by its instance.
@@ -97,7 +114,7 @@ fn a_dead_connection_is_replaced_by_the_present_one_of_the_instance() {
         ..carol()
     };
     let call = established(&mut scene, ALICE, invite("sip:carol@example.org"), flow(1));
-    let bye = call.from_caller("BYE", "sip:carol@10.9.9.9:5060");
+    let bye = call.by_caller("BYE", "sip:carol@10.9.9.9:5060");
 
     let out = scene.receive(ALICE, &bye.text());
     let stranger = Target { instance: Some(Bytes::from_static(b"<urn:uuid:2>")), ..flow(3) };
@@ -112,7 +129,7 @@ fn a_dead_connection_without_another_one_is_a_failed_flow() {
     let mut scene = Scene::new();
     let by_tcp = Target { flow: Some(connection(1, CAROL)), listener: Some(TCP), ..carol() };
     let call = established(&mut scene, ALICE, invite("sip:carol@example.org"), by_tcp);
-    let out = scene.receive(ALICE, &call.from_caller("BYE", "sip:carol@10.9.9.9:5060").text());
+    let out = scene.receive(ALICE, &call.by_caller("BYE", "sip:carol@10.9.9.9:5060").text());
     let there = only_left(&scene.answer(only_ask(&out).0, Answer::Located(Located::UnknownAor)));
     assert_eq!(there.to, Destination::Flow(connection(1, CAROL)));
 
@@ -134,7 +151,7 @@ fn a_call_goes_on_after_a_restart_though_listeners_have_other_numbers() {
         settings.listeners = std::sync::Arc::new(transport::Listeners::new(turned.collect()));
     });
 
-    let bye = call.from_caller("BYE", "sip:carol@10.9.9.9:5060").text();
+    let bye = call.by_caller("BYE", "sip:carol@10.9.9.9:5060").text();
     let out = restarted.receive_by(udp(transport::ListenerId(4), ALICE), &bye);
     let out = restarted.answer(only_ask(&out).0, Answer::Located(Located::Unavailable));
 
@@ -145,7 +162,7 @@ fn a_call_goes_on_after_a_restart_though_listeners_have_other_numbers() {
 fn an_answer_that_never_comes_leaves_what_the_token_says() {
     let mut scene = Scene::new();
     let call = established(&mut scene, ALICE, invite("sip:carol@example.org"), carol());
-    scene.receive(ALICE, &call.from_caller("BYE", "sip:carol@10.9.9.9:5060").text());
+    scene.receive(ALICE, &call.by_caller("BYE", "sip:carol@10.9.9.9:5060").text());
 
     let out = scene.pass(std::time::Duration::from_secs(10));
 
@@ -156,7 +173,7 @@ fn an_answer_that_never_comes_leaves_what_the_token_says() {
 fn a_token_is_good_for_its_own_call_alone() {
     let mut scene = Scene::new();
     let call = established(&mut scene, ALICE, invite("sip:bob@example.org"), bob());
-    let mut other = call.from_caller("BYE", "sip:bob@192.0.2.102:5060");
+    let mut other = call.by_caller("BYE", "sip:bob@192.0.2.102:5060");
     other.call_id = "another-call".to_owned();
 
     let out = scene.receive(ALICE, &other.text());
@@ -170,7 +187,7 @@ fn a_token_is_good_for_its_own_call_alone() {
 fn a_changed_token_and_a_missing_one_are_refused() {
     let mut scene = Scene::new();
     let call = established(&mut scene, ALICE, invite("sip:bob@example.org"), bob());
-    let bye = call.from_caller("BYE", "sip:bob@192.0.2.102:5060");
+    let bye = call.by_caller("BYE", "sip:bob@192.0.2.102:5060");
     let route = bye.headers[0].clone();
     let mut changed = bye.clone();
     // The first letters are the key's number.
@@ -191,7 +208,7 @@ fn a_changed_token_and_a_missing_one_are_refused() {
 fn a_token_does_not_let_in_what_begins_a_dialog() {
     let mut scene = Scene::new();
     let call = established(&mut scene, ALICE, invite("sip:bob@example.org"), bob());
-    let initial = call.from_caller("INVITE", "sip:x@198.51.100.99").to("<sip:bob@example.org>");
+    let initial = call.by_caller("INVITE", "sip:x@198.51.100.99").to("<sip:bob@example.org>");
 
     assert_eq!(statuses(&scene.receive(STRANGER, &initial.text())), [407]);
 }
@@ -201,7 +218,7 @@ fn an_invite_within_a_dialog_gets_its_100_without_digest() {
     let mut scene = Scene::new();
     let call = established(&mut scene, ALICE, invite("sip:bob@example.org"), bob());
 
-    let out = scene.receive(BOB, &call.from_callee("INVITE", "sip:alice@192.0.2.101:5060").text());
+    let out = scene.receive(BOB, &call.by_callee("INVITE", "sip:alice@192.0.2.101:5060").text());
 
     assert_eq!(statuses(&out), [100]);
     assert_eq!(only_left(&out).to, Destination::Flow(datagram(UDP, ALICE)));
@@ -213,7 +230,7 @@ fn the_ack_to_a_2xx_is_relayed_both_ways_without_state() {
     let mut scene = Scene::new();
     let call = established(&mut scene, ALICE, invite("sip:carol@example.org"), carol());
 
-    let out = scene.receive(ALICE, &call.from_caller("ACK", "sip:carol@10.9.9.9:5060").text());
+    let out = scene.receive(ALICE, &call.by_caller("ACK", "sip:carol@10.9.9.9:5060").text());
     let out = scene.answer(only_ask(&out).0, Answer::Located(Located::Targets(vec![carol()])));
     let [Output::SendStateless { to, message }] = &out[..] else { panic!("{out:?}") };
     assert_eq!(*to, Destination::Flow(datagram(UDP, CAROL)));
@@ -221,7 +238,7 @@ fn the_ack_to_a_2xx_is_relayed_both_ways_without_state() {
     assert_eq!(values(message, Name::Via).len(), 2);
     assert_eq!(values(message, Name::Route).len(), 0);
 
-    let out = scene.receive(CAROL, &call.from_callee("ACK", "sip:alice@192.0.2.101:5060").text());
+    let out = scene.receive(CAROL, &call.by_callee("ACK", "sip:alice@192.0.2.101:5060").text());
     let [Output::SendStateless { to, .. }] = &out[..] else { panic!("{out:?}") };
     assert_eq!(*to, Destination::Flow(datagram(UDP, ALICE)));
     assert_eq!(scene.user.contexts(), 1, "the INVITE's alone");
@@ -231,7 +248,7 @@ fn the_ack_to_a_2xx_is_relayed_both_ways_without_state() {
 fn a_repeated_ack_has_the_same_branch() {
     let mut scene = Scene::new();
     let call = established(&mut scene, ALICE, invite("sip:bob@example.org"), bob());
-    let ack = call.from_caller("ACK", "sip:bob@192.0.2.102:5060").text();
+    let ack = call.by_caller("ACK", "sip:bob@192.0.2.102:5060").text();
 
     assert_eq!(scene.receive(ALICE, &ack), scene.receive(ALICE, &ack));
 }
@@ -255,6 +272,25 @@ fn a_trusted_peer_needs_no_token() {
     assert_eq!(left(&scene.receive(CARRIER, &bye.text())).len(), 1);
 }
 
+/// A gateway that believes this server must not be reached with a dialog that somebody else began.
+#[test]
+fn a_token_leads_to_a_trusted_peer_only_if_the_dialog_is_with_one() {
+    let mut scene = Scene::new();
+    let call = established(&mut scene, ALICE, invite("sip:bob@example.org"), bob());
+    let out = scene.receive(ALICE, &call.by_caller("INVITE", "sip:+1900@198.51.100.200").text());
+    assert_eq!(statuses(&out), [100, 500]);
+    assert_eq!(left(&out).len(), 0);
+    assert_eq!(scene.receive(ALICE, &call.by_caller("ACK", "sip:+1900@198.51.100.200").text()), []);
+
+    let mut scene = Scene::new();
+    let invite = invite("sip:+1900@198.51.100.200");
+    let call = Call::of(&only_left(&scene.send_as_account(ALICE, &invite)), &invite);
+    assert_eq!(
+        left(&scene.receive(ALICE, &call.by_caller("BYE", "sip:+1900@198.51.100.200").text())).len(),
+        1
+    );
+}
+
 /// RFC 5658 §4: both of a double Record-Route are taken off, in either direction.
 #[test]
 fn both_of_a_double_record_route_are_taken_off() {
@@ -263,8 +299,8 @@ fn both_of_a_double_record_route_are_taken_off() {
     let call = established(&mut scene, ALICE, invite("sip:bob@example.org"), inside);
     assert_eq!(call.routes.len(), 2);
 
-    let to_bob = only_left(&scene.receive(ALICE, &call.from_caller("BYE", "sip:bob@10.0.0.50:5060").text()));
-    let bye = call.from_callee("BYE", "sip:alice@192.0.2.101:5060").text();
+    let to_bob = only_left(&scene.receive(ALICE, &call.by_caller("BYE", "sip:bob@10.0.0.50:5060").text()));
+    let bye = call.by_callee("BYE", "sip:alice@192.0.2.101:5060").text();
     let to_alice = only_left(&scene.receive_by(udp(INSIDE, "10.0.0.50:5060"), &bye));
 
     assert_eq!(to_bob.to, Destination::Flow(datagram(INSIDE, "10.0.0.50:5060")));
@@ -279,7 +315,7 @@ fn a_request_of_a_strict_router_finds_its_target() {
     let mut scene = Scene::new();
     let call = established(&mut scene, ALICE, invite("sip:bob@example.org"), bob());
     let ours = call.routes[0].trim_matches(['<', '>']).to_owned();
-    let mut bye = call.from_caller("BYE", &ours);
+    let mut bye = call.by_caller("BYE", &ours);
     bye.headers = vec!["Route: <sip:bob@192.0.2.102:5060>".to_owned()];
 
     let there = only_left(&scene.receive(ALICE, &bye.text()));
@@ -293,7 +329,7 @@ fn a_request_of_a_strict_router_finds_its_target() {
 fn the_route_beyond_us_is_followed_within_a_dialog() {
     let mut scene = Scene::new();
     let call = established(&mut scene, ALICE, invite("sip:bob@example.org"), bob());
-    let bye = call.from_caller("BYE", "sip:bob@192.0.2.102:5060").header("Route: <sip:198.51.100.50;lr>");
+    let bye = call.by_caller("BYE", "sip:bob@192.0.2.102:5060").header("Route: <sip:198.51.100.50;lr>");
 
     let there = only_left(&scene.receive(ALICE, &bye.text()));
 
@@ -309,7 +345,7 @@ fn a_notify_is_recorded_with_the_token_of_its_dialog() {
     let call = established(&mut scene, ALICE, subscribe, bob());
 
     let there =
-        only_left(&scene.receive(BOB, &call.from_callee("NOTIFY", "sip:alice@192.0.2.101:5060").text()));
+        only_left(&scene.receive(BOB, &call.by_callee("NOTIFY", "sip:alice@192.0.2.101:5060").text()));
 
     assert_eq!(values(&there.request, Name::RecordRoute), call.routes);
 }
@@ -321,7 +357,7 @@ fn a_caller_on_a_connection_is_reached_by_it() {
     let out = scene.call_as_account_by(tcp(5, "192.0.2.101:45000"), &request, vec![bob()]);
     let call = Call::of(&only_left(&out), &request);
 
-    let out = scene.receive(BOB, &call.from_callee("BYE", "sip:alice@192.0.2.101:5060").text());
+    let out = scene.receive(BOB, &call.by_callee("BYE", "sip:alice@192.0.2.101:5060").text());
     let out = scene.answer(only_ask(&out).0, Answer::Located(Located::Targets(Vec::new())));
 
     assert_eq!(only_left(&out).to, Destination::Flow(connection(5, "192.0.2.101:45000")));
@@ -344,7 +380,7 @@ impl Call {
         Self { request: request.clone(), routes: values(&there.request, Name::RecordRoute) }
     }
 
-    fn from_caller(&self, method: &'static str, uri: &str) -> Request {
+    fn by_caller(&self, method: &'static str, uri: &str) -> Request {
         let to = format!("{};tag=callee-tag", self.request.to);
         let routes = self.routes.iter().rev().cloned().collect::<Vec<_>>().join(", ");
         Request { method, cseq: 10, ..self.request.clone() }
@@ -354,7 +390,7 @@ impl Call {
             .header(&format!("Route: {routes}"))
     }
 
-    fn from_callee(&self, method: &'static str, uri: &str) -> Request {
+    fn by_callee(&self, method: &'static str, uri: &str) -> Request {
         let from = format!("{};tag=callee-tag", self.request.to);
         Request { method, cseq: 20, ..self.request.clone() }
             .uri(uri)

@@ -7,6 +7,7 @@ use transport::{Destination, RemoteAddr};
 
 use super::scene::*;
 use crate::Target;
+use crate::call::{Output, Resolved};
 
 #[test]
 fn what_a_proxy_need_not_change_is_forwarded_byte_for_byte() {
@@ -35,7 +36,7 @@ fn what_a_proxy_need_not_change_is_forwarded_byte_for_byte() {
     );
 }
 
-/// RFC 3261 §16.6 item 3.
+/// RFC 3261 §16.6 item 3: one hop less.
 #[test]
 fn max_forwards_counts_down_and_is_added_where_it_lacks() {
     let mut scene = Scene::new();
@@ -212,7 +213,7 @@ fn several_flows_of_one_phone_are_one_branch() {
     assert_eq!(second.to, Destination::Flow(connection(2, CAROL)));
 }
 
-/// RFC 3261 §18.1.1 does not apply to a phone's flow: a NAT has no way for another transport.
+/// RFC 3261 §18.1.1: a phone's flow keeps its transport, because a NAT has no way for another one.
 #[test]
 fn a_large_request_to_a_phone_keeps_its_transport() {
     let mut scene = Scene::new();
@@ -240,6 +241,22 @@ fn a_large_request_to_a_server_goes_by_tcp_and_then_by_udp() {
     assert!(header(&second.request, Name::Via).unwrap().starts_with("SIP/2.0/UDP"));
     let out = scene.client_event(second.key, ClientEvent::Unreachable);
     assert_eq!(statuses(&out), [500]);
+}
+
+/// RFC 3261 §18.1.1: what the DNS names is a server; a phone that is registered by a name is none.
+#[test]
+fn a_large_request_to_a_name_goes_by_tcp_unless_it_is_a_phones() {
+    let address = Resolved::Addresses(vec![remote("198.51.100.99:5060")]);
+    let mut scene = Scene::new();
+    let out = scene.send_as_account(ALICE, &large("sip:x@elsewhere.example"));
+    let Some(Output::Resolve { token, .. }) = out.last() else { panic!("{out:?}") };
+    assert!(only_left(&scene.resolved(*token, address.clone())).to.is_reliable());
+
+    let mut scene = Scene::new();
+    let named = Target { flow: None, ..target("sip:bob@phone.example", UDP, BOB) };
+    let out = scene.call_as_account(ALICE, &large("sip:bob@example.org"), vec![named]);
+    let Some(Output::Resolve { token, .. }) = out.last() else { panic!("{out:?}") };
+    assert!(!only_left(&scene.resolved(*token, address)).to.is_reliable());
 }
 
 #[test]

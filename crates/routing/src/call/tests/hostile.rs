@@ -7,7 +7,7 @@ use super::scene::*;
 use crate::{Answer, Authenticated, Located};
 
 /// Each round changes a few bytes of one message that means something to this server.
-const ROUNDS: u32 = 30_000;
+const ROUNDS: u32 = 10_000;
 
 #[test]
 fn changed_messages_of_any_kind_are_survived() {

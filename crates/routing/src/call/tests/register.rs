@@ -53,7 +53,7 @@ fn a_star_removes_all_and_does_nothing_else() {
     }
 }
 
-/// RFC 3261 §10.3 step 2.
+/// RFC 3261 §10.3 step 2: what is required and not there.
 #[test]
 fn an_extension_that_the_registrar_lacks_is_refused() {
     let mut scene = Scene::new();

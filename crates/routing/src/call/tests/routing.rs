@@ -63,7 +63,7 @@ fn another_port_on_our_address_is_somebody_else() {
     assert_eq!(only_left(&out).to, Destination::Flow(datagram(UDP, "192.0.2.5:5090")));
 }
 
-/// RFC 3261 §16.3 item 2.
+/// RFC 3261 §16.3 item 2: 416.
 #[test]
 fn a_scheme_that_is_not_understood_is_refused() {
     let mut scene = Scene::new();
@@ -83,7 +83,7 @@ fn a_number_without_a_way_is_not_found() {
     assert_eq!(statuses(&out), [100, 404]);
 }
 
-/// RFC 3261 §16.3 item 3.
+/// RFC 3261 §16.3 item 3: 483.
 #[test]
 fn a_request_that_may_go_no_further_is_refused() {
     let mut scene = Scene::new();
@@ -95,7 +95,7 @@ fn a_request_that_may_go_no_further_is_refused() {
     }
 }
 
-/// RFC 3261 §16.3 item 5.
+/// RFC 3261 §16.3 item 5: 420.
 #[test]
 fn an_extension_that_the_proxy_lacks_is_refused() {
     let mut scene = Scene::new();
@@ -106,7 +106,7 @@ fn an_extension_that_the_proxy_lacks_is_refused() {
     assert_eq!(header(&only_response(&out), Name::Unsupported).unwrap(), "foo, bar");
 }
 
-/// RFC 5393 §5.3.3.1.
+/// RFC 5393 §5.3.3.1: 440.
 #[test]
 fn a_request_without_breadth_is_refused() {
     let mut scene = Scene::new();
