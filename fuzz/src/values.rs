@@ -109,7 +109,7 @@ fn credentials(data: &[u8]) {
     // What is quoted comes back, whatever it is, but for line ends, which become spaces.
     let plain: Vec<u8> = data.iter().copied().filter(|byte| !matches!(byte, b'\r' | b'\n' | 0)).collect();
     let mut text = Vec::new();
-    Challenge { realm: &plain, nonce: b"n", algorithm: b"MD5", freshness: Freshness::New }.write(&mut text);
+    Challenge { realm: &plain, nonce: b"n", algorithm: b"MD5", freshness: Freshness::Wrong }.write(&mut text);
     let challenge = Credentials::parse(&text).expect("a challenge has the form of credentials");
     assert!(challenge.realm.is_some_and(|realm| realm.is(&plain)), "a realm does not come back");
     assert!(challenge.nonce.is_some_and(|nonce| nonce.is(b"n")), "a realm breaks out of its quotes");

@@ -147,7 +147,8 @@ pub(crate) fn cast(rng: &mut Rng, settings: &Settings) -> Cast {
         Keepalive::Crlf | Keepalive::Off => Refresh::FromBothSides,
     };
     let mut nat = |host| {
-        let timeout = rng.between(Duration::from_secs(40), Duration::from_secs(180));
+        // More than two keepalives apart, so that one may be missed while the server starts.
+        let timeout = rng.between(Duration::from_secs(60), Duration::from_secs(180));
         let kinds = (rng.pick(&Dependence::ALL), rng.pick(&Dependence::ALL));
         Nat::new(v4(192, 0, 2, host, 0).ip(), kinds, refresh, timeout)
     };

@@ -38,7 +38,7 @@ pub(crate) struct Watch {
 pub(crate) struct Cause {
     /// It came from a stranger.
     pub(crate) is_strange: bool,
-    /// It is a request that came before, and is no ACK.
+    /// It is a request that came before, and is neither ACK nor CANCEL.
     pub(crate) is_again: bool,
 }
 
@@ -96,7 +96,8 @@ impl Watch {
         self.asked.insert((remote.ip(), Some(remote.port()), branch(&message)));
         let before = self.seen.insert(hash(remote, bytes), now);
         let is_again = before.is_some_and(|before| now < before + RETRANSMITTED_MAX)
-            && !matches!(message.method(), Some(Method::Ack) | None);
+            // A CANCEL that overtook its INVITE was answered 481 without state; it may come again and fit.
+            && !matches!(message.method(), Some(Method::Ack | Method::Cancel) | None);
         if !is_strange && before.is_none() {
             self.note_count(&message, events);
         }
@@ -153,7 +154,7 @@ impl Watch {
         if method == Ok(Method::Cancel) && matches!(status, 401 | 407) {
             self.breach(now, "a CANCEL is never challenged", show(to, response.bytes()));
         }
-        if cause.is_strange {
+        if self.strangers.contains(&to.ip()) {
             events.add(Event::StrangerAnswered);
             if status < 300 && status > 100 && !is_harmless(method) {
                 self.breach(now, "a stranger gets no 2xx", show(to, response.bytes()));

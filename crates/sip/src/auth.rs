@@ -1,5 +1,5 @@
-//! Digest credentials and challenges as text (RFC 3261 §20.7, §20.27, §20.28, §20.44; RFC 7616, RFC 8760).
-//! Nothing is computed here.
+//! Digest credentials and challenges as text (RFC 3261 §22.4, RFC 7616,
+//! RFC 8760). Nothing is computed here.
 
 use memchr::memchr;
 

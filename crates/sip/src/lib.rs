@@ -1,5 +1,5 @@
-//! SIP's syntax: bytes to messages and back (RFC 3261 §7, §19, §20, §25). It knows neither time nor sockets, and no
-//! rule of a transaction, a registrar or a proxy.
+//! SIP's syntax: bytes to messages and back (RFC 3261 §7, RFC 3261 §19, RFC 3261 §20, RFC 3261 §25). It knows
+//! neither time nor sockets, and no rule of a transaction, a registrar or a proxy.
 //!
 //! A [`Message`] borrows the bytes it came in. Framing finds the lines and their names, typed values are read when
 //! they are asked for, and an [`Editor`] copies all that is not edited byte for byte. So a header that nobody here

@@ -168,7 +168,8 @@ pub enum Name {
 
 impl Name {
     /// The name that `bytes` spells, in any case, in its long or its compact form.
-    // RFC 3261 §7.3.1: names are compared without case. §7.3.3: either form may come at any time.
+    // RFC 3261 §7.3.1: names are compared without case.
+    // RFC 3261 §7.3.3: either form may come at any time.
     pub fn from_bytes(bytes: &[u8]) -> Name {
         if let [letter] = bytes {
             return COMPACT[letter.to_ascii_lowercase() as usize];

@@ -1,4 +1,4 @@
-//! `name-addr` and `addr-spec` with header parameters: From, To, Contact, Route and their kin (RFC 3261 §20.10, §25.1).
+//! `name-addr` and `addr-spec` with header parameters: From, To, Contact, Route and their kin (RFC 3261 §20.10).
 
 use memchr::memchr;
 

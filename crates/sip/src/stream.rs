@@ -1,4 +1,4 @@
-//! Where messages begin and end on a stream (RFC 3261 §18.3, §7.5; RFC 5626 §3.5.1).
+//! Where messages begin and end on a stream (RFC 3261 §18.3, RFC 5626 §3.5.1).
 
 use memchr::memchr;
 

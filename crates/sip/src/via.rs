@@ -92,7 +92,7 @@ impl<'a> Via<'a> {
     }
 
     /// The `rport` parameter: `Some(None)` is a client that asks for it, `Some(Some(port))` is filled in.
-    // RFC 3581 §3 and §4.
+    // RFC 3581 §3: a client asks for the port with an empty `rport`.
     pub fn rport(&self) -> Option<Option<u16>> {
         self.rport.map(|value| value.and_then(decimal_u16))
     }

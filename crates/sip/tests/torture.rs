@@ -186,7 +186,7 @@ fn a_binary_body_is_kept() {
     assert!(message.body().ends_with(b"--7a9cbec02ceef655--\r\n"));
 }
 
-/// RFC 4475 §3.3.12 and §3.3.13: without brackets a parameter is the header's, inside of them it is the URI's.
+/// RFC 4475 §3.3.12 and RFC 4475 §3.3.13: without brackets a parameter is the header's, inside of them it is the URI's.
 #[test]
 fn contact_parameters_are_told_from_uri_parameters() {
     let (outside, inside) = (read("rfc4475", "cparam01"), read("rfc4475", "cparam02"));
@@ -206,7 +206,7 @@ fn an_unquoted_comma_in_a_display_name_is_refused() {
     assert_eq!(Message::parse(&bytes).unwrap().validate(), Err(Header(Name::From)));
 }
 
-/// RFC 4475 §3.3.3 and §3.3.4: unknown schemes are syntax, whoever cannot serve them refuses them.
+/// RFC 4475 §3.3.3 and RFC 4475 §3.3.4: unknown schemes are syntax, whoever cannot serve them refuses them.
 #[test]
 fn unknown_schemes_are_kept_whole() {
     let bytes = read("rfc4475", "novelsc");

@@ -87,6 +87,19 @@ impl Place {
         Connection::open_with_flags(name, flags).ok()
     }
 
+    /// Moves what stands in the write-ahead log to the file, so that the file alone is a whole copy.
+    pub fn merge_log(&self) {
+        let merged = self.connect().and_then(|connection| {
+            connection
+                .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+                .map_err(|error| self.failed(&error))
+        });
+        // The log is as good as the file, and is merged at the next start.
+        if let Err(error) = merged {
+            tracing::debug!(%error, "the write-ahead log was not merged");
+        }
+    }
+
     /// Whether the file is a good database that can only be read.
     pub fn is_readable_only(&self) -> bool {
         let has_tables = |connection: &Connection| {

@@ -95,7 +95,9 @@ impl Store for SqliteStore {
     }
 
     fn flush(&self) -> Result<(), StoreError> {
-        self.backlog.flush()
+        self.backlog.flush()?;
+        self.place.merge_log();
+        Ok(())
     }
 
     fn state(&self) -> StoreState {

@@ -177,7 +177,7 @@ impl Config {
     }
 
     /// Finds values that are right alone but not together.
-    fn check(&self, reading: &mut Reading<'_>) {
+    fn check(&mut self, reading: &mut Reading<'_>) {
         let Registrar { min_expires, max_expires, default_expires, .. } = self.registrar;
         if min_expires > max_expires {
             let key = if reading.has("registrar.min_expires") {
@@ -191,21 +191,15 @@ impl Config {
                 write_duration(max_expires)
             );
             reading.conflict(key, what, "write a min_expires that is not above max_expires");
+        } else if !reading.has("registrar.default_expires") {
+            self.registrar.default_expires = default_expires.clamp(min_expires, max_expires);
         } else if !(min_expires..=max_expires).contains(&default_expires) {
-            let key = if reading.has("registrar.default_expires") {
-                "registrar.default_expires"
-            } else if default_expires > max_expires {
-                "registrar.max_expires"
-            } else {
-                "registrar.min_expires"
-            };
-            let what = format!("conflicts: default_expires is \"{}\"", write_duration(default_expires));
             let mend = format!(
-                "write a default_expires from \"{}\" to \"{}\"",
+                "write a duration from \"{}\" to \"{}\", which are min_expires and max_expires, or leave it out",
                 write_duration(min_expires),
                 write_duration(max_expires)
             );
-            reading.conflict(key, what, mend);
+            reading.conflict("registrar.default_expires", "is not between min_expires and max_expires", mend);
         }
         if self.sip.timer_t1 > self.sip.timer_t2 {
             let key = if reading.has("sip.timer_t1") { "sip.timer_t1" } else { "sip.timer_t2" };

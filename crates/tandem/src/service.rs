@@ -38,6 +38,24 @@ pub struct Service {
 impl Service {
     /// Reads the configuration again. A bad one changes nothing. Returns remarks for the operator.
     pub fn reload(&self) -> Result<Vec<String>, String> {
+        let reloaded = self.try_reload();
+        match &reloaded {
+            Ok(remarks) => {
+                for remark in remarks {
+                    tracing::warn!("{remark}");
+                }
+            }
+            Err(error) => {
+                for line in error.lines().filter(|line| !line.is_empty()) {
+                    tracing::error!("{line}");
+                }
+                tracing::error!("the configuration was not taken; nothing was changed");
+            }
+        }
+        reloaded
+    }
+
+    fn try_reload(&self) -> Result<Vec<String>, String> {
         let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
         let new = Config::load(self.config_file.as_deref()).map_err(|error| error.to_string())?;
         let addresses =
@@ -156,15 +174,7 @@ impl Answer for Service {
                 }
                 Ok(Value::Null)
             }
-            Request::Reload {} => {
-                let remarks = self.reload().inspect_err(|error| {
-                    tracing::error!(%error, "the configuration was not taken; nothing was changed");
-                })?;
-                for remark in &remarks {
-                    tracing::warn!("{remark}");
-                }
-                value(remarks)
-            }
+            Request::Reload {} => value(self.reload()?),
             Request::Realm {} => value(self.realm()),
             Request::SubscriberAdd { aor, hashes, aliases, may_use } => {
                 self.add(&aor, hashes, &aliases, &may_use)

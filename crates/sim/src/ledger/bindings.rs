@@ -1,6 +1,7 @@
 //! Which bindings the server must know.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use clock::Instant;
@@ -21,12 +22,20 @@ pub(crate) struct Bound {
 /// The bindings of all phones, by phone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bindings {
+    lost: Vec<(Bytes, Instant)>,
     bound: BTreeMap<usize, Bound>,
 }
+
+/// A message is under way no longer.
+const UNDER_WAY: Duration = Duration::from_secs(2);
 
 impl Bindings {
     /// A phone was told that it is registered.
     pub(crate) fn told(&mut self, phone: usize, bound: Bound) {
+        // The 200 was under way when the server lost what it stood for.
+        if self.lost.iter().any(|(contact, until)| *contact == bound.contact && bound.told < *until) {
+            return;
+        }
         self.bound.insert(phone, bound);
     }
 
@@ -36,7 +45,8 @@ impl Bindings {
     }
 
     /// The server lost these contacts in a kill; their phones are told when they register again.
-    pub(crate) fn excuse_contacts(&mut self, contacts: &[Bytes]) {
+    pub(crate) fn excuse_contacts(&mut self, now: Instant, contacts: &[Bytes]) {
+        self.lost = contacts.iter().map(|contact| (contact.clone(), now + UNDER_WAY)).collect();
         self.bound.retain(|_, bound| !contacts.contains(&bound.contact));
     }
 

@@ -146,6 +146,8 @@ impl Phone {
         match status.0 {
             200 if unregister => out.push(Output::Fact(Fact::Unregistered)),
             200 if for_another => out.push(super::unexpected("a REGISTER for another's AoR was accepted".to_owned())),
+            // It was overtaken by the answer to an end that was asked for later.
+            200 if !self.registration.wanted => {}
             200 => match listed(response, &contact) {
                 Some(expires) if !expires.is_zero() => {
                     let sent = self.registration.sent;

@@ -228,7 +228,7 @@ impl World {
         }
         self.events.add(Event::Killed);
         let lost = self.store.kill(self.now);
-        self.bindings.excuse_contacts(&lost);
+        self.bindings.excuse_contacts(self.now, &lost);
         self.stranger.forget();
         self.stop(lasts);
     }

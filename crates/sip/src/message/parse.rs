@@ -1,4 +1,4 @@
-//! From bytes to a framed message (RFC 3261 §7, §18.3).
+//! From bytes to a framed message (RFC 3261 §7, RFC 3261 §18.3).
 
 use memchr::{memchr, memchr3};
 use smallvec::SmallVec;

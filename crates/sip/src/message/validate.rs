@@ -1,4 +1,4 @@
-//! What every message must have (RFC 3261 §8.1.1, §8.2.6, §16.3 item 1).
+//! What every message must have (RFC 3261 §8.1.1, RFC 3261 §16.3).
 
 use super::{Message, StartLine};
 use crate::limits::{BRANCH_BYTES_MAX, CALL_ID_BYTES_MAX, TAG_BYTES_MAX};

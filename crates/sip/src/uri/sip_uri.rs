@@ -241,7 +241,7 @@ mod tests {
         assert_eq!(uri.param(b"names"), None);
     }
 
-    /// RFC 5118 §4.2 and §4.3: without brackets it is no URI; inside of them there is no port.
+    /// RFC 5118 §4.2 and RFC 5118 §4.3: without brackets it is no URI; inside of them there is no port.
     #[test]
     fn an_ipv6_reference_needs_its_brackets() {
         assert!(SipUri::parse(b"sip:2001:db8::10").is_err());

@@ -135,14 +135,8 @@ fn wait_for_the_end(service: &Arc<Service>) -> Result<()> {
 
 fn reload(service: &Service) {
     supervisor::reloading();
-    match service.reload() {
-        Ok(remarks) => {
-            for remark in remarks {
-                tracing::warn!("{remark}");
-            }
-        }
-        Err(error) => tracing::error!(%error, "the configuration was not taken; nothing was changed"),
-    }
+    // Its outcome is in the log.
+    let _ = service.reload();
     supervisor::ready("serving");
 }
 

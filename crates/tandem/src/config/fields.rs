@@ -39,8 +39,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Threads: more than any host has cores for.
-const THREADS_MAX: u64 = 1_024;
+/// Threads: the server takes no more.
+const THREADS_MAX: u64 = 256;
 /// Connections: a process may have about a million open files.
 const CONNECTIONS_MAX: u64 = 1_000_000;
 /// Contacts of one address of record: each of them rings at every call.
@@ -266,7 +266,9 @@ pub const SECTIONS: &[Section] = &[
             Field {
                 key: "default_expires",
                 default: "\"1h\"",
-                meaning: &["For phones that wish nothing."],
+                meaning: &[
+                    "For phones that wish nothing. If it is not written, as near to this as the two above allow.",
+                ],
                 set: |config, value| {
                     config.registrar.default_expires = whole_seconds(value)?;
                     Ok(())

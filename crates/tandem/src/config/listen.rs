@@ -132,16 +132,16 @@ fn read_place(value: &Value<'_>, transport: Transport, authority: &str) -> Resul
     if let Some(port) = authority.strip_prefix("*:") {
         return Ok(Place::EveryAddress { port: read_port(value, port)? });
     }
+    if !authority.starts_with('[') && authority.matches(':').count() > 1 {
+        let mend = format!("put an IPv6 address in brackets: \"{transport}://[2001:db8::1]:5060\"");
+        return Err(value.wrong("has no address that can be read", mend));
+    }
     let (host, port) = split_port(authority);
     let port = match port {
         Some(port) => read_port(value, port)?,
         None => transport.default_port(),
     };
     let Some(address) = read_address(host) else {
-        if host.parse::<std::net::Ipv6Addr>().is_ok() || authority.matches(':').count() > 1 {
-            let mend = format!("put an IPv6 address in brackets: \"{transport}://[{authority}]:5060\"");
-            return Err(value.wrong("has no address that can be read", mend));
-        }
         return Err(value
             .wrong(format!("has no address: `{host}` is none"), format!("{FORM}; names are not resolved")));
     };
@@ -157,6 +157,10 @@ fn read_place(value: &Value<'_>, transport: Transport, authority: &str) -> Resul
             "is a link-local address, which has no meaning beyond one interface",
             "name a global or unique local address",
         ));
+    }
+    if address.to_canonical() != address {
+        let mend = format!("write \"{transport}://{}:{port}\"", address.to_canonical());
+        return Err(value.wrong("is an IPv4 address in the form of IPv6", mend));
     }
     Ok(Place::At(SocketAddr::new(address, port)))
 }
@@ -255,6 +259,7 @@ mod tests {
             ("udp://[::]:5070", "names no address", "\"udp://*:5070\""),
             ("udp://224.0.0.1:5060", "multicast", "address of this host"),
             ("udp://[fe80::1]:5060", "link-local", "global"),
+            ("udp://[::ffff:192.0.2.1]:5060", "in the form of IPv6", "\"udp://192.0.2.1:5060\""),
             ("udp://2001:db8::1", "no address", "[2001:db8::1]"),
             ("udp://sip.example.org:5060", "no address", "names are not resolved"),
             ("udp://10.0.0.5:0", "has no port", "1 to 65535"),

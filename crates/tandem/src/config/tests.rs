@@ -107,6 +107,14 @@ fn every_key_reaches_its_setting() {
     assert_eq!(config.log, Log { level: LogLevel::Debug, format: LogFormat::Json });
 }
 
+#[test]
+fn a_default_that_is_not_written_follows_what_is() {
+    let expires = |text| parse(text).expect("it is right").registrar.default_expires.as_secs();
+
+    assert_eq!(expires("[registrar]\nmax_expires = \"10m\""), 600);
+    assert_eq!(expires("[registrar]\nmin_expires = \"2h\"\nmax_expires = \"3h\""), 7_200);
+}
+
 /// Each text, the line of its mistake, a part of what is said of it, a part of the mend.
 const MISTAKES: &[(&str, usize, &str, &str)] = &[
     ("[sip]\n\nlisten = \"udp://*:5060\"", 3, "is a text, not a list", "[\"udp://*:5060\"]"),
@@ -143,8 +151,13 @@ const MISTAKES: &[(&str, usize, &str, &str)] = &[
     ("[sip]\nserver = \"a\\r\\nEvil: yes\"", 2, "control character", "one line"),
     ("[sip.tcp]\nconnections_per_source_max = 20000", 2, "above connections_max", "10000"),
     ("[registrar]\nmin_expires = \"2h\"", 2, "leaves nothing to wish", "not above max_expires"),
-    ("[registrar]\ndefault_expires = \"2h\"", 2, "conflicts", "\"1m\" to \"1h\""),
-    ("[registrar]\nmax_expires = \"30m\"", 2, "default_expires is \"1h\"", "\"1m\" to \"30m\""),
+    ("[registrar]\ndefault_expires = \"2h\"", 2, "is not between", "\"1m\" to \"1h\""),
+    (
+        "[registrar]\nmax_expires = \"30m\"\ndefault_expires = \"40m\"",
+        3,
+        "is not between",
+        "\"1m\" to \"30m\"",
+    ),
     ("[registrar]\nmin_expires = \"1500ms\"", 2, "parts of a second", "whole seconds"),
     ("[auth]\nalgorithms = [\"SHA256\"]", 2, "is not known", "did you mean \"SHA-256\"?"),
     ("[auth]\nalgorithms = [\"MD5\", \"MD5\"]", 2, "twice", "once"),

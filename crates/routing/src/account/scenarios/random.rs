@@ -19,8 +19,6 @@ enum Step {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
-
     #[test]
     fn no_sequence_of_registers_breaks_an_invariant(steps in prop::collection::vec(step(), 1..60)) {
         let mut world = World::with(small());
