@@ -67,7 +67,7 @@ pub fn run(data: &[u8]) {
         return;
     };
     assert_eq!(strict.as_ref().err(), problem.as_ref(), "the two ways to parse do not agree");
-    read(&message, data);
+    read(&message, data, problem.is_none());
     if problem.is_none()
         && let Ok(call_id) = message.call_id()
     {
@@ -89,14 +89,18 @@ pub fn run(data: &[u8]) {
 }
 
 /// Reads everything that can be read.
-fn read(message: &Message<'_>, data: &[u8]) {
+fn read(message: &Message<'_>, data: &[u8], is_whole: bool) {
     assert!(is_within(data, message.bytes()) && is_within(data, message.body()));
     assert!(message.headers().len() <= HEADERS_MAX);
     for header in message.headers() {
         assert!(is_within(data, header.raw_name) && is_within(data, header.value));
-        assert_eq!(header.value, header.value.trim_ascii(), "a value is not trimmed");
-        assert!(message.header_by_name(header.raw_name).is_some());
-        assert_eq!(Name::from_bytes(header.raw_name), header.name);
+        let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t' | b'\r' | b'\n'));
+        assert!(!is_blank(header.value.first()) && !is_blank(header.value.last()), "a value is not trimmed");
+        // A line that is none keeps its bytes, but has no name.
+        if is_whole {
+            assert!(message.header_by_name(header.raw_name).is_some());
+            assert_eq!(Name::from_bytes(header.raw_name), header.name);
+        }
     }
     for name in NAMES {
         assert_eq!(message.lines(name).count(), message.count(name));
@@ -168,7 +172,8 @@ fn answer(request: &Message<'_>, problem: Option<Malformed>) {
         assert_eq!(response.call_id(), request.call_id());
         assert_eq!(response.from_tag(), request.from_tag());
         assert_eq!(response.cseq().map(|cseq| cseq.number), request.cseq().map(|cseq| cseq.number));
-        assert_eq!(response.top_via().map(|via| via.as_bytes().len()), request.top_via().map(|via| via.as_bytes().len()));
+        let branch = |message: &Message<'_>| message.top_via().ok().and_then(|via| via.branch().map(<[u8]>::to_vec));
+        assert_eq!(branch(&response), branch(request));
         assert_eq!(response.values(Name::RecordRoute).count(), request.values(Name::RecordRoute).count());
     }
 }
@@ -273,7 +278,7 @@ fn accompany(invite: &Message<'_>) {
         assert_eq!(companion.values(Name::Via).count(), 1);
         assert_eq!(companion.top_via().ok().and_then(|via| via.branch()), invite.top_via().ok().and_then(|via| via.branch()));
         assert_eq!(companion.cseq().map(|cseq| cseq.number), invite.cseq().map(|cseq| cseq.number));
-        assert!(companion.values(Name::Route).eq(invite.values(Name::Route)));
+        assert_eq!(companion.values(Name::Route).count(), invite.values(Name::Route).count());
         let key = RootKey::new([1; 32]).subkey("transaction", 0);
         if invite.method() == Some(Method::Invite) {
             let named = match method {

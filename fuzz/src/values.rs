@@ -106,8 +106,8 @@ fn credentials(data: &[u8]) {
         }
         credentials.nonce_count();
     }
-    // What is quoted comes back, whatever it is, but for line ends, which become spaces.
-    let plain: Vec<u8> = data.iter().copied().filter(|byte| !matches!(byte, b'\r' | b'\n' | 0)).collect();
+    // What is quoted comes back, whatever it is, but for controls, which become spaces.
+    let plain: Vec<u8> = data.iter().copied().filter(|byte| !byte.is_ascii_control()).collect();
     let mut text = Vec::new();
     Challenge { realm: &plain, nonce: b"n", algorithm: b"MD5", freshness: Freshness::Wrong }.write(&mut text);
     let challenge = Credentials::parse(&text).expect("a challenge has the form of credentials");

@@ -134,11 +134,6 @@ impl Server {
         self.running.as_ref().context("the server does not run")?.signal(signal)
     }
 
-    /// Its process id.
-    pub fn id(&self) -> Option<u32> {
-        self.running.as_ref().map(Running::id)
-    }
-
     /// What it has logged.
     pub fn log(&self) -> String {
         process::read_lossy(&self.log)

@@ -57,7 +57,6 @@ pub fn run(index: Index) -> Result<ExitCode> {
         findings.extend(names::check(source));
         findings.extend(references::check(source));
     }
-    findings.extend(links::check(&pages, |path| root.join(path).exists()));
     let wanted = references::index(&sources);
     match index {
         Index::Write => {
@@ -71,6 +70,7 @@ pub fn run(index: Index) -> Result<ExitCode> {
             }
         }
     }
+    findings.extend(links::check(&pages, |path| root.join(path).exists()));
     findings.sort();
     findings.dedup();
     for Finding { path, line, what } in &findings {

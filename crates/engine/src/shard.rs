@@ -112,7 +112,9 @@ impl Shard {
             self.malformed += 1;
             return;
         };
-        let problem = problem.or_else(|| message.validate().err());
+        let problem = problem
+            .or_else(|| transport::framing_problem(&message, &source))
+            .or_else(|| message.validate().err());
         match (message.is_request(), problem) {
             (true, None) => self.take_request(now, lease, source, &message),
             (true, Some(problem)) => {

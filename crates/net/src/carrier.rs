@@ -63,9 +63,17 @@ pub(crate) struct Carrier {
     partitions: Vec<Vec<ToPartition>>,
     from_shard: Vec<Output>,
     from_partition: Vec<PartitionOutput>,
+    /// In the order in which they leave.
+    posts: Vec<Post>,
     datagrams: Vec<Datagram>,
-    outgoing: Vec<Outgoing>,
     failed: Vec<Sender>,
+}
+
+/// A message that leaves.
+#[derive(Debug)]
+enum Post {
+    Datagram(Datagram),
+    Stream(Outgoing),
 }
 
 impl Carrier {
@@ -125,10 +133,7 @@ impl Carrier {
     pub(crate) fn settle(&mut self, edge: &Edge, now: Now, lane: usize) {
         loop {
             while self.carry(edge, now) {}
-            send_all(&edge.udp.load(), &edge.tallies, lane, &mut self.datagrams, &mut self.failed);
-            for outgoing in self.outgoing.drain(..) {
-                self.failed.extend(edge.send_by_stream(now, outgoing));
-            }
+            self.send(edge, now, lane);
             if self.failed.is_empty() {
                 return;
             }
@@ -136,6 +141,25 @@ impl Carrier {
                 self.hold_for_shard(sender.shard, ToShard::SendFailed(sender.key));
             }
         }
+    }
+
+    /// Sends what waits, in its order: another thread may handle the answer to a request before this one has sent the
+    /// next message, and a 100 must not come behind the 200.
+    fn send(&mut self, edge: &Edge, now: Now, lane: usize) {
+        if self.posts.is_empty() {
+            return;
+        }
+        let listeners = edge.udp.load();
+        for post in self.posts.drain(..) {
+            match post {
+                Post::Datagram(datagram) => self.datagrams.push(datagram),
+                Post::Stream(outgoing) => {
+                    send_all(&listeners, &edge.tallies, lane, &mut self.datagrams, &mut self.failed);
+                    self.failed.extend(edge.send_by_stream(now, outgoing));
+                }
+            }
+        }
+        send_all(&listeners, &edge.tallies, lane, &mut self.datagrams, &mut self.failed);
     }
 
     /// One round: everything that waits for a partition, then everything that waits for a shard.
@@ -258,9 +282,9 @@ impl Carrier {
     fn post(&mut self, to: Destination, message: Bytes, of: Option<Sender>) {
         match to {
             Destination::Flow(Flow::Datagram { listener, remote }) => {
-                self.datagrams.push(Datagram { listener, remote: remote.0, message, of });
+                self.posts.push(Post::Datagram(Datagram { listener, remote: remote.0, message, of }));
             }
-            to => self.outgoing.push(Outgoing { to, message, of }),
+            to => self.posts.push(Post::Stream(Outgoing { to, message, of })),
         }
     }
 

@@ -54,8 +54,8 @@ pub(crate) struct Datagram {
     pub(crate) of: Option<Sender>,
 }
 
-/// Sends all datagrams; those of one listener stay in their order. What the kernel refuses goes to `failed`. What finds
-/// no room is dropped, as the network would: who sent it repeats it.
+/// Sends all datagrams in their order, in one call for each run that leaves by one listener. What the kernel refuses
+/// goes to `failed`. What finds no room is dropped, as the network would: who sent it repeats it.
 pub(crate) fn send_all(
     listeners: &UdpListeners,
     tallies: &Tallies,
@@ -63,8 +63,6 @@ pub(crate) fn send_all(
     datagrams: &mut Vec<Datagram>,
     failed: &mut Vec<Sender>,
 ) {
-    // Stable, and free of cost where all leave by one listener.
-    datagrams.sort_by_key(|datagram| datagram.listener);
     for same in datagrams.chunk_by(|one, other| one.listener == other.listener) {
         let Some(listener) = listeners.get(&same[0].listener) else {
             tallies.add_many(Tally::ListenerGone, same.len());

@@ -19,6 +19,8 @@ use sip::Aor;
 use transport::{Flow, Listener, ListenerId, Listeners, LocalAddr, RemoteAddr, Source, Transport};
 
 const SIZES: [u32; 3] = [10_000, 100_000, 1_000_000];
+/// As many as are received at once.
+const BATCH: usize = 16;
 const LISTENER: ListenerId = ListenerId(0);
 
 struct Counting;
@@ -85,7 +87,7 @@ fn time(partition: &mut AccountPartition, size: u32, question: impl Fn(u32) -> Q
     for numbers in (0..size)
         .map(|number| (u64::from(number) * 7_919 % u64::from(size)) as u32)
         .collect::<Vec<_>>()
-        .chunks(1_000)
+        .chunks(BATCH)
     {
         let questions: Vec<_> = numbers.iter().map(|&number| question(number)).collect();
         let start = Instant::now();
@@ -93,7 +95,7 @@ fn time(partition: &mut AccountPartition, size: u32, question: impl Fn(u32) -> Q
             let asker = Asker { shard: 0, token: Token(0) };
             partition.handle_question(now, &lease, asker, question, &mut out);
         }
-        spent.push(start.elapsed().as_nanos() / 1_000);
+        spent.push(start.elapsed().as_nanos() / BATCH as u128);
         assert!(out.iter().any(|output| matches!(output, Output::Answer { .. })));
         out.clear();
     }

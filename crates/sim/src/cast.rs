@@ -93,8 +93,8 @@ pub(crate) mod who {
 
 /// Users with an account.
 const USERS: [&str; 13] = [
-    "alice", "bob", "carol", "dave", "erin", "frank", "grace", "henry", "mallory", "nobody", "loop", "to-alice",
-    "to-bob",
+    "alice", "bob", "carol", "dave", "erin", "frank", "grace", "henry", "mallory", "nobody", "loop",
+    "to-alice", "to-bob",
 ];
 
 /// The users with an account, with their passwords.
@@ -172,7 +172,8 @@ pub(crate) fn defaults() -> Settings {
         id: ListenerId(number),
         transport,
         local: LocalAddr(local),
-        advertise: advertise.map(|address| Advertise { host: address.ip().to_string(), port: Some(address.port()) }),
+        advertise: advertise
+            .map(|address| Advertise { host: address.ip().to_string(), port: Some(address.port()) }),
         digest: true,
     };
     let listeners = vec![

@@ -18,7 +18,12 @@ pub(crate) enum Resolver {
 }
 
 /// What the server is told of a name, and when: a look-up takes a while.
-pub(crate) fn resolve(resolver: Resolver, host: &str, port: u16, events: &mut Events) -> (Duration, Resolved) {
+pub(crate) fn resolve(
+    resolver: Resolver,
+    host: &str,
+    port: u16,
+    events: &mut Events,
+) -> (Duration, Resolved) {
     match (resolver, host) {
         (Resolver::Failing, _) => {
             events.add(Event::DnsFailed);

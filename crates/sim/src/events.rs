@@ -111,6 +111,8 @@ events! {
     FamilyCrossed "family_crossed",
     /// A request of 1,500 bytes or more went to a binding over UDP.
     LongInviteOverUdp "long_invite_over_udp",
+    /// A large request to a hop that takes no connection went over UDP after all.
+    FellBackToUdp "fell_back_to_udp",
     /// A connection was closed while its phone had a call.
     TcpClosedInCall "tcp_closed_in_call",
     /// The server opened a connection.

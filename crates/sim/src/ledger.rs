@@ -38,7 +38,8 @@ impl Disturbances {
         self.0.iter().any(|disturbance| {
             disturbance.from <= until
                 && from <= disturbance.until
-                && (disturbance.phones.is_empty() || disturbance.phones.iter().any(|phone| phones.contains(phone)))
+                && (disturbance.phones.is_empty()
+                    || disturbance.phones.iter().any(|phone| phones.contains(phone)))
         })
     }
 }

@@ -137,8 +137,16 @@ mod tests {
 
             let first = nat.outbound(at(0), inside(), remote("198.51.100.1:1"));
 
-            assert_eq!(nat.outbound(at(0), inside(), remote("198.51.100.1:2")) == first, same_host, "{kind:?}");
-            assert_eq!(nat.outbound(at(0), inside(), remote("198.51.100.2:1")) == first, other_host, "{kind:?}");
+            assert_eq!(
+                nat.outbound(at(0), inside(), remote("198.51.100.1:2")) == first,
+                same_host,
+                "{kind:?}"
+            );
+            assert_eq!(
+                nat.outbound(at(0), inside(), remote("198.51.100.2:1")) == first,
+                other_host,
+                "{kind:?}"
+            );
             assert_eq!(nat.outbound(at(0), inside(), remote("198.51.100.1:1")), first);
         }
     }

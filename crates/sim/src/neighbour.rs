@@ -26,16 +26,18 @@ impl Neighbour {
     /// Where a datagram goes on, and as what; `None`: it is dropped.
     pub(crate) fn forward(&self, bytes: &[u8], domain: &str) -> Option<(SocketAddr, Vec<u8>)> {
         let message = Message::parse(bytes).ok()?;
-        if message.is_request() { self.forward_request(&message, domain) } else { self.forward_response(&message) }
+        if message.is_request() {
+            self.forward_request(&message, domain)
+        } else {
+            self.forward_response(&message)
+        }
     }
 
     fn forward_request(&self, request: &Message<'_>, domain: &str) -> Option<(SocketAddr, Vec<u8>)> {
         let mut routes = request.routes();
         let mut editor = Editor::new(request);
         let mut next = routes.next();
-        let mine = |route: &Option<Result<sip::NameAddr<'_>, sip::Malformed>>| {
-            matches!(route, Some(Ok(route)) if text_address(route.uri) == Some(self.address))
-        };
+        let mine = |route: &Option<Result<sip::NameAddr<'_>, sip::Malformed>>| matches!(route, Some(Ok(route)) if text_address(route.uri) == Some(self.address));
         if mine(&next) {
             editor.remove_first(Name::Route);
             next = routes.next();
@@ -100,8 +102,8 @@ fn sent_back(uri: &[u8], domain: &str) -> Vec<u8> {
 }
 
 fn short(text: &str) -> String {
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     format!("{hash:016x}")
 }

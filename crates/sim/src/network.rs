@@ -80,11 +80,6 @@ impl Network {
         self.cut.insert((from, to));
     }
 
-    /// Opens what was cut.
-    pub(crate) fn mend(&mut self, from: IpAddr, to: IpAddr) {
-        self.cut.remove(&(from, to));
-    }
-
     /// Opens all that was cut.
     pub(crate) fn mend_all(&mut self) {
         self.cut.clear();
@@ -101,7 +96,13 @@ impl Network {
     }
 
     /// When a datagram that is sent now arrives: never, once or twice.
-    pub(crate) fn carry(&mut self, now: Instant, from: IpAddr, to: IpAddr, events: &mut Events) -> Vec<Instant> {
+    pub(crate) fn carry(
+        &mut self,
+        now: Instant,
+        from: IpAddr,
+        to: IpAddr,
+        events: &mut Events,
+    ) -> Vec<Instant> {
         if self.is_cut(from, to) {
             events.add(Event::CutOff);
             return Vec::new();
@@ -120,7 +121,8 @@ impl Network {
 
     /// How long a segment of a stream takes: what is lost there is only late.
     pub(crate) fn stream_delay(&mut self) -> Duration {
-        let late = if self.rng.chance(self.conditions.loss) { Duration::from_millis(300) } else { Duration::ZERO };
+        let late =
+            if self.rng.chance(self.conditions.loss) { Duration::from_millis(300) } else { Duration::ZERO };
         late + self.rng.between(self.conditions.delay_min, self.conditions.delay_max)
     }
 
@@ -149,7 +151,7 @@ mod tests {
 
         assert_eq!(network.carry(Instant::START, A, B, &mut events), []);
         assert_eq!(network.carry(Instant::START, B, A, &mut events).len(), 1);
-        network.mend(A, B);
+        network.mend_all();
         assert_eq!(network.carry(Instant::START, A, B, &mut events).len(), 1);
     }
 

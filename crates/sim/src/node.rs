@@ -19,8 +19,8 @@ use routing::{Counts, Keyring, Settings, StoredBinding, Token};
 use sip::Aor;
 use transaction::ClientKey;
 use transport::{
-    Classified, ConnectionId, ConnectionLimits, Connections, Destination, Flow, Frame, Framer, FramingError, Listener,
-    ListenerId, LocalAddr, PONG, Progress, RemoteAddr, Source, Transport, classify,
+    Classified, ConnectionId, ConnectionLimits, Connections, Destination, Flow, Frame, Framer, FramingError,
+    Listener, ListenerId, LocalAddr, PONG, Progress, RemoteAddr, Source, Transport, classify,
 };
 
 use crate::stream::StreamId;
@@ -94,7 +94,8 @@ impl Node {
     /// A server that has just started. `boot` differs at each start.
     pub(crate) fn start(settings: Arc<Settings>, root: &RootKey, boot: u32) -> Self {
         let keyring = Keyring::derive(root);
-        let shards = (0..SHARDS).map(|number| Shard::new(settings.clone(), keyring.clone(), number, boot)).collect();
+        let shards =
+            (0..SHARDS).map(|number| Shard::new(settings.clone(), keyring.clone(), number, boot)).collect();
         let partitions =
             (0..PARTITIONS).map(|number| Partition::new(settings.clone(), keyring.clone(), number)).collect();
         Self {
@@ -134,11 +135,6 @@ impl Node {
     /// The streams that end with the process.
     pub(crate) fn streams(&self) -> Vec<StreamId> {
         self.by_stream.keys().copied().collect()
-    }
-
-    /// The settings it runs with.
-    pub(crate) fn settings(&self) -> &Settings {
-        &self.settings
     }
 
     /// Contacts that are bound to an address of record.
@@ -205,9 +201,16 @@ impl Node {
         local: SocketAddr,
         remote: SocketAddr,
     ) -> bool {
-        let Some(listener) = self.settings.listeners.find(Transport::Tcp, LocalAddr(local)) else { return false };
-        let Ok(id) = self.connections.accepted(now.instant, listener, RemoteAddr(remote)) else { return false };
-        self.lines.insert(id, Line { stream: Some(stream), is_up: true, framer: Framer::new(), waiting: Vec::new() });
+        let Some(listener) = self.settings.listeners.find(Transport::Tcp, LocalAddr(local)) else {
+            return false;
+        };
+        let Ok(id) = self.connections.accepted(now.instant, listener, RemoteAddr(remote)) else {
+            return false;
+        };
+        self.lines.insert(
+            id,
+            Line { stream: Some(stream), is_up: true, framer: Framer::new(), waiting: Vec::new() },
+        );
         self.by_stream.insert(stream, id);
         true
     }
@@ -248,9 +251,8 @@ impl Node {
         let source = Source { flow: Flow::Connection { id, remote }, transport: Transport::Tcp };
         let Some(line) = self.lines.get_mut(&id) else { return };
         line.framer.push(now.instant, bytes);
-        loop {
-            // The message may have closed its own connection.
-            let Some(line) = self.lines.get_mut(&id) else { break };
+        // A message may close its own connection.
+        while let Some(line) = self.lines.get_mut(&id) {
             match line.framer.next() {
                 Ok(Some(Frame::Message(message))) => self.take_message(now, source, &message),
                 Ok(Some(Frame::Ping)) => {
@@ -279,7 +281,14 @@ impl Node {
     }
 
     /// Takes the store's reply.
-    pub(crate) fn handle_account(&mut self, now: Now, number: u16, aor: &Aor, loaded: Loaded, out: &mut Vec<Output>) {
+    pub(crate) fn handle_account(
+        &mut self,
+        now: Now,
+        number: u16,
+        aor: &Aor,
+        loaded: Loaded,
+        out: &mut Vec<Output>,
+    ) {
         let mut outputs = Vec::new();
         if let (Some(lease), Some(partition)) =
             (self.lease.active(now.instant), self.partitions.get_mut(usize::from(number)))
@@ -291,9 +300,18 @@ impl Node {
     }
 
     /// Takes the resolver's answer.
-    pub(crate) fn handle_resolved(&mut self, now: Now, shard: u16, token: Token, resolved: Resolved, out: &mut Vec<Output>) {
+    pub(crate) fn handle_resolved(
+        &mut self,
+        now: Now,
+        shard: u16,
+        token: Token,
+        resolved: Resolved,
+        out: &mut Vec<Output>,
+    ) {
         let mut outputs = Vec::new();
-        if let (Some(lease), Some(machine)) = (self.lease.active(now.instant), self.shards.get_mut(usize::from(shard))) {
+        if let (Some(lease), Some(machine)) =
+            (self.lease.active(now.instant), self.shards.get_mut(usize::from(shard)))
+        {
             machine.handle_resolved(now, &lease, token, resolved, &mut outputs);
         }
         self.work.extend(outputs.into_iter().map(|output| Work::FromShard(shard, output)));
@@ -387,7 +405,8 @@ impl Node {
                 if let Some(partition) = self.partitions.get_mut(usize::from(mark.partition)) {
                     partition.handle_keepalive_answered(now, mark, &mut outputs);
                 }
-                self.work.extend(outputs.into_iter().map(|output| Work::FromPartition(mark.partition, output)));
+                self.work
+                    .extend(outputs.into_iter().map(|output| Work::FromPartition(mark.partition, output)));
             }
         }
     }
@@ -423,12 +442,10 @@ impl Node {
                 None => self.failed(of),
             },
             Destination::Flow(Flow::Connection { id, .. }) => self.write(now, id, bytes, of, out),
-            Destination::Connect { listener, remote } => {
-                match self.connections.reuse(listener, remote) {
-                    Some(id) => self.write(now, id, bytes, of, out),
-                    None => self.open(now, listener, remote, (bytes, of), out),
-                }
-            }
+            Destination::Connect { listener, remote } => match self.connections.reuse(listener, remote) {
+                Some(id) => self.write(now, id, bytes, of, out),
+                None => self.open(now, listener, remote, (bytes, of), out),
+            },
         }
     }
 

@@ -21,8 +21,8 @@ use clock::{Deadlines, Instant};
 use keys::Key;
 use sip::{Framed, Message, Method, Status};
 use transaction::{
-    ClientEvent, ClientKey, Disposition, Kind, Limits, Output as TransactionOutput, ResponseDisposition, ServerKey,
-    Timers, Transactions,
+    ClientEvent, ClientKey, Disposition, Kind, Limits, Output as TransactionOutput, ResponseDisposition,
+    ServerKey, Timers, Transactions,
 };
 use transport::Transport;
 
@@ -93,7 +93,6 @@ enum Purpose {
     Reinvite(u32),
     Bye(u32),
     Options,
-    Raw,
 }
 
 /// A request whose answer is awaited.
@@ -101,7 +100,6 @@ enum Purpose {
 struct Pending {
     purpose: Purpose,
     request: Outgoing,
-    via: String,
     way: Way,
     attempts: u32,
     used_again: bool,
@@ -133,7 +131,6 @@ pub(crate) struct Phone {
     callers: BTreeMap<u32, CallerCall>,
     callees: BTreeMap<u32, CalleeCall>,
     answering: BTreeMap<u32, Answering>,
-    otherwise: Answering,
     link: Link,
     buffers: BTreeMap<StreamId, Vec<u8>>,
     made: u32,
@@ -168,7 +165,6 @@ impl Phone {
             callers: BTreeMap::new(),
             callees: BTreeMap::new(),
             answering: BTreeMap::new(),
-            otherwise: Answering::PROMPT,
             link: Link::None,
             buffers: BTreeMap::new(),
             made,
@@ -178,7 +174,8 @@ impl Phone {
 
     /// What its ids begin with: two phones of one user never make the same.
     fn name(&self) -> String {
-        let address: String = self.setup.local.to_string().chars().filter(char::is_ascii_alphanumeric).collect();
+        let address: String =
+            self.setup.local.to_string().chars().filter(char::is_ascii_alphanumeric).collect();
         format!("{}-{address}", self.setup.user)
     }
 
@@ -195,11 +192,6 @@ impl Phone {
     /// Says what to do with the script's call `number`.
     pub(crate) fn prepare(&mut self, number: u32, answering: Answering) {
         self.answering.insert(number, answering);
-    }
-
-    /// Says what to do with calls that were not prepared.
-    pub(crate) fn prepare_all(&mut self, answering: Answering) {
-        self.otherwise = answering;
     }
 
     /// Whether a call is being made, rings or is up.
@@ -227,7 +219,13 @@ impl Phone {
     }
 
     /// Takes a datagram.
-    pub(crate) fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8], out: &mut Vec<Output>) {
+    pub(crate) fn handle_datagram(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        bytes: &[u8],
+        out: &mut Vec<Output>,
+    ) {
         if !self.powered {
             return;
         }
@@ -271,7 +269,13 @@ impl Phone {
     }
 
     /// Takes bytes of a connection.
-    pub(crate) fn handle_bytes(&mut self, now: Instant, stream: StreamId, bytes: &[u8], out: &mut Vec<Output>) {
+    pub(crate) fn handle_bytes(
+        &mut self,
+        now: Instant,
+        stream: StreamId,
+        bytes: &[u8],
+        out: &mut Vec<Output>,
+    ) {
         let Some(buffer) = self.buffers.get_mut(&stream).filter(|_| self.powered) else { return };
         buffer.extend_from_slice(bytes);
         let mut buffer = std::mem::take(buffer);
@@ -378,17 +382,15 @@ impl Phone {
         }
     }
 
-    /// Sends a request that was written elsewhere; the answer is of no interest.
-    pub(crate) fn send_raw(&mut self, bytes: Vec<u8>, out: &mut Vec<Output>) {
-        self.send(Way::Server, bytes, out);
-    }
-
     fn handle_message(&mut self, now: Instant, way: Way, bytes: &[u8], out: &mut Vec<Output>) {
         let message = match Message::parse(bytes) {
             Ok(message) => message,
             Err(problem) => {
                 let text = String::from_utf8_lossy(bytes);
-                out.push(unexpected(format!("{} got what it can not parse ({problem:?}): {text}", self.setup.user)));
+                out.push(unexpected(format!(
+                    "{} got what it can not parse ({problem:?}): {text}",
+                    self.setup.user
+                )));
                 return;
             }
         };
@@ -422,7 +424,12 @@ impl Phone {
             Method::Cancel => self.handle_cancel(now, key, request, out),
             Method::Bye => self.handle_bye(now, key, request, out),
             Method::Options => {
-                self.respond(now, key, 200, &answer(request, 200, "o", "Allow: INVITE, ACK, BYE, CANCEL, OPTIONS\r\n", ""));
+                self.respond(
+                    now,
+                    key,
+                    200,
+                    &answer(request, 200, "o", "Allow: INVITE, ACK, BYE, CANCEL, OPTIONS\r\n", ""),
+                );
                 out.push(Output::Fact(Fact::KeepaliveAnswered));
             }
             _ => self.respond(now, key, 405, &answer(request, 405, "x", "Allow: INVITE\r\n", "")),
@@ -463,7 +470,7 @@ impl Phone {
                 }
             }
             Purpose::Options => out.push(Output::Fact(Fact::OptionsAnswered(status.0))),
-            Purpose::Cancel | Purpose::Raw => {}
+            Purpose::Cancel => {}
         }
         // A client transaction of an INVITE goes on to hand up 2xx; its own end forgets it.
         let more = status.is_success() && is_invite;
@@ -577,9 +584,10 @@ impl Phone {
         let kind = if method == Method::Invite { Kind::Invite } else { Kind::NonInvite };
         let reliable = self.setup.transport.is_reliable();
         self.caller_sends(&purpose, key, &request, &via);
-        self.pending.insert(key, Pending { purpose, request, via, way, attempts, used_again });
+        self.pending.insert(key, Pending { purpose, request, way, attempts, used_again });
         // A full table shows as a request that times out.
-        let _ = self.transactions.begin_client(now, key, kind, bytes, way, reliable, &mut self.from_transactions);
+        let _ =
+            self.transactions.begin_client(now, key, kind, bytes, way, reliable, &mut self.from_transactions);
         key
     }
 
@@ -628,9 +636,11 @@ impl Phone {
         match pending.purpose {
             Purpose::Register | Purpose::Unregister => self.register_timed_out(now, out),
             Purpose::Invite(call) => self.invite_timed_out(call, out),
-            Purpose::Reinvite(call) => out.push(Output::Fact(Fact::Reinvited { call: self.number_of(call), status: 0 })),
+            Purpose::Reinvite(call) => {
+                out.push(Output::Fact(Fact::Reinvited { call: self.number_of(call), status: 0 }))
+            }
             Purpose::Bye(call) => self.bye_answered(call, 0, out),
-            Purpose::Cancel | Purpose::Options | Purpose::Raw => {}
+            Purpose::Cancel | Purpose::Options => {}
         }
     }
 
@@ -662,8 +672,10 @@ fn unexpected(text: String) -> Output {
 fn mapped(bytes: &[u8]) -> Fact {
     let mut rest = bytes.get(20..).unwrap_or_default();
     while let [kind_high, kind_low, length_high, length_low, after @ ..] = rest {
-        let (kind, length) =
-            (u16::from_be_bytes([*kind_high, *kind_low]), usize::from(u16::from_be_bytes([*length_high, *length_low])));
+        let (kind, length) = (
+            u16::from_be_bytes([*kind_high, *kind_low]),
+            usize::from(u16::from_be_bytes([*length_high, *length_low])),
+        );
         if let (0x0020, [_, 1, port_high, port_low, a, b, c, d, ..]) = (kind, after) {
             let port = u16::from_be_bytes([port_high ^ 0x21, port_low ^ 0x12]);
             return Fact::Mapped(SocketAddr::from(([a ^ 0x21, b ^ 0x12, c ^ 0xa4, d ^ 0x42], port)));

@@ -15,7 +15,9 @@ impl Rng {
 
     /// Numbers of their own for one purpose, so that more chance in one place changes no other place.
     pub(crate) fn branch(&mut self, purpose: &str) -> Self {
-        let label = purpose.bytes().fold(self.next(), |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        let label = purpose
+            .bytes()
+            .fold(self.next(), |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         Self::new(label)
     }
 

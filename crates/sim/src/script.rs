@@ -41,10 +41,13 @@ pub(crate) fn world(seed: u64, shown: bool) -> World {
         world.disturbances.add(Instant::START, HEALED - Instant::START + AFTERMATH, &[]);
     }
     let mut script = Script { rng, world, calls: 0 };
+    if script.rng.chance(500) {
+        script.world.refuses_connections(who::ZOE);
+    }
     script.registrations();
     script.calls();
     script.visitors();
-    if seed % 4 != 0 {
+    if !seed.is_multiple_of(4) {
         script.faults();
     }
     script.healing();
@@ -104,6 +107,12 @@ impl Script {
         if self.rng.chance(300) {
             // Two requests at once with one nonce: their counts may come in either order.
             self.world.plan(when, Action::Register(caller));
+        }
+        if self.rng.chance(200) {
+            // Somebody takes the handset himself.
+            order.hang_up_after = None;
+            let hangs_up = when + self.rng.between(secs(15), secs(60));
+            self.world.plan(hangs_up, Action::HangUp(caller, order.number));
         }
         self.call(when, caller, order, answers);
     }
@@ -172,7 +181,8 @@ impl Script {
         let mut answers = self.answers(phones);
         for (_, answering) in &mut answers {
             let after = self.rng.between(Duration::ZERO, secs(5));
-            answering.behaviour = Behaviour::Refuse { status: self.rng.pick(&[486, 486, 603, 480, 500]), after };
+            answering.behaviour =
+                Behaviour::Refuse { status: self.rng.pick(&[486, 486, 603, 480, 500]), after };
         }
         let order = self.order(&format!("sip:{user}@{DOMAIN}"));
         let caller = self.caller(phones);
@@ -195,10 +205,8 @@ impl Script {
 
     fn redirected(&mut self, when: Instant) {
         let to = format!("sip:dave@{DOMAIN}");
-        let answers = vec![
-            (who::ALICE, Answering::of(Behaviour::Redirect(to))),
-            (who::DAVE, Answering::PROMPT),
-        ];
+        let answers =
+            vec![(who::ALICE, Answering::of(Behaviour::Redirect(to))), (who::DAVE, Answering::PROMPT)];
         let order = self.order(&format!("sip:alice@{DOMAIN}"));
         let caller = self.caller(&[who::ALICE, who::DAVE]);
         self.call(when, caller, order, answers);
@@ -220,7 +228,8 @@ impl Script {
             let order = self.order("sip:nemo@nowhere.example");
             return self.world.plan(when, Action::Call { caller, order, expected: Expected::End });
         }
-        let order = self.order(&format!("sip:zoe@{FOREIGN_DOMAIN}"));
+        let mut order = self.order(&format!("sip:zoe@{FOREIGN_DOMAIN}"));
+        self.decorate(&mut order);
         let answers = self.answers(&[who::ZOE]);
         self.call(when, caller, order, answers);
     }
@@ -374,9 +383,12 @@ impl Script {
 
     /// Everything is whole again, and must work.
     fn healing(&mut self) {
-        for action in
-            [Action::Network(Conditions::GOOD), Action::Mend, Action::Store(Condition::Up), Action::Resolver(Resolver::Up)]
-        {
+        for action in [
+            Action::Network(Conditions::GOOD),
+            Action::Mend,
+            Action::Store(Condition::Up),
+            Action::Resolver(Resolver::Up),
+        ] {
             self.world.plan(HEALED, action);
         }
         for phone in who::REGISTERED {

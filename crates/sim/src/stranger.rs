@@ -44,7 +44,9 @@ impl Stranger {
     /// Hears what a phone sends. It repeats only what asks for something new: who can hear the tokens of a
     /// dialog or the branch of a call can end them, by the design of SIP.
     pub(crate) fn overhear(&mut self, now: Instant, bytes: &[u8]) {
-        let repeatable = [b"INVITE sip:".as_slice(), b"REGISTER sip:".as_slice()].iter().any(|start| bytes.starts_with(start));
+        let repeatable = [b"INVITE sip:".as_slice(), b"REGISTER sip:".as_slice()]
+            .iter()
+            .any(|start| bytes.starts_with(start));
         let head = String::from_utf8_lossy(&bytes[..bytes.len().min(1_200)]);
         let in_dialog = head.lines().any(|line| line.starts_with("To:") && line.contains(";tag="));
         if repeatable && !in_dialog && head.contains("uthorization:") {
@@ -63,9 +65,19 @@ impl Stranger {
             0 => self.garbage(),
             1 | 2 => self.mutated(now),
             3 => self.request("INVITE", &format!("sip:alice@{DOMAIN}"), "", ""),
-            4 => self.request("INVITE", &format!("sip:alice@{DOMAIN}"), &format!("Route: <sip:{VICTIM};lr>\r\n"), ""),
+            4 => self.request(
+                "INVITE",
+                &format!("sip:alice@{DOMAIN}"),
+                &format!("Route: <sip:{VICTIM};lr>\r\n"),
+                "",
+            ),
             5 => self.request("INVITE", &format!("sip:victim@{VICTIM}"), "", ""),
-            6 => self.request("INVITE", &format!("sip:victim@{VICTIM}"), &format!("Route: <sip:{to};lr>\r\n"), ""),
+            6 => self.request(
+                "INVITE",
+                &format!("sip:victim@{VICTIM}"),
+                &format!("Route: <sip:{to};lr>\r\n"),
+                "",
+            ),
             7 => {
                 let route = format!("Route: <sip:t0ken_{}@{to};lr>, <sip:{to};lr>\r\n", self.made);
                 self.request("BYE", &format!("sip:victim@{VICTIM}"), &route, ";tag=guessed")
@@ -74,7 +86,12 @@ impl Stranger {
             9 => self.response(),
             10 => self.replay(now),
             11 => self.request("CANCEL", &format!("sip:bob@{DOMAIN}"), "", ""),
-            12 => self.request("ACK", &format!("sip:victim@{VICTIM}"), &format!("Route: <sip:{to};lr>\r\n"), ";tag=guessed"),
+            12 => self.request(
+                "ACK",
+                &format!("sip:victim@{VICTIM}"),
+                &format!("Route: <sip:{to};lr>\r\n"),
+                ";tag=guessed",
+            ),
             13 => self.request("OPTIONS", &format!("sip:{DOMAIN}"), "", ""),
             14 => self.request("MESSAGE", &format!("sip:bob@{DOMAIN};maddr={}", VICTIM.ip()), "", ""),
             _ => self.reflected(),
@@ -138,9 +155,15 @@ impl Stranger {
 
     /// A request that wants its answer sent to somebody else.
     fn reflected(&mut self) -> Vec<u8> {
-        let text = String::from_utf8_lossy(&self.request("OPTIONS", &format!("sip:{DOMAIN}"), "", "")).into_owned();
+        let text =
+            String::from_utf8_lossy(&self.request("OPTIONS", &format!("sip:{DOMAIN}"), "", "")).into_owned();
         let via = format!("SIP/2.0/UDP {STRANGER};");
-        let forged = format!("SIP/2.0/UDP {VICTIM};received={};rport={};maddr={};", VICTIM.ip(), VICTIM.port(), VICTIM.ip());
+        let forged = format!(
+            "SIP/2.0/UDP {VICTIM};received={};rport={};maddr={};",
+            VICTIM.ip(),
+            VICTIM.port(),
+            VICTIM.ip()
+        );
         text.replace(&via, &forged).into_bytes()
     }
 
@@ -180,7 +203,16 @@ impl Stranger {
                     bytes.extend_from_slice(&piece);
                 }
                 _ => {
-                    let odd = self.rng.pick(&[b"\0".as_slice(), b"\r\n", b"\"", b"<", b";", b"\xff", b",", b"99999999999"]);
+                    let odd = self.rng.pick(&[
+                        b"\0".as_slice(),
+                        b"\r\n",
+                        b"\"",
+                        b"<",
+                        b";",
+                        b"\xff",
+                        b",",
+                        b"99999999999",
+                    ]);
                     bytes.splice(at..at, odd.iter().copied());
                 }
             }

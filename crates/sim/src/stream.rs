@@ -76,6 +76,9 @@ enum State {
     Closed,
 }
 
+/// What happens when, at which end of which connection.
+pub(crate) type Arrivals = Vec<(Instant, StreamId, End, Arrival)>;
+
 /// All connections.
 #[derive(Debug)]
 pub(crate) struct Streams {
@@ -96,7 +99,7 @@ impl Streams {
         now: Instant,
         network: &mut Network,
         (opener, opener_seen, listener): (SocketAddr, SocketAddr, SocketAddr),
-        out: &mut Vec<(Instant, StreamId, End, Arrival)>,
+        out: &mut Arrivals,
     ) -> StreamId {
         let id = StreamId(self.next);
         self.next += 1;
@@ -113,7 +116,7 @@ impl Streams {
         network: &mut Network,
         id: StreamId,
         taken: bool,
-        out: &mut Vec<(Instant, StreamId, End, Arrival)>,
+        out: &mut Arrivals,
     ) {
         let arrival = if taken { Arrival::Opened } else { Arrival::Refused };
         self.arrive(now, network, id, End::Opener, arrival, out);
@@ -129,7 +132,7 @@ impl Streams {
         network: &mut Network,
         (id, from): (StreamId, End),
         mut bytes: &[u8],
-        out: &mut Vec<(Instant, StreamId, End, Arrival)>,
+        out: &mut Arrivals,
     ) {
         match self.streams.get(&id).map(|stream| stream.state) {
             None | Some(State::Closed) => out.push((now, id, from, Arrival::Closed)),
@@ -153,7 +156,7 @@ impl Streams {
         now: Instant,
         network: &mut Network,
         (id, from): (StreamId, End),
-        out: &mut Vec<(Instant, StreamId, End, Arrival)>,
+        out: &mut Arrivals,
     ) {
         if self.streams.get(&id).is_some_and(|stream| stream.state == State::Open) {
             self.arrive(now, network, id, from.other(), Arrival::Closed, out);
@@ -194,7 +197,7 @@ impl Streams {
         id: StreamId,
         at: End,
         arrival: Arrival,
-        out: &mut Vec<(Instant, StreamId, End, Arrival)>,
+        out: &mut Arrivals,
     ) {
         let delay = network.stream_delay();
         if let Some(stream) = self.streams.get_mut(&id) {
@@ -250,15 +253,11 @@ mod tests {
         assert_eq!(out, [(Instant::START + GIVE_UP, broken, End::Listener, Arrival::Closed)]);
     }
 
-    fn begun() -> (Streams, Network, Vec<(Instant, StreamId, End, Arrival)>) {
+    fn begun() -> (Streams, Network, Arrivals) {
         (Streams::new(Rng::new(1)), Network::new(Rng::new(2), Conditions::BAD), Vec::new())
     }
 
-    fn open(
-        streams: &mut Streams,
-        network: &mut Network,
-        out: &mut Vec<(Instant, StreamId, End, Arrival)>,
-    ) -> StreamId {
+    fn open(streams: &mut Streams, network: &mut Network, out: &mut Arrivals) -> StreamId {
         streams.open(Instant::START, network, (address(1), address(1), address(2)), out)
     }
 

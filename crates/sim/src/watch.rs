@@ -86,9 +86,17 @@ impl Watch {
     }
 
     /// The server gets a message.
-    pub(crate) fn received(&mut self, now: Instant, remote: SocketAddr, bytes: &[u8], events: &mut Events) -> Cause {
+    pub(crate) fn received(
+        &mut self,
+        now: Instant,
+        remote: SocketAddr,
+        bytes: &[u8],
+        events: &mut Events,
+    ) -> Cause {
         let is_strange = self.strangers.contains(&remote.ip());
-        let Ok((message, _)) = Message::parse_lenient(bytes) else { return Cause { is_strange, is_again: false } };
+        let Ok((message, _)) = Message::parse_lenient(bytes) else {
+            return Cause { is_strange, is_again: false };
+        };
         if !message.is_request() {
             return Cause { is_strange, is_again: false };
         }
@@ -105,10 +113,19 @@ impl Watch {
     }
 
     /// The server sends a message.
-    pub(crate) fn sent(&mut self, now: Instant, cause: Cause, to: SocketAddr, bytes: &[u8], events: &mut Events) {
+    pub(crate) fn sent(
+        &mut self,
+        now: Instant,
+        cause: Cause,
+        to: SocketAddr,
+        bytes: &[u8],
+        events: &mut Events,
+    ) {
         let message = match Message::parse(bytes) {
             Ok(message) => message,
-            Err(problem) => return self.breach(now, "the server sends only valid messages", show(problem, bytes)),
+            Err(problem) => {
+                return self.breach(now, "the server sends only valid messages", show(problem, bytes));
+            }
         };
         if message.is_request() {
             self.sent_request(now, cause, to, &message);
@@ -170,7 +187,9 @@ impl Watch {
         for name in [sip::Name::Authorization, sip::Name::ProxyAuthorization] {
             let Some(value) = request.header(name) else { continue };
             let value = String::from_utf8_lossy(value);
-            let part = |name: &str| Some(value.split_once(name)?.1.split([',', '"']).next().unwrap_or_default().to_owned());
+            let part = |name: &str| {
+                Some(value.split_once(name)?.1.split([',', '"']).next().unwrap_or_default().to_owned())
+            };
             let (Some(nonce), Some(count)) = (part("nonce=\""), part("nc=")) else { continue };
             let Ok(count) = u32::from_str_radix(count.trim(), 16) else { continue };
             let highest = self.counts.entry(nonce.into_bytes()).or_insert(0);

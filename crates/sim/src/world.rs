@@ -30,7 +30,7 @@ use crate::phone::{self, Phone};
 use crate::rng::Rng;
 use crate::store::Store;
 use crate::stranger::Stranger;
-use crate::stream::{Arrival, End, StreamId, Streams};
+use crate::stream::{Arrival, Arrivals, End, StreamId, Streams};
 use crate::trace::Trace;
 use crate::watch::{Cause, Watch};
 
@@ -47,12 +47,29 @@ enum Host {
 /// What happens at a time.
 #[derive(Debug)]
 enum Happening {
-    Datagram { from: SocketAddr, to: SocketAddr, bytes: Vec<u8> },
-    Stream { id: StreamId, end: End, arrival: Arrival },
+    Datagram {
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    Stream {
+        id: StreamId,
+        end: End,
+        arrival: Arrival,
+    },
     /// The store's reply to this start of the server.
-    Account { boot: u32, partition: u16, aor: Aor },
+    Account {
+        boot: u32,
+        partition: u16,
+        aor: Aor,
+    },
     /// The resolver's answer to this start of the server.
-    Resolved { boot: u32, shard: u16, token: routing::Token, resolved: Resolved },
+    Resolved {
+        boot: u32,
+        shard: u16,
+        token: routing::Token,
+        resolved: Resolved,
+    },
     Act(Action),
     /// The books are compared with what is.
     Audit,
@@ -63,6 +80,27 @@ enum Happening {
 struct Resident {
     phone: Phone,
     nat: Option<usize>,
+    listens: Listens,
+}
+
+/// Where a phone in the open listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listens {
+    /// For datagrams and connections.
+    Both,
+    /// For datagrams only.
+    UdpOnly,
+}
+
+/// What a scenario looks at: what phones said, and every datagram when it was sent.
+#[derive(Debug, Default)]
+pub(crate) struct Tap {
+    /// Who said what, and when.
+    pub(crate) facts: Vec<(Instant, usize, phone::Fact)>,
+    /// From where, to where, and what.
+    pub(crate) datagrams: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
+    /// Datagrams from this address are kept back until they are sent again by the scenario.
+    pub(crate) holds: Option<SocketAddr>,
 }
 
 /// A world.
@@ -90,6 +128,8 @@ pub(crate) struct World {
     excused_dead: u64,
     opened: u16,
     is_over: bool,
+    /// What a scenario looks at.
+    pub(crate) tap: Option<Tap>,
     /// How often what happened.
     pub(crate) events: Events,
     /// What happened.
@@ -115,7 +155,13 @@ const LOOK_UP: Duration = Duration::from_millis(3);
 
 impl World {
     /// A world at its beginning.
-    pub(crate) fn new(mut rng: Rng, cast: Cast, settings: Settings, conditions: Conditions, shown: bool) -> Self {
+    pub(crate) fn new(
+        mut rng: Rng,
+        cast: Cast,
+        settings: Settings,
+        conditions: Conditions,
+        shown: bool,
+    ) -> Self {
         let settings = Arc::new(settings);
         let root = RootKey::new(std::array::from_fn(|_| rng.next() as u8));
         let mut store = Store::new();
@@ -127,13 +173,19 @@ impl World {
         }
         let mut friends: BTreeSet<_> = cast.nats.iter().map(Nat::outside).collect();
         // Where the route set of a spiral names the server twice in a row it sends to itself.
-        friends.extend([cast::NEIGHBOUR, cast::FIRST, cast::SECOND, cast::SIXTH, cast::ADVERTISED].map(|own| own.ip()));
+        friends.extend(
+            [cast::NEIGHBOUR, cast::FIRST, cast::SECOND, cast::SIXTH, cast::ADVERTISED].map(|own| own.ip()),
+        );
         let open = cast.members.iter().filter(|member| member.nat.is_none());
         friends.extend(open.map(|member| member.setup.local.ip()));
         let residents = cast
             .members
             .into_iter()
-            .map(|member| Resident { phone: Phone::new(member.setup), nat: member.nat })
+            .map(|member| Resident {
+                phone: Phone::new(member.setup),
+                nat: member.nat,
+                listens: Listens::Both,
+            })
             .collect();
         let mut world = Self {
             now: Instant::START + Duration::from_secs(1),
@@ -158,6 +210,7 @@ impl World {
             excused_dead: 0,
             opened: 0,
             is_over: false,
+            tap: None,
             events: Events::default(),
             trace: Trace::new(shown),
             watch: Watch::new(friends),
@@ -182,6 +235,7 @@ impl World {
     }
 
     /// The server.
+    #[cfg(test)]
     pub(crate) fn node(&self) -> &Node {
         &self.node
     }
@@ -191,16 +245,10 @@ impl World {
         &self.residents[number].phone
     }
 
-    /// A phone of the cast, to be told what to do; nothing that it sends leaves before [`World::act`].
-    pub(crate) fn phone_mut(&mut self, number: usize) -> &mut Phone {
-        &mut self.residents[number].phone
+    /// A phone that listens on UDP only.
+    pub(crate) fn refuses_connections(&mut self, number: usize) {
+        self.residents[number].listens = Listens::UdpOnly;
     }
-
-    /// How many phones there are.
-    pub(crate) fn phones(&self) -> usize {
-        self.residents.len()
-    }
-
 
     /// Lets something be done at a later time.
     pub(crate) fn plan(&mut self, at: Instant, action: Action) {
@@ -208,6 +256,7 @@ impl World {
     }
 
     /// Lets time pass.
+    #[cfg(test)]
     pub(crate) fn run_for(&mut self, duration: Duration) {
         self.run_until(self.now + duration);
     }
@@ -258,7 +307,11 @@ impl World {
         }
         self.at_this_instant += 1;
         if self.at_this_instant > WAKES_MAX {
-            self.watch.breach(self.now, "every machine comes to rest", format!("{:?}", self.node.poll_timeout()));
+            self.watch.breach(
+                self.now,
+                "every machine comes to rest",
+                format!("{:?}", self.node.poll_timeout()),
+            );
             self.is_over = true;
         }
     }
@@ -328,7 +381,9 @@ impl World {
             let inside = inside?;
             return self.residents.iter().position(|resident| resident.phone.setup().local == inside);
         }
-        self.residents.iter().position(|resident| resident.nat.is_none() && resident.phone.setup().local == to)
+        self.residents
+            .iter()
+            .position(|resident| resident.nat.is_none() && resident.phone.setup().local == to)
     }
 
     fn deliver_stream(&mut self, id: StreamId, end: End, arrival: Arrival) {
@@ -361,12 +416,16 @@ impl World {
     }
 
     fn deliver_stream_to_node(&mut self, id: StreamId, arrival: Arrival) {
-        let Some((remote, local)) = self.streams.of(id).map(|stream| (stream.opener_seen, stream.listener)) else { return };
+        let Some((remote, local)) = self.streams.of(id).map(|stream| (stream.opener_seen, stream.listener))
+        else {
+            return;
+        };
         let (now, mut out) = (self.clocks(), Vec::new());
         self.cause = Cause::default();
         match arrival {
             Arrival::Syn => {
-                let taken = local_of(local).is_some_and(|local| self.node.handle_accepted(now, id, local, remote));
+                let taken =
+                    local_of(local).is_some_and(|local| self.node.handle_accepted(now, id, local, remote));
                 self.stream(|streams, network, now, out| streams.answer(now, network, id, taken, out));
             }
             Arrival::Opened => self.node.handle_opened(now, id, &mut out),
@@ -382,10 +441,11 @@ impl World {
 
     fn deliver_stream_to_phone(&mut self, id: StreamId, number: usize, arrival: Arrival) {
         let mut out = Vec::new();
+        let listens = self.residents[number].listens;
         let phone = &mut self.residents[number].phone;
         match arrival {
             Arrival::Syn => {
-                let taken = phone.handle_accepted(id);
+                let taken = listens == Listens::Both && phone.handle_accepted(id);
                 self.stream(|streams, network, now, out| streams.answer(now, network, id, taken, out));
             }
             Arrival::Opened => phone.handle_opened(id, &mut out),
@@ -398,7 +458,9 @@ impl World {
     /// The other side of a connection of the server.
     fn peer_of_node(&self, id: StreamId) -> SocketAddr {
         let node_opened = self.ends.get(&id).is_some_and(|hosts| hosts[0] == Host::Node);
-        self.streams.of(id).map_or(cast::VICTIM, |stream| if node_opened { stream.listener } else { stream.opener_seen })
+        self.streams
+            .of(id)
+            .map_or(cast::VICTIM, |stream| if node_opened { stream.listener } else { stream.opener_seen })
     }
 
     /// Does what a phone wants.
@@ -416,7 +478,9 @@ impl World {
                 phone::Output::Open { to } => self.open_from_phone(number, to),
                 phone::Output::Write { stream, bytes } => {
                     if let Some(end) = self.end_of(stream, Host::Phone(number)) {
-                        self.stream(|streams, network, now, out| streams.write(now, network, (stream, end), &bytes, out));
+                        self.stream(|streams, network, now, out| {
+                            streams.write(now, network, (stream, end), &bytes, out)
+                        });
                     }
                 }
                 phone::Output::Close { stream } => self.close(stream, Host::Phone(number)),
@@ -427,7 +491,8 @@ impl World {
 
     fn open_from_phone(&mut self, number: usize, to: SocketAddr) {
         self.opened = self.opened.wrapping_add(1);
-        let inside = SocketAddr::new(self.residents[number].phone.setup().local.ip(), 40_000 + self.opened % 20_000);
+        let inside =
+            SocketAddr::new(self.residents[number].phone.setup().local.ip(), 40_000 + self.opened % 20_000);
         let seen = match self.residents[number].nat {
             Some(nat) => self.nats[nat].outbound(self.now, inside, to),
             None => inside,
@@ -458,14 +523,17 @@ impl World {
                 node::Output::Open { connection, from, to } => {
                     self.events.add(Event::ConnectionOpened);
                     let from = public_of(from);
-                    let phone = self.residents.iter().position(|resident| {
-                        resident.nat.is_none() && resident.phone.setup().local == to
-                    });
+                    let phone = self
+                        .residents
+                        .iter()
+                        .position(|resident| resident.nat.is_none() && resident.phone.setup().local == to);
                     let listener = phone.map_or(Host::Stranger, Host::Phone);
                     let id = self.open((from, from, to), [Host::Node, listener]);
                     self.node.handle_opening(connection, id);
                     if phone.is_none() {
-                        self.stream(|streams, network, now, out| streams.answer(now, network, id, false, out));
+                        self.stream(|streams, network, now, out| {
+                            streams.answer(now, network, id, false, out)
+                        });
                     }
                 }
                 node::Output::Write { stream, bytes } => {
@@ -474,7 +542,9 @@ impl World {
                         self.watch.sent(self.now, self.cause, peer, &bytes, &mut self.events);
                     }
                     if let Some(end) = self.end_of(stream, Host::Node) {
-                        self.stream(|streams, network, now, out| streams.write(now, network, (stream, end), &bytes, out));
+                        self.stream(|streams, network, now, out| {
+                            streams.write(now, network, (stream, end), &bytes, out)
+                        });
                     }
                 }
                 node::Output::Close { stream } => self.close(stream, Host::Node),
@@ -488,7 +558,10 @@ impl World {
                 }
                 node::Output::Resolve { shard, token, host, port } => {
                     let (after, resolved) = crate::dns::resolve(self.resolver, &host, port, &mut self.events);
-                    self.later(self.now + after, Happening::Resolved { boot: self.boot, shard, token, resolved });
+                    self.later(
+                        self.now + after,
+                        Happening::Resolved { boot: self.boot, shard, token, resolved },
+                    );
                 }
             }
         }
@@ -505,7 +578,11 @@ impl World {
         if loaded == engine::Loaded::Unavailable {
             self.events.add(Event::StoreOutage);
         }
-        self.trace.add(self.now, format_args!("account of {aor}: {}", matches!(loaded, engine::Loaded::Found(_))), b"");
+        self.trace.add(
+            self.now,
+            format_args!("account of {aor}: {}", matches!(loaded, engine::Loaded::Found(_))),
+            b"",
+        );
         self.cause = Cause::default();
         let (now, mut out) = (self.clocks(), Vec::new());
         self.node.handle_account(now, partition, &aor, loaded, &mut out);
@@ -513,7 +590,13 @@ impl World {
     }
 
     /// Sends a datagram on its way.
-    fn transmit(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+    pub(crate) fn transmit(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+        if let Some(tap) = &mut self.tap {
+            tap.datagrams.push((from, to, bytes.clone()));
+            if tap.holds == Some(from) {
+                return;
+            }
+        }
         let mut arrivals = self.network.carry(self.now, from.ip(), to.ip(), &mut self.events);
         while let Some(at) = arrivals.pop() {
             self.later(at, Happening::Datagram { from, to, bytes: bytes.clone() });
@@ -526,16 +609,13 @@ impl World {
         }
     }
 
-    fn stream(
-        &mut self,
-        act: impl FnOnce(&mut Streams, &mut Network, Instant, &mut Vec<(Instant, StreamId, End, Arrival)>),
-    ) {
+    fn stream(&mut self, act: impl FnOnce(&mut Streams, &mut Network, Instant, &mut Arrivals)) {
         let mut arrivals = Vec::new();
         act(&mut self.streams, &mut self.network, self.now, &mut arrivals);
         self.queue_arrivals(arrivals);
     }
 
-    fn queue_arrivals(&mut self, arrivals: Vec<(Instant, StreamId, End, Arrival)>) {
+    fn queue_arrivals(&mut self, arrivals: Arrivals) {
         for (at, id, end, arrival) in arrivals {
             self.later(at, Happening::Stream { id, end, arrival });
         }

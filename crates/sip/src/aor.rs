@@ -5,7 +5,7 @@ use crate::{Host, SipUri};
 
 /// `user@host` in one form for all that is the same address. Small, owned, ordered.
 ///
-/// The user has escapes only where they make a difference; the host is in lower case without a final dot. Scheme,
+/// The user has escapes only where they make a difference; the host is in lower case without final dots. Scheme,
 /// port, password, parameters and headers are left out.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Aor {
@@ -21,9 +21,7 @@ impl Aor {
         let user = uri.user?;
         let mut text = String::with_capacity(user.len() + 1 + 64);
         write_user(user, &mut text);
-        text.push('@');
-        write_host(&uri.host, &mut text);
-        Some(Self { text: text.into_boxed_str() })
+        Self::at(text, &uri.host)
     }
 
     /// Reads `user@host`, also with `sip:` or `sips:` before it. `None` if it is no such thing.
@@ -41,9 +39,14 @@ impl Aor {
         }
         let mut text = String::with_capacity(bare.len());
         write_user(user.as_bytes(), &mut text);
+        Self::at(text, &host)
+    }
+
+    /// `None` for a name of dots alone.
+    fn at(mut text: String, host: &Host<'_>) -> Option<Aor> {
         text.push('@');
-        write_host(&host, &mut text);
-        Some(Self { text: text.into_boxed_str() })
+        write_host(host, &mut text);
+        (!text.ends_with('@')).then(|| Self { text: text.into_boxed_str() })
     }
 
     /// The user.
@@ -109,8 +112,8 @@ fn write_escape(byte: u8, out: &mut smallvec::SmallVec<[u8; 128]>) {
 fn write_host(host: &Host<'_>, text: &mut String) {
     match host {
         Host::Name(name) => {
-            let name = name.strip_suffix(b".").unwrap_or(name);
-            text.extend(name.iter().map(|byte| byte.to_ascii_lowercase() as char));
+            let end = name.iter().rposition(|&byte| byte != b'.').map_or(0, |last| last + 1);
+            text.extend(name[..end].iter().map(|byte| byte.to_ascii_lowercase() as char));
         }
         Host::V4(_) | Host::V6(_) => text.push_str(&host.to_string()),
     }
@@ -175,6 +178,13 @@ mod tests {
         for text in ["", "alice", "@h", "alice@", "a@b@c", "alice@h h", "alice@h:5060"] {
             assert!(Aor::parse(text).is_none(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_domain_of_dots_alone_is_no_address_of_record() {
+        assert_eq!(Aor::parse("a@."), None);
+        assert_eq!(Aor::of(&SipUri::parse(b"sip:a@..").unwrap()), None);
+        assert_eq!(Aor::parse("a@b..").unwrap().as_str(), "a@b");
     }
 
     #[test]

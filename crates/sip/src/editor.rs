@@ -91,10 +91,13 @@ impl<'m, 'a> Editor<'m, 'a> {
     // RFC 3261 §7.3.1: fields that proxies need belong near the top.
     pub fn prepend(&mut self, name: Name, value: &[u8]) -> &mut Self {
         let spans = self.message.spans();
-        let place = spans.iter().position(|span| span.name == name).unwrap_or_else(|| match name {
+        let place = match name {
+            _ if self.message.has(name) => {
+                spans.iter().position(|span| span.name == name).unwrap_or_default()
+            }
             Name::Via => 0,
             _ => spans.iter().rposition(|span| span.name == Name::Via).map_or(0, |last| last + 1),
-        });
+        };
         let value = self.keep(value);
         self.prepends.push(Insert { place, name: InsertName::Known(name), value });
         self

@@ -93,9 +93,10 @@ pub(crate) fn has_line_end(bytes: &[u8]) -> bool {
 
 /// Whether a byte below `limit`, which is 128 at most, stands in `bytes`.
 pub(crate) fn has_below(bytes: &[u8], limit: u8) -> bool {
-    let (words, rest) = bytes.as_chunks::<8>();
-    words.iter().fold(0, |found, word| found | bytes_below(u64::from_le_bytes(*word), limit)) != 0
-        || rest.iter().any(|&byte| byte < limit)
+    let Some(last) = bytes.last_chunk::<8>() else { return bytes.iter().any(|&byte| byte < limit) };
+    let below = |word: &[u8; 8]| bytes_below(u64::from_le_bytes(*word), limit);
+    // The last eight bytes overlap the words before, so that no byte is looked at alone.
+    bytes.as_chunks::<8>().0.iter().fold(below(last), |found, word| found | below(word)) != 0
 }
 
 /// How many bytes the quoted string at the start of `bytes` takes, both quotes counted. `None` if it is not closed.

@@ -171,7 +171,7 @@ fn ipv6(bytes: &[u8]) -> Option<Ipv6Addr> {
     if bytes.len() > TEXT_MAX {
         return None;
     }
-    if let Some(address) = std::str::from_utf8(bytes).ok()?.parse().ok() {
+    if let Ok(address) = std::str::from_utf8(bytes).ok()?.parse() {
         return Some(address);
     }
     // RFC 5118 §4.10: the grammar of RFC 3261 can produce three colons; they are read as two and never written.
@@ -192,6 +192,9 @@ mod tests {
         assert_eq!(Host::parse(b"192.0.2.1"), Ok(Host::V4(Ipv4Addr::new(192, 0, 2, 1))));
         assert_eq!(Host::parse(b"[2001:db8::10]"), Ok(Host::V6("2001:db8::10".parse().unwrap())));
         assert_eq!(Host::parse(b"Example.COM"), Ok(Host::Name(b"example.com")));
+        assert_eq!(Host::parse(b"192.000.002.001"), Host::parse(b"192.0.2.1"));
+        assert_eq!(Host::parse(b"0192.0.2.1"), Ok(Host::Name(b"0192.0.2.1")));
+        assert_eq!(Host::parse(b"256.0.2.1"), Ok(Host::Name(b"256.0.2.1")));
         assert_eq!(Host::parse(b"4com.example"), Ok(Host::Name(b"4com.example")));
         assert_eq!(Host::parse(b"under_score"), Ok(Host::Name(b"under_score")));
     }

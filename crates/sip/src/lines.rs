@@ -125,7 +125,10 @@ fn is_blank(byte: u8) -> bool {
 mod tests {
     use super::*;
 
-    fn values(bytes: &[u8]) -> (Vec<(&[u8], &[u8], bool)>, Step) {
+    /// Name, value, and whether it is a header.
+    type Read<'a> = (&'a [u8], &'a [u8], bool);
+
+    fn values(bytes: &[u8]) -> (Vec<Read<'_>>, Step) {
         let mut lines = Lines::new(bytes, 0);
         let mut found = Vec::new();
         loop {

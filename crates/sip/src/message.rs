@@ -29,6 +29,8 @@ pub struct Message<'a> {
     bytes: &'a [u8],
     start_line: StartLine<'a>,
     spans: SmallVec<[HeaderSpan; SPANS_INLINE]>,
+    /// The names of all lines, a bit for each, so that what is not there costs no search.
+    names: u128,
     /// Where the first header line begins.
     headers_start: u16,
     /// Where the empty line begins.
@@ -141,12 +143,18 @@ impl<'a> Message<'a> {
     /// The values of the lines with this name, each line whole: for headers whose commas do not separate values
     /// (credentials, challenges, Date).
     pub fn lines(&self, name: Name) -> impl Iterator<Item = &'a [u8]> {
-        self.spans.iter().filter(move |span| span.name == name).map(|span| self.value_of(span))
+        let spans = if self.has(name) { &self.spans[..] } else { &[] };
+        spans.iter().filter(move |span| span.name == name).map(|span| self.value_of(span))
     }
 
     /// The value of the first line with this name.
     pub fn header(&self, name: Name) -> Option<&'a [u8]> {
         self.lines(name).next()
+    }
+
+    /// Whether a line has this name.
+    pub fn has(&self, name: Name) -> bool {
+        self.names & name.bit() != 0
     }
 
     /// How many lines have this name.

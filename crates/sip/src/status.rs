@@ -228,12 +228,14 @@ impl Status {
             606 => "Not Acceptable",
             607 => "Unwanted",
             608 => "Rejected",
-            101..200 => "Session Progress",
-            201..300 => "OK",
-            301..400 => "Multiple Choices",
-            401..500 => "Bad Request",
-            501..600 => "Server Internal Error",
-            _ => "Busy Everywhere",
+            _ => match self.class() {
+                1 => "Session Progress",
+                2 => "OK",
+                3 => "Multiple Choices",
+                4 => "Bad Request",
+                5 => "Server Internal Error",
+                _ => "Busy Everywhere",
+            },
         }
     }
 }
@@ -241,5 +243,28 @@ impl Status {
 impl std::fmt::Display for Status {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 3261 §8.1.3.2: an unknown code has the phrase of its class, an unknown 1xx that of 183.
+    #[test]
+    fn an_unknown_code_has_the_phrase_of_its_class() {
+        for (code, phrase) in
+            [(199, "Early Dialog Terminated"), (198, "Session Progress"), (299, "OK"), (499, "Bad Request")]
+        {
+            assert_eq!(Status(code).reason_phrase(), phrase);
+        }
+        assert_eq!(Status(699).reason_phrase(), "Busy Everywhere");
+    }
+
+    #[test]
+    fn classes_are_told_by_the_first_digit() {
+        assert!(Status(199).is_provisional() && !Status(199).is_final());
+        assert!(Status(299).is_success() && Status(299).is_final());
+        assert!(!Status(300).is_success() && Status(699).class() == 6);
     }
 }

@@ -67,8 +67,6 @@ fn frame_headers(bytes: &[u8], headers_start: usize) -> Framed {
     let mut count = 0;
     let body = loop {
         match lines.step() {
-            // A line that ends with the window may go on: in the same line or in a fold.
-            Step::Line(_) if lines.position() == window.len() => return more_or_too_large(window),
             Step::Line(_) if count == HEADERS_MAX => return Framed::Broken(Malformed::TooManyHeaders),
             Step::Line(line) => {
                 count += 1;

@@ -49,11 +49,16 @@ pub(crate) fn write_line(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
 /// Appends a value; line ends in it, with the white space around them, become one space, so that no value can begin
 /// another line.
 // RFC 3261 §7.3.1: a fold is the same as one space.
+#[inline]
 pub(crate) fn write_value(value: &[u8], out: &mut Vec<u8>) {
-    if !has_line_end(value) {
-        out.extend_from_slice(value);
-        return;
+    match has_line_end(value) {
+        false => out.extend_from_slice(value),
+        true => write_unfolded(value, out),
     }
+}
+
+#[cold]
+fn write_unfolded(value: &[u8], out: &mut Vec<u8>) {
     let words = value.split(|&byte| matches!(byte, b'\r' | b'\n')).map(crate::grammar::trim);
     let mut is_first = true;
     for word in words.filter(|word| !word.is_empty()) {

@@ -9,9 +9,14 @@ use rusqlite::{Connection, Row, params};
 
 use crate::row::{self, Octets};
 
-const PUT: &str = "INSERT OR REPLACE INTO location (username, domain, contact, flow, received, socket, path, expires, q, \
-     callid, cseq, user_agent, sip_instance, reg_id, nat, response_hash, last_modified) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
+/// The usual change is a refresh: it leaves the key alone, and so the index, and most often the size of the
+/// row, so that one page is all that is written.
+const PUT: &str = "INSERT INTO location (username, domain, contact, flow, received, socket, path, expires, q, callid, \
+     cseq, user_agent, sip_instance, reg_id, nat, response_hash, last_modified) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) \
+     ON CONFLICT (username, domain, contact, flow) DO UPDATE SET received = ?5, socket = ?6, path = ?7, \
+     expires = ?8, q = ?9, callid = ?10, cseq = ?11, user_agent = ?12, sip_instance = ?13, reg_id = ?14, nat = ?15, \
+     response_hash = ?16, last_modified = ?17";
 const REMOVE: &str =
     "DELETE FROM location WHERE username = ?1 AND domain = ?2 AND contact = ?3 AND flow = ?4";
 const ALL: &str = "SELECT username, domain, contact, received, socket, path, expires, q, callid, cseq, user_agent, \

@@ -11,6 +11,13 @@ use crate::schema;
 
 /// How long one connection waits for another's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of a page, of a file that is made. Bindings change one here and one there, and each change writes
+/// its whole page twice.
+const PAGE_BYTES: i64 = 1_024;
+/// Pages in the write-ahead log before they are moved to the file.
+const LOG_PAGES_MAX: i64 = 16_000;
+/// Kilobytes of pages that a connection remembers; a negative number tells SQLite that they are kilobytes.
+const CACHE: i64 = -16_000;
 /// Bytes that the write-ahead log keeps on disk after a checkpoint.
 const LOG_BYTES_MAX: i64 = 64 << 20;
 
@@ -128,6 +135,7 @@ impl Place {
 
     fn prepare(&self, connection: &Connection) -> rusqlite::Result<()> {
         connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.pragma_update(None, "page_size", PAGE_BYTES)?;
         // In this mode readers never wait for a writer. A file that can not be written keeps the mode it has.
         match connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())) {
             Err(error) if !is_unwritable(&error) => return Err(error),
@@ -136,6 +144,8 @@ impl Place {
         // A killed process loses nothing that was committed; a host without power loses the last moment.
         connection.pragma_update(None, "synchronous", "normal")?;
         connection.pragma_update(None, "journal_size_limit", LOG_BYTES_MAX)?;
+        connection.pragma_update_and_check(None, "wal_autocheckpoint", LOG_PAGES_MAX, |_| Ok(()))?;
+        connection.pragma_update(None, "cache_size", CACHE)?;
         connection.pragma_update(None, "trusted_schema", false)?;
         connection.pragma_update(None, "cell_size_check", true)
     }

@@ -1,5 +1,6 @@
 //! What is to be written: bounded, in order, the last change of each binding only.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 use engine::{Change, StoredNonce};
@@ -76,9 +77,8 @@ impl Queue {
     /// Puts back what could not be written, except for what was overtaken since.
     pub fn put_back(&mut self, batch: Batch) {
         for (place, change) in batch.changes {
-            let key = key_of(&change);
-            if !self.places.contains_key(&key) {
-                self.places.insert(key, place);
+            if let Entry::Vacant(vacant) = self.places.entry(key_of(&change)) {
+                vacant.insert(place);
                 self.changes.insert(place, change);
             }
         }

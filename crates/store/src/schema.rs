@@ -39,6 +39,7 @@ const STEPS: &[&str] = &["
         PRIMARY KEY (username, domain, uri_username, uri_domain)
     ) WITHOUT ROWID;
     CREATE TABLE location (
+        contact_id INTEGER PRIMARY KEY,
         username TEXT NOT NULL,
         domain TEXT NOT NULL,
         contact NOT NULL,
@@ -56,8 +57,8 @@ const STEPS: &[&str] = &["
         nat INTEGER NOT NULL,
         response_hash INTEGER NOT NULL,
         last_modified INTEGER NOT NULL,
-        PRIMARY KEY (username, domain, contact, flow)
-    ) WITHOUT ROWID;
+        UNIQUE (username, domain, contact, flow)
+    );
     CREATE TABLE nonce (
         username TEXT NOT NULL,
         domain TEXT NOT NULL,

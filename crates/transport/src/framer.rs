@@ -17,6 +17,7 @@ use memchr::memchr_iter;
 use sip::limits::{MESSAGE_BYTES_MAX, START_LINE_BYTES_MAX};
 use sip::{Framed, Malformed, Message, Name, frame_stream};
 
+use crate::Source;
 use crate::classify::has_version;
 
 /// What asks a peer whether it is there.
@@ -341,6 +342,14 @@ fn measure(bytes: &[u8], head: usize) -> Result<Stage, FramingError> {
     }
 }
 
+/// What is wrong with a message that came over a stream and does not say how long it is. The head of
+/// [`FramingError::Unframable`] may be one: read like a datagram it would look whole, without its body.
+pub fn framing_problem(message: &Message<'_>, source: &Source) -> Option<Malformed> {
+    // RFC 3261 §20.14: over a stream the header field must be used.
+    let is_lost = source.flow.is_reliable() && message.header(Name::ContentLength).is_none();
+    is_lost.then_some(Malformed::Missing(Name::ContentLength))
+}
+
 fn unframable(head: &[u8], problem: Malformed) -> FramingError {
     FramingError::Unframable { head: Bytes::copy_from_slice(head), problem }
 }
@@ -355,6 +364,8 @@ fn content_length(head: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+
+    use crate::{ConnectionId, Flow, ListenerId, RemoteAddr, Transport};
 
     use super::*;
 
@@ -372,6 +383,22 @@ mod tests {
         framer.push(at(1), last);
         assert_eq!(framer.next(), Ok(Some(message(OPTIONS))));
         assert_eq!(framer.next(), Ok(None));
+    }
+
+    /// RFC 3261 §20.14: what a stream brings has to say how long it is; a datagram need not.
+    #[test]
+    fn only_a_stream_needs_a_content_length() {
+        let (remote, listener) = (RemoteAddr(([192, 0, 2, 1], 5060).into()), ListenerId(0));
+        let id = ConnectionId { node: 0, boot: 1, listener, number: 1 };
+        let stream = Source { flow: Flow::Connection { id, remote }, transport: Transport::Tcp };
+        let datagram = Source { flow: Flow::Datagram { listener, remote }, transport: Transport::Udp };
+        let lost = Message::parse(b"OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/TCP a\r\n\r\n").unwrap();
+        let told = Message::parse(OKAY.as_bytes()).unwrap();
+
+        let problem = Some(Malformed::Missing(Name::ContentLength));
+        assert_eq!(framing_problem(&lost, &stream), problem);
+        assert_eq!(framing_problem(&lost, &datagram), None);
+        assert_eq!(framing_problem(&told, &stream), None);
     }
 
     #[test]

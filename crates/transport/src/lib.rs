@@ -24,7 +24,7 @@ pub use connections::{
     Refused,
 };
 pub use flow::{ConnectionId, Destination, Flow, ListenerId, Source};
-pub use framer::{Frame, Framer, FramingError, PING, PONG};
+pub use framer::{Frame, Framer, FramingError, PING, PONG, framing_problem};
 pub use listener::{LISTENERS_MAX, Listener, Listeners};
 pub use next_hop::{
     DATAGRAM_REQUEST_BYTES_MAX, NextHop, SizedTransport, Unsupported, next_hop, transport_for_size,

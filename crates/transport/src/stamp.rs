@@ -168,7 +168,7 @@ mod tests {
         stamp(&message, &datagram("192.0.2.7:40000"), &mut out);
 
         let stamped = String::from_utf8(out).unwrap();
-        assert!(stamped.contains("10.0.0.7;branch=z9hG4bKa;received=192.0.2.7;rport=40000"), "{stamped}");
+        assert!(stamped.contains("10.0.0.7 ;branch=z9hG4bKa;received=192.0.2.7;rport=40000"), "{stamped}");
         assert!(stamped.contains("SIP/2.0/UDP 10.9.9.9;rport;branch=z9hG4bKb\r\n"), "{stamped}");
         assert!(stamped.contains("X-Odd :  kept, as it is \r\n"), "{stamped}");
         assert!(stamped.contains("Via: SIP/2.0/UDP 10.8.8.8;rport;branch=z9hG4bKc\r\n"), "{stamped}");

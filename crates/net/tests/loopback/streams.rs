@@ -101,6 +101,21 @@ fn a_peer_that_speaks_no_sip_is_closed() {
     server.stop().expect("a clean end");
 }
 
+/// RFC 3261 §18.3: over a stream nothing but Content-Length says where the message ends.
+#[test]
+fn a_request_of_unknown_length_is_refused_and_its_connection_closed() {
+    let (server, server_address) = serve();
+    let mut phone = TcpPhone::connect(server_address);
+
+    let request = probe(server_address, &phone, "no-length").replace("Content-Length: 0\r\n", "");
+    phone.send(request.as_bytes());
+
+    let answer = phone.receive_text();
+    assert!(answer.starts_with("SIP/2.0 4"), "{answer}");
+    phone.expect_end();
+    server.stop().expect("a clean end");
+}
+
 #[test]
 fn one_connection_too_many_from_a_source_is_closed_and_the_others_stay() {
     let limits = ConnectionLimits { connections_per_source_max: 1, ..Default::default() };

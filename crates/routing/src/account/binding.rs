@@ -98,18 +98,19 @@ impl Binding {
     pub(super) fn stored(&self, now: Now, aor: &Aor, places: &Places) -> StoredBinding {
         let Registration { text, remote, place, response_hash, cseq, reg_id, q, nat, .. } =
             &self.registration;
+        let copies = text.copies();
         StoredBinding {
             aor: aor.clone(),
-            contact: Bytes::copy_from_slice(text.contact()),
+            contact: copies.contact,
             listener: places.named(*place),
             received: *remote,
             path: text.path().map(Bytes::copy_from_slice).collect(),
-            instance: text.instance().map(Bytes::copy_from_slice),
+            instance: copies.instance,
             reg_id: *reg_id,
             q: *q,
-            call_id: Bytes::copy_from_slice(text.call_id()),
+            call_id: copies.call_id,
             cseq: *cseq,
-            user_agent: text.user_agent().map(Bytes::copy_from_slice),
+            user_agent: copies.user_agent,
             nat: *nat,
             response_hash: *response_hash,
             expires_at: now.wall + self.registration.expires_at.since(now.instant),
@@ -147,6 +148,13 @@ impl Registration {
             let listener = places.listener(self.place)?;
             Some(Flow::Datagram { listener, remote })
         }
+    }
+
+    /// Whether both are one binding to the store, if they are of one address of record.
+    pub(super) fn has_key_of(&self, other: &Self) -> bool {
+        self.text.contact() == other.text.contact()
+            && self.reg_id == other.reg_id
+            && (self.reg_id.is_none() || self.text.instance() == other.text.instance())
     }
 
     /// What tells it from the other bindings in the store.

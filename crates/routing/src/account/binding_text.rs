@@ -3,6 +3,8 @@
 //! There may be a million bindings, so their texts share one allocation without spare room: contact,
 //! Call-ID, instance, user agent, and then each Path value behind its length.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 /// The longest text of one kind: contact, Call-ID or instance. Real ones have less than 200 bytes.
@@ -27,6 +29,19 @@ pub(super) struct Parts<'a> {
     pub user_agent: Option<&'a [u8]>,
     /// The Path values, topmost first.
     pub path: &'a [Bytes],
+}
+
+/// Copies of the texts of one binding, for others to keep.
+#[derive(Debug)]
+pub(super) struct Copies {
+    /// The URI that was registered.
+    pub contact: Bytes,
+    /// Call-ID of the last REGISTER.
+    pub call_id: Bytes,
+    /// `+sip.instance`.
+    pub instance: Option<Bytes>,
+    /// `User-Agent`.
+    pub user_agent: Option<Bytes>,
 }
 
 /// The texts of one binding.
@@ -70,22 +85,33 @@ impl BindingText {
 
     /// The URI that was registered.
     pub(super) fn contact(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.contact)]
+        &self.bytes[self.contact_range()]
     }
 
     /// Call-ID of the last REGISTER.
     pub(super) fn call_id(&self) -> &[u8] {
-        &self.bytes[usize::from(self.contact)..self.instance_start()]
+        &self.bytes[self.call_id_range()]
     }
 
     /// `+sip.instance`.
     pub(super) fn instance(&self) -> Option<&[u8]> {
-        (self.instance != ABSENT).then(|| &self.bytes[self.instance_start()..self.user_agent_start()])
+        self.instance_range().map(|range| &self.bytes[range])
     }
 
     /// `User-Agent`.
     pub(super) fn user_agent(&self) -> Option<&[u8]> {
-        (self.user_agent != ABSENT).then(|| &self.bytes[self.user_agent_start()..self.path_start()])
+        self.user_agent_range().map(|range| &self.bytes[range])
+    }
+
+    /// Copies of all texts but the Path, with one piece of memory for all of them.
+    pub(super) fn copies(&self) -> Copies {
+        let all = Bytes::copy_from_slice(&self.bytes[..self.path_start()]);
+        Copies {
+            contact: all.slice(self.contact_range()),
+            call_id: all.slice(self.call_id_range()),
+            instance: self.instance_range().map(|range| all.slice(range)),
+            user_agent: self.user_agent_range().map(|range| all.slice(range)),
+        }
     }
 
     /// The Path values, topmost first.
@@ -104,16 +130,27 @@ impl BindingText {
         self.path_start() < self.bytes.len()
     }
 
-    fn instance_start(&self) -> usize {
-        usize::from(self.contact) + usize::from(self.call_id)
+    fn contact_range(&self) -> Range<usize> {
+        0..usize::from(self.contact)
     }
 
-    fn user_agent_start(&self) -> usize {
-        self.instance_start() + present(self.instance)
+    fn call_id_range(&self) -> Range<usize> {
+        let start = usize::from(self.contact);
+        start..start + usize::from(self.call_id)
+    }
+
+    fn instance_range(&self) -> Option<Range<usize>> {
+        let start = self.call_id_range().end;
+        (self.instance != ABSENT).then(|| start..start + usize::from(self.instance))
+    }
+
+    fn user_agent_range(&self) -> Option<Range<usize>> {
+        let start = self.call_id_range().end + present(self.instance);
+        (self.user_agent != ABSENT).then(|| start..start + usize::from(self.user_agent))
     }
 
     fn path_start(&self) -> usize {
-        self.user_agent_start() + present(self.user_agent)
+        self.call_id_range().end + present(self.instance) + present(self.user_agent)
     }
 }
 
@@ -159,6 +196,12 @@ mod tests {
         assert_eq!(text.instance(), Some(b"<urn:uuid:1>".as_slice()));
         assert_eq!(text.user_agent(), Some(b"phone/1".as_slice()));
         assert_eq!(text.path().collect::<Vec<_>>(), path);
+        let copies = text.copies();
+        assert_eq!((&copies.contact[..], &copies.call_id[..]), (text.contact(), text.call_id()));
+        assert_eq!(
+            (copies.instance.as_deref(), copies.user_agent.as_deref()),
+            (text.instance(), text.user_agent())
+        );
         assert!(text.has_path());
     }
 

@@ -208,6 +208,22 @@ impl Location {
     }
 }
 
+#[cfg(test)]
+impl Location {
+    /// Stops the test if an invariant is broken.
+    pub(super) fn check(&self) {
+        let all = || self.rows.iter().flat_map(|(_, bindings)| bindings);
+        assert_eq!(all().count(), self.count);
+        assert!(self.rows.iter().all(|(_, bindings)| !bindings.is_empty()));
+        let reminders: BTreeSet<_> = all().map(|binding| (binding.reminder_at, binding.id)).collect();
+        assert_eq!(reminders, self.reminders);
+        assert!(all().all(|binding| binding.reminder_at <= binding.wants_attention_at()));
+        let of = |binding: &Binding| Some((**binding.registration.connection.as_ref()?, binding.id));
+        assert_eq!(all().filter_map(of).collect::<BTreeSet<_>>(), self.connections);
+        assert!(all().all(|binding| self.find(binding.id).is_some_and(|(_, found)| found.id == binding.id)));
+    }
+}
+
 fn row_of(id: BindingId) -> u32 {
     u32::try_from(id.0 >> SERIAL_BITS).expect("64 - 40 bits fit")
 }

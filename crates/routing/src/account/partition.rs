@@ -171,8 +171,7 @@ impl AccountPartition {
             q: stored.q,
             nat: stored.nat,
         };
-        let key = registration.key(&stored.aor);
-        let is_same = |binding: &&Binding| binding.registration.key(&stored.aor) == key;
+        let is_same = |binding: &&Binding| binding.registration.has_key_of(&registration);
         if let Some(id) = self.location.of(&stored.aor).iter().find(is_same).map(|binding| binding.id) {
             self.location.remove(id);
         }
@@ -263,11 +262,11 @@ impl AccountPartition {
                 if known.is_due && self.accounts.refresh(now.instant, &aor) == Asked::First {
                     out.push(Output::LoadAccount(aor));
                 }
-                self.answer(asker, verdict, out);
+                judged(asker, verdict, out);
             }
             Knowledge::Unknown => {
                 let verdict = self.verdict(now, None, &authenticate);
-                self.answer(asker, verdict, out);
+                judged(asker, verdict, out);
             }
             Knowledge::Nothing => {
                 let unavailable = Answer::Authenticated(Authenticated::Unavailable);
@@ -322,9 +321,6 @@ impl AccountPartition {
             Asked::Already => {}
             Asked::Full => {
                 self.counts.add(Count::Full);
-                if otherwise == Answer::Authenticated(Authenticated::No) {
-                    self.counts.add(Count::WrongCredentials);
-                }
                 out.push(Output::Answer { asker, answer: otherwise });
             }
         }
@@ -337,15 +333,14 @@ impl AccountPartition {
             match (wants, &knowledge) {
                 (Wants::Verdict(authenticate), Knowledge::Known(known)) => {
                     let verdict = self.verdict(now, Some(&known.account), &authenticate);
-                    self.answer(asker, verdict, out);
+                    judged(asker, verdict, out);
                 }
                 (Wants::Verdict(authenticate), Knowledge::Unknown) => {
                     let verdict = self.verdict(now, None, &authenticate);
-                    self.answer(asker, verdict, out);
+                    judged(asker, verdict, out);
                 }
                 (Wants::Verdict(_), Knowledge::Nothing) => {
-                    let answer = Answer::Authenticated(Authenticated::Unavailable);
-                    out.push(Output::Answer { asker, answer });
+                    judged(asker, Authenticated::Unavailable, out);
                 }
                 (Wants::Existence, knowledge) => {
                     let targets = self.targets(now, aor);
@@ -378,16 +373,6 @@ impl AccountPartition {
         } else {
             Authenticated::NotOwner
         }
-    }
-
-    fn answer(&mut self, asker: Asker, verdict: Authenticated, out: &mut Vec<Output>) {
-        match verdict {
-            Authenticated::No => self.counts.add(Count::WrongCredentials),
-            Authenticated::Stale => self.counts.add(Count::StaleNonce),
-            Authenticated::NotOwner => self.counts.add(Count::NotOwner),
-            Authenticated::Yes | Authenticated::Alias(_) | Authenticated::Unavailable => {}
-        }
-        out.push(Output::Answer { asker, answer: Answer::Authenticated(verdict) });
     }
 
     /// Best `q` first, and in the order of their registration where it is equal.
@@ -451,9 +436,21 @@ impl AccountPartition {
     }
 }
 
+#[cfg(test)]
+impl AccountPartition {
+    /// Stops the test if an invariant is broken.
+    pub(super) fn check(&self) {
+        self.location.check();
+    }
+}
+
 /// The answer for an address of record that exists but has no binding of its own.
 fn nowhere(aor: &Aor, account: &Account) -> Located {
     if account.aor == *aor { Located::Targets(Vec::new()) } else { Located::Alias(account.aor.clone()) }
+}
+
+fn judged(asker: Asker, verdict: Authenticated, out: &mut Vec<Output>) {
+    out.push(Output::Answer { asker, answer: Answer::Authenticated(verdict) });
 }
 
 fn located(asker: Asker, located: Located, out: &mut Vec<Output>) {

@@ -15,6 +15,7 @@ use clock::{Instant, Now};
 use keys::Key;
 use lease::ActiveLease;
 use sip::Uri;
+use smallvec::SmallVec;
 use transport::Flow;
 
 use super::binding::{Binding, Registration};
@@ -32,6 +33,11 @@ const UPDATES_MAX: usize = 32;
 
 /// Below this a registrar may not call an interval too brief (RFC 3261 §10.3).
 const BRIEF: Duration = Duration::from_secs(3_600);
+
+/// Nearly every request names one contact, and that one fits one binding.
+type Updates<'a> = SmallVec<[Update<'a>; 1]>;
+type Steps<'a> = SmallVec<[Step<'a>; 1]>;
+type Found = SmallVec<[BindingId; 2]>;
 
 /// All that the registrar works with.
 pub(super) struct Registrar<'a> {
@@ -134,16 +140,16 @@ impl Registrar<'_> {
         &self,
         register: &Register,
         wishes: &'a [ContactUpdate],
-    ) -> Result<Vec<Update<'a>>, RegisterRefusal> {
+    ) -> Result<Updates<'a>, RegisterRefusal> {
         if wishes.len() > self.settings.registrar.contacts_max.max(UPDATES_MAX) {
             return Err(RegisterRefusal::TooManyContacts);
         }
-        let mut updates: Vec<Update<'a>> = Vec::with_capacity(wishes.len());
+        let mut updates: Updates<'a> = SmallVec::new();
         for wish in wishes {
             let uri = Uri::parse(&wish.uri).map_err(|_| RegisterRefusal::Malformed)?;
             let lasts = self.lasts(wish.expires.or(register.expires))?;
             let update = Update { wish, uri, flow: flow(register, wish), lasts };
-            updates.retain(|earlier| !earlier.names_what(&update));
+            updates.retain(|earlier: &mut Update<'_>| !earlier.names_what(&update));
             updates.push(update);
         }
         // RFC 5626 §6: a request that registers a flow registers nothing else; it may end others.
@@ -231,15 +237,11 @@ impl Registrar<'_> {
         self.counts.add(Count::BindingRefreshed);
         let next_at = self.next_turn(now, register, &registration);
         let flow = registration.flow(self.location.places());
-        let key = registration.key(&register.aor);
-        if let Some((aor, before)) = self.location.find(id) {
-            let key_before = before.registration.key(aor);
-            if key_before != key {
-                out.push(Output::Save(Change::Remove(key_before)));
-            }
+        let Some((aor, before)) = self.location.find(id) else { return };
+        let flow_before = before.registration.flow(self.location.places());
+        if !before.registration.has_key_of(&registration) {
+            out.push(Output::Save(Change::Remove(before.registration.key(aor))));
         }
-        let flow_before =
-            self.location.find(id).and_then(|(_, it)| it.registration.flow(self.location.places()));
         self.location.change(id, |binding| {
             if flow_before == flow {
                 binding.score.refresh();
@@ -316,13 +318,13 @@ enum Plan<'a> {
     /// It was carried out before.
     Repetition,
     /// This is to be done.
-    Steps(Vec<Step<'a>>),
+    Steps(Steps<'a>),
 }
 
 /// What one Contact value amounts to.
 struct Step<'a> {
     /// These end.
-    ended: Vec<BindingId>,
+    ended: Found,
     /// This one is kept, and becomes what is `put`.
     replaced: Option<BindingId>,
     /// This is registered.
@@ -334,11 +336,11 @@ fn plan<'a>(
     updates: &'a [Update<'a>],
     register: &Register,
 ) -> Result<Plan<'a>, RegisterRefusal> {
-    let mut steps = Vec::with_capacity(updates.len());
-    let mut claimed: Vec<BindingId> = Vec::new();
+    let mut steps = Steps::new();
+    let mut claimed = Found::new();
     let mut repeated = 0;
     for update in updates {
-        let mut found = Vec::new();
+        let mut found = Found::new();
         let mut is_repeated = false;
         for binding in bindings {
             // Comparison of URIs is not transitive: two updates may fit one binding.
@@ -393,7 +395,10 @@ fn order(binding: &Binding, update: &Update<'_>, register: &Register) -> Result<
 }
 
 /// The texts of what is put, made before anything is changed.
-fn texts(register: &Register, steps: &[Step<'_>]) -> Result<Vec<Option<BindingText>>, RegisterRefusal> {
+fn texts(
+    register: &Register,
+    steps: &[Step<'_>],
+) -> Result<SmallVec<[Option<BindingText>; 1]>, RegisterRefusal> {
     let text = |step: &Step<'_>| {
         let Some(update) = step.put else { return Ok(None) };
         let parts = Parts {

@@ -16,12 +16,11 @@ const HEX_BYTES_MAX: usize = 64;
 
 /// Whether the response was made by somebody who knows the account's password.
 pub(super) fn is_right(account: Option<&Account>, authenticate: &Authenticate) -> bool {
-    let is_right = match authenticate.algorithm {
+    match authenticate.algorithm {
         Algorithm::Md5 => is_right_by::<Md5>(account, authenticate),
         Algorithm::Sha256 => is_right_by::<Sha256>(account, authenticate),
         Algorithm::Sha512_256 => is_right_by::<Sha512_256>(account, authenticate),
-    };
-    is_right && account.is_some()
+    }
 }
 
 fn is_right_by<D: Digest>(account: Option<&Account>, authenticate: &Authenticate) -> bool {
@@ -30,11 +29,11 @@ fn is_right_by<D: Digest>(account: Option<&Account>, authenticate: &Authenticate
     let of_account = account.into_iter().flat_map(|account| &account.ha1);
     let fitting = of_account.filter(|(algorithm, _)| *algorithm == authenticate.algorithm);
     let mut ha1s = fitting.map(|(_, ha1)| ha1.as_bytes()).peekable();
-    // One account may have several: the username as user part and as whole address of record.
     if ha1s.peek().is_none() {
         std::hint::black_box(fits::<D>(nobody.as_bytes(), &ha2, authenticate));
         return false;
     }
+    // One account may have several: the username as user part and as whole address of record.
     ha1s.fold(false, |found, ha1| found | fits::<D>(ha1, &ha2, authenticate))
 }
 

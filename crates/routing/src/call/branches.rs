@@ -9,7 +9,7 @@ use transport::{Destination, Transport};
 use super::aim::{Aim, Hop, Size, Step};
 use super::client_branch::{BranchState, Cause, ClientBranch, Phase, Sent};
 use super::forward::{self, Attempt, Forwarded};
-use super::inbound::Inbound;
+use super::inbound::{Inbound, Turn};
 use super::response_context::{Candidate, ContextState, ResponseContext};
 use super::suspended::Stage;
 use super::user::{Reminder, TransactionUser};
@@ -20,19 +20,19 @@ impl TransactionUser {
     /// Forwards an admitted request to its aims, all at once as far as the breadth goes.
     pub(super) fn begin(
         &mut self,
-        now: Now,
-        key: ServerKey,
+        turn: Turn<'_, '_>,
         inbound: Inbound,
         aims: Vec<Aim>,
         out: &mut Vec<Output>,
     ) {
+        let Turn { now, key, .. } = turn;
         if !self.has_room_for_context() || self.contexts.contains_key(&key) {
-            return self.too_many(key, &inbound, out);
+            return self.too_many(turn, &inbound, out);
         }
         let mut context = ResponseContext::new(inbound, aims.into_iter().map(ClientBranch::new).collect());
         self.counts.add(Count::Forwarded);
         for index in 0..context.share_breadth() {
-            self.advance(now, key, &mut context, index, out);
+            self.advance(turn, &mut context, index, out);
         }
         self.settle(now, key, context, out);
     }
@@ -56,7 +56,7 @@ impl TransactionUser {
                 Resolved::NoSuchName => branch.failure = Status::NOT_FOUND,
                 Resolved::Failed => branch.failure = Status::SERVICE_UNAVAILABLE,
             }
-            self.advance(now, key, &mut context, index, out);
+            self.go_on(now, key, &mut context, index, out);
         }
         self.settle(now, key, context, out);
     }
@@ -87,7 +87,7 @@ impl TransactionUser {
             branch.failure = status;
             match sent.phase {
                 // RFC 3263 §4.3: what does not answer is replaced by the next server.
-                Phase::Calling if is_open => self.advance(now, key, &mut context, index, out),
+                Phase::Calling if is_open => self.go_on(now, key, &mut context, index, out),
                 Phase::Calling | Phase::Proceeding => end(&mut context, index, status),
                 Phase::CancelWanted(cause) | Phase::Cancelling(cause, _) => {
                     end(&mut context, index, cause.outcome());
@@ -137,8 +137,8 @@ impl TransactionUser {
         }
     }
 
-    /// Gets a branch on its way by the next hop that can be gone, or ends it.
-    pub(super) fn advance(
+    /// As [`Self::advance`], for a branch that goes on because of something that happened to it.
+    pub(super) fn go_on(
         &mut self,
         now: Now,
         key: ServerKey,
@@ -147,14 +147,26 @@ impl TransactionUser {
         out: &mut Vec<Output>,
     ) {
         let bytes = context.inbound.bytes.clone();
-        let Ok(request) = Message::parse(&bytes) else {
-            return end(context, index, Status::SERVER_INTERNAL_ERROR);
-        };
+        match Message::parse(&bytes) {
+            Ok(request) => self.advance(Turn { now, key, request: &request }, context, index, out),
+            Err(_) => end(context, index, Status::SERVER_INTERNAL_ERROR),
+        }
+    }
+
+    /// Gets a branch on its way by the next hop that can be gone, or ends it.
+    fn advance(
+        &mut self,
+        turn: Turn<'_, '_>,
+        context: &mut ResponseContext,
+        index: usize,
+        out: &mut Vec<Output>,
+    ) {
+        let Turn { now, key, request } = turn;
         loop {
             let (inbound, branch) = (&context.inbound, &mut context.branches[index]);
             match branch.aim.step(inbound) {
                 Step::Send(to, transport, size) => {
-                    let leaving = self.attempt(inbound, &request, branch, to, transport, size);
+                    let leaving = self.attempt(inbound, request, branch, to, transport, size);
                     let Some(Leaving { forwarded, to }) = leaving else { continue };
                     let method = request.method().unwrap_or(Method::Other(b""));
                     let client = ClientKey::of(&self.keyring.transaction, &forwarded.branch, method);
@@ -166,7 +178,7 @@ impl TransactionUser {
                     }
                     let is_invite = method == Method::Invite;
                     let timer_c = is_invite.then(|| now.instant + inbound.settings.proxy.timer_c);
-                    let call_id = Inbound::call_id(&request);
+                    let call_id = Inbound::call_id(request);
                     tracing::debug!(%call_id, to = %to.remote(), attempt = branch.attempts, "forwarded");
                     branch.client = Some(client);
                     branch.state = BranchState::Sent(Sent {

@@ -1,12 +1,11 @@
 //! CANCEL of a request that this server is working on (RFC 3261 §9.2, §16.10).
 
-use clock::Now;
-use sip::{Message, Status};
+use sip::Status;
 use transaction::ServerKey;
 
 use super::Output;
 use super::client_branch::Cause;
-use super::inbound::Inbound;
+use super::inbound::{Inbound, Turn};
 use super::reply::Reply;
 use super::response_context::ContextState;
 use super::suspended::Stage;
@@ -14,43 +13,31 @@ use super::user::TransactionUser;
 
 impl TransactionUser {
     /// A CANCEL for the INVITE of `invite`.
-    pub(super) fn receive_cancel(
-        &mut self,
-        now: Now,
-        key: ServerKey,
-        invite: ServerKey,
-        cancel: &Message<'_>,
-        out: &mut Vec<Output>,
-    ) {
-        tracing::debug!(call_id = %Inbound::call_id(cancel), "cancel");
-        if let Some(stage) = self.waiting.cancel(invite) {
-            self.confirm(key, cancel, out);
-            if let Stage::Authenticate(_, inbound, _)
-            | Stage::Register(_, inbound)
-            | Stage::Locate(_, inbound, _)
-            | Stage::Side(_, inbound) = stage
-            {
-                self.respond(invite, &inbound, &Reply::new(Status::REQUEST_TERMINATED), out);
-            }
-            return;
+    pub(super) fn receive_cancel(&mut self, turn: Turn<'_, '_>, invite: ServerKey, out: &mut Vec<Output>) {
+        tracing::debug!(call_id = %Inbound::call_id(turn.request), "cancel");
+        if let Some(inbound) = self.waiting.cancel(invite).and_then(Stage::into_inbound) {
+            self.confirm(turn, out);
+            let Some(request) = inbound.message() else { return };
+            let turn = Turn { now: turn.now, key: invite, request: &request };
+            return self.respond(turn, &inbound, &Reply::new(Status::REQUEST_TERMINATED), out);
         }
         let Some(mut context) = self.contexts.remove(&invite) else {
             // RFC 3261 §9.2: nothing to cancel.
             let reply = Reply::new(Status::CALL_DOES_NOT_EXIST);
-            return self.refuse_stateless(key, cancel, &reply, out);
+            return self.refuse_stateless(turn, &reply, out);
         };
-        self.confirm(key, cancel, out);
+        self.confirm(turn, out);
         if context.state != ContextState::Answered {
             // RFC 3261 §16.10: all that is under way is cancelled; the 487s come from there.
             context.state = ContextState::Closing;
-            self.cancel_branches(now, invite, &mut context, None, Cause::CallerGone, out);
+            self.cancel_branches(turn.now, invite, &mut context, None, Cause::CallerGone, out);
         }
-        self.settle(now, invite, context, out);
+        self.settle(turn.now, invite, context, out);
     }
 
-    fn confirm(&self, key: ServerKey, cancel: &Message<'_>, out: &mut Vec<Output>) {
+    fn confirm(&self, turn: Turn<'_, '_>, out: &mut Vec<Output>) {
         let reply = Reply::new(Status::OK);
-        let message = reply.write(cancel, &self.keyring, &self.settings);
-        out.push(Output::Respond { key, status: reply.status, message });
+        let message = reply.write(turn.request, &self.keyring, &self.settings);
+        out.push(Output::Respond { key: turn.key, status: reply.status, message });
     }
 }

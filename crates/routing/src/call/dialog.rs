@@ -3,14 +3,13 @@
 use bytes::Bytes;
 use clock::Now;
 use sip::{Aor, Message, Status};
-use transaction::ServerKey;
 use transport::Source;
 
 use super::admission;
 use super::aim::{Aim, Size, Step};
 use super::dialog_token::{Side, Way};
 use super::forward::{self, Attempt};
-use super::inbound::{Inbound, Sender};
+use super::inbound::{Inbound, Sender, Turn};
 use super::proxy::{Resource, resource};
 use super::reply::Reply;
 use super::suspended::{Located as Look, Stage};
@@ -22,49 +21,45 @@ impl TransactionUser {
     /// A request with a To tag.
     pub(super) fn receive_in_dialog(
         &mut self,
-        now: Now,
-        key: ServerKey,
+        turn: Turn<'_, '_>,
         mut inbound: Inbound,
-        request: &Message<'_>,
         out: &mut Vec<Output>,
     ) {
-        let Some(side) = self.next_side(&inbound, request) else {
+        let Some(side) = self.next_side(&inbound, turn.request) else {
             if admission::without_digest(&inbound.settings, &inbound.source) == Some(Sender::Trusted) {
-                return self.admitted(now, key, inbound, Sender::Trusted, None, out);
+                return self.admitted(turn, inbound, Sender::Trusted, None, out);
             }
             self.counts.add(Count::NoToken);
-            return self.refuse_stateless(key, request, &Reply::new(Status::CALL_DOES_NOT_EXIST), out);
+            return self.refuse_stateless(turn, &Reply::new(Status::CALL_DOES_NOT_EXIST), out);
         };
         inbound.sender = Some(Sender::Dialog);
-        self.trying(key, &inbound, request, out);
+        self.trying(turn, &inbound, out);
         match &side.binding {
             Some(binding) if self.waiting.has_room() => {
                 let aor = binding.aor.clone();
-                let token = self.suspend(now, Stage::Side(key, Box::new(inbound)));
+                let token = self.suspend(turn.now, Stage::Side(turn.key, Box::new(inbound)));
                 out.push(Output::Ask { partition_of: aor.clone(), token, question: Question::Locate(aor) });
             }
-            _ => self.side_found(now, key, inbound, &[], out),
+            _ => self.side_found(turn, inbound, &[], out),
         }
     }
 
     /// The present bindings of the side that a request goes to.
     pub(super) fn side_found(
         &mut self,
-        now: Now,
-        key: ServerKey,
+        turn: Turn<'_, '_>,
         inbound: Inbound,
         targets: &[Target],
         out: &mut Vec<Output>,
     ) {
-        let Some(request) = inbound.message() else { return };
-        let Some(side) = self.next_side(&inbound, &request) else { return };
+        let Some(side) = self.next_side(&inbound, turn.request) else { return };
         // A side that is a user of ours and no flow: its Request-URI is looked up like any other.
         let resource = resource(&inbound);
         if matches!(resource, Resource::User(_) | Resource::Ourselves) && !has_flow(&side) {
-            return self.aim(now, key, inbound, resource, out);
+            return self.aim(turn, inbound, resource, out);
         }
         let aim = target::side_aim(&self.keyring, &inbound, &side, targets);
-        self.begin(now, key, inbound, vec![aim], out);
+        self.begin(turn, inbound, vec![aim], out);
     }
 
     /// An ACK that no transaction wanted.
@@ -94,7 +89,7 @@ impl TransactionUser {
         let Some(side) = self.next_side(&inbound, ack).filter(|_| ack.to_tag().is_some()) else {
             if admission::without_digest(&inbound.settings, &source) == Some(Sender::Trusted) {
                 inbound.sender = Some(Sender::Trusted);
-                return self.aim_ack(now, inbound, Look::ByName, out);
+                return self.aim_ack(now, ack, inbound, Look::ByName, out);
             }
             self.counts.add(Count::NoToken);
             return;
@@ -106,7 +101,7 @@ impl TransactionUser {
                 let token = self.suspend(now, Stage::AckSide(Box::new(inbound)));
                 out.push(Output::Ask { partition_of: aor.clone(), token, question: Question::Locate(aor) });
             }
-            _ => self.ack_side_found(now, inbound, &[], out),
+            _ => self.ack_side_found(now, ack, inbound, &[], out),
         }
     }
 
@@ -114,26 +109,32 @@ impl TransactionUser {
     pub(super) fn ack_side_found(
         &mut self,
         now: Now,
+        ack: &Message<'_>,
         inbound: Inbound,
         targets: &[Target],
         out: &mut Vec<Output>,
     ) {
-        let Some(request) = inbound.message() else { return };
-        let Some(side) = self.next_side(&inbound, &request) else { return };
+        let Some(side) = self.next_side(&inbound, ack) else { return };
         if matches!(resource(&inbound), Resource::User(_) | Resource::Ourselves) && !has_flow(&side) {
-            return self.aim_ack(now, inbound, Look::ByName, out);
+            return self.aim_ack(now, ack, inbound, Look::ByName, out);
         }
         let aim = target::side_aim(&self.keyring, &inbound, &side, targets);
-        self.send_ack(now, inbound, aim, out);
+        self.send_ack(now, ack, inbound, aim, out);
     }
 
     /// Sends an ACK, or waits for the addresses of the name that it goes to.
-    pub(super) fn send_ack(&mut self, now: Now, inbound: Inbound, mut aim: Aim, out: &mut Vec<Output>) {
-        let Some(request) = inbound.message() else { return };
+    pub(super) fn send_ack(
+        &mut self,
+        now: Now,
+        ack: &Message<'_>,
+        inbound: Inbound,
+        mut aim: Aim,
+        out: &mut Vec<Output>,
+    ) {
         match aim.step(&inbound) {
             Step::Send(to, transport, _) => {
                 let attempt = Attempt { inbound: &inbound, aim: &aim, to, transport, number: 0, breadth: 1 };
-                if let Some(forwarded) = forward::request(&self.keyring, &request, &attempt) {
+                if let Some(forwarded) = forward::request(&self.keyring, ack, &attempt) {
                     out.push(Output::SendStateless { to, message: forwarded.bytes });
                 }
             }
@@ -154,6 +155,7 @@ impl TransactionUser {
     pub(super) fn ack_located(
         &mut self,
         now: Now,
+        ack: &Message<'_>,
         inbound: Inbound,
         look: Look,
         found: Located,
@@ -164,7 +166,7 @@ impl TransactionUser {
             (Located::Targets(mut targets), _) if targets.len() == 1 => {
                 if let Some(target) = targets.pop() {
                     let aim = target::aim(&self.keyring, target);
-                    self.send_ack(now, inbound, aim, out);
+                    self.send_ack(now, ack, inbound, aim, out);
                 }
             }
             (Located::Alias(aor), Look::ByName) => self.locate_ack(now, inbound, aor, Look::ByAlias, out),
@@ -173,12 +175,12 @@ impl TransactionUser {
     }
 
     /// Finds out where an ACK goes that has no flow.
-    fn aim_ack(&mut self, now: Now, inbound: Inbound, look: Look, out: &mut Vec<Output>) {
+    fn aim_ack(&mut self, now: Now, ack: &Message<'_>, inbound: Inbound, look: Look, out: &mut Vec<Output>) {
         match resource(&inbound) {
             Resource::User(aor) => self.locate_ack(now, inbound, aor, look, out),
             Resource::Foreign => {
                 let aim = Aim::at_uri(inbound.routed.request_uri.clone(), Size::Counts);
-                self.send_ack(now, inbound, aim, out);
+                self.send_ack(now, ack, inbound, aim, out);
             }
             Resource::Ourselves | Resource::Number => {}
         }

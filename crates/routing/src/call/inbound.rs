@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use clock::Now;
 use sip::{Aor, Message, Method};
+use transaction::{Kind, ServerKey};
 use transport::Source;
 
 use super::route::Routed;
@@ -16,6 +18,8 @@ use crate::Settings;
 pub(super) struct Inbound {
     /// As it was stamped.
     pub(super) bytes: Bytes,
+    /// Whether it is an INVITE.
+    pub(super) kind: Kind,
     /// Where it came from.
     pub(super) source: Source,
     /// The settings that it ends with.
@@ -26,6 +30,17 @@ pub(super) struct Inbound {
     pub(super) routed: Routed,
     /// Who sent it; `None` until it is admitted.
     pub(super) sender: Option<Sender>,
+}
+
+/// What every stage is given of the request that it works on: when, whose answer it gets, and its framed form.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turn<'m, 'a> {
+    /// The time of the input.
+    pub(super) now: Now,
+    /// The server transaction.
+    pub(super) key: ServerKey,
+    /// The request.
+    pub(super) request: &'m Message<'a>,
 }
 
 /// By what right a request was admitted.

@@ -1,12 +1,10 @@
 //! The stages of a request that begins something: whose is it, who sent it, where does it go.
 
-use clock::Now;
 use sip::{Aor, Freshness, Message, Method, Status, Uri};
-use transaction::ServerKey;
 
 use super::admission::{self, Identity, Proof};
 use super::aim::{Aim, Size};
-use super::inbound::{Inbound, Sender};
+use super::inbound::{Inbound, Sender, Turn};
 use super::own::is_own;
 use super::reply::Reply;
 use super::suspended::{Located as Look, Stage};
@@ -43,66 +41,52 @@ pub(super) fn resource(inbound: &Inbound) -> Resource {
 
 impl TransactionUser {
     /// A request that passed the checks.
-    pub(super) fn receive(
-        &mut self,
-        now: Now,
-        key: ServerKey,
-        inbound: Inbound,
-        request: &Message<'_>,
-        out: &mut Vec<Output>,
-    ) {
-        let method = request.method().unwrap_or(Method::Other(b""));
+    pub(super) fn receive(&mut self, turn: Turn<'_, '_>, inbound: Inbound, out: &mut Vec<Output>) {
+        let method = turn.request.method().unwrap_or(Method::Other(b""));
         let resource = resource(&inbound);
-        tracing::debug!(call_id = %Inbound::call_id(request), %method, "request");
+        tracing::debug!(call_id = %Inbound::call_id(turn.request), %method, "request");
         let is_registration = method == Method::Register && is_for_registrar(&inbound, &resource);
         if resource == Resource::Ourselves && !is_registration {
-            return self.refuse_stateless(key, request, &target::for_ourselves(request), out);
+            return self.refuse_stateless(turn, &target::for_ourselves(turn.request), out);
         }
         if !is_registration {
-            if let Err(reply) = validation::check_forwarding(request, &inbound.checked) {
-                return self.refuse_stateless(key, request, &reply, out);
+            if let Err(reply) = validation::check_forwarding(turn.request, &inbound.checked) {
+                return self.refuse_stateless(turn, &reply, out);
             }
-            if request.to_tag().is_some() {
-                return self.receive_in_dialog(now, key, inbound, request, out);
+            if turn.request.to_tag().is_some() {
+                return self.receive_in_dialog(turn, inbound, out);
             }
-        } else if let Some(reply) = foreign_registration(&inbound, request) {
-            return self.refuse_stateless(key, request, &reply, out);
+        } else if let Some(reply) = foreign_registration(&inbound, turn.request) {
+            return self.refuse_stateless(turn, &reply, out);
         }
         match admission::without_digest(&inbound.settings, &inbound.source) {
-            Some(sender) => self.admitted(now, key, inbound, sender, None, out),
-            None => self.authenticate(now, key, inbound, request, out),
+            Some(sender) => self.admitted(turn, inbound, sender, None, out),
+            None => self.authenticate(turn, inbound, out),
         }
     }
 
-    fn authenticate(
-        &mut self,
-        now: Now,
-        key: ServerKey,
-        inbound: Inbound,
-        request: &Message<'_>,
-        out: &mut Vec<Output>,
-    ) {
-        let realm = admission::realm(&inbound.settings, &inbound.source, request);
-        let owns = match admission::identity(request) {
+    fn authenticate(&mut self, turn: Turn<'_, '_>, inbound: Inbound, out: &mut Vec<Output>) {
+        let realm = admission::realm(&inbound.settings, &inbound.source, turn.request);
+        let owns = match admission::identity(turn.request) {
             Identity::Of(aor) => Some(aor),
             Identity::Anonymous => None,
             Identity::Nobody => {
                 let reply = Reply::new(Status::FORBIDDEN).because("Not An Address Of Record");
-                return self.refuse_stateless(key, request, &reply, out);
+                return self.refuse_stateless(turn, &reply, out);
             }
         };
         let settings = &inbound.settings;
-        match admission::proof(settings, &self.keyring, now.wall, request, &realm, owns.as_ref()) {
-            Proof::None => self.challenge(now, key, &inbound, request, Freshness::Wrong, out),
+        match admission::proof(settings, &self.keyring, turn.now.wall, turn.request, &realm, owns.as_ref()) {
+            Proof::None => self.challenge(turn, &inbound, Freshness::Wrong, out),
             Proof::Stale => {
                 self.counts.add(Count::StaleNonce);
-                self.challenge(now, key, &inbound, request, Freshness::Stale, out);
+                self.challenge(turn, &inbound, Freshness::Stale, out);
             }
-            Proof::Offered(_) if !self.waiting.has_room() => self.too_many(key, &inbound, out),
+            Proof::Offered(_) if !self.waiting.has_room() => self.too_many(turn, &inbound, out),
             Proof::Offered(question) => {
                 let partition_of = question.account.clone();
-                let stage = Stage::Authenticate(key, Box::new(inbound), partition_of.clone());
-                let token = self.suspend(now, stage);
+                let stage = Stage::Authenticate(turn.key, Box::new(inbound), partition_of.clone());
+                let token = self.suspend(turn.now, stage);
                 out.push(Output::Ask { partition_of, token, question: Question::Authenticate(question) });
             }
         }
@@ -111,42 +95,39 @@ impl TransactionUser {
     /// The account has judged the credentials.
     pub(super) fn authenticated(
         &mut self,
-        now: Now,
-        key: ServerKey,
+        turn: Turn<'_, '_>,
         inbound: Inbound,
         account: Aor,
         verdict: Authenticated,
         out: &mut Vec<Output>,
     ) {
-        let bytes = inbound.bytes.clone();
-        let Ok(request) = Message::parse(&bytes) else { return };
         match verdict {
             Authenticated::Yes => {
-                let home = match admission::identity(&request) {
+                let home = match admission::identity(turn.request) {
                     Identity::Of(aor) => aor,
                     Identity::Anonymous | Identity::Nobody => account.clone(),
                 };
-                self.admitted(now, key, inbound, Sender::Account { account, home }, None, out);
+                self.admitted(turn, inbound, Sender::Account { account, home }, None, out);
             }
             Authenticated::Alias(home) => {
                 let sender = Sender::Account { account, home: home.clone() };
-                self.admitted(now, key, inbound, sender, Some(home), out);
+                self.admitted(turn, inbound, sender, Some(home), out);
             }
             Authenticated::No => {
                 self.counts.add(Count::WrongCredentials);
-                self.challenge(now, key, &inbound, &request, Freshness::Wrong, out);
+                self.challenge(turn, &inbound, Freshness::Wrong, out);
             }
             Authenticated::Stale => {
                 self.counts.add(Count::StaleNonce);
-                self.challenge(now, key, &inbound, &request, Freshness::Stale, out);
+                self.challenge(turn, &inbound, Freshness::Stale, out);
             }
             Authenticated::NotOwner => {
                 self.counts.add(Count::NotOwner);
-                self.refuse_stateless(key, &request, &Reply::new(Status::FORBIDDEN), out);
+                self.refuse_stateless(turn, &Reply::new(Status::FORBIDDEN), out);
             }
             Authenticated::Unavailable => {
                 let reply = Reply::later(Status::SERVER_INTERNAL_ERROR);
-                self.refuse_stateless(key, &request, &reply, out);
+                self.refuse_stateless(turn, &reply, out);
             }
         }
     }
@@ -155,84 +136,65 @@ impl TransactionUser {
     /// the one in To.
     pub(super) fn admitted(
         &mut self,
-        now: Now,
-        key: ServerKey,
+        turn: Turn<'_, '_>,
         mut inbound: Inbound,
         sender: Sender,
         registers: Option<Aor>,
         out: &mut Vec<Output>,
     ) {
         inbound.sender = Some(sender);
-        let bytes = inbound.bytes.clone();
-        let Ok(request) = Message::parse(&bytes) else { return };
         let resource = resource(&inbound);
-        if request.method() == Some(Method::Register) && is_for_registrar(&inbound, &resource) {
-            return self.register(now, key, inbound, &request, registers, out);
+        if turn.request.method() == Some(Method::Register) && is_for_registrar(&inbound, &resource) {
+            return self.register(turn, inbound, registers, out);
         }
-        self.trying(key, &inbound, &request, out);
-        self.aim(now, key, inbound, resource, out);
+        self.trying(turn, &inbound, out);
+        self.aim(turn, inbound, resource, out);
     }
 
     /// RFC 3261 §16.2: an INVITE that was admitted gets its 100 at once.
     // RFC 4320 §4.1: no other request gets one, before or after.
-    pub(super) fn trying(
-        &self,
-        key: ServerKey,
-        inbound: &Inbound,
-        request: &Message<'_>,
-        out: &mut Vec<Output>,
-    ) {
-        if request.method() == Some(Method::Invite) {
-            self.respond(key, inbound, &Reply::new(Status::TRYING), out);
+    pub(super) fn trying(&self, turn: Turn<'_, '_>, inbound: &Inbound, out: &mut Vec<Output>) {
+        if turn.request.method() == Some(Method::Invite) {
+            self.respond(turn, inbound, &Reply::new(Status::TRYING), out);
         }
     }
 
     /// Finds out where an admitted request goes.
     pub(super) fn aim(
         &mut self,
-        now: Now,
-        key: ServerKey,
+        turn: Turn<'_, '_>,
         inbound: Inbound,
         resource: Resource,
         out: &mut Vec<Output>,
     ) {
         match resource {
-            Resource::Ourselves => self.respond(key, &inbound, &Reply::new(Status::NOT_FOUND), out),
-            Resource::Number => self.respond(key, &inbound, &Reply::new(Status::NOT_FOUND), out),
-            Resource::User(aor) => self.locate(now, key, inbound, aor, Look::ByName, out),
+            Resource::Ourselves => self.respond(turn, &inbound, &Reply::new(Status::NOT_FOUND), out),
+            Resource::Number => self.respond(turn, &inbound, &Reply::new(Status::NOT_FOUND), out),
+            Resource::User(aor) => self.locate(turn, inbound, aor, Look::ByName, out),
             // A listener without digest is open for our own users only: else everybody on its network could send
             // through this server to anywhere.
             Resource::Foreign if inbound.sender == Some(Sender::Open) => {
-                self.respond(key, &inbound, &Reply::new(Status::FORBIDDEN), out);
+                self.respond(turn, &inbound, &Reply::new(Status::FORBIDDEN), out);
             }
             Resource::Foreign => {
                 let aim = Aim::at_uri(inbound.routed.request_uri.clone(), Size::Counts);
-                self.begin(now, key, inbound, vec![aim], out);
+                self.begin(turn, inbound, vec![aim], out);
             }
         }
     }
 
-    fn locate(
-        &mut self,
-        now: Now,
-        key: ServerKey,
-        inbound: Inbound,
-        aor: Aor,
-        look: Look,
-        out: &mut Vec<Output>,
-    ) {
+    fn locate(&mut self, turn: Turn<'_, '_>, inbound: Inbound, aor: Aor, look: Look, out: &mut Vec<Output>) {
         if !self.waiting.has_room() {
-            return self.too_many(key, &inbound, out);
+            return self.too_many(turn, &inbound, out);
         }
-        let token = self.suspend(now, Stage::Locate(key, Box::new(inbound), look));
+        let token = self.suspend(turn.now, Stage::Locate(turn.key, Box::new(inbound), look));
         out.push(Output::Ask { partition_of: aor.clone(), token, question: Question::Locate(aor) });
     }
 
     /// The location has answered.
     pub(super) fn located(
         &mut self,
-        now: Now,
-        key: ServerKey,
+        turn: Turn<'_, '_>,
         inbound: Inbound,
         look: Look,
         found: Located,
@@ -240,44 +202,42 @@ impl TransactionUser {
     ) {
         match (found, look) {
             (Located::Targets(targets), _) if targets.is_empty() => {
-                self.respond(key, &inbound, &Reply::new(Status::TEMPORARILY_UNAVAILABLE), out);
+                self.respond(turn, &inbound, &Reply::new(Status::TEMPORARILY_UNAVAILABLE), out);
             }
             (Located::Targets(targets), _) => {
                 let aims = target::aims(&self.keyring, targets);
-                self.begin(now, key, inbound, aims, out);
+                self.begin(turn, inbound, aims, out);
             }
-            (Located::Alias(aor), Look::ByName) => self.locate(now, key, inbound, aor, Look::ByAlias, out),
+            (Located::Alias(aor), Look::ByName) => self.locate(turn, inbound, aor, Look::ByAlias, out),
             (Located::UnknownAor | Located::Alias(_), _) => {
-                self.respond(key, &inbound, &Reply::new(Status::NOT_FOUND), out);
+                self.respond(turn, &inbound, &Reply::new(Status::NOT_FOUND), out);
             }
             (Located::Unavailable, _) => {
-                self.respond(key, &inbound, &Reply::later(Status::SERVER_INTERNAL_ERROR), out);
+                self.respond(turn, &inbound, &Reply::later(Status::SERVER_INTERNAL_ERROR), out);
             }
         }
     }
 
     fn register(
         &mut self,
-        now: Now,
-        key: ServerKey,
+        turn: Turn<'_, '_>,
         inbound: Inbound,
-        request: &Message<'_>,
         registers: Option<Aor>,
         out: &mut Vec<Output>,
     ) {
-        let aor = match (registers, admission::identity(request)) {
+        let aor = match (registers, admission::identity(turn.request)) {
             (Some(aor), _) | (None, Identity::Of(aor)) => aor,
             (None, Identity::Anonymous | Identity::Nobody) => {
-                return self.respond(key, &inbound, &Reply::new(Status::NOT_FOUND), out);
+                return self.respond(turn, &inbound, &Reply::new(Status::NOT_FOUND), out);
             }
         };
         if !self.waiting.has_room() {
-            return self.too_many(key, &inbound, out);
+            return self.too_many(turn, &inbound, out);
         }
-        match register::wish(&self.keyring.nonce, request, inbound.source, aor.clone()) {
-            Err(reply) => self.respond(key, &inbound, &reply, out),
+        match register::wish(&self.keyring.nonce, turn.request, inbound.source, aor.clone()) {
+            Err(reply) => self.respond(turn, &inbound, &reply, out),
             Ok(wish) => {
-                let token = self.suspend(now, Stage::Register(key, Box::new(inbound)));
+                let token = self.suspend(turn.now, Stage::Register(turn.key, Box::new(inbound)));
                 let question = Question::Register(Box::new(wish));
                 out.push(Output::Ask { partition_of: aor, token, question });
             }
@@ -287,41 +247,39 @@ impl TransactionUser {
     /// The partition has judged a REGISTER.
     pub(super) fn registered(
         &mut self,
-        key: ServerKey,
+        turn: Turn<'_, '_>,
         inbound: &Inbound,
         verdict: Result<Registered, RegisterRefusal>,
         out: &mut Vec<Output>,
     ) {
-        let Some(request) = inbound.message() else { return };
         let reply = match verdict {
-            Ok(registered) => register::accepted(&request, &registered),
+            Ok(registered) => register::accepted(turn.request, &registered),
             Err(refusal) => register::refused(refusal),
         };
-        self.respond(key, inbound, &reply, out);
+        self.respond(turn, inbound, &reply, out);
     }
 
     /// Answers a request for which there is no room.
-    pub(super) fn too_many(&mut self, key: ServerKey, inbound: &Inbound, out: &mut Vec<Output>) {
+    pub(super) fn too_many(&mut self, turn: Turn<'_, '_>, inbound: &Inbound, out: &mut Vec<Output>) {
         self.counts.add(Count::Full);
-        self.answer(key, inbound, &Reply::later(Status::SERVICE_UNAVAILABLE), out);
+        self.answer(turn, inbound, &Reply::later(Status::SERVICE_UNAVAILABLE), out);
     }
 
     fn challenge(
         &mut self,
-        now: Now,
-        key: ServerKey,
+        turn: Turn<'_, '_>,
         inbound: &Inbound,
-        request: &Message<'_>,
         freshness: Freshness,
         out: &mut Vec<Output>,
     ) {
         self.counts.add(Count::Challenged);
         let salt = self.next_salt();
         let settings = &inbound.settings;
-        let realm = admission::realm(settings, &inbound.source, request);
-        let method = request.method().unwrap_or(Method::Other(b""));
-        let reply = admission::challenge(settings, &self.keyring, now.wall, salt, method, &realm, freshness);
-        self.refuse_stateless(key, request, &reply, out);
+        let realm = admission::realm(settings, &inbound.source, turn.request);
+        let method = turn.request.method().unwrap_or(Method::Other(b""));
+        let reply =
+            admission::challenge(settings, &self.keyring, turn.now.wall, salt, method, &realm, freshness);
+        self.refuse_stateless(turn, &reply, out);
     }
 }
 

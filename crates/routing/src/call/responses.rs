@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use clock::Now;
 use sip::{Message, Method, Status};
-use transaction::{ClientKey, ServerKey};
+use transaction::{ClientKey, Kind, ServerKey};
 use transport::Source;
 
 use super::Output;
@@ -62,7 +62,7 @@ impl TransactionUser {
         out: &mut Vec<Output>,
     ) {
         while let Some(index) = context.next_idle() {
-            self.advance(now, key, &mut context, index, out);
+            self.go_on(now, key, &mut context, index, out);
         }
         if context.state != ContextState::Answered && context.is_exhausted() {
             context.state = ContextState::Answered;
@@ -76,8 +76,7 @@ impl TransactionUser {
     /// Forgets a context whose server transaction has ended.
     pub(super) fn end_context(&mut self, key: ServerKey, out: &mut Vec<Output>) {
         let Some(context) = self.contexts.remove(&key) else { return };
-        let is_invite =
-            context.inbound.message().is_some_and(|request| request.method() == Some(Method::Invite));
+        let is_invite = context.inbound.kind == Kind::Invite;
         for branch in &context.branches {
             match (&branch.state, branch.client) {
                 (BranchState::Resolving(token, _), _) => {
@@ -176,7 +175,7 @@ impl TransactionUser {
             && !(branch.aim.hops.is_empty() && branch.aim.spares.is_empty());
         if is_retried {
             branch.failure = status;
-            return self.advance(now, key, context, index, out);
+            return self.go_on(now, key, context, index, out);
         }
         branch.state = BranchState::Ended;
         match phase {
@@ -198,8 +197,7 @@ impl TransactionUser {
     /// Sends the best response. `false`: there is none to send, and the request was forgotten.
     // RFC 3261 §16.7 item 6: the one that says most.
     fn send_best(&mut self, key: ServerKey, context: &mut ResponseContext, out: &mut Vec<Output>) -> bool {
-        let is_invite =
-            context.inbound.message().is_some_and(|request| request.method() == Some(Method::Invite));
+        let is_invite = context.inbound.kind == Kind::Invite;
         let best = context.take_best().unwrap_or(Candidate::Local(Status::SERVER_INTERNAL_ERROR));
         if best.status() == Status::REQUEST_TIMEOUT && !is_invite {
             // RFC 4320 §4.2: no 408 to a request that is no INVITE: its client has given up by itself.
@@ -210,9 +208,9 @@ impl TransactionUser {
             // RFC 3261 §16.7 item 6: a 503 is about the server that gave it, not about this one.
             Candidate::Received(Status::SERVICE_UNAVAILABLE, _)
             | Candidate::Local(Status::SERVICE_UNAVAILABLE) => {
-                self.respond(key, &context.inbound, &Reply::new(Status::SERVER_INTERNAL_ERROR), out);
+                self.respond_to(key, &context.inbound, &Reply::new(Status::SERVER_INTERNAL_ERROR), out);
             }
-            Candidate::Local(status) => self.respond(key, &context.inbound, &Reply::new(status), out),
+            Candidate::Local(status) => self.respond_to(key, &context.inbound, &Reply::new(status), out),
             Candidate::Received(status, message) => {
                 let message = match status {
                     Status::UNAUTHORIZED | Status::PROXY_AUTHENTICATION_REQUIRED => {
@@ -224,5 +222,11 @@ impl TransactionUser {
             }
         }
         true
+    }
+    /// Answers the request of a context by itself.
+    fn respond_to(&self, key: ServerKey, inbound: &Inbound, reply: &Reply, out: &mut Vec<Output>) {
+        let Some(request) = inbound.message() else { return };
+        let message = reply.write(&request, &self.keyring, &inbound.settings);
+        out.push(Output::Respond { key, status: reply.status, message });
     }
 }

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use ahash::RandomState;
+use bytes::Bytes;
 use clock::Instant;
 use hashbrown::HashMap;
 use sip::Aor;
@@ -63,6 +64,34 @@ pub(super) enum Located {
 }
 
 impl Stage {
+    /// The request that waits; a branch waits on behalf of one that has begun.
+    pub(super) fn into_inbound(self) -> Option<Inbound> {
+        match self {
+            Self::Authenticate(_, inbound, _)
+            | Self::Register(_, inbound)
+            | Self::Locate(_, inbound, _)
+            | Self::Side(_, inbound)
+            | Self::AckSide(inbound)
+            | Self::AckLocate(inbound, _)
+            | Self::AckResolve(inbound, ..) => Some(*inbound),
+            Self::Branch(..) => None,
+        }
+    }
+
+    /// The bytes of the request that waits.
+    pub(super) fn bytes(&self) -> Option<Bytes> {
+        match self {
+            Self::Authenticate(_, inbound, _)
+            | Self::Register(_, inbound)
+            | Self::Locate(_, inbound, _)
+            | Self::Side(_, inbound)
+            | Self::AckSide(inbound)
+            | Self::AckLocate(inbound, _)
+            | Self::AckResolve(inbound, ..) => Some(inbound.bytes.clone()),
+            Self::Branch(..) => None,
+        }
+    }
+
     /// The server transaction that ends the wait when it is cancelled.
     fn server(&self) -> Option<ServerKey> {
         match self {

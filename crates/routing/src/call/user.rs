@@ -8,10 +8,10 @@ use clock::{Deadlines, Instant, Now};
 use hashbrown::HashMap;
 use lease::ActiveLease;
 use sip::{Message, Method, Status};
-use transaction::{ClientEvent, ClientKey, ServerEvent, ServerKey};
+use transaction::{ClientEvent, ClientKey, Kind, ServerEvent, ServerKey};
 use transport::Source;
 
-use super::inbound::Inbound;
+use super::inbound::{Inbound, Turn};
 use super::reply::Reply;
 use super::response_context::ResponseContext;
 use super::suspended::{Stage, Waiting, fixed_hasher};
@@ -91,12 +91,12 @@ impl TransactionUser {
             return;
         };
         match self.inbound(source, &request, &message) {
-            Ok(inbound) => self.receive(now, key, inbound, &message, out),
+            Ok(inbound) => self.receive(Turn { now, key, request: &message }, inbound, out),
             Err(refused) => {
                 if let Some(count) = refused.count {
                     self.counts.add(count);
                 }
-                self.refuse_stateless(key, &message, &refused.reply, out);
+                self.refuse_stateless(Turn { now, key, request: &message }, &refused.reply, out);
             }
         }
     }
@@ -132,7 +132,7 @@ impl TransactionUser {
             out.push(Output::Drop { key });
             return;
         };
-        self.receive_cancel(now, key, invite, &message, out);
+        self.receive_cancel(Turn { now, key, request: &message }, invite, out);
     }
 
     /// A request that can be answered, but not understood: it has no transaction.
@@ -238,30 +238,9 @@ impl TransactionUser {
         answer: Answer,
         out: &mut Vec<Output>,
     ) {
-        match (self.waiting.resume(token), answer) {
-            (Some(Stage::Authenticate(key, inbound, account)), Answer::Authenticated(verdict)) => {
-                self.authenticated(now, key, *inbound, account, verdict, out);
-            }
-            (Some(Stage::Register(key, inbound)), Answer::Registered(verdict)) => {
-                self.registered(key, &inbound, verdict, out);
-            }
-            (Some(Stage::Locate(key, inbound, located)), Answer::Located(found)) => {
-                self.located(now, key, *inbound, located, found, out);
-            }
-            (Some(Stage::Side(key, inbound)), Answer::Located(found)) => {
-                self.side_found(now, key, *inbound, &targets(found), out);
-            }
-            (Some(Stage::AckSide(inbound)), Answer::Located(found)) => {
-                self.ack_side_found(now, *inbound, &targets(found), out);
-            }
-            (Some(Stage::AckLocate(inbound, located)), Answer::Located(found)) => {
-                self.ack_located(now, *inbound, located, found, out);
-            }
-            (Some(stage), _) => {
-                self.counts.add(Count::UnknownToken);
-                self.give_up(now, stage, out);
-            }
-            (None, _) => self.counts.add(Count::UnknownToken),
+        match self.waiting.resume(token) {
+            Some(stage) => self.resume(now, stage, answer, out),
+            None => self.counts.add(Count::UnknownToken),
         }
     }
 
@@ -277,9 +256,10 @@ impl TransactionUser {
         match self.waiting.resume(token) {
             Some(Stage::Branch(key, index)) => self.branch_resolved(now, key, index, &resolved, out),
             Some(Stage::AckResolve(inbound, mut aim, transport)) => {
-                if let Resolved::Addresses(addresses) = &resolved {
+                let bytes = inbound.bytes.clone();
+                if let (Resolved::Addresses(addresses), Ok(ack)) = (&resolved, Message::parse(&bytes)) {
                     aim.add_addresses(addresses, transport);
-                    self.send_ack(now, *inbound, *aim, out);
+                    self.send_ack(now, &ack, *inbound, *aim, out);
                 }
             }
             Some(stage) => {
@@ -335,7 +315,8 @@ impl TransactionUser {
         let settings = Arc::clone(&self.settings);
         let checked = validation::check(&settings, &self.keyring, message)?;
         let routed = route::read(&settings, &self.keyring, bytes, message);
-        Ok(Inbound { bytes: bytes.clone(), source, settings, checked, routed, sender: None })
+        let kind = Kind::of(message.method().unwrap_or(Method::Other(b"")));
+        Ok(Inbound { bytes: bytes.clone(), kind, source, settings, checked, routed, sender: None })
     }
 
     /// Puts a request aside. The caller has asked for room.
@@ -346,32 +327,32 @@ impl TransactionUser {
     }
 
     /// Answers a request of which nothing is kept.
-    pub(super) fn refuse_stateless(
-        &self,
-        key: ServerKey,
-        request: &Message<'_>,
-        reply: &Reply,
-        out: &mut Vec<Output>,
-    ) {
+    pub(super) fn refuse_stateless(&self, turn: Turn<'_, '_>, reply: &Reply, out: &mut Vec<Output>) {
+        let Turn { key, request, .. } = turn;
         tracing::debug!(call_id = %Inbound::call_id(request), status = reply.status.0, "refused");
         let message = reply.write(request, &self.keyring, &self.settings);
         out.push(Output::RespondStateless { key, message });
     }
 
     /// Answers a request: without state until it is admitted.
-    pub(super) fn answer(&self, key: ServerKey, inbound: &Inbound, reply: &Reply, out: &mut Vec<Output>) {
-        let Some(request) = inbound.message() else { return };
+    pub(super) fn answer(&self, turn: Turn<'_, '_>, inbound: &Inbound, reply: &Reply, out: &mut Vec<Output>) {
         match inbound.sender {
-            Some(_) => self.respond(key, inbound, reply, out),
-            None => self.refuse_stateless(key, &request, reply, out),
+            Some(_) => self.respond(turn, inbound, reply, out),
+            None => self.refuse_stateless(turn, reply, out),
         }
     }
 
     /// Answers a request by its transaction.
-    pub(super) fn respond(&self, key: ServerKey, inbound: &Inbound, reply: &Reply, out: &mut Vec<Output>) {
-        let Some(request) = inbound.message() else { return };
-        tracing::debug!(call_id = %Inbound::call_id(&request), status = reply.status.0, "answered");
-        let message = reply.write(&request, &self.keyring, &inbound.settings);
+    pub(super) fn respond(
+        &self,
+        turn: Turn<'_, '_>,
+        inbound: &Inbound,
+        reply: &Reply,
+        out: &mut Vec<Output>,
+    ) {
+        let Turn { key, request, .. } = turn;
+        tracing::debug!(call_id = %Inbound::call_id(request), status = reply.status.0, "answered");
+        let message = reply.write(request, &self.keyring, &inbound.settings);
         out.push(Output::Respond { key, status: reply.status, message });
     }
 
@@ -390,20 +371,57 @@ impl TransactionUser {
             .short()
     }
 
+    /// Takes a request up again.
+    fn resume(&mut self, now: Now, stage: Stage, answer: Answer, out: &mut Vec<Output>) {
+        let bytes = stage.bytes().unwrap_or_default();
+        let Ok(request) = Message::parse(&bytes) else { return self.give_up(now, stage, out) };
+        let turn = |key| Turn { now, key, request: &request };
+        match (stage, answer) {
+            (Stage::Authenticate(key, inbound, account), Answer::Authenticated(verdict)) => {
+                self.authenticated(turn(key), *inbound, account, verdict, out);
+            }
+            (Stage::Register(key, inbound), Answer::Registered(verdict)) => {
+                self.registered(turn(key), &inbound, verdict, out);
+            }
+            (Stage::Locate(key, inbound, look), Answer::Located(found)) => {
+                self.located(turn(key), *inbound, look, found, out);
+            }
+            (Stage::Side(key, inbound), Answer::Located(found)) => {
+                self.side_found(turn(key), *inbound, &targets(found), out);
+            }
+            (Stage::AckSide(inbound), Answer::Located(found)) => {
+                self.ack_side_found(now, &request, *inbound, &targets(found), out);
+            }
+            (Stage::AckLocate(inbound, look), Answer::Located(found)) => {
+                self.ack_located(now, &request, *inbound, look, found, out);
+            }
+            // An answer to something else than was asked.
+            (stage, _) => {
+                self.counts.add(Count::UnknownToken);
+                self.give_up(now, stage, out);
+            }
+        }
+    }
+
     /// What becomes of a request whose answer does not come.
     fn give_up(&mut self, now: Now, stage: Stage, out: &mut Vec<Output>) {
+        let bytes = stage.bytes().unwrap_or_default();
+        let request = Message::parse(&bytes);
         let later = Reply::later(Status::SERVER_INTERNAL_ERROR);
-        match stage {
-            Stage::Authenticate(key, inbound, _)
-            | Stage::Register(key, inbound)
-            | Stage::Locate(key, inbound, _) => {
-                self.answer(key, &inbound, &later, out);
-            }
+        match (stage, &request) {
+            (
+                Stage::Authenticate(key, inbound, _)
+                | Stage::Register(key, inbound)
+                | Stage::Locate(key, inbound, _),
+                Ok(request),
+            ) => self.answer(Turn { now, key, request }, &inbound, &later, out),
             // What the token says is still the best that is known.
-            Stage::Side(key, inbound) => self.side_found(now, key, *inbound, &[], out),
-            Stage::AckSide(inbound) => self.ack_side_found(now, *inbound, &[], out),
-            Stage::AckLocate(..) | Stage::AckResolve(..) => {}
-            Stage::Branch(key, index) => self.branch_resolved(now, key, index, &Resolved::Failed, out),
+            (Stage::Side(key, inbound), Ok(request)) => {
+                self.side_found(Turn { now, key, request }, *inbound, &[], out);
+            }
+            (Stage::AckSide(inbound), Ok(request)) => self.ack_side_found(now, request, *inbound, &[], out),
+            (Stage::Branch(key, index), _) => self.branch_resolved(now, key, index, &Resolved::Failed, out),
+            (Stage::AckLocate(..) | Stage::AckResolve(..), _) | (_, Err(_)) => {}
         }
     }
 }

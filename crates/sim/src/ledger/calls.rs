@@ -107,7 +107,9 @@ impl CallRecord {
         self.facts.iter().find_map(|(_, _, fact)| match fact {
             Fact::Failed { status, .. } => Some(*status),
             Fact::TimedOut { .. } => Some(0),
-            Fact::Established { role: Role::Caller, .. } | Fact::Surplus { crossed_cancel: true, .. } => Some(200),
+            Fact::Established { role: Role::Caller, .. } | Fact::Surplus { crossed_cancel: true, .. } => {
+                Some(200)
+            }
             _ => None,
         })
     }
@@ -136,7 +138,9 @@ impl CallRecord {
                     return Err(format!("it ended with {outcome} instead of {expected:?}"));
                 }
                 self.judge_callees(answers)?;
-                if outcome == 200 && !self.said(|fact| matches!(fact, Fact::Surplus { crossed_cancel: true, .. })) {
+                if outcome == 200
+                    && !self.said(|fact| matches!(fact, Fact::Surplus { crossed_cancel: true, .. }))
+                {
                     self.judge_talk()?;
                 }
                 Ok(())
@@ -156,12 +160,20 @@ impl CallRecord {
         // A caller that gives up at once may be heard before the call is forked.
         let at_once = self.order.cancel_after.is_some_and(|after| after < RACE);
         for (phone, answering) in answers {
-            let said = |is_it: fn(&Fact) -> bool| self.facts.iter().any(|(_, who, fact)| who == phone && is_it(fact));
+            let said = |is_it: fn(&Fact) -> bool| {
+                self.facts.iter().any(|(_, who, fact)| who == phone && is_it(fact))
+            };
             if !at_once && !said(|fact| matches!(fact, Fact::Ringing { .. })) {
                 return Err(format!("phone {phone} did not ring"));
             }
             let ended = said(|fact| {
-                matches!(fact, Fact::Cancelled { .. } | Fact::Refused { .. } | Fact::HungUp { .. } | Fact::HeardHangUp { .. })
+                matches!(
+                    fact,
+                    Fact::Cancelled { .. }
+                        | Fact::Refused { .. }
+                        | Fact::HungUp { .. }
+                        | Fact::HeardHangUp { .. }
+                )
             });
             // Who sent nothing can not be cancelled: there is no provisional response to wait for.
             let mute = answering.behaviour == Behaviour::Silence;
@@ -180,7 +192,9 @@ impl CallRecord {
                 return Err(format!("the {role:?} was never told that it is up"));
             }
             let ended = self.said(|fact| match fact {
-                Fact::HungUp { role: who, status: 200, .. } | Fact::HeardHangUp { role: who, .. } => *who == role,
+                Fact::HungUp { role: who, status: 200, .. } | Fact::HeardHangUp { role: who, .. } => {
+                    *who == role
+                }
                 _ => false,
             });
             if !ended {
@@ -209,7 +223,8 @@ fn is_outcome(fact: &Fact) -> bool {
 
 /// All outcomes that the orders allow.
 fn outcomes(order: &CallOrder, answers: &[(usize, Answering)], ring_timeout: Duration) -> Vec<u16> {
-    let finals: Vec<(Duration, u16)> = answers.iter().map(|(_, answering)| last_word(answering, ring_timeout)).collect();
+    let finals: Vec<(Duration, u16)> =
+        answers.iter().map(|(_, answering)| last_word(answering, ring_timeout)).collect();
     // RFC 3261 §16.7: a 2xx or a 6xx ends the fork, else the last one does.
     let decided = finals.iter().filter(|(_, status)| ends_fork(*status)).map(|(at, _)| *at).min();
     let all = finals.iter().map(|(at, _)| *at).max().unwrap_or_default();

@@ -30,7 +30,10 @@ pub(crate) struct CalleeCall {
 enum State {
     Ringing,
     /// The 2xx was sent so often and waits for its ACK.
-    Accepted { response: Vec<u8>, sent: u32 },
+    Accepted {
+        response: Vec<u8>,
+        sent: u32,
+    },
     Up,
     Ending,
     Ended,
@@ -72,14 +75,21 @@ impl CalleeCall {
 }
 
 impl Phone {
-    pub(super) fn handle_invite(&mut self, now: Instant, key: ServerKey, invite: &Message<'_>, out: &mut Vec<Output>) {
+    pub(super) fn handle_invite(
+        &mut self,
+        now: Instant,
+        key: ServerKey,
+        invite: &Message<'_>,
+        out: &mut Vec<Output>,
+    ) {
         if invite.to_tag().is_some() {
             return self.handle_reinvite(now, key, invite);
         }
         let number = invite.header_by_name(b"X-Call").and_then(|value| text(value).parse().ok()).unwrap_or(0);
-        let odd = invite.bytes().windows(ODD_HEADER.len() + 2).any(|window| {
-            window.strip_suffix(b"\r\n") == Some(ODD_HEADER.as_bytes())
-        });
+        let odd = invite
+            .bytes()
+            .windows(ODD_HEADER.len() + 2)
+            .any(|window| window.strip_suffix(b"\r\n") == Some(ODD_HEADER.as_bytes()));
         if number != 0 && !odd {
             out.push(unexpected(format!("call {number}: an unknown header did not arrive as it was sent")));
         }
@@ -92,17 +102,20 @@ impl Phone {
         self.made += 1;
         let call = self.made;
         let tag = format!("{}-{call}", self.name());
-        let answering = self.answering.get(&number).unwrap_or(&self.otherwise).clone();
-        self.callees.insert(call, CalleeCall {
-            number,
-            state: State::Ringing,
-            answering: answering.clone(),
-            tag: tag.clone(),
-            key,
-            invite: invite.bytes().to_vec(),
-            dialog: None,
-            changed: None,
-        });
+        let answering = self.answering.get(&number).cloned().unwrap_or(Answering::PROMPT);
+        self.callees.insert(
+            call,
+            CalleeCall {
+                number,
+                state: State::Ringing,
+                answering: answering.clone(),
+                tag: tag.clone(),
+                key,
+                invite: invite.bytes().to_vec(),
+                dialog: None,
+                changed: None,
+            },
+        );
         self.deadlines.push(now + RING_TIME_MAX, Wake::Callee(call, Step::Tired));
         out.push(Output::Fact(Fact::Ringing { call: number, bytes: invite.bytes().len() }));
         let ring = |status| answer(invite, status, &tag, &format!("Contact: <{}>\r\n", self.contact()), "");
@@ -133,7 +146,13 @@ impl Phone {
     }
 
     fn handle_reinvite(&mut self, now: Instant, key: ServerKey, invite: &Message<'_>) {
-        let bytes = answer(invite, 200, "", &format!("Contact: <{}>\r\n", self.contact()), &session(self.setup.local.ip()));
+        let bytes = answer(
+            invite,
+            200,
+            "",
+            &format!("Contact: <{}>\r\n", self.contact()),
+            &session(self.setup.local.ip()),
+        );
         let call = self.callees.iter_mut().find_map(|(&id, call)| {
             let dialog = call.dialog.as_mut().filter(|dialog| dialog.fits(invite))?;
             dialog.refresh(invite);
@@ -169,7 +188,13 @@ impl Phone {
     }
 
     // RFC 3261 §9.2: 200 to the CANCEL, 487 to the INVITE if it has no final response yet.
-    pub(super) fn handle_cancel(&mut self, now: Instant, key: ServerKey, cancel: &Message<'_>, out: &mut Vec<Output>) {
+    pub(super) fn handle_cancel(
+        &mut self,
+        now: Instant,
+        key: ServerKey,
+        cancel: &Message<'_>,
+        out: &mut Vec<Output>,
+    ) {
         let Ok(invite) = ServerKey::of_cancelled(&self.key, cancel) else { return };
         let found = self.callees.iter().find(|(_, call)| call.key == invite).map(|(&call, _)| call);
         let Some(id) = found else {
@@ -190,15 +215,23 @@ impl Phone {
         }
     }
 
-    pub(super) fn handle_bye(&mut self, now: Instant, key: ServerKey, bye: &Message<'_>, out: &mut Vec<Output>) {
+    pub(super) fn handle_bye(
+        &mut self,
+        now: Instant,
+        key: ServerKey,
+        bye: &Message<'_>,
+        out: &mut Vec<Output>,
+    ) {
         let known = self.caller_hears_bye(bye, out) || self.callee_hears_bye(bye, out);
         let status = if known { 200 } else { 481 };
         self.respond(now, key, status, &answer(bye, status, "", "", ""));
     }
 
     fn callee_hears_bye(&mut self, bye: &Message<'_>, out: &mut Vec<Output>) -> bool {
-        let found =
-            self.callees.values_mut().find(|call| call.dialog.as_ref().is_some_and(|dialog| dialog.fits(bye)));
+        let found = self
+            .callees
+            .values_mut()
+            .find(|call| call.dialog.as_ref().is_some_and(|dialog| dialog.fits(bye)));
         let Some(call) = found else { return false };
         if !matches!(call.state, State::Ended) {
             if call.state != State::Ending {
@@ -226,7 +259,10 @@ impl Phone {
             (Step::RepeatChange(times), State::Up) if times < REPEATS_MAX => {
                 if let Some((key, _, response)) = call.changed.clone() {
                     self.respond(now, key, 200, &response);
-                    self.deadlines.push(now + (T1 * (1 << times.min(3))), Wake::Callee(id, Step::RepeatChange(times + 1)));
+                    self.deadlines.push(
+                        now + (T1 * (1 << times.min(3))),
+                        Wake::Callee(id, Step::RepeatChange(times + 1)),
+                    );
                 }
             }
             (Step::NoAck, State::Accepted { .. }) => {
@@ -234,7 +270,9 @@ impl Phone {
                 call.state = State::Ending;
                 self.bye_as_callee(now, id, out);
             }
-            (Step::Tired, State::Ringing) if call.answering.behaviour == Behaviour::Silence => call.state = State::Ended,
+            (Step::Tired, State::Ringing) if call.answering.behaviour == Behaviour::Silence => {
+                call.state = State::Ended
+            }
             (Step::Tired, State::Ringing) => {
                 let (invite, tag) = (call.invite.clone(), call.tag.clone());
                 out.push(Output::Fact(Fact::Forgotten { call: call.number }));

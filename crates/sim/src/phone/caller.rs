@@ -47,6 +47,8 @@ pub(crate) enum Step {
     /// The server rang on and then said no more.
     Lost,
     Reinvite,
+    /// The server forgot the re-INVITE.
+    ReinviteLost,
     HangUp,
     /// No call lasts for ever.
     Guard,
@@ -90,13 +92,16 @@ impl Phone {
             self.deadlines.push(now + after, Wake::Caller(call, Step::Cancel));
         }
         self.deadlines.push(now + RING_TIME_MAX, Wake::Caller(call, Step::Lost));
-        self.callers.insert(call, CallerCall {
-            state: State::Calling { heard: false, cancel: Cancel::No },
-            invite: None,
-            dialogs: Vec::new(),
-            redirected: false,
-            order,
-        });
+        self.callers.insert(
+            call,
+            CallerCall {
+                state: State::Calling { heard: false, cancel: Cancel::No },
+                invite: None,
+                dialogs: Vec::new(),
+                redirected: false,
+                order,
+            },
+        );
         self.invite(now, call, out);
         self.settle(now, out);
     }
@@ -181,14 +186,16 @@ impl Phone {
         let Some(branch) = via.rsplit("branch=").next() else { return };
         let key = ClientKey::of(&self.key, branch.as_bytes(), Method::Cancel);
         let request = Outgoing { method: "CANCEL", ..invite };
-        self.pending.insert(key, super::Pending {
-            purpose: Purpose::Cancel,
-            request,
-            via: via.clone(),
-            way: Way::Server,
-            attempts: super::ATTEMPTS_MAX,
-            used_again: false,
-        });
+        self.pending.insert(
+            key,
+            super::Pending {
+                purpose: Purpose::Cancel,
+                request,
+                way: Way::Server,
+                attempts: super::ATTEMPTS_MAX,
+                used_again: false,
+            },
+        );
         // A full table shows as a call that is not cancelled.
         let _ = self.transactions.begin_client(
             now,
@@ -202,7 +209,14 @@ impl Phone {
         self.deadlines.push(now + AFTER_CANCEL, Wake::Caller(number, Step::GiveUp));
     }
 
-    fn accepted(&mut self, now: Instant, number: u32, cseq: u32, response: &Message<'_>, out: &mut Vec<Output>) {
+    fn accepted(
+        &mut self,
+        now: Instant,
+        number: u32,
+        cseq: u32,
+        response: &Message<'_>,
+        out: &mut Vec<Output>,
+    ) {
         let Some(call) = self.callers.get_mut(&number) else { return };
         let tag = response.to_tag().map(text).unwrap_or_default();
         if let Some((_, ack)) = call.dialogs.iter().find(|(dialog, _)| dialog.remote_tag == tag) {
@@ -261,7 +275,14 @@ impl Phone {
         dialog.request("ACK", self.setup.strict).render(&self.via(&branch))
     }
 
-    fn refused(&mut self, now: Instant, number: u32, response: &Message<'_>, status: u16, out: &mut Vec<Output>) {
+    fn refused(
+        &mut self,
+        now: Instant,
+        number: u32,
+        response: &Message<'_>,
+        status: u16,
+        out: &mut Vec<Output>,
+    ) {
         let Some(call) = self.callers.get_mut(&number) else { return };
         let State::Calling { cancel, .. } = call.state else { return };
         let contact = response.values(Name::Contact).next().map(|value| inside(&text(value)));
@@ -306,6 +327,7 @@ impl Phone {
                 out.push(Output::Fact(Fact::TimedOut { call: script }));
             }
             (Step::Reinvite, State::Up) => self.reinvite(now, number, out),
+            (Step::ReinviteLost, _) => self.forget_reinvite(number),
             (Step::HangUp | Step::Guard, State::Up) => {
                 call.state = State::Ending;
                 self.bye(now, number, 0, out);
@@ -323,6 +345,16 @@ impl Phone {
         request.lines = format!("Contact: <{contact}>\r\nX-Call: {script}\r\n");
         request.body = body;
         self.send_request(now, Purpose::Reinvite(number), request, Way::Server, out);
+        self.deadlines.push(now + RING_TIME_MAX, Wake::Caller(number, Step::ReinviteLost));
+    }
+
+    /// A transaction in Proceeding has no timer of its own.
+    fn forget_reinvite(&mut self, number: u32) {
+        let lost = self.pending.iter().find(|(_, pending)| pending.purpose == Purpose::Reinvite(number));
+        if let Some(key) = lost.map(|(&key, _)| key) {
+            self.transactions.abandon_client(key);
+            self.pending.remove(&key);
+        }
     }
 
     pub(super) fn reinvite_answered(
@@ -377,7 +409,9 @@ impl Phone {
     /// The other side hangs up a call that this phone made.
     pub(super) fn caller_hears_bye(&mut self, bye: &Message<'_>, out: &mut Vec<Output>) -> bool {
         for call in self.callers.values_mut() {
-            let Some(position) = call.dialogs.iter().position(|(dialog, _)| dialog.fits(bye)) else { continue };
+            let Some(position) = call.dialogs.iter().position(|(dialog, _)| dialog.fits(bye)) else {
+                continue;
+            };
             if position == 0 && matches!(call.state, State::Up | State::Ending) {
                 if call.state == State::Up {
                     call.state = State::Ended;

@@ -19,8 +19,6 @@ pub(crate) struct Dialog {
     pub(crate) remote_tag: String,
     /// The number of our last request.
     pub(crate) cseq: u32,
-    /// The number of the other side's last request.
-    pub(crate) remote_cseq: u32,
     /// In the order in which our requests pass them.
     routes: Vec<String>,
     /// The other side's Contact.
@@ -40,7 +38,6 @@ impl Dialog {
             remote: text(response.header(Name::To)?),
             remote_tag: text(response.to_tag()?),
             cseq,
-            remote_cseq: 0,
             routes,
             target: contact(response)?,
         })
@@ -56,7 +53,6 @@ impl Dialog {
             remote: text(invite.header(Name::From)?),
             remote_tag: text(invite.from_tag()?),
             cseq: 0,
-            remote_cseq: invite.cseq().ok()?.number,
             routes: routes(invite),
             target: contact(invite)?,
         })

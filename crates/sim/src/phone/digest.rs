@@ -106,7 +106,9 @@ impl Challenge {
     fn algorithm(&self) -> Option<Algorithm> {
         match self.part("algorithm") {
             None => Some(Algorithm::Md5),
-            Some(name) => [Algorithm::Md5, Algorithm::Sha256].into_iter().find(|one| name.eq_ignore_ascii_case(one.name())),
+            Some(name) => [Algorithm::Md5, Algorithm::Sha256]
+                .into_iter()
+                .find(|one| name.eq_ignore_ascii_case(one.name())),
         }
     }
 }
@@ -128,14 +130,16 @@ impl Realm {
         })
     }
 
-    /// How often its nonce was used.
-    pub(crate) fn count(&self) -> u32 {
-        self.count
-    }
-
     /// The credentials for one request, as a whole header line.
     // RFC 7616 §3.4: the count goes up with each request of one nonce.
-    pub(crate) fn credentials(&mut self, asker: Asker, user: &str, password: &str, method: &str, uri: &str) -> String {
+    pub(crate) fn credentials(
+        &mut self,
+        asker: Asker,
+        user: &str,
+        password: &str,
+        method: &str,
+        uri: &str,
+    ) -> String {
         self.count += 1;
         let part = |name| self.challenge.part(name).unwrap_or_default();
         let (realm, nonce) = (part("realm"), part("nonce"));
@@ -170,7 +174,11 @@ mod tests {
     fn the_best_liked_algorithm_of_a_challenge_is_taken() {
         let challenges = || {
             ["SHA-256", "MD5"]
-                .map(|name| Challenge::parse(&format!("Digest realm=\"r\", nonce=\"n,=\", algorithm={name}, qop=\"auth\"")))
+                .map(|name| {
+                    Challenge::parse(&format!(
+                        "Digest realm=\"r\", nonce=\"n,=\", algorithm={name}, qop=\"auth\""
+                    ))
+                })
                 .into_iter()
                 .flatten()
                 .collect::<Vec<_>>()

@@ -59,7 +59,10 @@ pub(crate) fn answer(request: &Message<'_>, status: u16, to_tag: &str, lines: &s
     let reason = sip::Status(status).reason_phrase();
     let mut bytes = format!("SIP/2.0 {status} {reason}\r\n").into_bytes();
     for header in request.headers() {
-        if matches!(header.name, Name::Via | Name::From | Name::To | Name::CallId | Name::CSeq | Name::RecordRoute) {
+        if matches!(
+            header.name,
+            Name::Via | Name::From | Name::To | Name::CallId | Name::CSeq | Name::RecordRoute
+        ) {
             bytes.extend_from_slice(header.name.canonical());
             bytes.extend_from_slice(b": ");
             bytes.extend_from_slice(header.value);

@@ -61,8 +61,10 @@ pub(crate) struct Answering {
 
 impl Answering {
     /// Rings for a second, then answers, and waits for the other side to hang up.
-    pub(crate) const PROMPT: Self =
-        Self { behaviour: Behaviour::Answer { status: 180, after: Duration::from_secs(1) }, hang_up_after: None };
+    pub(crate) const PROMPT: Self = Self {
+        behaviour: Behaviour::Answer { status: 180, after: Duration::from_secs(1) },
+        hang_up_after: None,
+    };
 
     /// With this behaviour, and waiting for the other side to hang up.
     pub(crate) const fn of(behaviour: Behaviour) -> Self {

@@ -22,8 +22,6 @@ pub(crate) struct Registration {
     expires: Duration,
     due: Option<Instant>,
     sent: Instant,
-    /// The Contact that is registered instead of the phone's own.
-    contact: Option<String>,
     /// The address of record in To, if it is not the phone's own.
     to: Option<String>,
 }
@@ -41,7 +39,6 @@ impl Registration {
             expires: setup.expires,
             due: None,
             sent: Instant::START,
-            contact: None,
             to: None,
         }
     }
@@ -76,12 +73,6 @@ impl Phone {
         self.settle(now, out);
     }
 
-    /// Registers this Contact instead of its own.
-    pub(crate) fn register_contact(&mut self, now: Instant, contact: String, out: &mut Vec<Output>) {
-        self.registration.contact = Some(contact);
-        self.register(now, out);
-    }
-
     /// Tries to register for another's address of record.
     pub(crate) fn register_as(&mut self, now: Instant, aor: String, out: &mut Vec<Output>) {
         self.registration.to = Some(format!("<sip:{aor}>"));
@@ -108,13 +99,16 @@ impl Phone {
         registration.sent = now;
         let (cseq, call_id) = (registration.cseq, registration.call_id.clone());
         let to = registration.to.clone().unwrap_or_else(|| own.clone());
-        let contact = registration.contact.clone().unwrap_or_else(|| self.contact());
-        let outbound = if instance && self.registration.contact.is_none() {
+        let contact = self.contact();
+        let outbound = if instance {
             format!(";+sip.instance=\"<urn:uuid:00000000-0000-0000-0000-{user:0>12}>\";reg-id=1")
         } else {
             String::new()
         };
-        let mut lines = format!("Contact: <{contact}>{outbound}\r\nExpires: {}\r\nUser-Agent: sim\r\n", expires.as_secs());
+        let mut lines = format!(
+            "Contact: <{contact}>{outbound}\r\nExpires: {}\r\nUser-Agent: sim\r\n",
+            expires.as_secs()
+        );
         if instance {
             lines += "Supported: path, outbound\r\n";
         }
@@ -134,7 +128,13 @@ impl Phone {
         self.send_request(now, purpose, request, Way::Server, out);
     }
 
-    pub(super) fn registered(&mut self, now: Instant, key: ClientKey, response: &Message<'_>, out: &mut Vec<Output>) {
+    pub(super) fn registered(
+        &mut self,
+        now: Instant,
+        key: ClientKey,
+        response: &Message<'_>,
+        out: &mut Vec<Output>,
+    ) {
         let Some(status) = response.status().filter(|status| status.is_final()) else { return };
         let Some(pending) = self.pending.get(&key) else { return };
         let unregister = pending.purpose == Purpose::Unregister;
@@ -142,10 +142,12 @@ impl Phone {
         if pending.request.cseq == self.registration.cseq {
             self.registration.under_way = false;
         }
-        let contact = self.registration.contact.clone().unwrap_or_else(|| self.contact());
+        let contact = self.contact();
         match status.0 {
             200 if unregister => out.push(Output::Fact(Fact::Unregistered)),
-            200 if for_another => out.push(super::unexpected("a REGISTER for another's AoR was accepted".to_owned())),
+            200 if for_another => {
+                out.push(super::unexpected("a REGISTER for another's AoR was accepted".to_owned()))
+            }
             // It was overtaken by the answer to an end that was asked for later.
             200 if !self.registration.wanted => {}
             200 => match listed(response, &contact) {

@@ -172,7 +172,8 @@ impl World {
             }
         }
         let expected = self.corrected(expected);
-        let record = CallRecord { order: order.clone(), caller, began: self.now, expected, facts: Vec::new() };
+        let record =
+            CallRecord { order: order.clone(), caller, began: self.now, expected, facts: Vec::new() };
         self.calls.begin(record);
         let (now, mut out) = (self.now, Vec::new());
         self.residents[caller].phone.call(now, order, &mut out);
@@ -183,7 +184,8 @@ impl World {
     fn corrected(&self, expected: Expected) -> Expected {
         let Expected::Answers(answers) = &expected else { return expected };
         let registers = |phone: usize| who::REGISTERED.contains(&phone);
-        let sure = answers.iter().all(|(phone, _)| !registers(*phone) || self.bindings.is_bound(*phone, self.now));
+        let sure =
+            answers.iter().all(|(phone, _)| !registers(*phone) || self.bindings.is_bound(*phone, self.now));
         if sure { expected } else { Expected::End }
     }
 

@@ -20,6 +20,9 @@ impl World {
     /// Takes what a phone says.
     pub(super) fn fact(&mut self, phone: usize, fact: Fact) {
         self.trace.add(self.now, format_args!("phone {phone}: {fact:?}"), b"");
+        if let Some(tap) = &mut self.tap {
+            tap.facts.push((self.now, phone, fact.clone()));
+        }
         if let Some(call) = call_of(&fact) {
             self.count_call(phone, &fact);
             return self.calls.note(self.now, phone, call, fact);
@@ -37,14 +40,20 @@ impl World {
                     self.events.add(Event::Stale);
                 }
                 if in_dialog {
-                    self.watch.breach(self.now, "nothing in a dialog is challenged", format!("{method} of phone {phone}"));
+                    self.watch.breach(
+                        self.now,
+                        "nothing in a dialog is challenged",
+                        format!("{method} of phone {phone}"),
+                    );
                 }
             }
             Fact::NonceReused => self.events.add(Event::NonceReused),
             Fact::KeepaliveAnswered => self.events.add(Event::KeepaliveAnswered),
             Fact::Ponged => self.events.add(Event::Ponged),
             Fact::Mapped(address) => self.mapped(phone, address),
-            Fact::Unexpected(seen) => self.watch.breach(self.now, "a phone sees only what a correct server does", seen),
+            Fact::Unexpected(seen) => {
+                self.watch.breach(self.now, "a phone sees only what a correct server does", seen)
+            }
             _ => {}
         }
     }
@@ -72,10 +81,12 @@ impl World {
                 Event::Established
             }
             Fact::Ringing { bytes, .. } if *bytes >= 1_500 => {
-                if self.residents[phone].phone.setup().transport == Transport::Tcp {
-                    return;
+                match (self.residents[phone].phone.setup().transport, self.residents[phone].listens) {
+                    (Transport::Tcp, _) => return,
+                    (Transport::Udp, _) if phone != who::ZOE => Event::LongInviteOverUdp,
+                    (Transport::Udp, super::Listens::UdpOnly) => Event::FellBackToUdp,
+                    (Transport::Udp, super::Listens::Both) => return,
                 }
-                Event::LongInviteOverUdp
             }
             Fact::Surplus { crossed_cancel: true, .. } => Event::CancelCrossed,
             Fact::Surplus { crossed_cancel: false, .. } => Event::ForkBoth,
@@ -104,7 +115,8 @@ impl World {
     fn count_crossings(&mut self, callee: usize, call: u32) {
         let Some(caller) = self.calls.of(call).map(|record| record.caller) else { return };
         let (one, other) = (self.residents[caller].phone.setup(), self.residents[callee].phone.setup());
-        let (transports, families) = (one.transport != other.transport, one.local.is_ipv4() != other.local.is_ipv4());
+        let (transports, families) =
+            (one.transport != other.transport, one.local.is_ipv4() != other.local.is_ipv4());
         let target = self.calls.of(call).map(|record| record.order.target.clone()).unwrap_or_default();
         if transports {
             self.events.add(Event::TransportCrossed);
@@ -127,7 +139,8 @@ impl World {
             .bindings
             .all(self.now + SLACK)
             .filter(|(_, bound)| {
-                let known = Aor::parse(&bound.aor).map(|aor| self.node.contacts(now, &aor)).unwrap_or_default();
+                let known =
+                    Aor::parse(&bound.aor).map(|aor| self.node.contacts(now, &aor)).unwrap_or_default();
                 !known.contains(&bound.contact)
             })
             .map(|(phone, bound)| (phone, bound.clone()))
@@ -140,7 +153,11 @@ impl World {
             if may_be_dead && dead > self.excused_dead {
                 self.excused_dead += 1;
             } else {
-                self.watch.breach(self.now, "an acknowledged binding is known until it ends", format!("{bound:?}"));
+                self.watch.breach(
+                    self.now,
+                    "an acknowledged binding is known until it ends",
+                    format!("{bound:?}"),
+                );
             }
         }
     }
@@ -157,7 +174,11 @@ impl World {
             if let Err(problem) = verdict {
                 let rule = if hurt { "every call ends" } else { "every call goes as its script says" };
                 let number = record.order.number;
-                let facts: Vec<_> = record.facts.iter().map(|(at, who, fact)| format!("{at} phone {who}: {fact:?}")).collect();
+                let facts: Vec<_> = record
+                    .facts
+                    .iter()
+                    .map(|(at, who, fact)| format!("{at} phone {who}: {fact:?}"))
+                    .collect();
                 let seen = format!(
                     "call {number} of phone {} at {}: {problem}\n{:?}\n{:?}\n{}",
                     record.caller,
@@ -179,7 +200,8 @@ impl World {
         }
         for (_, phone, fact) in &record.facts {
             let Fact::Cancelled { .. } = fact else { continue };
-            let behaviour = answers.iter().find(|(who, _)| who == phone).map(|(_, answering)| &answering.behaviour);
+            let behaviour =
+                answers.iter().find(|(who, _)| who == phone).map(|(_, answering)| &answering.behaviour);
             match behaviour {
                 _ if record.order.cancel_after.is_some() => {}
                 _ if answered => self.events.add(Event::ForkCancelled),
@@ -188,7 +210,8 @@ impl World {
                 _ => {}
             }
         }
-        if record.outcome() == Some(408) && answers.iter().any(|(_, one)| one.behaviour == Behaviour::Silence) {
+        if record.outcome() == Some(408) && answers.iter().any(|(_, one)| one.behaviour == Behaviour::Silence)
+        {
             self.events.add(Event::Unanswered);
         }
     }

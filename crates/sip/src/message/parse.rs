@@ -35,6 +35,7 @@ impl<'a> Message<'a> {
             bytes,
             start_line: StartLine::Response(line),
             spans: SmallVec::new(),
+            names: 0,
             headers_start: 0,
             headers_end: 0,
             body_start: 0,
@@ -74,6 +75,7 @@ impl<'a> Message<'a> {
                     if name == Name::ContentLength {
                         length.read(&bytes[line.value_start..line.value_end]);
                     }
+                    self.names |= name.bit();
                     // Offsets fit: `bytes` was cut at MESSAGE_BYTES_MAX, which is the largest u16.
                     self.spans.push(HeaderSpan {
                         start: line.start as u16,
@@ -345,6 +347,16 @@ mod tests {
         let (message, problem) = Message::parse_lenient(bytes).unwrap();
         assert_eq!((message.header(Name::Via), problem), (Some(&b"x"[..]), Some(Malformed::HeaderLine)));
         assert_eq!(message.headers().len(), 3);
+    }
+
+    #[test]
+    fn a_name_that_is_no_token_is_a_broken_line() {
+        for line in ["J\u{f6}rg: x", "na@me: x", "\"Via\": x", "a,b: x"] {
+            for padding in ["", &" ".repeat(30)] {
+                let bytes = format!("BYE sip:a SIP/2.0\r\n{line}{padding}\r\n\r\n");
+                assert_eq!(problem(bytes.as_bytes()), Some(Malformed::HeaderLine), "{line}");
+            }
+        }
     }
 
     #[test]

@@ -106,8 +106,16 @@ impl SubscriberCommand {
             }
             Self::Remove { aor, place } => {
                 let aor = aor_of(&aor)?;
-                Accounts::open(&place)?.remove(&aor)?;
-                print(&format!("{aor} was removed.\n"))
+                let mut accounts = Accounts::open(&place)?;
+                accounts.remove(&aor)?;
+                let note = match accounts {
+                    Accounts::Running(_) => {
+                        "It can neither call nor register; a phone that is registered still rings until its \
+                         registration ends.\n"
+                    }
+                    Accounts::Stopped { .. } => "",
+                };
+                print(&format!("{aor} was removed.\n{note}"))
             }
         }
     }

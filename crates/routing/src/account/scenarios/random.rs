@@ -112,6 +112,7 @@ fn keep(store: &mut BTreeMap<BindingKey, StoredBinding>, outputs: &[Output]) {
 }
 
 fn check(world: &World, store: &BTreeMap<BindingKey, StoredBinding>) {
+    world.partition.check();
     let shown = world.partition.bindings(None, world.now);
     let mut targets = BTreeSet::new();
     for user in USERS {

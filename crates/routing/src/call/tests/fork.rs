@@ -144,6 +144,19 @@ fn a_6xx_cancels_the_others_and_waits_for_them() {
     assert_eq!(statuses(&scene.reply(&carol, 200, "")), [200]);
 }
 
+/// RFC 3261 §16.7 item 5: after a 6xx no branch begins.
+#[test]
+fn a_6xx_ends_the_search_for_those_that_wait_too() {
+    let mut scene = Scene::new();
+    let request = invite("sip:bob@example.org").header("Max-Breadth: 1");
+    let first = only_left(&scene.call_as_account(ALICE, &request, vec![bob(), carol()]));
+
+    let out = scene.reply(&first, 603, "");
+
+    assert_eq!(left(&out).len(), 0);
+    assert_eq!(statuses(&out), [603]);
+}
+
 /// RFC 3261 §16.7 item 6: a 503 is about the server behind, not about this one.
 #[test]
 fn a_503_goes_on_as_a_500() {
