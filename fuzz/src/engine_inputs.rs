@@ -29,7 +29,7 @@ use world::World;
 use crate::number_of;
 
 /// Records of one program that are carried out; what comes behind is left out.
-const STEPS_MAX: usize = 400;
+const STEPS_MAX: usize = 200;
 
 /// Runs a program.
 pub fn run(data: &[u8]) {

@@ -32,8 +32,7 @@ impl Settings {
         Settings { toml: String::new(), environment: Vec::new() }
     }
 
-    /// For SIPp and for the baresip of Debian 12, which know MD5 only and refuse a challenge that
-    /// offers anything else beside it.
+    /// For SIPp, which knows MD5 only, and whose scripts name no User-Agent.
     pub fn md5() -> Settings {
         Settings { toml: "[auth]\nalgorithms = [\"MD5\"]\n".to_owned(), ..Settings::defaults() }
     }

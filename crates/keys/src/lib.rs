@@ -9,4 +9,4 @@ mod key;
 mod text;
 
 pub use key::{Key, Mac, RootKey};
-pub use text::{base64url, base64url_decode, hex, hex_decode};
+pub use text::{base32, base32_decode, hex, hex_decode};

@@ -1,39 +1,41 @@
-//! Bytes as text that is safe in SIP tokens: hex, and base64 with the URL alphabet and no padding.
+//! Bytes as text that is safe in SIP tokens: hex, and base32 in lower case without padding.
+//!
+//! Base32 and not base64: some devices change the case of what stands in a URI, and others look for the name of a
+//! header field anywhere in a message. A text of one case survives both.
 
-const URL_ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+const BASE32_ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 const HEX_ALPHABET: &[u8; 16] = b"0123456789abcdef";
 
-/// Appends `bytes` in base64 (RFC 4648 §5), without padding.
-pub fn base64url(bytes: &[u8], out: &mut Vec<u8>) {
-    for chunk in bytes.chunks(3) {
-        let group = chunk.iter().fold(0u32, |group, &byte| group << 8 | u32::from(byte));
-        let group = group << (8 * (3 - chunk.len()));
-        for place in 0..=chunk.len() {
-            out.push(URL_ALPHABET[(group >> (18 - 6 * place) & 63) as usize]);
+/// Appends `bytes` in base32 (RFC 4648 §6), in lower case and without padding: 8 characters for 5 bytes.
+pub fn base32(bytes: &[u8], out: &mut Vec<u8>) {
+    let (mut group, mut bits) = (0u32, 0);
+    for &byte in bytes {
+        group = (group << 8 | u32::from(byte)) & 0xfff;
+        bits += 8;
+        while bits >= 5 {
+            bits -= 5;
+            out.push(BASE32_ALPHABET[(group >> bits & 31) as usize]);
         }
+    }
+    if bits > 0 {
+        out.push(BASE32_ALPHABET[(group << (5 - bits) & 31) as usize]);
     }
 }
 
-/// Appends what `text` stands for; `false`, and an unspecified rest, if it is not such text.
-pub fn base64url_decode(text: &[u8], out: &mut Vec<u8>) -> bool {
-    for chunk in text.chunks(4) {
-        let mut group = 0u32;
-        for &character in chunk {
-            let Some(value) = base64url_value(character) else { return false };
-            group = group << 6 | value;
-        }
-        let bits = 6 * chunk.len();
-        let (length, spare) = (bits / 8, bits % 8);
-        // One text for one value: else a sealed token could be changed without breaking its MAC.
-        if spare >= 6 || group & ((1 << spare) - 1) != 0 {
-            return false;
-        }
-        let group = group >> spare;
-        for place in (0..length).rev() {
-            out.push((group >> (8 * place)) as u8);
+/// Appends what `text` stands for, in either case; `false`, and an unspecified rest, if it is not such text.
+pub fn base32_decode(text: &[u8], out: &mut Vec<u8>) -> bool {
+    let (mut group, mut bits) = (0u32, 0);
+    for &character in text {
+        let Some(value) = base32_value(character) else { return false };
+        group = (group << 5 | value) & 0xfff;
+        bits += 5;
+        if bits >= 8 {
+            bits -= 8;
+            out.push((group >> bits) as u8);
         }
     }
-    true
+    // One text for one value, but for case: a last character with bits that mean nothing is refused.
+    bits < 5 && group & ((1 << bits) - 1) == 0
 }
 
 /// Appends `bytes` in lower-case hex.
@@ -56,13 +58,10 @@ pub fn hex_decode(text: &[u8], out: &mut [u8]) -> bool {
         })
 }
 
-fn base64url_value(character: u8) -> Option<u32> {
-    let value = match character {
-        b'A'..=b'Z' => character - b'A',
-        b'a'..=b'z' => character - b'a' + 26,
-        b'0'..=b'9' => character - b'0' + 52,
-        b'-' => 62,
-        b'_' => 63,
+fn base32_value(character: u8) -> Option<u32> {
+    let value = match character.to_ascii_lowercase() {
+        letter @ b'a'..=b'z' => letter - b'a',
+        digit @ b'2'..=b'7' => digit - b'2' + 26,
         _ => return None,
     };
     Some(u32::from(value))
@@ -82,31 +81,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_length_comes_back_from_base64() {
+    fn every_length_comes_back_from_base32() {
         for length in 0..20 {
             let bytes: Vec<u8> = (0..length).map(|number: u8| number.wrapping_mul(37)).collect();
             let (mut text, mut back) = (Vec::new(), Vec::new());
 
-            base64url(&bytes, &mut text);
+            base32(&bytes, &mut text);
 
-            assert!(base64url_decode(&text, &mut back));
+            assert!(base32_decode(&text.to_ascii_uppercase(), &mut back));
             assert_eq!(back, bytes);
         }
     }
 
     #[test]
-    fn base64_is_the_one_of_rfc_4648() {
-        let mut text = Vec::new();
-        base64url(b"\xfb\xff\xfe~f", &mut text);
-        assert_eq!(text, b"-__-fmY");
+    fn base32_is_the_one_of_rfc_4648() {
+        for (bytes, expected) in
+            [("f", "my"), ("fo", "mzxq"), ("foo", "mzxw6"), ("foob", "mzxw6yq"), ("foobar", "mzxw6ytboi")]
+        {
+            let mut text = Vec::new();
+            base32(bytes.as_bytes(), &mut text);
+            assert_eq!(text, expected.as_bytes());
+        }
     }
 
     #[test]
     fn foreign_characters_and_spare_bits_are_refused() {
-        for text in ["A", "AB", "ABC", "A+==", "AA=", "AAA\n"] {
-            assert!(!base64url_decode(text.as_bytes(), &mut Vec::new()), "{text}");
+        for text in ["a", "mz", "mzx", "m1", "my======", "my\n", "mzxw6y"] {
+            assert!(!base32_decode(text.as_bytes(), &mut Vec::new()), "{text}");
         }
-        assert!(base64url_decode(b"AA", &mut Vec::new()));
+        assert!(base32_decode(b"my", &mut Vec::new()));
     }
 
     #[test]

@@ -21,8 +21,8 @@ use std::time::Duration;
 use clock::Instant;
 use ipnet::IpNet;
 
-pub use bucket::Rate;
 use bucket::Bucket;
+pub use bucket::Rate;
 pub use network::SourceNetwork;
 use table::Table;
 
@@ -176,7 +176,9 @@ impl Bans {
     /// Judges a datagram or a connection's message before it is read.
     pub fn judge(&self, now: Instant, address: IpAddr) -> Judgement {
         match self.sources.of(&SourceNetwork::of(address)) {
-            Some(source) if now < source.banned_until && !self.is_exempt(address, source, now) => Judgement::Banned,
+            Some(source) if now < source.banned_until && !self.is_exempt(address, source, now) => {
+                Judgement::Banned
+            }
             _ => Judgement::Pass,
         }
     }
@@ -199,7 +201,9 @@ impl Bans {
 
     /// Judges a request that carries credentials of `name`, before they are checked.
     pub fn judge_name(&self, now: Instant, address: IpAddr, name: &[u8]) -> Judgement {
-        let Some(record) = self.names.of(&(SourceNetwork::of(address), cut(name))) else { return Judgement::Pass };
+        let Some(record) = self.names.of(&(SourceNetwork::of(address), cut(name))) else {
+            return Judgement::Pass;
+        };
         if self.is_never(address) || now >= record.slow_until || now >= record.forgotten_at {
             return Judgement::Pass;
         }
@@ -210,7 +214,13 @@ impl Bans {
     }
 
     /// Is told of an offence; `name` is the digest username of wrong credentials. Tells whether a ban begins.
-    pub fn handle_offence(&mut self, now: Instant, address: IpAddr, name: Option<&[u8]>, offence: Offence) -> bool {
+    pub fn handle_offence(
+        &mut self,
+        now: Instant,
+        address: IpAddr,
+        name: Option<&[u8]>,
+        offence: Offence,
+    ) -> bool {
         if self.is_never(address) {
             return false;
         }
@@ -255,9 +265,8 @@ impl Bans {
 
     /// All bans in force, sources first, each ordered by address and name.
     pub fn list(&self, now: Instant) -> Vec<Ban> {
-        let sources = self.sources.iter().filter(|(_, source)| {
-            now < source.banned_until && now >= source.proved_until
-        });
+        let sources =
+            self.sources.iter().filter(|(_, source)| now < source.banned_until && now >= source.proved_until);
         let mut bans: Vec<Ban> = sources
             .map(|(&network, source)| Ban {
                 source: network,
@@ -277,7 +286,9 @@ impl Bans {
             left: name.slow_until.since(now),
             number: 1,
         }));
-        bans.sort_by(|a, b| (a.name.is_some(), a.source, &a.name).cmp(&(b.name.is_some(), b.source, &b.name)));
+        bans.sort_by(|a, b| {
+            (a.name.is_some(), a.source, &a.name).cmp(&(b.name.is_some(), b.source, &b.name))
+        });
         bans
     }
 
@@ -294,7 +305,8 @@ impl Bans {
             record.slow_until = now + ban;
             record.forgotten_at = now + ban;
         } else if record.failures > free {
-            record.slow_until = now + doubled(Duration::from_millis(500), record.failures - free - 1, SLOW_MAX);
+            record.slow_until =
+                now + doubled(Duration::from_millis(500), record.failures - free - 1, SLOW_MAX);
         }
     }
 
@@ -395,7 +407,8 @@ mod tests {
     #[test]
     fn unproven_requests_have_a_rate() {
         let mut bans = Bans::new(BanRules::default());
-        let mut passed = |now| (0..5_000).filter(|_| bans.judge_unproven(now, GUESSER) == Judgement::Pass).count();
+        let mut passed =
+            |now| (0..5_000).filter(|_| bans.judge_unproven(now, GUESSER) == Judgement::Pass).count();
 
         assert_eq!(passed(at(0)), 1_000);
         assert_eq!(passed(at(1)), 100);

@@ -1,4 +1,4 @@
-//! The transaction user of a call shard: it decides what becomes of each request (RFC 3261 §10, §16).
+//! The transaction user of a call shard: it decides what becomes of each request (RFC 3261 §10, RFC 3261 §16).
 //!
 //! A request passes stages: it is checked ([`validation`]), its Route is read ([`route`]), it is admitted
 //! ([`admission`]: digest, a trusted peer, or the token of a dialog), aimed ([`target`]) and forwarded

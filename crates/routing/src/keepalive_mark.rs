@@ -28,13 +28,13 @@ impl KeepaliveMark {
         let mut sealed = plain.to_vec();
         sealed.extend_from_slice(&key.mac(&[&plain, flow_text(flow).as_bytes()]).as_bytes()[..MAC_BYTES]);
         out.extend_from_slice(PREFIX);
-        keys::base64url(&sealed, out);
+        keys::base32(&sealed, out);
     }
 
     /// Reads a branch that this server made; `None` for any other, and for an answer from elsewhere.
     pub fn read_branch(key: &Key, branch: &[u8], flow: &Flow) -> Option<Self> {
         let mut sealed = Vec::with_capacity(PLAIN_BYTES + MAC_BYTES);
-        if !keys::base64url_decode(branch.strip_prefix(PREFIX)?, &mut sealed) {
+        if !keys::base32_decode(branch.strip_prefix(PREFIX)?, &mut sealed) {
             return None;
         }
         let (plain, mac) = sealed.split_first_chunk::<PLAIN_BYTES>()?;

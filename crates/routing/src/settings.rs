@@ -73,6 +73,8 @@ pub enum Algorithm {
 pub struct Digest {
     /// Offered in this order.
     pub algorithms: Vec<Algorithm>,
+    /// How `User-Agent` begins in clients that fail when anything but MD5 is offered; in any case of letters.
+    pub md5_only_agents: Vec<String>,
     /// The realm of all domains; `None`: the domain of the request.
     pub realm: Option<String>,
     /// How long a nonce is good.
@@ -150,6 +152,7 @@ impl Default for Digest {
     fn default() -> Self {
         Self {
             algorithms: vec![Algorithm::Sha256, Algorithm::Md5],
+            md5_only_agents: ["baresip v0", "baresip v1", "sipp", "sipsak"].map(str::to_owned).into(),
             realm: None,
             nonce_lifetime: Duration::from_secs(300),
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clock::Instant;
 
 /// What an outside port, or the right to send to it, depends on.
-// RFC 4787 §4.1: the three kinds of mapping; §5: the same three of filtering.
+// RFC 4787 §4.1: the three kinds of mapping; RFC 4787 §5: the same three of filtering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Dependence {
     /// The inside address alone.

@@ -28,12 +28,13 @@ pub(crate) struct Stranger {
     rng: Rng,
     made: u32,
     overheard: VecDeque<(Instant, Vec<u8>)>,
+    routes: VecDeque<String>,
 }
 
 impl Stranger {
     /// A sender that has heard nothing.
     pub(crate) fn new(rng: Rng) -> Self {
-        Self { rng, made: 0, overheard: VecDeque::new() }
+        Self { rng, made: 0, overheard: VecDeque::new(), routes: VecDeque::new() }
     }
 
     /// Forgets what it heard: a server that was killed has forgotten which nonce counts were used.
@@ -49,6 +50,12 @@ impl Stranger {
             .any(|start| bytes.starts_with(start));
         let head = String::from_utf8_lossy(&bytes[..bytes.len().min(1_200)]);
         let in_dialog = head.lines().any(|line| line.starts_with("To:") && line.contains(";tag="));
+        for line in head.lines().filter(|line| line.starts_with("Route: ")) {
+            self.routes.push_back(line.to_owned());
+            if self.routes.len() > REMEMBERED_MAX {
+                self.routes.pop_front();
+            }
+        }
         if repeatable && !in_dialog && head.contains("uthorization:") {
             self.overheard.push_back((now, bytes.to_vec()));
             if self.overheard.len() > REMEMBERED_MAX {
@@ -79,8 +86,13 @@ impl Stranger {
                 "",
             ),
             7 => {
-                let route = format!("Route: <sip:t0ken_{}@{to};lr>, <sip:{to};lr>\r\n", self.made);
-                self.request("BYE", &format!("sip:victim@{VICTIM}"), &route, ";tag=guessed")
+                // The token of somebody else's call, or one that is no token at all.
+                let route = match self.routes.len() {
+                    0 => format!("Route: <sip:t0ken_{}@{to};lr>, <sip:{to};lr>\r\n", self.made),
+                    routes => format!("{}\r\n", self.routes[self.rng.index(routes)]),
+                };
+                let method = self.rng.pick(&["BYE", "INVITE", "ACK", "MESSAGE"]);
+                self.request(method, &format!("sip:victim@{VICTIM}"), &route, ";tag=guessed")
             }
             8 => self.register(),
             9 => self.response(),

@@ -52,7 +52,7 @@ pub(crate) enum Arrival {
 }
 
 /// A system that writes to a host that does not answer gives up after this time.
-const GIVE_UP: Duration = Duration::from_secs(8);
+pub(crate) const GIVE_UP: Duration = Duration::from_secs(8);
 /// The largest piece.
 const PIECE_BYTES_MAX: usize = 1_400;
 

@@ -5,6 +5,8 @@
 //! comes of it back into the queue. Nothing else moves time. So the same seed gives the same bytes.
 
 mod acts;
+mod carry;
+mod deliver;
 mod facts;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,14 +20,14 @@ use routing::Settings;
 use routing::call::Resolved;
 use sip::Aor;
 
-use crate::cast::{self, Cast, local_of, public_of};
+use crate::cast::{self, Cast};
 use crate::dns::Resolver;
-use crate::events::{Event, Events};
+use crate::events::Events;
 use crate::ledger::{Bindings, Calls, Disturbances};
 use crate::nat::Nat;
 use crate::neighbour::Neighbour;
 use crate::network::{Conditions, Network};
-use crate::node::{self, Node};
+use crate::node::Node;
 use crate::phone::{self, Phone};
 use crate::rng::Rng;
 use crate::store::Store;
@@ -338,257 +340,6 @@ impl World {
         }
     }
 
-    /// A datagram comes to an address of the world.
-    fn deliver(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
-        self.trace.add(self.now, format_args!("{from} > {to}"), bytes);
-        if let Some(local) = local_of(to) {
-            if !self.is_down {
-                self.deliver_node(from, local, bytes);
-            }
-        } else if to == self.neighbour.address {
-            if let Some((next, bytes)) = self.neighbour.forward(bytes, cast::DOMAIN) {
-                self.transmit(to, next, bytes);
-            }
-        } else if let Some(number) = self.inside(to, from) {
-            let mut out = Vec::new();
-            self.residents[number].phone.handle_datagram(self.now, from, bytes, &mut out);
-            self.carry_phone(number, out);
-        }
-    }
-
-    fn deliver_node(&mut self, from: SocketAddr, local: SocketAddr, bytes: &[u8]) {
-        self.cause = self.watch.received(self.now, from, bytes, &mut self.events);
-        let is_up = self.store.condition() == crate::store::Condition::Up;
-        if !self.cause.is_strange && is_up {
-            self.stranger.overhear(self.now, bytes);
-        }
-        let suspended = self.node.held().suspended;
-        let (now, mut out) = (self.clocks(), Vec::new());
-        self.node.handle_datagram(now, local, from, bytes, &mut out);
-        if bytes.starts_with(b"CANCEL ") && self.node.held().suspended < suspended {
-            self.events.add(Event::SuspendedCancelled);
-        }
-        self.carry_node(out);
-    }
-
-    /// Which phone a datagram from `from` to this outside address reaches.
-    fn inside(&mut self, to: SocketAddr, from: SocketAddr) -> Option<usize> {
-        if let Some(nat) = self.nats.iter_mut().find(|nat| nat.outside() == to.ip()) {
-            let inside = nat.inbound(self.now, to.port(), from);
-            if inside.is_none() {
-                self.events.add(Event::NatDropped);
-            }
-            let inside = inside?;
-            return self.residents.iter().position(|resident| resident.phone.setup().local == inside);
-        }
-        self.residents
-            .iter()
-            .position(|resident| resident.nat.is_none() && resident.phone.setup().local == to)
-    }
-
-    fn deliver_stream(&mut self, id: StreamId, end: End, arrival: Arrival) {
-        let Some(&hosts) = self.ends.get(&id) else { return };
-        let host = hosts[usize::from(end == End::Listener)];
-        let bytes: &[u8] = if let Arrival::Bytes(bytes) = &arrival { bytes } else { b"" };
-        let kind = match &arrival {
-            Arrival::Bytes(_) => "bytes",
-            Arrival::Syn => "SYN",
-            Arrival::Opened => "opened",
-            Arrival::Refused => "refused",
-            Arrival::Closed => "closed",
-        };
-        self.trace.add(self.now, format_args!("stream {} at {host:?}: {kind}", id.0), bytes);
-        if self.streams.is_broken(id) && !matches!(arrival, Arrival::Closed) {
-            return;
-        }
-        match host {
-            Host::Node if self.is_down => self.refuse_by_dead(id, &arrival),
-            Host::Node => self.deliver_stream_to_node(id, arrival),
-            Host::Phone(number) => self.deliver_stream_to_phone(id, number, arrival),
-            Host::Stranger => {}
-        }
-    }
-
-    fn refuse_by_dead(&mut self, id: StreamId, arrival: &Arrival) {
-        if *arrival == Arrival::Syn {
-            self.stream(|streams, network, now, out| streams.answer(now, network, id, false, out));
-        }
-    }
-
-    fn deliver_stream_to_node(&mut self, id: StreamId, arrival: Arrival) {
-        let Some((remote, local)) = self.streams.of(id).map(|stream| (stream.opener_seen, stream.listener))
-        else {
-            return;
-        };
-        let (now, mut out) = (self.clocks(), Vec::new());
-        self.cause = Cause::default();
-        match arrival {
-            Arrival::Syn => {
-                let taken =
-                    local_of(local).is_some_and(|local| self.node.handle_accepted(now, id, local, remote));
-                self.stream(|streams, network, now, out| streams.answer(now, network, id, taken, out));
-            }
-            Arrival::Opened => self.node.handle_opened(now, id, &mut out),
-            Arrival::Refused | Arrival::Closed => self.node.handle_closed(now, id, &mut out),
-            Arrival::Bytes(bytes) => {
-                let peer = self.peer_of_node(id);
-                self.watch_stream(peer, &bytes);
-                self.node.handle_bytes(now, id, &bytes, &mut out);
-            }
-        }
-        self.carry_node(out);
-    }
-
-    fn deliver_stream_to_phone(&mut self, id: StreamId, number: usize, arrival: Arrival) {
-        let mut out = Vec::new();
-        let listens = self.residents[number].listens;
-        let phone = &mut self.residents[number].phone;
-        match arrival {
-            Arrival::Syn => {
-                let taken = listens == Listens::Both && phone.handle_accepted(id);
-                self.stream(|streams, network, now, out| streams.answer(now, network, id, taken, out));
-            }
-            Arrival::Opened => phone.handle_opened(id, &mut out),
-            Arrival::Refused | Arrival::Closed => phone.handle_closed(self.now, id),
-            Arrival::Bytes(bytes) => phone.handle_bytes(self.now, id, &bytes, &mut out),
-        }
-        self.carry_phone(number, out);
-    }
-
-    /// The other side of a connection of the server.
-    fn peer_of_node(&self, id: StreamId) -> SocketAddr {
-        let node_opened = self.ends.get(&id).is_some_and(|hosts| hosts[0] == Host::Node);
-        self.streams
-            .of(id)
-            .map_or(cast::VICTIM, |stream| if node_opened { stream.listener } else { stream.opener_seen })
-    }
-
-    /// Does what a phone wants.
-    fn carry_phone(&mut self, number: usize, out: Vec<phone::Output>) {
-        for output in out {
-            match output {
-                phone::Output::Datagram { to, bytes } => {
-                    let inside = self.residents[number].phone.setup().local;
-                    let from = match self.residents[number].nat {
-                        Some(nat) => self.nats[nat].outbound(self.now, inside, to),
-                        None => inside,
-                    };
-                    self.transmit(from, to, bytes);
-                }
-                phone::Output::Open { to } => self.open_from_phone(number, to),
-                phone::Output::Write { stream, bytes } => {
-                    if let Some(end) = self.end_of(stream, Host::Phone(number)) {
-                        self.stream(|streams, network, now, out| {
-                            streams.write(now, network, (stream, end), &bytes, out)
-                        });
-                    }
-                }
-                phone::Output::Close { stream } => self.close(stream, Host::Phone(number)),
-                phone::Output::Fact(fact) => self.fact(number, fact),
-            }
-        }
-    }
-
-    fn open_from_phone(&mut self, number: usize, to: SocketAddr) {
-        self.opened = self.opened.wrapping_add(1);
-        let inside =
-            SocketAddr::new(self.residents[number].phone.setup().local.ip(), 40_000 + self.opened % 20_000);
-        let seen = match self.residents[number].nat {
-            Some(nat) => self.nats[nat].outbound(self.now, inside, to),
-            None => inside,
-        };
-        let hosts = [Host::Phone(number), if local_of(to).is_some() { Host::Node } else { Host::Stranger }];
-        let id = self.open((inside, seen, to), hosts);
-        self.residents[number].phone.handle_opening(id);
-    }
-
-    fn open(&mut self, addresses: (SocketAddr, SocketAddr, SocketAddr), hosts: [Host; 2]) -> StreamId {
-        let mut arrivals = Vec::new();
-        let id = self.streams.open(self.now, &mut self.network, addresses, &mut arrivals);
-        self.ends.insert(id, hosts);
-        self.queue_arrivals(arrivals);
-        id
-    }
-
-    /// Does what the server wants.
-    fn carry_node(&mut self, out: Vec<node::Output>) {
-        for output in out {
-            match output {
-                node::Output::Datagram { from, to, bytes } => {
-                    if !stun::is_stun(&bytes) && bytes.len() > 4 {
-                        self.watch.sent(self.now, self.cause, to, &bytes, &mut self.events);
-                    }
-                    self.transmit(public_of(from), to, bytes.to_vec());
-                }
-                node::Output::Open { connection, from, to } => {
-                    self.events.add(Event::ConnectionOpened);
-                    let from = public_of(from);
-                    let phone = self
-                        .residents
-                        .iter()
-                        .position(|resident| resident.nat.is_none() && resident.phone.setup().local == to);
-                    let listener = phone.map_or(Host::Stranger, Host::Phone);
-                    let id = self.open((from, from, to), [Host::Node, listener]);
-                    self.node.handle_opening(connection, id);
-                    if phone.is_none() {
-                        self.stream(|streams, network, now, out| {
-                            streams.answer(now, network, id, false, out)
-                        });
-                    }
-                }
-                node::Output::Write { stream, bytes } => {
-                    if bytes.len() > 4 {
-                        let peer = self.peer_of_node(stream);
-                        self.watch.sent(self.now, self.cause, peer, &bytes, &mut self.events);
-                    }
-                    if let Some(end) = self.end_of(stream, Host::Node) {
-                        self.stream(|streams, network, now, out| {
-                            streams.write(now, network, (stream, end), &bytes, out)
-                        });
-                    }
-                }
-                node::Output::Close { stream } => self.close(stream, Host::Node),
-                node::Output::Load { partition, aor } => {
-                    let happening = Happening::Account { boot: self.boot, partition, aor };
-                    self.later(self.now + LOOK_UP, happening);
-                }
-                node::Output::Save(change) => {
-                    self.trace.add(self.now, format_args!("saved {change:?}"), b"");
-                    self.store.save(self.now, change);
-                }
-                node::Output::Resolve { shard, token, host, port } => {
-                    let (after, resolved) = crate::dns::resolve(self.resolver, &host, port, &mut self.events);
-                    self.later(
-                        self.now + after,
-                        Happening::Resolved { boot: self.boot, shard, token, resolved },
-                    );
-                }
-            }
-        }
-    }
-
-    fn reply_account(&mut self, boot: u32, partition: u16, aor: Aor) {
-        if boot != self.boot || self.is_down {
-            return;
-        }
-        let Some(loaded) = self.store.look_up(partition, &aor) else {
-            self.events.add(Event::StoreHung);
-            return;
-        };
-        if loaded == engine::Loaded::Unavailable {
-            self.events.add(Event::StoreOutage);
-        }
-        self.trace.add(
-            self.now,
-            format_args!("account of {aor}: {}", matches!(loaded, engine::Loaded::Found(_))),
-            b"",
-        );
-        self.cause = Cause::default();
-        let (now, mut out) = (self.clocks(), Vec::new());
-        self.node.handle_account(now, partition, &aor, loaded, &mut out);
-        self.carry_node(out);
-    }
-
     /// Sends a datagram on its way.
     pub(crate) fn transmit(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
         if let Some(tap) = &mut self.tap {
@@ -626,14 +377,6 @@ impl World {
         match hosts.iter().position(|one| *one == host)? {
             0 => Some(End::Opener),
             _ => Some(End::Listener),
-        }
-    }
-
-    /// What the server gets by a connection comes in pieces; the watch sees whole messages only.
-    fn watch_stream(&mut self, remote: SocketAddr, piece: &[u8]) {
-        for bytes in self.watch.frame(remote, piece) {
-            let cause = self.watch.received(self.now, remote, &bytes, &mut self.events);
-            self.cause = Cause { is_again: false, ..cause };
         }
     }
 

@@ -10,7 +10,7 @@ use sip::Aor;
 use store::SqliteStore;
 use transport::{LocalAddr, Transport};
 
-const BINDINGS: u64 = 200_000;
+const BINDINGS: u64 = 20_000;
 const ROUNDS: u64 = 5;
 
 fn main() {

@@ -6,22 +6,22 @@ use engine::Change;
 use routing::StoredBinding;
 use routing::account::BindingKey;
 use rusqlite::{Connection, Row, params};
+use sha2::{Digest, Sha256};
 
 use crate::row::{self, Octets};
 
-/// The usual change is a refresh: it leaves the key alone, and so the index, and most often the size of the
-/// row, so that one page is all that is written.
-const PUT: &str = "INSERT INTO location (username, domain, contact, flow, received, socket, path, expires, q, callid, \
-     cseq, user_agent, sip_instance, reg_id, nat, response_hash, last_modified) \
+/// The usual change is a refresh: it leaves most often the size of the row as it is, so that one page is all
+/// that is written.
+const PUT: &str = "INSERT INTO location (contact_id, username, domain, contact, received, socket, path, expires, q, \
+     callid, cseq, user_agent, sip_instance, reg_id, nat, response_hash, last_modified) \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) \
-     ON CONFLICT (username, domain, contact, flow) DO UPDATE SET received = ?5, socket = ?6, path = ?7, \
-     expires = ?8, q = ?9, callid = ?10, cseq = ?11, user_agent = ?12, sip_instance = ?13, reg_id = ?14, nat = ?15, \
-     response_hash = ?16, last_modified = ?17";
-const REMOVE: &str =
-    "DELETE FROM location WHERE username = ?1 AND domain = ?2 AND contact = ?3 AND flow = ?4";
+     ON CONFLICT (contact_id) DO UPDATE SET username = ?2, domain = ?3, contact = ?4, received = ?5, socket = ?6, \
+     path = ?7, expires = ?8, q = ?9, callid = ?10, cseq = ?11, user_agent = ?12, sip_instance = ?13, reg_id = ?14, \
+     nat = ?15, response_hash = ?16, last_modified = ?17";
+const REMOVE: &str = "DELETE FROM location WHERE contact_id = ?1";
 const ALL: &str = "SELECT username, domain, contact, received, socket, path, expires, q, callid, cseq, user_agent, \
      sip_instance, reg_id, nat, response_hash FROM location WHERE expires > ?1 \
-     ORDER BY username, domain, last_modified, contact, flow";
+     ORDER BY username, domain, last_modified, contact_id";
 
 /// Milliseconds of a second: the table has seconds, as operators know it.
 const SECOND_MS: u64 = 1_000;
@@ -39,11 +39,7 @@ pub struct Rows<T> {
 pub fn write(connection: &Connection, change: &Change, now: WallTime) -> rusqlite::Result<()> {
     match change {
         Change::Put(binding) => put(connection, binding, now),
-        Change::Remove(key) => {
-            let contact = Octets(&key.contact);
-            let parameters = params![key.aor.user(), key.aor.domain(), contact, Octets(&flow_text(key))];
-            connection.prepare_cached(REMOVE)?.execute(parameters).map(|_| ())
-        }
+        Change::Remove(key) => connection.prepare_cached(REMOVE)?.execute([contact_id(key)]).map(|_| ()),
     }
 }
 
@@ -67,12 +63,11 @@ pub fn remove_ended(connection: &Connection, now: WallTime) -> rusqlite::Result<
 }
 
 fn put(connection: &Connection, binding: &StoredBinding, now: WallTime) -> rusqlite::Result<()> {
-    let key = BindingKey::of(binding);
     connection.prepare_cached(PUT)?.execute(params![
+        contact_id(&BindingKey::of(binding)),
         binding.aor.user(),
         binding.aor.domain(),
         Octets(&binding.contact),
-        Octets(&flow_text(&key)),
         row::write_received(binding.received),
         row::write_socket(binding.listener),
         (!binding.path.is_empty()).then(|| write_path(&binding.path)).as_deref().map(Octets),
@@ -119,12 +114,21 @@ fn binding(row: &Row<'_>) -> Option<StoredBinding> {
     })
 }
 
-/// What tells two flows of one contact apart; empty for a binding that is no flow.
-fn flow_text(key: &BindingKey) -> Vec<u8> {
-    match &key.flow {
-        Some((instance, reg_id)) => [format!("{reg_id};").as_bytes(), instance].concat(),
-        None => Vec::new(),
+/// The row of a binding. An index over its key would cost more than all else. A cryptographic hash, so that
+/// nobody can make a contact whose row is another's.
+fn contact_id(key: &BindingKey) -> i64 {
+    let mut digest = Sha256::new();
+    let (instance, reg_id) = match &key.flow {
+        Some((instance, reg_id)) => (&instance[..], i64::from(*reg_id)),
+        None => (&[][..], -1),
+    };
+    for part in [key.aor.as_str().as_bytes(), &key.contact, instance] {
+        digest.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+        digest.update(part);
     }
+    digest.update(reg_id.to_le_bytes());
+    let first = *digest.finalize().first_chunk().expect("32 bytes have a first 8");
+    i64::from_be_bytes(first)
 }
 
 /// One value on a line. A line break within a value is a fold, which means no more than a space.

@@ -43,7 +43,6 @@ const STEPS: &[&str] = &["
         username TEXT NOT NULL,
         domain TEXT NOT NULL,
         contact NOT NULL,
-        flow NOT NULL,
         received TEXT NOT NULL,
         socket TEXT NOT NULL,
         path,
@@ -56,8 +55,7 @@ const STEPS: &[&str] = &["
         reg_id INTEGER,
         nat INTEGER NOT NULL,
         response_hash INTEGER NOT NULL,
-        last_modified INTEGER NOT NULL,
-        UNIQUE (username, domain, contact, flow)
+        last_modified INTEGER NOT NULL
     );
     CREATE TABLE nonce (
         username TEXT NOT NULL,

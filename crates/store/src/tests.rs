@@ -267,9 +267,16 @@ fn a_file_that_is_damaged_inside_fails_the_state_and_nothing_else() {
     let place = Temporary::new();
     add_alice(&place.file);
     drop(place.open());
+    let beside = Connection::open(&place.file).expect("it can be opened");
+    let number = |query: &str| beside.query_row(query, [], |row| row.get::<_, u32>(0)).expect(query) as usize;
+    let size = number("PRAGMA page_size");
+    let roots = ["location", "subscriber", "sqlite_autoindex_subscriber_1"]
+        .map(|name| number(&format!("SELECT rootpage FROM sqlite_schema WHERE name = '{name}'")));
+    drop(beside);
     let mut bytes = std::fs::read(&place.file).expect("it is there");
-    // The first page says what tables there are.
-    bytes[4_096..].fill(0x55);
+    for root in roots {
+        bytes[(root - 1) * size..root * size].fill(0x55);
+    }
     std::fs::write(&place.file, bytes).expect("written");
     let store = place.open();
 

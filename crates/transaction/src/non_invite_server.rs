@@ -233,7 +233,9 @@ mod tests {
             for provisional in [None, Some(100)] {
                 let mut server = Script::server(Kind::NonInvite, reliable);
                 server.at(4_000);
-                provisional.map(|status| server.respond(status).unwrap());
+                if let Some(status) = provisional {
+                    server.respond(status).unwrap();
+                }
                 server.words();
 
                 assert_eq!(server.at(31_999).respond(408), Ok(()));

@@ -1,7 +1,7 @@
 //! Addresses that can not be mistaken for each other, and the transports.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// How SIP messages travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,6 +61,15 @@ pub struct LocalAddr(pub SocketAddr);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RemoteAddr(pub SocketAddr);
 
+impl RemoteAddr {
+    /// Whether one host could be there: a broadcast, a multicast group, the unspecified address and port 0 are none.
+    pub fn is_host(&self) -> bool {
+        let address = self.0.ip().to_canonical();
+        let is_all = address == IpAddr::V4(Ipv4Addr::BROADCAST);
+        !(is_all || address.is_multicast() || address.is_unspecified() || self.0.port() == 0)
+    }
+}
+
 impl fmt::Display for LocalAddr {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(formatter)
@@ -80,4 +89,31 @@ pub struct Advertise {
     pub host: String,
     /// The port; the listener's own if absent.
     pub port: Option<u16>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_and_nobody_are_no_hosts() {
+        let is_host = |text: &str| RemoteAddr(text.parse().unwrap()).is_host();
+
+        assert!(
+            ["192.0.2.1:5060", "127.0.0.1:1", "[2001:db8::1]:5060", "[fe80::1]:5060"]
+                .into_iter()
+                .all(is_host)
+        );
+        for nobody in [
+            "255.255.255.255:5060",
+            "224.0.0.1:5060",
+            "0.0.0.0:5060",
+            "[::]:1",
+            "[ff02::1]:5060",
+            "192.0.2.1:0",
+        ] {
+            assert!(!is_host(nobody), "{nobody}");
+        }
+        assert!(!is_host("[::ffff:255.255.255.255]:5060"));
+    }
 }

@@ -84,7 +84,9 @@ pub(super) fn settings(number: u8) -> Arc<Settings> {
         4 => {
             settings.proxy.max_breadth = 0;
             settings.nat.keepalive = Keepalive::Off;
-            settings.timers = Timers { t1: Duration::ZERO, t2: Duration::ZERO, t4: Duration::ZERO };
+            // The shortest that make sense; what is under way takes them too.
+            let (t1, t2) = (Duration::from_millis(10), Duration::from_millis(200));
+            settings.timers = Timers { t1, t2, t4: t1 };
             settings.domains.clear();
         }
         _ => {}

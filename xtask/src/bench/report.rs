@@ -71,8 +71,8 @@ pub fn page(series: &[Series], binary: &Path) -> Result<String> {
          The server has one core, SIPp another; all on one host over the loopback interface, UDP.\n\
          A run is {} registrations at {} a second, or {} calls at {} a second, over {ACCOUNTS}\n\
          accounts. A registration is two REGISTER, one 401 (MD5) and one 200. A call is 13 datagrams,\n\
-         through Record-Route, and its caller needs no digest. A run in which a call fails, or more\n\
-         than one message of a thousand is sent again, does not count.\n\n\
+         through Record-Route, and its caller needs no digest. A run in which more than one call of a\n\
+         thousand fails, or as many messages are sent again, ends the whole.\n\n\
          Kamailio has `bench/kamailio.cfg` and `-x fm`: everything in memory, no database. Tandem has\n\
          its defaults but for `algorithms = [\"MD5\"]`, and writes every binding to its database.\n\n",
         registers.0, registers.1, calls.0, calls.1
@@ -112,6 +112,7 @@ fn machine(binary: &Path) -> Result<Vec<(&'static str, String)>> {
     let ours = said(Command::new(binary).arg("--version"));
     Ok(vec![
         ("date", date),
+        ("load of the machine at the end", first_words("/proc/loadavg", 3)),
         ("processor", first("/proc/cpuinfo", "model name").unwrap_or_else(unknown)),
         ("cores", cores.to_string()),
         ("memory", first("/proc/meminfo", "MemTotal").unwrap_or_else(unknown)),
@@ -121,6 +122,11 @@ fn machine(binary: &Path) -> Result<Vec<(&'static str, String)>> {
         ("Kamailio", said(Command::new("kamailio").arg("-v"))),
         ("command", "`cargo xtask bench sip`".to_owned()),
     ])
+}
+
+fn first_words(path: &str, count: usize) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.split_whitespace().take(count).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

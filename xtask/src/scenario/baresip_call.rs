@@ -49,7 +49,7 @@ fn both_hear(lab: &Lab, transport: Transport, family: Family) -> Result<()> {
     if family == Family::V6 && !std::path::Path::new("/proc/net/if_inet6").exists() {
         return Err(Skipped("the kernel has no IPv6".to_owned()).into());
     }
-    let server = Server::start(lab, &Settings::md5(), &["alice", "bob"])?;
+    let server = Server::start(lab, &Settings::defaults(), &["alice", "bob"])?;
     let (alice, bob) = (lab.host("alice", 21)?, lab.host("bob", 22)?);
     let account = |user, hertz| Account { user, transport, family, hertz };
     let mut alice = Baresip::start(lab, &alice, &server, account("alice", ALICE_HERTZ))?;
@@ -85,7 +85,7 @@ enum Caller {
 /// the address in the other's SDP: bob's is public, so bob hears alice; alice's is private, so
 /// what bob sends has nowhere to go.
 fn behind_nat(lab: &Lab, transport: Transport, caller: Caller) -> Result<()> {
-    let server = Server::start(lab, &Settings::md5(), &["alice", "bob"])?;
+    let server = Server::start(lab, &Settings::defaults(), &["alice", "bob"])?;
     let router = Router::new(lab, "router", 50)?;
     let (alice, bob) = (router.host("alice", 21)?, lab.host("bob", 22)?);
     let account = |user, hertz| Account { user, transport, family: Family::V4, hertz };

@@ -9,12 +9,15 @@ use anyhow::{Result, ensure};
 
 use super::Scenario;
 use crate::lab::{Host, Lab};
+use crate::phone::{Phone, call};
 use crate::process::{self, Running};
+use crate::server::{Server, Settings};
 
 /// The scenarios of this file.
 pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "the_first_run_needs_no_root_and_prints_the_next_commands", run: first_run },
     Scenario { name: "a_second_server_says_which_process_has_the_port", run: second_run },
+    Scenario { name: "two_phones_on_the_servers_own_host_call_each_other", run: same_host },
 ];
 
 /// How long a start may take.
@@ -59,6 +62,20 @@ fn second_run(lab: &Lab) -> Result<()> {
     ensure!(said.contains("tandem") && said.contains("5060"), "what is missing here:\n{said}");
     ensure!(first.is_running()?, "the first server has ended");
     Ok(())
+}
+
+/// As somebody does who has one machine only: the phones have the server's address and other ports.
+fn same_host(lab: &Lab) -> Result<()> {
+    let server = Server::start(lab, &Settings::defaults(), &["alice", "bob"])?;
+    let mut alice = Phone::udp(server.host(), "alice", &server)?;
+    let mut bob = Phone::tcp(server.host(), "bob", &server)?;
+    for phone in [&mut alice, &mut bob] {
+        phone.register()?;
+    }
+    let (mut dialog, _) = call::establish(&mut alice, &mut bob)?;
+    call::hang_up(&mut alice, &mut dialog, &mut bob)?;
+    let (mut dialog, _) = call::establish(&mut bob, &mut alice)?;
+    call::hang_up(&mut bob, &mut dialog, &mut alice)
 }
 
 /// `tandem run` as nobody, with a home of its own that is empty and no other variable.

@@ -150,6 +150,13 @@ impl Registration {
         }
     }
 
+    /// Whether nothing but its flow leads to the phone: behind NAT, or because the phone said so.
+    // RFC 5626 §3.2: a binding with a reg-id stands for its flow, and the phone makes another when it fails. With a
+    // Path the flow is that of a proxy, which can be connected to again.
+    pub(super) fn is_bound_to_flow(&self) -> bool {
+        (self.nat || self.reg_id.is_some()) && !self.text.has_path()
+    }
+
     /// Whether both are one binding to the store, if they are of one address of record.
     pub(super) fn has_key_of(&self, other: &Self) -> bool {
         self.text.contact() == other.text.contact()

@@ -117,8 +117,8 @@ impl AccountPartition {
         }
     }
 
-    /// Takes the news that a connection is gone. A phone behind NAT that registered over it can not be
-    /// reached by any other way, so its binding ends; others can still be connected to.
+    /// Takes the news that a connection is gone. Bindings that only it could reach end; to the others a
+    /// connection can be opened.
     pub fn handle_connection_closed(
         &mut self,
         _now: Now,
@@ -129,7 +129,7 @@ impl AccountPartition {
         for binding in self.location.on_connection(id) {
             let is_lost = self.location.change(binding, |binding| {
                 binding.registration.connection = None;
-                binding.registration.nat && !binding.registration.text.has_path()
+                binding.registration.is_bound_to_flow()
             });
             if is_lost == Some(true) {
                 self.end(lease, binding, Count::BindingDead, out);

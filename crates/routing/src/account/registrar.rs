@@ -296,7 +296,7 @@ impl Update<'_> {
         if let (Some((instance, number)), Some(reg_id)) = (self.flow, *reg_id) {
             return is_same_flow(instance, number, text.instance().unwrap_or_default(), reg_id);
         }
-        // RFC 3261 §10.3: step 7: all others are known by their URI, compared as §19.1.4 says. That also finds
+        // RFC 3261 §10.3: step 7: all others are known by their URI, compared as RFC 3261 §19.1.4 says. That also finds
         // the same phone where it was registered as a flow before, or will be one.
         self.wish.uri == text.contact()
             || Uri::parse(text.contact()).is_ok_and(|contact| self.uri.equivalent(&contact))

@@ -106,24 +106,40 @@ pub(super) fn challenge(
     keyring: &Keyring,
     now: WallTime,
     salt: u64,
-    method: Method<'_>,
+    request: &Message<'_>,
     realm: &Realm,
     freshness: Freshness,
 ) -> Reply {
     // RFC 3261 §22.1: a registrar is the end of its request and answers 401, a proxy 407.
-    let (status, name) = match method {
-        Method::Register => (Status::UNAUTHORIZED, Name::WwwAuthenticate),
+    let (status, name) = match request.method() {
+        Some(Method::Register) => (Status::UNAUTHORIZED, Name::WwwAuthenticate),
         _ => (Status::PROXY_AUTHENTICATION_REQUIRED, Name::ProxyAuthenticate),
     };
     let mut nonce = Vec::with_capacity(48);
     nonce::write(&keyring.nonce, realm.text.as_bytes(), now, salt, &mut nonce);
     // RFC 8760 §2.4: one header field for each algorithm, the preferred one first.
-    settings.digest.algorithms.iter().fold(Reply::new(status), |reply, algorithm| {
+    offer(settings, request).iter().fold(Reply::new(status), |reply, algorithm| {
         let mut value = Vec::with_capacity(160);
         let algorithm = algorithm_name(*algorithm).as_bytes();
         Challenge { realm: realm.text.as_bytes(), nonce: &nonce, algorithm, freshness }.write(&mut value);
         reply.with(name, value)
     })
+}
+
+/// The algorithms that a client is offered.
+// Deviation: RFC 8760 §2.4 offers all. The baresip of Debian 12, SIPp and sipsak give up at a challenge that names an
+// algorithm which they do not know, even beside one that they do.
+fn offer<'s>(settings: &'s Settings, request: &Message<'_>) -> &'s [Algorithm] {
+    let algorithms = &settings.digest.algorithms;
+    let md5 = algorithms.iter().position(|algorithm| *algorithm == Algorithm::Md5);
+    let agent = request.header(Name::UserAgent).unwrap_or_default();
+    let is_md5_only = settings.digest.md5_only_agents.iter().any(|known| {
+        agent.get(..known.len()).is_some_and(|start| start.eq_ignore_ascii_case(known.as_bytes()))
+    });
+    match md5 {
+        Some(place) if is_md5_only => &algorithms[place..=place],
+        _ => algorithms,
+    }
 }
 
 /// The address of record that the sender of a request must own.

@@ -132,6 +132,9 @@ impl Aim {
         remote: RemoteAddr,
         transport: Transport,
     ) -> Option<Destination> {
+        if !remote.is_host() {
+            return None;
+        }
         // What began elsewhere does not go on to a peer that believes this server.
         let is_peer = inbound.settings.trusted_peer(remote.0.ip()).is_some();
         if is_peer && inbound.sender == Some(Sender::Dialog) && self.standing != Standing::Peer {

@@ -40,13 +40,13 @@ impl Branch {
         sealed[..PLAIN_BYTES].copy_from_slice(&plain);
         sealed[PLAIN_BYTES..].copy_from_slice(&below.mac(key, &plain).as_bytes()[..MAC_BYTES]);
         out.extend_from_slice(PREFIX);
-        keys::base64url(&sealed, out);
+        keys::base32(&sealed, out);
     }
 
     /// Reads a branch that this server made above `below`; `None` for every other.
     pub(super) fn read(key: &Key, branch: &[u8], below: &Below<'_>) -> Option<Self> {
         let mut sealed = Vec::with_capacity(PLAIN_BYTES + MAC_BYTES);
-        if !keys::base64url_decode(branch.strip_prefix(PREFIX)?, &mut sealed) {
+        if !keys::base32_decode(branch.strip_prefix(PREFIX)?, &mut sealed) {
             return None;
         }
         let (plain, mac) = sealed.split_first_chunk::<PLAIN_BYTES>()?;

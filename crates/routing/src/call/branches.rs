@@ -1,4 +1,4 @@
-//! The branches of a request: how they begin, fail, are answered and end (RFC 3261 §16.6 to §16.10).
+//! The branches of a request: how they begin, fail, are answered and end (RFC 3261 §16.6 to RFC 3261 §16.10).
 
 use bytes::Bytes;
 use clock::{Instant, Now};

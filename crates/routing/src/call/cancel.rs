@@ -1,4 +1,4 @@
-//! CANCEL of a request that this server is working on (RFC 3261 §9.2, §16.10).
+//! CANCEL of a request that this server is working on (RFC 3261 §9.2, RFC 3261 §16.10).
 
 use sip::Status;
 use transaction::ServerKey;

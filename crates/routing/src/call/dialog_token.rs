@@ -107,13 +107,13 @@ impl DialogToken {
         let mut sealed = Vec::with_capacity(plain.len() + 16);
         sealed.push(keyring.token_number);
         seal::seal(&keyring.token, call_id, &plain, &mut sealed);
-        keys::base64url(&sealed, out);
+        keys::base32(&sealed, out);
     }
 
     /// Reads a token of this server's for this Call-ID; `None` for everything else.
     pub(super) fn read(keyring: &Keyring, call_id: &[u8], text: &[u8]) -> Option<Self> {
         let mut sealed = Vec::with_capacity(text.len());
-        if !keys::base64url_decode(text, &mut sealed) {
+        if !keys::base32_decode(text, &mut sealed) {
             return None;
         }
         let (&number, sealed) = sealed.split_first()?;
@@ -243,7 +243,7 @@ mod tests {
             token.write(&keyring, b"call-1", &mut text);
 
             assert_eq!(DialogToken::read(&keyring, b"call-1", &text), Some(token));
-            assert!(text.iter().all(|&byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'));
+            assert!(text.iter().all(|&byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()));
         }
     }
 
@@ -257,7 +257,7 @@ mod tests {
         assert_eq!(DialogToken::read(&self::keyring(2), b"call-1", &text), None);
         for place in 0..text.len() {
             let mut changed = text.clone();
-            changed[place] = if changed[place] == b'A' { b'B' } else { b'A' };
+            changed[place] = if changed[place] == b'a' { b'b' } else { b'a' };
             assert_eq!(DialogToken::read(&keyring, b"call-1", &changed), None, "letter {place}");
         }
         assert_eq!(DialogToken::read(&keyring, b"call-1", b""), None);

@@ -177,7 +177,7 @@ fn edit_route(editor: &mut Editor<'_, '_>, request: &Message<'_>, inbound: &Inbo
         return;
     }
     if Some(&aim.request_uri[..]) != request.request_uri() {
-        editor.request_uri(&aim.request_uri);
+        editor.request_uri(without_headers(&aim.request_uri));
     }
     for _ in &inbound.routed.popped {
         editor.remove_first(Name::Route);
@@ -205,9 +205,14 @@ fn write_strict_route(
     let target = [b"<", &aim.request_uri[..], b">"].concat();
     let path = aim.path.iter().map(|value| &value[..]);
     let values: Vec<&[u8]> = path.chain(left.iter().copied()).skip(1).chain([&target[..]]).collect();
-    editor.request_uri(next);
+    editor.request_uri(without_headers(next));
     editor.remove(Name::Route);
     editor.prepend(Name::Route, &values.join(&b", "[..]));
+}
+
+// RFC 3261 §19.1.1: a Contact and a Route may have headers, a Request-URI may not.
+fn without_headers(uri: &[u8]) -> &[u8] {
+    SipUri::parse(uri).map_or(uri, |uri| uri.without_headers())
 }
 
 fn remove_own_credentials(editor: &mut Editor<'_, '_>, request: &Message<'_>, inbound: &Inbound) {

@@ -34,14 +34,14 @@ pub(super) fn write(key: &Key, realm: &[u8], now: WallTime, salt: u64, out: &mut
     bytes[8..16].copy_from_slice(&salt.to_be_bytes());
     let mac = mac(key, realm, &bytes[..PLAIN_BYTES]);
     bytes[PLAIN_BYTES..].copy_from_slice(&mac.as_bytes()[..MAC_BYTES]);
-    keys::base64url(&bytes, out);
+    keys::base32(&bytes, out);
 }
 
 /// Judges a nonce that a client used for `realm`.
 pub(super) fn judge(key: &Key, realm: &[u8], now: WallTime, lifetime: Duration, nonce: &[u8]) -> Verdict {
     let mut bytes = Vec::with_capacity(PLAIN_BYTES + MAC_BYTES);
     // The length first: what a stranger sends may be long.
-    if nonce.len() > 2 * (PLAIN_BYTES + MAC_BYTES) || !keys::base64url_decode(nonce, &mut bytes) {
+    if nonce.len() > 2 * (PLAIN_BYTES + MAC_BYTES) || !keys::base32_decode(nonce, &mut bytes) {
         return Verdict::Foreign;
     }
     let Some((plain, seal)) = bytes.split_first_chunk::<PLAIN_BYTES>() else { return Verdict::Foreign };

@@ -276,9 +276,15 @@ impl TransactionUser {
         let salt = self.next_salt();
         let settings = &inbound.settings;
         let realm = admission::realm(settings, &inbound.source, turn.request);
-        let method = turn.request.method().unwrap_or(Method::Other(b""));
-        let reply =
-            admission::challenge(settings, &self.keyring, turn.now.wall, salt, method, &realm, freshness);
+        let reply = admission::challenge(
+            settings,
+            &self.keyring,
+            turn.now.wall,
+            salt,
+            turn.request,
+            &realm,
+            freshness,
+        );
         self.refuse_stateless(turn, &reply, out);
     }
 }

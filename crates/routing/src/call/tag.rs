@@ -12,7 +12,7 @@ const MAC_BYTES: usize = 12;
 // RFC 3261 §8.2.7: a server without state gives each retransmission the same tag.
 pub(super) fn derived(key: &Key, request: &Message<'_>) -> Vec<u8> {
     let mut tag = vec![PREFIX];
-    keys::base64url(&mac(key, request).as_bytes()[..MAC_BYTES], &mut tag);
+    keys::base32(&mac(key, request).as_bytes()[..MAC_BYTES], &mut tag);
     tag
 }
 
@@ -20,7 +20,7 @@ pub(super) fn derived(key: &Key, request: &Message<'_>) -> Vec<u8> {
 pub(super) fn is_derived(key: &Key, ack: &Message<'_>) -> bool {
     let Some([PREFIX, text @ ..]) = ack.to_tag() else { return false };
     let mut bytes = Vec::with_capacity(MAC_BYTES);
-    keys::base64url_decode(text, &mut bytes) && bytes.len() == MAC_BYTES && mac(key, ack).verifies(&bytes)
+    keys::base32_decode(text, &mut bytes) && bytes.len() == MAC_BYTES && mac(key, ack).verifies(&bytes)
 }
 
 // RFC 3261 §17.1.1.3: the ACK has the Call-ID, the From tag and the CSeq number of its INVITE; so has a CANCEL,

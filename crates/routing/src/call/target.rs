@@ -44,7 +44,7 @@ pub(super) fn for_ourselves(request: &Message<'_>) -> Reply {
 pub(super) fn aims(keyring: &Keyring, targets: Vec<Target>) -> Vec<Aim> {
     let mut groups: Vec<(Target, VecDeque<Target>)> = Vec::with_capacity(targets.len());
     for target in targets {
-        // RFC 5626 §5.3, §7: a request is not forked to several flows of one instance.
+        // RFC 5626 §5.3, RFC 5626 §7: a request is not forked to several flows of one instance.
         let same_phone = |first: &Target| {
             target.reg_id.is_some() && first.reg_id.is_some() && first.instance == target.instance
         };

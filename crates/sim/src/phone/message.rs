@@ -54,7 +54,7 @@ impl Outgoing {
 }
 
 /// A response to `request`.
-// RFC 3261 §8.2.6: what a response copies from its request; §12.1.1: and Record-Route where a dialog begins.
+// RFC 3261 §8.2.6: what a response copies from its request; RFC 3261 §12.1.1: and Record-Route where a dialog begins.
 pub(crate) fn answer(request: &Message<'_>, status: u16, to_tag: &str, lines: &str, body: &str) -> Vec<u8> {
     let reason = sip::Status(status).reason_phrase();
     let mut bytes = format!("SIP/2.0 {status} {reason}\r\n").into_bytes();

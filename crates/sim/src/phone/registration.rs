@@ -17,6 +17,8 @@ use super::{Phone, Purpose, Setup, Wake, Way};
 pub(crate) struct Registration {
     wanted: bool,
     under_way: bool,
+    /// What is to be sent when the answer to the one under way is there.
+    next: Option<Purpose>,
     call_id: String,
     cseq: u32,
     expires: Duration,
@@ -34,6 +36,7 @@ impl Registration {
         Self {
             wanted: false,
             under_way: false,
+            next: None,
             call_id: format!("register-{}-{made}@{}", setup.user, setup.local.ip()),
             cseq: 0,
             expires: setup.expires,
@@ -91,6 +94,13 @@ impl Phone {
     }
 
     fn send_register(&mut self, now: Instant, purpose: Purpose, expires: Duration, out: &mut Vec<Output>) {
+        // RFC 3261 §10.2: the next one waits for the answer to the last one.
+        if self.registration.under_way {
+            if self.registration.to.is_none() {
+                self.registration.next = Some(purpose);
+            }
+            return;
+        }
         let Setup { user, domain, instance, .. } = self.setup.clone();
         let own = format!("<sip:{user}@{domain}>");
         let registration = &mut self.registration;
@@ -171,6 +181,7 @@ impl Phone {
                 }
             }
         }
+        self.send_next(now, out);
     }
 
     pub(super) fn register_timed_out(&mut self, now: Instant, out: &mut Vec<Output>) {
@@ -178,6 +189,19 @@ impl Phone {
         out.push(Output::Fact(Fact::RegisterTimedOut));
         if self.registration.wanted {
             self.remind(now + RETRY);
+        }
+        self.send_next(now, out);
+    }
+
+    /// Sends what had to wait.
+    fn send_next(&mut self, now: Instant, out: &mut Vec<Output>) {
+        if self.registration.under_way {
+            return;
+        }
+        match self.registration.next.take() {
+            Some(Purpose::Unregister) => self.send_register(now, Purpose::Unregister, Duration::ZERO, out),
+            Some(purpose) => self.send_register(now, purpose, self.registration.expires, out),
+            None => {}
         }
     }
 

@@ -95,7 +95,7 @@ fn a_branch_rings_no_longer_than_the_ring_timeout() {
     assert_good(world);
 }
 
-// RFC 3261 §16.6 item 11, §16.8: a branch that is tried and never rings ends with timer C.
+// RFC 3261 §16.6 item 11, RFC 3261 §16.8: a branch that is tried and never rings ends with timer C.
 #[test]
 fn timer_c_ends_a_branch_that_never_rings() {
     let mut world = registered(&[who::ALICE, who::DAVE]);
@@ -108,7 +108,7 @@ fn timer_c_ends_a_branch_that_never_rings() {
     assert_good(world);
 }
 
-// RFC 3261 §16.7 item 1, §17.1.1.2: timer B makes it a 408.
+// RFC 3261 §16.7 item 1, RFC 3261 §17.1.1.2: timer B makes it a 408.
 #[test]
 fn a_phone_that_says_nothing_makes_the_call_408_after_timer_b() {
     let mut world = registered(&[who::ALICE, who::DAVE]);
@@ -131,7 +131,7 @@ fn a_redirected_caller_calls_where_it_is_sent() {
     assert_good(world);
 }
 
-// RFC 3261 §17.2.1, §8.2.7: a challenge keeps no state, and its ACK must not be routed.
+// RFC 3261 §17.2.1, RFC 3261 §8.2.7: a challenge keeps no state, and its ACK must not be routed.
 #[test]
 fn the_ack_to_our_407_is_absorbed() {
     let mut world = registered(&[who::ALICE, who::DAVE]);

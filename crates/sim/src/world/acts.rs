@@ -171,7 +171,7 @@ impl World {
                 self.residents[*phone].phone.prepare(order.number, answering.clone());
             }
         }
-        let expected = self.corrected(expected);
+        let expected = self.corrected(caller, expected);
         let record =
             CallRecord { order: order.clone(), caller, began: self.now, expected, facts: Vec::new() };
         self.calls.begin(record);
@@ -180,12 +180,13 @@ impl World {
         self.carry_phone(caller, out);
     }
 
-    /// Only who is registered rings; who is not sure to be makes the outcome open.
-    fn corrected(&self, expected: Expected) -> Expected {
+    /// Only who is registered rings, and only his NAT is kept open; who is not sure to be makes the outcome
+    /// open.
+    fn corrected(&self, caller: usize, expected: Expected) -> Expected {
         let Expected::Answers(answers) = &expected else { return expected };
         let registers = |phone: usize| who::REGISTERED.contains(&phone);
-        let sure =
-            answers.iter().all(|(phone, _)| !registers(*phone) || self.bindings.is_bound(*phone, self.now));
+        let mut phones = answers.iter().map(|(phone, _)| *phone).chain([caller]);
+        let sure = phones.all(|phone| !registers(phone) || self.bindings.is_bound(phone, self.now));
         if sure { expected } else { Expected::End }
     }
 
@@ -258,8 +259,15 @@ impl World {
     fn cut(&mut self, phone: usize, from_phone: bool) {
         let setup = self.residents[phone].phone.setup();
         let server = setup.server.ip();
-        let seen = self.residents[phone].nat.map_or(setup.local.ip(), |nat| self.nats[nat].outside());
+        let nat = self.residents[phone].nat;
+        let seen = nat.map_or(setup.local.ip(), |nat| self.nats[nat].outside());
         let (from, to) = if from_phone { (seen, server) } else { (server, seen) };
+        // Without packets a mapping ends, and only a phone that registers again is reached again.
+        for number in (0..self.residents.len()).filter(|_| nat.is_some()) {
+            if self.residents[number].nat == nat {
+                self.bindings.excuse(number);
+            }
+        }
         self.network.cut(from, to);
     }
 }

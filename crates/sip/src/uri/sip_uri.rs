@@ -65,6 +65,12 @@ impl<'a> SipUri<'a> {
         self.bytes
     }
 
+    /// The bytes without the headers and their question mark.
+    pub fn without_headers(&self) -> &'a [u8] {
+        let headers = self.headers.map_or(0, |headers| headers.len() + 1);
+        &self.bytes[..self.bytes.len() - headers]
+    }
+
     /// A parameter as [`Params::find`] has it, found also where its name is written with escapes.
     pub fn param(&self, name: &[u8]) -> Option<Option<&'a [u8]>> {
         self.params.find(name).or_else(|| {

@@ -294,7 +294,8 @@ pub const SECTIONS: &[Section] = &[
                 default: "[\"SHA-256\", \"MD5\"]",
                 meaning: &[
                     "Digest algorithms, offered in this order: \"SHA-512-256\", \"SHA-256\", \"MD5\".",
-                    "Some phones refuse to register when any other than MD5 is offered; for them write [\"MD5\"].",
+                    "Old phones refuse to register when any other than MD5 is offered: name them below,",
+                    "or write [\"MD5\"].",
                 ],
                 set: |config, value| {
                     let algorithms = value.list(|entry| entry.word(ALGORITHMS))?;
@@ -309,6 +310,17 @@ pub const SECTIONS: &[Section] = &[
                             .into());
                     }
                     config.digest.algorithms = algorithms;
+                    Ok(())
+                },
+            },
+            Field {
+                key: "md5_only_agents",
+                default: "[\"baresip v0\", \"baresip v1\", \"sipp\", \"sipsak\"]",
+                meaning: &[
+                    "Clients whose User-Agent begins so are offered MD5 alone, if it is among the algorithms.",
+                ],
+                set: |config, value| {
+                    config.digest.md5_only_agents = value.list(agent)?;
                     Ok(())
                 },
             },
@@ -475,6 +487,13 @@ fn line_of_text(value: &Value<'_>) -> Result<String, Wrong> {
         return Err(value.wrong("has a control character", "write one line of plain text"));
     }
     Ok(text.trim().to_owned())
+}
+
+fn agent(value: &Value<'_>) -> Result<String, Wrong> {
+    match value.text()?.trim() {
+        "" => Err(value.wrong("names every client", "write how its User-Agent begins: \"baresip v1\"")),
+        text => Ok(text.to_owned()),
+    }
 }
 
 fn domain(value: &Value<'_>) -> Result<String, Wrong> {

@@ -51,6 +51,13 @@ mod tests {
     }
 
     #[test]
+    fn the_manual_shows_the_reference_as_it_is_printed() {
+        let manual = include_str!("../../../../docs/configure.md");
+
+        assert!(manual.contains(&reference()), "put what `tandem reference` prints into docs/configure.md");
+    }
+
+    #[test]
     fn the_reference_shows_every_key_once() {
         let text = reference();
 

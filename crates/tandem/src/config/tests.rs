@@ -162,6 +162,7 @@ const MISTAKES: &[(&str, usize, &str, &str)] = &[
     ("[auth]\nalgorithms = [\"SHA256\"]", 2, "is not known", "did you mean \"SHA-256\"?"),
     ("[auth]\nalgorithms = [\"MD5\", \"MD5\"]", 2, "twice", "once"),
     ("[auth]\nalgorithms = []", 2, "is empty", "MD5"),
+    ("[auth]\nmd5_only_agents = [\" \"]", 2, "names every client", "User-Agent"),
     ("[auth]\nrealm = 'a\"b'", 2, "no realm may have", "quotes"),
     ("[nat]\nkeepalive = \"option\"", 2, "is not known", "did you mean \"options\"?"),
     ("[nat]\nkeepalive = false", 2, "not a text", "\"off\""),

@@ -146,6 +146,24 @@ fn a_phone_behind_nat_is_gone_with_its_connection() {
 }
 
 #[test]
+/// RFC 5626 §3.2: the binding is the flow.
+fn a_flow_is_gone_with_its_connection_unless_it_is_a_proxy_s() {
+    let mut world = World::new();
+    let register = |user, path: &[Bytes]| Register {
+        source: tcp_from("192.0.2.7:40000", 1),
+        path: path.to_vec(),
+        ..super::register::outbound(user, 1, flow_contact("sip:x@192.0.2.7", super::register::PHONE, 1))
+    };
+    world.register(register("bob", &[])).unwrap();
+    world.register(register("carol", &[Bytes::from_static(b"<sip:edge;lr;ob>")])).unwrap();
+
+    close(&mut world, 1);
+
+    assert_eq!(world.query("bob"), []);
+    assert_eq!(world.query("carol").len(), 1);
+}
+
+#[test]
 fn the_old_connection_of_a_phone_that_came_back_over_another_means_nothing() {
     let mut world = World::new();
     let register = |cseq, number| Register {

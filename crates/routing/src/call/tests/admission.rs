@@ -397,3 +397,18 @@ fn lines(response: &[u8], name: Name) -> Vec<String> {
     let message = Message::parse(response).unwrap();
     message.lines(name).map(|line| String::from_utf8(line.to_vec()).unwrap()).collect()
 }
+
+/// RFC 8760 §2.4: all algorithms are offered, but to clients that are known to fail at it.
+#[test]
+fn a_client_that_knows_md5_only_is_offered_nothing_else() {
+    let mut scene = Scene::new();
+    let offered = |scene: &mut Scene, agent: &str| {
+        let out = scene.receive(ALICE, &register().header(&format!("User-Agent: {agent}")).text());
+        lines(&only_response(&out), Name::WwwAuthenticate).len()
+    };
+
+    assert_eq!(offered(&mut scene, "Yealink SIP-T46S 66.84"), 2);
+    assert_eq!(offered(&mut scene, "Baresip v1.0.0 (x86_64/linux)"), 1);
+    assert_eq!(offered(&mut scene, "baresip v2.6.0 (x86_64/linux)"), 2);
+    assert_eq!(offered(&mut scene, "b"), 2);
+}

@@ -1,4 +1,4 @@
-//! CANCEL, whatever the INVITE is waiting for (RFC 3261 §9.2, §16.10).
+//! CANCEL, whatever the INVITE is waiting for (RFC 3261 §9.2, RFC 3261 §16.10).
 
 use sip::Name;
 use transaction::ClientEvent;

@@ -1,4 +1,4 @@
-//! Several branches: which response goes upstream, and when a branch is cancelled (RFC 3261 §16.7, §16.8).
+//! Several branches: which response goes upstream, and when a branch is cancelled (RFC 3261 §16.7, RFC 3261 §16.8).
 
 use std::time::Duration;
 

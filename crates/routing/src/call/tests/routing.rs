@@ -309,3 +309,28 @@ fn a_registration_for_elsewhere_is_proxied_and_one_of_a_foreign_user_is_not_foun
     assert_eq!(statuses(&scene.receive(ALICE, &foreign.text())), [404]);
     assert_eq!(statuses(&scene.receive(ALICE, &elsewhere.text())), [401]);
 }
+
+/// RFC 3261 §19.1.1: a Contact may have headers, a Request-URI may not.
+#[test]
+fn the_headers_of_a_contact_do_not_become_part_of_the_request() {
+    let mut scene = Scene::new();
+    let bob = target("sip:bob@192.0.2.102:5060;x=y?Route=%3Csip:203.0.113.9%3E", UDP, BOB);
+
+    let out = scene.call_as_account(ALICE, &invite("sip:bob@example.org"), vec![bob]);
+
+    let left = only_left(&out);
+    assert_eq!(request_uri(&left.request), "sip:bob@192.0.2.102:5060;x=y");
+    assert_eq!(header(&left.request, Name::Route), None);
+}
+
+#[test]
+fn nothing_is_sent_to_an_address_that_is_no_host() {
+    for host in ["255.255.255.255", "224.0.0.1", "0.0.0.0", "[ff02::1]", "192.0.2.7:0"] {
+        let mut scene = Scene::new();
+
+        let out = scene.send_as_account(ALICE, &invite(&format!("sip:bob@{host}")));
+
+        assert!(left(&out).is_empty(), "{host}: {out:?}");
+        assert_eq!(statuses(&out), [100, 500], "{host}");
+    }
+}
