@@ -9,7 +9,6 @@
 pub mod account;
 pub mod call;
 
-pub mod bans;
 mod binding;
 mod count;
 mod keepalive_mark;

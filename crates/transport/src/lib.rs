@@ -14,7 +14,6 @@ mod flow;
 mod framer;
 mod listener;
 mod next_hop;
-pub mod selection;
 mod stamp;
 
 pub use address::{Advertise, LocalAddr, RemoteAddr, Transport};
