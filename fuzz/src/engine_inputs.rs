@@ -35,7 +35,7 @@ const STEPS_MAX: usize = 200;
 pub fn run(data: &[u8]) {
     let trace = trace_of(data);
     // Twice is twice the time, and what depends on chance shows soon.
-    if number_of(data) % 8 == 0 {
+    if number_of(data).is_multiple_of(8) {
         assert_eq!(trace, trace_of(data), "the same program did two things");
     }
 }

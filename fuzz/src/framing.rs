@@ -53,7 +53,11 @@ fn check(data: &[u8], brought: &Brought) {
         assert!(bytes.len() <= MESSAGE_BYTES_MAX);
         let found = data[at..].windows(bytes.len()).position(|window| window == bytes);
         at += found.expect("a message is a piece of the stream, after the one before") + bytes.len();
-        assert_eq!(sip::frame_stream(bytes), Framed::Message { len: bytes.len() }, "a framed message has another length");
+        assert_eq!(
+            sip::frame_stream(bytes),
+            Framed::Message { len: bytes.len() },
+            "a framed message has another length"
+        );
         let (message, _) = Message::parse_lenient(bytes).expect("a framed message has a start line");
         assert!(is_within(bytes, message.body()));
         assert_eq!(message.bytes().len(), bytes.len(), "a framed message ends before its end");

@@ -53,9 +53,9 @@ pub fn target(name: &str) -> Target {
 
 /// A number that stands for the bytes: it chooses among what can be done with them.
 pub(crate) fn number_of(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Whether `part` lies within `whole`, at the same place in memory.

@@ -111,7 +111,11 @@ fn run(options: &Options) -> io::Result<Tally> {
             continue;
         }
         match &options.input {
-            Some(file) => try_corpus(&target, &BTreeMap::from([(file.display().to_string(), fs::read(file)?)]), &mut tally)?,
+            Some(file) => try_corpus(
+                &target,
+                &BTreeMap::from([(file.display().to_string(), fs::read(file)?)]),
+                &mut tally,
+            )?,
             None => {
                 let corpus = corpus(&target)?;
                 try_corpus(&target, &corpus, &mut tally)?;
@@ -161,7 +165,12 @@ fn try_corpus(target: &Target, corpus: &BTreeMap<String, Vec<u8>>, tally: &mut T
     Ok(())
 }
 
-fn try_changed(target: &Target, corpus: Vec<Vec<u8>>, options: &Options, tally: &mut Tally) -> io::Result<()> {
+fn try_changed(
+    target: &Target,
+    corpus: Vec<Vec<u8>>,
+    options: &Options,
+    tally: &mut Tally,
+) -> io::Result<()> {
     let mut rng = Rng::new(options.seed);
     let (mut kept, mut tried, mut findings) = (Vec::<Vec<u8>>::new(), 0u64, BTreeMap::new());
     let mut slowest = Duration::ZERO;
@@ -179,7 +188,11 @@ fn try_changed(target: &Target, corpus: Vec<Vec<u8>>, options: &Options, tally: 
                 if !findings.contains_key(&problem) {
                     let file = keep(target, &input)?;
                     println!("{}: {problem}", target.name);
-                    println!("  again: cargo run --release --manifest-path fuzz/Cargo.toml -- --target {} --input {}", target.name, file.display());
+                    println!(
+                        "  again: cargo run --release --manifest-path fuzz/Cargo.toml -- --target {} --input {}",
+                        target.name,
+                        file.display()
+                    );
                     findings.insert(problem, input);
                 }
                 continue;
@@ -221,7 +234,9 @@ fn attempt(target: &Target, input: &[u8]) -> Result<Duration, String> {
 fn keep(target: &Target, input: &[u8]) -> io::Result<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("artifacts").join(target.name);
     fs::create_dir_all(&folder)?;
-    let hash = input.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash = input.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     let file = folder.join(format!("{hash:016x}"));
     fs::write(&file, input)?;
     Ok(file)

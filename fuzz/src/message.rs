@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 
 use keys::RootKey;
 use sip::limits::{HEADERS_MAX, MESSAGE_BYTES_MAX};
-use sip::{Aor, Contacts, Credentials, Editor, Malformed, Message, Method, Name, NameAddr, ResponseBuilder, Status, Uri};
+use sip::{
+    Aor, Contacts, Credentials, Editor, Malformed, Message, Method, Name, NameAddr, ResponseBuilder, Status,
+    Uri,
+};
 use transaction::{ClientKey, ServerKey};
 use transport::{Flow, ListenerId, RemoteAddr, Source, Transport};
 
@@ -146,7 +149,11 @@ fn read_uri(uri: &[u8]) {
     if let Some(sip) = uri.as_sip() {
         let _ = (transport::next_hop(sip), sip.maddr(), sip.ttl(), sip.method(), sip.user_param());
         if let Some(aor) = Aor::of(sip) {
-            assert_eq!(Aor::parse(aor.as_str()).as_ref(), Some(&aor), "an address of record is not canonical");
+            assert_eq!(
+                Aor::parse(aor.as_str()).as_ref(),
+                Some(&aor),
+                "an address of record is not canonical"
+            );
         }
     }
 }
@@ -172,7 +179,8 @@ fn answer(request: &Message<'_>, problem: Option<Malformed>) {
         assert_eq!(response.call_id(), request.call_id());
         assert_eq!(response.from_tag(), request.from_tag());
         assert_eq!(response.cseq().map(|cseq| cseq.number), request.cseq().map(|cseq| cseq.number));
-        let branch = |message: &Message<'_>| message.top_via().ok().and_then(|via| via.branch().map(<[u8]>::to_vec));
+        let branch =
+            |message: &Message<'_>| message.top_via().ok().and_then(|via| via.branch().map(<[u8]>::to_vec));
         assert_eq!(branch(&response), branch(request));
         assert_eq!(response.values(Name::RecordRoute).count(), request.values(Name::RecordRoute).count());
     }
@@ -224,7 +232,10 @@ fn edit(message: &Message<'_>, data: &[u8]) {
         assert_eq!(problem, None, "an edited message is a message");
         assert_eq!(edited.body(), message.body());
     }
-    assert_eq!(edited.header_by_name(b"X-Injected").is_some(), message.header_by_name(b"X-Injected").is_some());
+    assert_eq!(
+        edited.header_by_name(b"X-Injected").is_some(),
+        message.header_by_name(b"X-Injected").is_some()
+    );
     let untouched = |message: &Message<'_>| -> Vec<(Vec<u8>, Vec<u8>)> {
         let kept = message.headers().filter(|header| !touched.contains(&header.name));
         kept.map(|header| (header.raw_name.to_vec(), header.value.to_vec())).collect()
@@ -276,7 +287,10 @@ fn accompany(invite: &Message<'_>) {
         assert_eq!(companion.validate(), Ok(()), "an ACK or CANCEL is valid");
         assert_eq!(companion.method(), Some(method));
         assert_eq!(companion.values(Name::Via).count(), 1);
-        assert_eq!(companion.top_via().ok().and_then(|via| via.branch()), invite.top_via().ok().and_then(|via| via.branch()));
+        assert_eq!(
+            companion.top_via().ok().and_then(|via| via.branch()),
+            invite.top_via().ok().and_then(|via| via.branch())
+        );
         assert_eq!(companion.cseq().map(|cseq| cseq.number), invite.cseq().map(|cseq| cseq.number));
         assert_eq!(companion.values(Name::Route).count(), invite.values(Name::Route).count());
         let key = RootKey::new([1; 32]).subkey("transaction", 0);
@@ -286,7 +300,10 @@ fn accompany(invite: &Message<'_>) {
                 _ => ServerKey::of_cancelled(&key, &companion),
             };
             let is_new_form = invite.top_via().is_ok_and(|via| via.has_magic_cookie());
-            assert!(!is_new_form || named == ServerKey::of(&key, invite), "an ACK or CANCEL misses its INVITE");
+            assert!(
+                !is_new_form || named == ServerKey::of(&key, invite),
+                "an ACK or CANCEL misses its INVITE"
+            );
         }
     }
 }
@@ -309,9 +326,16 @@ fn stamp(message: &Message<'_>) {
         assert_eq!(twice, once, "a second stamp changes something");
         let (before, after) = (message.top_via().expect("valid"), stamped.top_via().expect("valid"));
         assert_eq!(before.branch(), after.branch());
-        assert!(after.received().is_none_or(|received| received == remote.ip().to_canonical()), "a client's word counts");
+        assert!(
+            after.received().is_none_or(|received| received == remote.ip().to_canonical()),
+            "a client's word counts"
+        );
         let to = transport::response_destination(&before, &source);
-        assert_eq!(to, transport::response_destination(&after, &source), "a stamp changes where responses go");
+        assert_eq!(
+            to,
+            transport::response_destination(&after, &source),
+            "a stamp changes where responses go"
+        );
         assert_eq!(to.remote().0.ip(), remote.ip(), "a response goes to a third host");
         if message.is_request() {
             assert_eq!(ServerKey::of(&key, message), ServerKey::of(&key, &stamped));

@@ -1,6 +1,8 @@
 //! Single values: URIs, addresses of record, Via, name-addr, credentials, hosts, and the text of keys.
 
-use sip::{Aor, CSeq, Challenge, Credentials, Freshness, Host, Method, Name, NameAddr, Params, SipUri, Uri, Via};
+use sip::{
+    Aor, CSeq, Challenge, Credentials, Freshness, Host, Method, Name, NameAddr, Params, SipUri, Uri, Via,
+};
 
 use crate::is_within;
 
@@ -39,7 +41,8 @@ fn uri(data: &[u8]) {
     assert!(is_within(data, uri.as_bytes()));
     match uri {
         Uri::Sip(sip) => {
-            let parts = [sip.user, sip.password, sip.headers, sip.transport(), sip.method(), sip.user_param()];
+            let parts =
+                [sip.user, sip.password, sip.headers, sip.transport(), sip.method(), sip.user_param()];
             assert!(parts.into_iter().flatten().all(|part| is_within(data, part)));
             let _ = (sip.lr(), sip.ttl(), sip.maddr(), transport::next_hop(&sip));
             aor(&sip);
@@ -68,7 +71,9 @@ fn aor(uri: &SipUri<'_>) {
 fn via(data: &[u8]) {
     let Ok(via) = Via::parse(data) else { return };
     assert!(is_within(data, via.as_bytes()) && is_within(data, via.transport));
-    for (received, rport) in [("192.0.2.7", None), ("2001:db8::7", Some(65_535)), ("::ffff:192.0.2.7", Some(0))] {
+    for (received, rport) in
+        [("192.0.2.7", None), ("2001:db8::7", Some(65_535)), ("::ffff:192.0.2.7", Some(0))]
+    {
         let received = received.parse().expect("an address");
         let mut stamped = Vec::new();
         via.write_stamped(received, rport, &mut stamped);
@@ -97,7 +102,13 @@ fn address(data: &[u8]) {
 
 fn credentials(data: &[u8]) {
     if let Ok(credentials) = Credentials::parse(data) {
-        let values = [credentials.username, credentials.realm, credentials.nonce, credentials.uri, credentials.response];
+        let values = [
+            credentials.username,
+            credentials.realm,
+            credentials.nonce,
+            credentials.uri,
+            credentials.response,
+        ];
         for value in values.into_iter().flatten() {
             let mut unquoted = Vec::new();
             value.unquote_into(&mut unquoted);

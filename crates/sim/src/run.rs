@@ -45,10 +45,12 @@ pub enum Telling {
 
 /// Runs a seed.
 pub fn run(seed: u64, telling: Telling) -> Verdict {
-    let journal = Journal::default();
-    let ran = tracing::subscriber::with_default(journal.clone(), || {
-        catch_unwind(AssertUnwindSafe(|| live(seed, telling)))
-    });
+    judged(seed, &Journal::default(), || live(seed, telling))
+}
+
+/// Runs a world, and turns what it logs and how it panics into its verdict.
+fn judged(seed: u64, journal: &Journal, live: impl FnOnce() -> Verdict) -> Verdict {
+    let ran = tracing::subscriber::with_default(journal.clone(), || catch_unwind(AssertUnwindSafe(live)));
     let mut verdict = ran.unwrap_or_else(|panic| {
         let said = panic.downcast_ref::<String>().cloned();
         let said = said.or_else(|| panic.downcast_ref::<&str>().map(|&said| said.to_owned()));
@@ -101,6 +103,23 @@ mod tests {
             assert!(first.happenings > 1_000);
             assert_eq!((first.hash, first.happenings), (second.hash, second.happenings));
         }
+    }
+
+    #[test]
+    fn the_first_seeds_break_no_rule() {
+        for seed in 1..=8 {
+            let verdict = run(seed, Telling::Verdict);
+
+            assert!(verdict.is_good(), "seed {seed}: {:?} {:?}", verdict.violations, verdict.errors);
+        }
+    }
+
+    #[test]
+    fn a_panic_is_a_verdict_and_not_the_end() {
+        let verdict = judged(9, &Journal::default(), || panic!("planted"));
+
+        assert!(!verdict.is_good());
+        assert_eq!(verdict.errors, ["panicked: planted"]);
     }
 
     #[test]

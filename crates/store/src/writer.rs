@@ -68,8 +68,15 @@ impl Backlog {
 
     /// Queues a change.
     pub fn add(&self, change: Change) {
-        self.state().queue.add(change);
-        self.wake.notify_one();
+        let mut state = self.state();
+        let was_empty = state.queue.is_empty();
+        state.queue.add(change);
+        let is_full_batch = state.queue.len() == BATCH_MAX;
+        drop(state);
+        // To wake the writer costs the caller more than the change does, and while it gathers it needs no waking.
+        if was_empty || is_full_batch {
+            self.wake.notify_one();
+        }
     }
 
     /// Queues the counts of nonces.

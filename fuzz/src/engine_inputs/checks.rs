@@ -110,7 +110,9 @@ impl Checks {
             // Who knows a branch may cancel; who knows none gets a 481, and its transaction keeps that a while.
             None | Some(Method::Cancel) => return,
             Some(Method::Ack) => assert_eq!(self.responses_left, 0, "an ACK was answered"),
-            Some(_) => assert!(self.responses_left <= 1, "a stranger's request got {} answers", self.responses_left),
+            Some(_) => {
+                assert!(self.responses_left <= 1, "a stranger's request got {} answers", self.responses_left)
+            }
         }
         assert_eq!(self.requests_left, 0, "a stranger's request was relayed: {}", start(bytes));
         let is_same = after.servers <= before.servers
@@ -158,7 +160,11 @@ fn check_request(listeners: &Listeners, to: &Destination, request: &Message<'_>)
     if let Some(sent_by) = listeners.sent_by(to.listener()) {
         let (host, port) = sent_by.rsplit_once(':').expect("a port is always written");
         assert_eq!(via.host.to_string(), host, "our Via names another listener");
-        assert_eq!(via.port.map(|port| port.to_string()).as_deref(), Some(port), "our Via names another port");
+        assert_eq!(
+            via.port.map(|port| port.to_string()).as_deref(),
+            Some(port),
+            "our Via names another port"
+        );
     }
     let hops = request.max_forwards().expect("it is valid");
     assert!(hops.is_some(), "a request leaves without Max-Forwards");

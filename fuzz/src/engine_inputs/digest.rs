@@ -38,7 +38,8 @@ impl Nonce {
 
     fn of(line: &[u8]) -> Option<Self> {
         let challenge = Credentials::parse(line).ok()?;
-        let text = |value: Option<sip::AuthValue<'_>>| Some(String::from_utf8_lossy(value?.as_bytes()).into_owned());
+        let text =
+            |value: Option<sip::AuthValue<'_>>| Some(String::from_utf8_lossy(value?.as_bytes()).into_owned());
         let algorithm = match text(challenge.algorithm).as_deref() {
             None | Some("MD5") => Algorithm::Md5,
             Some("SHA-256") => Algorithm::Sha256,

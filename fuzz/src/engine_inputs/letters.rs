@@ -7,13 +7,27 @@ use super::peers::{ALIAS, DOMAIN, ELSEWHERE, PEERS, Peer, USERS};
 
 /// What a peer sends from and is asked with.
 const METHODS: [&str; 16] = [
-    "INVITE", "REGISTER", "INVITE", "OPTIONS", "BYE", "ACK", "CANCEL", "MESSAGE", "SUBSCRIBE", "NOTIFY", "PUBLISH", "REFER",
-    "UPDATE", "PRACK", "INFO", "FOO",
+    "INVITE",
+    "REGISTER",
+    "INVITE",
+    "OPTIONS",
+    "BYE",
+    "ACK",
+    "CANCEL",
+    "MESSAGE",
+    "SUBSCRIBE",
+    "NOTIFY",
+    "PUBLISH",
+    "REFER",
+    "UPDATE",
+    "PRACK",
+    "INFO",
+    "FOO",
 ];
 
 const STATUSES: [u16; 32] = [
-    200, 180, 486, 183, 100, 407, 401, 302, 503, 603, 404, 408, 430, 480, 481, 487, 491, 500, 202, 600, 699, 199, 300, 305,
-    400, 403, 420, 422, 423, 501, 513, 606,
+    200, 180, 486, 183, 100, 407, 401, 302, 503, 603, 404, 408, 430, 480, 481, 487, 491, 500, 202, 600, 699,
+    199, 300, 305, 400, 403, 420, 422, 423, 501, 513, 606,
 ];
 
 /// How the messages of a dialog are asked for.
@@ -21,9 +35,38 @@ const IN_DIALOG: [&str; 8] = ["ACK", "BYE", "INVITE", "UPDATE", "INFO", "REFER",
 
 /// Pieces that patches put in.
 const PIECES: [&str; 32] = [
-    "\r\n", "\r\n\r\n", "\n", " ", "\t", "\r\n ", "\0", "\"", "<", ">", ";", ",", "=", "@", "%00", "?x=y", "[", "]", "::",
-    "4294967296", "-1", "65536", ";lr", ";tag=x", ";rport", ";received=192.0.2.9", ";maddr=224.0.0.1", ";branch=z9hG4bK",
-    "Route: <sip:192.0.2.1;lr>\r\n", "Content-Length: 70000\r\n", "Via: SIP/2.0/UDP 203.0.113.99\r\n", "*",
+    "\r\n",
+    "\r\n\r\n",
+    "\n",
+    " ",
+    "\t",
+    "\r\n ",
+    "\0",
+    "\"",
+    "<",
+    ">",
+    ";",
+    ",",
+    "=",
+    "@",
+    "%00",
+    "?x=y",
+    "[",
+    "]",
+    "::",
+    "4294967296",
+    "-1",
+    "65536",
+    ";lr",
+    ";tag=x",
+    ";rport",
+    ";received=192.0.2.9",
+    ";maddr=224.0.0.1",
+    ";branch=z9hG4bK",
+    "Route: <sip:192.0.2.1;lr>\r\n",
+    "Content-Length: 70000\r\n",
+    "Via: SIP/2.0/UDP 203.0.113.99\r\n",
+    "*",
 ];
 
 /// What a request is made from.
@@ -49,7 +92,8 @@ pub(super) fn request(wish: &Wish<'_>, nonce: Option<&mut Nonce>) -> Vec<u8> {
     let Wish { peer, mark, .. } = wish;
     let method = METHODS[usize::from(wish.method) % METHODS.len()];
     let user = USERS[usize::from(wish.identity & 7) % USERS.len()];
-    let uri = if method == "REGISTER" && wish.target & 0x80 == 0 { format!("sip:{DOMAIN}") } else { target(wish) };
+    let uri =
+        if method == "REGISTER" && wish.target & 0x80 == 0 { format!("sip:{DOMAIN}") } else { target(wish) };
     let to = if method == "REGISTER" { format!("sip:{user}@{DOMAIN}") } else { uri.clone() };
     let from = match wish.target >> 5 & 3 {
         3 => "sip:anonymous@anonymous.invalid".to_owned(),
@@ -151,7 +195,13 @@ fn contact(wish: &Wish<'_>, user: &str) -> String {
     }
 }
 
-fn credentials(wish: &Wish<'_>, nonce: Option<&mut Nonce>, user: &str, method: &str, uri: &str) -> Option<String> {
+fn credentials(
+    wish: &Wish<'_>,
+    nonce: Option<&mut Nonce>,
+    user: &str,
+    method: &str,
+    uri: &str,
+) -> Option<String> {
     let kind = match wish.identity >> 4 {
         0..6 => return None,
         6 => return Some("Digest username=\"x\", nonce=\"y\", response=".to_owned()),
@@ -224,7 +274,12 @@ pub(super) fn response(request: &Message<'_>, status: u8, form: u8, own: &str) -
 }
 
 /// A request within the dialog of a 2xx that the caller heard, or of an INVITE that the callee answered.
-pub(super) fn in_dialog(heard: &Message<'_>, method: u8, number: u8, sent_by: (&str, &str)) -> Option<Vec<u8>> {
+pub(super) fn in_dialog(
+    heard: &Message<'_>,
+    method: u8,
+    number: u8,
+    sent_by: (&str, &str),
+) -> Option<Vec<u8>> {
     let method = IN_DIALOG[usize::from(method) % IN_DIALOG.len()];
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     let (from, to) = (text(heard.header(Name::From)?), text(heard.header(Name::To)?));
@@ -276,7 +331,10 @@ pub(super) fn patch(message: &mut Vec<u8>, patch: [u8; 4]) {
         5 => {
             // The line that the place is in comes again, often.
             let start = message[..at].iter().rposition(|&byte| byte == b'\n').map_or(0, |found| found + 1);
-            let end = message[at..].iter().position(|&byte| byte == b'\n').map_or(message.len(), |found| at + found + 1);
+            let end = message[at..]
+                .iter()
+                .position(|&byte| byte == b'\n')
+                .map_or(message.len(), |found| at + found + 1);
             let line = message[start..end].repeat(1 + usize::from(byte) * 2);
             message.splice(start..start, line);
         }

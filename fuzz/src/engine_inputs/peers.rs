@@ -75,8 +75,11 @@ pub(super) fn settings(number: u8) -> Arc<Settings> {
             settings.trusted.clear();
         }
         3 => {
-            settings.proxy =
-                Proxy { timer_c: Duration::from_secs(185), ring_timeout: Duration::from_secs(5), max_breadth: 2 };
+            settings.proxy = Proxy {
+                timer_c: Duration::from_secs(185),
+                ring_timeout: Duration::from_secs(5),
+                max_breadth: 2,
+            };
             settings.timers = Timers { t1: Duration::from_millis(50), ..Timers::default() };
             settings.registrar.contacts_max = 1;
             settings.digest.nonce_lifetime = Duration::from_secs(20);

@@ -97,7 +97,16 @@ const PROGRAMS: [(&str, &[Record]); 16] = [
             pause(11),
         ],
     ),
-    ("busy", &[REGISTER_BOB[0], REGISTER_BOB[1], request(TRUSTED, INVITE, 1, 0, 9, 0), response(0, BUSY), companion(1, 1)]),
+    (
+        "busy",
+        &[
+            REGISTER_BOB[0],
+            REGISTER_BOB[1],
+            request(TRUSTED, INVITE, 1, 0, 9, 0),
+            response(0, BUSY),
+            companion(1, 1),
+        ],
+    ),
     (
         "forked",
         &[
@@ -117,7 +126,13 @@ const PROGRAMS: [(&str, &[Record]); 16] = [
     ("elsewhere", &[request(TRUSTED, INVITE, 8, 0, 9, 0), pause(3), response(0, MOVED), pause(11)]),
     (
         "names_that_fail",
-        &[[10, 0, 0x10, 0, 0, 0, 0, 0], request(TRUSTED, MESSAGE, 8, 0, 9, 0), [10, 0, 3, 0, 0, 0, 0, 0], pause(11), pause(11)],
+        &[
+            [10, 0, 0x10, 0, 0, 0, 0, 0],
+            request(TRUSTED, MESSAGE, 8, 0, 9, 0),
+            [10, 0, 3, 0, 0, 0, 0, 0],
+            pause(11),
+            pause(11),
+        ],
     ),
     (
         "store_that_hangs",
@@ -145,7 +160,15 @@ const PROGRAMS: [(&str, &[Record]); 16] = [
             pause(12),
         ],
     ),
-    ("large", &[request(TRUSTED, INVITE, 16, 0, 9, 0), [13, 0, 1, 0, 0, 0, 0, 0], request(TRUSTED, INVITE, 16, 0, 17, 0), pause(12)]),
+    (
+        "large",
+        &[
+            request(TRUSTED, INVITE, 16, 0, 9, 0),
+            [13, 0, 1, 0, 0, 0, 0, 0],
+            request(TRUSTED, INVITE, 16, 0, 17, 0),
+            pause(12),
+        ],
+    ),
     (
         "restart",
         &[
@@ -199,9 +222,39 @@ const PROGRAMS: [(&str, &[Record]); 16] = [
             register(STRANGER, 1, 0, 7),
         ],
     ),
-    ("open_listener", &[REGISTER_BOB[0], REGISTER_BOB[1], request(ON_OPEN_LISTENER, INVITE, 1, 0, 9, 0), response(0, OK), pause(12)]),
-    ("keepalives", &[register(BEHIND_NAT, 2, 0, 0), register_proven(BEHIND_NAT, 2, 0, 8), pause(12), response(0, OK), pause(13)]),
-    ("forged", &[[8, STRANGER, 0, 200, 0, 0, 0, 0], *b"INVITE s", *b"ip:a@b S", *b"IP/2.0\r\n", *b"v: SIP/2", *b".0/UDP x", *b"\r\nf:a\r\n\r", *b"\nt: <a>\r"]),
+    (
+        "open_listener",
+        &[
+            REGISTER_BOB[0],
+            REGISTER_BOB[1],
+            request(ON_OPEN_LISTENER, INVITE, 1, 0, 9, 0),
+            response(0, OK),
+            pause(12),
+        ],
+    ),
+    (
+        "keepalives",
+        &[
+            register(BEHIND_NAT, 2, 0, 0),
+            register_proven(BEHIND_NAT, 2, 0, 8),
+            pause(12),
+            response(0, OK),
+            pause(13),
+        ],
+    ),
+    (
+        "forged",
+        &[
+            [8, STRANGER, 0, 200, 0, 0, 0, 0],
+            *b"INVITE s",
+            *b"ip:a@b S",
+            *b"IP/2.0\r\n",
+            *b"v: SIP/2",
+            *b".0/UDP x",
+            *b"\r\nf:a\r\n\r",
+            *b"\nt: <a>\r",
+        ],
+    ),
 ];
 
 #[cfg(test)]

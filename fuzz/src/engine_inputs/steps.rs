@@ -22,8 +22,9 @@ pub(super) struct Steps<'a> {
 const TIME_MAX: Duration = Duration::from_secs(2 * 3_600);
 
 /// Time that passes at once, in milliseconds.
-const PAUSES: [u64; 16] =
-    [0, 1, 10, 499, 500, 501, 1_000, 3_500, 4_000, 5_000, 10_000, 32_000, 60_000, 180_000, 600_000, 3_600_000];
+const PAUSES: [u64; 16] = [
+    0, 1, 10, 499, 500, 501, 1_000, 3_500, 4_000, 5_000, 10_000, 32_000, 60_000, 180_000, 600_000, 3_600_000,
+];
 
 impl<'a> Steps<'a> {
     /// All of a program.
@@ -47,7 +48,10 @@ impl<'a> Steps<'a> {
             12 => self.connection(world, how),
             13 => failure(world, how),
             14 => operator(world, how),
-            _ => world.mislead(u16::from(how[0] & 1), u64::from_be_bytes([how[1], how[2], 0, 0, 0, 0, how[3], how[4]])),
+            _ => world.mislead(
+                u16::from(how[0] & 1),
+                u64::from_be_bytes([how[1], how[2], 0, 0, 0, 0, how[3], how[4]]),
+            ),
         }
         true
     }
@@ -69,7 +73,11 @@ impl<'a> Steps<'a> {
             peer: &PEERS[number],
             transport: if connection.is_some() { "TCP" } else { "UDP" },
             heard_contact: heard.as_ref().and_then(letters::first_contact),
-            heard_routes: heard.iter().flat_map(|heard| heard.values(sip::Name::RecordRoute)).map(text).collect(),
+            heard_routes: heard
+                .iter()
+                .flat_map(|heard| heard.values(sip::Name::RecordRoute))
+                .map(text)
+                .collect(),
             mark: if is_stranger { "stranger" } else { "" },
         };
         let chosen = usize::from(ids >> 5) % world.nonces.len().max(1);
@@ -95,7 +103,8 @@ impl<'a> Steps<'a> {
     }
 
     fn in_dialog(&mut self, world: &mut World, [which, method, number, patches, from, ..]: [u8; 7]) {
-        let heard = if which & 0x80 == 0 { nth(&world.responses, which) } else { nth(&world.requests, which & 0x7f) };
+        let heard =
+            if which & 0x80 == 0 { nth(&world.responses, which) } else { nth(&world.requests, which & 0x7f) };
         let Some(heard) = heard else { return };
         let Ok(message) = Message::parse(&heard.bytes) else { return };
         let by = if from & 1 == 0 { heard.by } else { source(usize::from(from >> 1)) };
@@ -217,10 +226,12 @@ fn reply_of_names(world: &mut World, [which, kind, ..]: [u8; 7]) {
         world.has_names = !world.has_names;
     }
     let index = usize::from(which) % world.lookups.len().max(1);
-    let asked = if kind & 0x20 != 0 { world.lookups.get(index).copied() } else { world.lookups.remove(index) };
+    let asked =
+        if kind & 0x20 != 0 { world.lookups.get(index).copied() } else { world.lookups.remove(index) };
     let Some((shard, token, port)) = asked else { return };
     let addresses = |count: usize| {
-        let mut all: Vec<RemoteAddr> = ELSEWHERE.iter().map(|text| RemoteAddr(peers::address(text))).collect();
+        let mut all: Vec<RemoteAddr> =
+            ELSEWHERE.iter().map(|text| RemoteAddr(peers::address(text))).collect();
         all.iter_mut().for_each(|address| address.0.set_port(port));
         all.into_iter().cycle().take(count).collect()
     };
@@ -272,4 +283,3 @@ fn source(number: usize) -> Source {
 fn text(value: &[u8]) -> String {
     String::from_utf8_lossy(value).into_owned()
 }
-

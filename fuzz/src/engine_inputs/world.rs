@@ -26,6 +26,9 @@ use super::peers::{self, ELSEWHERE, TCP};
 const SHARDS: u16 = 2;
 const PARTITIONS: u16 = 2;
 
+/// When the engine starts.
+const CALENDAR: WallTime = WallTime::from_millis(1_700_000_000_000);
+
 /// What peers remember of what they heard and said.
 const REMEMBERED_MAX: usize = 16;
 
@@ -104,7 +107,7 @@ impl World {
             settings,
             keyring,
             boot: 1,
-            now: Now::new(Instant::START, WallTime::from_millis(1_700_000_000_000)),
+            now: Now::new(Instant::START, CALENDAR),
             work: VecDeque::new(),
             own: VecDeque::new(),
             lines: BTreeMap::new(),
@@ -184,7 +187,9 @@ impl World {
     /// A connection ends.
     pub(super) fn close(&mut self, id: ConnectionId) {
         self.lines.remove(&id);
-        self.with_partitions(|partition, now, lease, out| partition.handle_connection_closed(now, lease, id, out));
+        self.with_partitions(|partition, now, lease, out| {
+            partition.handle_connection_closed(now, lease, id, out)
+        });
         self.end_step();
     }
 
@@ -200,7 +205,9 @@ impl World {
     /// DNS replies.
     pub(super) fn resolve(&mut self, shard: u16, token: Token, resolved: Resolved) {
         self.checks.begin();
-        self.with_shard(shard, |shard, now, lease, out| shard.handle_resolved(now, lease, token, resolved, out));
+        self.with_shard(shard, |shard, now, lease, out| {
+            shard.handle_resolved(now, lease, token, resolved, out)
+        });
         self.end_step();
     }
 
@@ -231,7 +238,8 @@ impl World {
 
     /// The program stops cleanly and starts again.
     pub(super) fn restart(&mut self) {
-        let nonces: Vec<_> = self.partitions.iter().flat_map(|partition| partition.stored_nonces(self.now)).collect();
+        let nonces: Vec<_> =
+            self.partitions.iter().flat_map(|partition| partition.stored_nonces(self.now)).collect();
         self.boot += 1;
         self.shards = shards(&self.settings, &self.keyring, self.boot);
         self.partitions = partitions(&self.settings, &self.keyring);
@@ -268,10 +276,12 @@ impl World {
         self.end_step();
     }
 
-    /// The calendar is set; the clock goes on.
+    /// The calendar is set so far from where it began; the clock goes on. It stays near, because what is restored
+    /// after a restart ends by the calendar.
     pub(super) fn set_calendar(&mut self, seconds: i64) {
-        let wall = self.now.wall.as_millis().saturating_add_signed(seconds.saturating_mul(1_000));
-        self.now.wall = WallTime::from_millis(wall.max(1_000_000_000_000));
+        let right = CALENDAR + self.now.instant.since(Instant::START);
+        let wall = right.as_millis().saturating_add_signed((seconds / 16).saturating_mul(1_000));
+        self.now.wall = WallTime::from_millis(wall);
     }
 
     /// Nobody answers any more.
@@ -329,7 +339,9 @@ impl World {
         }
         for number in 0..PARTITIONS {
             if self.partitions[usize::from(number)].poll_timeout().is_some_and(|at| at <= now) {
-                self.with_partition(number, |partition, now, lease, out| partition.handle_timeout(now, lease, out));
+                self.with_partition(number, |partition, now, lease, out| {
+                    partition.handle_timeout(now, lease, out)
+                });
             }
         }
     }
@@ -361,7 +373,9 @@ impl World {
                 Work::FromShard(shard, output) => self.carry_shard(shard, output),
                 Work::FromPartition(partition, output) => self.carry_partition(partition, output),
                 Work::SendFailed(shard, key) => {
-                    self.with_shard(shard, |shard, now, lease, out| shard.handle_send_failed(now, lease, key, out));
+                    self.with_shard(shard, |shard, now, lease, out| {
+                        shard.handle_send_failed(now, lease, key, out)
+                    });
                 }
             }
         }
@@ -436,7 +450,8 @@ impl World {
             Destination::Flow(Flow::Datagram { remote, .. }) => {
                 if let Some(own) = listeners.find(Transport::Udp, transport::LocalAddr(remote.0)) {
                     let flow = Flow::Datagram { listener: own, remote: RemoteAddr(listener.local.0) };
-                    self.own.push_back(Heard { by: Source { flow, transport: Transport::Udp }, bytes: message });
+                    self.own
+                        .push_back(Heard { by: Source { flow, transport: Transport::Udp }, bytes: message });
                     return;
                 }
                 Source { flow: Flow::Datagram { listener: listener.id, remote }, transport: Transport::Udp }

@@ -224,7 +224,7 @@ mod tests {
             "§16.7 says",
             "RFC 3261 § 16.7",
             "section 16.7 of RFC 3261",
-            "see RFC 3261 §16.7 and RFC 3261 §16.8",
+            "see RFC 3261 §16.7 and §16.8",
         ] {
             assert_ne!(found("routing", comment), 0, "{comment}");
         }

@@ -297,7 +297,10 @@ fn is_for_registrar(inbound: &Inbound, resource: &Resource) -> bool {
 /// RFC 3261 §10.3 step 5: an address of record that is not of our domains.
 fn foreign_registration(inbound: &Inbound, request: &Message<'_>) -> Option<Reply> {
     let to = request.to().ok().and_then(|to| to.uri().ok());
-    let is_ours =
-        to.as_ref().and_then(|uri| uri.as_sip()).is_some_and(|uri| inbound.settings.is_own_domain(&uri.host));
+    let Some(uri) = to.as_ref().and_then(|uri| uri.as_sip()) else {
+        // RFC 3261 §10.2: the address of record must be a SIP URI.
+        return Some(Reply::new(Status::BAD_REQUEST).because("Bad To"));
+    };
+    let is_ours = inbound.settings.is_own_domain(&uri.host);
     (!is_ours).then(|| Reply::new(Status::NOT_FOUND))
 }

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use clock::{Deadlines, Instant, Now};
 use hashbrown::HashMap;
 use lease::ActiveLease;
-use sip::{Message, Method, Status};
+use sip::{Message, Method, Name, Status};
 use transaction::{ClientEvent, ClientKey, Kind, ServerEvent, ServerKey};
-use transport::Source;
+use transport::{Destination, Source};
 
 use super::inbound::{Inbound, Turn};
 use super::reply::Reply;
@@ -146,10 +146,15 @@ impl TransactionUser {
         out: &mut Vec<Output>,
     ) {
         // RFC 3261 §17.1.1.3: an ACK has no response.
-        let Ok(via) = request.top_via() else { return };
         if matches!(request.method(), None | Some(Method::Ack)) {
             return;
         }
+        let to = match request.top_via() {
+            Ok(via) => transport::response_destination(&via, &source),
+            // RFC 4475 §3.1.2.1: a Via that can not be read gets a 400 all the same, where the request came from.
+            Err(_) if request.count(Name::Via) > 0 => Destination::Flow(source.flow),
+            Err(_) => return,
+        };
         if status == Status::SERVICE_UNAVAILABLE {
             self.counts.add(Count::Full);
         }
@@ -158,7 +163,7 @@ impl TransactionUser {
             _ => Reply::new(status),
         };
         let message = reply.because(reason).write(request, &self.keyring, &self.settings);
-        out.push(Output::SendStateless { to: transport::response_destination(&via, &source), message });
+        out.push(Output::SendStateless { to, message });
     }
 
     /// A response that a client transaction passed up.
