@@ -9,7 +9,7 @@
 //! `fuzz/artifacts`, and the way to try it again is printed. Built without `--release` it is slow, but as strict.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::panic;
@@ -172,7 +172,7 @@ fn try_changed(
     tally: &mut Tally,
 ) -> io::Result<()> {
     let mut rng = Rng::new(options.seed);
-    let (mut kept, mut tried, mut findings) = (Vec::<Vec<u8>>::new(), 0u64, BTreeMap::new());
+    let (mut kept, mut tried, mut findings) = (Vec::<Vec<u8>>::new(), 0u64, BTreeSet::new());
     let mut slowest = Duration::ZERO;
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(options.seconds) && findings.len() < FINDINGS_MAX {
@@ -185,7 +185,7 @@ fn try_changed(
             Ok(time) => slowest = slowest.max(time),
             // Of findings that read the same one is enough.
             Err(problem) => {
-                if !findings.contains_key(&problem) {
+                if !findings.contains(&problem) {
                     let file = keep(target, &input)?;
                     println!("{}: {problem}", target.name);
                     println!(
@@ -193,7 +193,7 @@ fn try_changed(
                         target.name,
                         file.display()
                     );
-                    findings.insert(problem, input);
+                    findings.insert(problem);
                 }
                 continue;
             }

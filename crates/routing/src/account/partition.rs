@@ -175,7 +175,8 @@ impl AccountPartition {
         if let Some(id) = self.location.of(&stored.aor).iter().find(is_same).map(|binding| binding.id) {
             self.location.remove(id);
         }
-        let score = Score::new(self.next_turn(now.instant, &stored.aor, &registration));
+        let turn = self.next_turn(now.instant, &stored.aor, &registration);
+        let score = Score::new(keepalive::first_turn_after_restart(now.instant, turn));
         if self.location.add(&stored.aor, registration, score).is_none() {
             self.counts.add(Count::Full);
         }

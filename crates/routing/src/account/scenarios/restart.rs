@@ -53,6 +53,32 @@ fn the_order_of_a_phone_s_requests_holds_over_a_restart() {
 }
 
 #[test]
+fn nat_mappings_are_kept_alive_soon_after_a_restart() {
+    let mut world = World::new();
+    for number in 0..100 {
+        let contact = Bytes::from(format!("sip:bob@10.9.9.{number}"));
+        let aor = aor(&format!("user{number}"));
+        world.partition.restore(world.now, StoredBinding { aor, contact, nat: true, ..stored() });
+    }
+
+    let mut reached = |time| {
+        world.pass(time);
+        let sent = world.take().into_iter().filter_map(|output| match output {
+            Output::Send { message, .. } => {
+                Some(message.split(|&byte| byte == b'\r').next().map(<[u8]>::to_vec))
+            }
+            _ => None,
+        });
+        sent.collect::<std::collections::BTreeSet<_>>()
+    };
+    let first = reached(Duration::from_millis(1_250));
+    let second = reached(Duration::from_millis(1_250));
+
+    assert!((25..75).contains(&first.len()), "they are spread: {} of 100 in the first half", first.len());
+    assert_eq!(first.union(&second).count(), 100, "all within a tenth of the interval");
+}
+
+#[test]
 fn a_connection_of_before_is_no_way_any_more() {
     let mut world = World::new();
     let listener = (Transport::Tcp, LocalAddr(address("10.0.0.1:5060")));
