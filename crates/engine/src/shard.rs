@@ -67,8 +67,10 @@ pub struct ShardCounts {
     pub suspended: usize,
     /// Requests that are being proxied.
     pub contexts: usize,
-    /// What has happened.
+    /// What has happened to requests.
     pub counts: Counts,
+    /// What has happened to transactions.
+    pub transactions: transaction::Counters,
 }
 
 /// One of an engine's call shards.
@@ -201,6 +203,7 @@ impl Shard {
             suspended: self.user.suspended(),
             contexts: self.user.contexts(),
             counts,
+            transactions: *self.transactions.counters(),
         }
     }
 

@@ -230,6 +230,7 @@ impl Server {
             status.suspended += shard.suspended;
             status.contexts += shard.contexts;
             count(&mut shard.counts.iter());
+            count(&mut shard.transactions.iter());
         }
         for partition in &machines.partitions {
             partition.read(|partition| {

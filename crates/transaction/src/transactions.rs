@@ -86,6 +86,25 @@ pub struct Counters {
     pub ack_missing: u64,
 }
 
+impl Counters {
+    /// All names with their figures.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        [
+            ("server_transaction", self.servers_begun),
+            ("client_transaction", self.clients_begun),
+            ("transaction_refused", self.refused),
+            ("request_absorbed", self.requests_absorbed),
+            ("response_absorbed", self.responses_absorbed),
+            ("retransmitted", self.retransmitted),
+            ("response_withheld", self.responses_withheld),
+            ("timed_out", self.timed_out),
+            ("unreachable", self.unreachable),
+            ("ack_missing", self.ack_missing),
+        ]
+        .into_iter()
+    }
+}
+
 /// All transactions of one call shard. `D` is where a message goes.
 #[derive(Debug)]
 pub struct Transactions<D> {
