@@ -1,5 +1,6 @@
 //! Messages that peers write: by the bytes of a record, and then changed by patches.
 
+use sip::limits::MESSAGE_BYTES_MAX;
 use sip::{Contacts, Message, Name, NameAddr, ResponseBuilder, Status};
 
 use super::digest::{Kind, Nonce};
@@ -335,12 +336,17 @@ pub(super) fn patch(message: &mut Vec<u8>, patch: [u8; 4]) {
                 .iter()
                 .position(|&byte| byte == b'\n')
                 .map_or(message.len(), |found| at + found + 1);
-            let line = message[start..end].repeat(1 + usize::from(byte) * 2);
+            let line = repeated(&message[start..end], 1 + usize::from(byte) * 2);
             message.splice(start..start, line);
         }
         _ => {
-            let piece = message[at..(at + 8).min(message.len())].repeat(1 + usize::from(byte) * 16);
+            let piece = repeated(&message[at..(at + 8).min(message.len())], 1 + usize::from(byte) * 16);
             message.splice(at..at, piece);
         }
     }
+}
+
+/// So often, but no more than fits in a message.
+fn repeated(piece: &[u8], times: usize) -> Vec<u8> {
+    piece.repeat(times.min(MESSAGE_BYTES_MAX / piece.len().max(1)))
 }

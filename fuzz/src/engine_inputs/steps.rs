@@ -192,8 +192,8 @@ impl<'a> Steps<'a> {
             let Some((&patch, rest)) = self.rest.split_first_chunk::<4>() else { return };
             self.rest = rest;
             letters::patch(bytes, patch);
+            bytes.truncate(sip::limits::MESSAGE_BYTES_MAX);
         }
-        bytes.truncate(sip::limits::MESSAGE_BYTES_MAX);
     }
 }
 

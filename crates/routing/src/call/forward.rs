@@ -1,6 +1,7 @@
 //! RFC 3261 §16.6: the copy of a request that goes on, and the copy of a response that goes back.
 
 use bytes::Bytes;
+use sip::limits::{HEADERS_MAX, MESSAGE_BYTES_MAX};
 use sip::{Editor, Message, Method, Name, NameAddr, SipUri, Status};
 use transport::{Destination, Transport};
 
@@ -13,6 +14,10 @@ use crate::Keyring;
 
 /// RFC 3261 §16.6 item 3: what a request gets that has no Max-Forwards.
 const MAX_FORWARDS: u32 = 70;
+
+/// Header lines that a request may get: Via, two Record-Route, Max-Forwards, Max-Breadth, Content-Length,
+/// P-Asserted-Identity, and one Route for each Path value, which is added to this.
+const ADDED_LINES_MAX: usize = 7;
 
 /// A request that is ready to leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +93,10 @@ pub(super) fn request(keyring: &Keyring, request: &Message<'_>, attempt: &Attemp
 
     let mut bytes = Vec::with_capacity(request.bytes().len() + 512);
     editor.write(&mut bytes);
-    Some(Forwarded { bytes: Bytes::from(bytes), branch: text })
+    // What this proxy adds may be too much: nobody could read it, and no CANCEL or ACK of it could be made.
+    let has_room = request.headers().len() + ADDED_LINES_MAX + aim.path.len() <= HEADERS_MAX
+        && bytes.len() <= MESSAGE_BYTES_MAX;
+    has_room.then(|| Forwarded { bytes: Bytes::from(bytes), branch: text })
 }
 
 /// Where the next hop of a request is named: in the first Route that is left, else in the Request-URI.

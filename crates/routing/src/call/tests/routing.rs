@@ -334,3 +334,16 @@ fn nothing_is_sent_to_an_address_that_is_no_host() {
         assert_eq!(statuses(&out), [100, 500], "{host}");
     }
 }
+
+#[test]
+fn a_request_that_would_grow_beyond_the_limits_is_not_forwarded() {
+    let almost_too_many = "X: y\n".repeat(sip::limits::HEADERS_MAX - 12);
+    for (lines, is_forwarded) in [(almost_too_many.as_str(), false), ("X: y\n", true)] {
+        let mut scene = Scene::new();
+
+        let out = scene.receive(CARRIER, &invite("sip:x@203.0.113.9").header(lines.trim_end()).text());
+
+        assert_eq!(!left(&out).is_empty(), is_forwarded);
+        assert_eq!(statuses(&out), if is_forwarded { vec![100] } else { vec![100, 500] });
+    }
+}
