@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use clock::Now;
-use sip::{Aor, Message, Status};
+use sip::{Aor, Message, Method, Status};
 use transport::Source;
 
 use super::admission;
 use super::aim::{Aim, Size, Step};
-use super::dialog_token::{Side, Way};
+use super::dialog_token::{DialogToken, Direction, Side, Way};
 use super::forward::{self, Attempt};
 use super::inbound::{Inbound, Sender, Turn};
 use super::proxy::{Resource, resource};
@@ -25,13 +25,19 @@ impl TransactionUser {
         mut inbound: Inbound,
         out: &mut Vec<Output>,
     ) {
-        let Some(side) = self.next_side(&inbound, turn.request) else {
+        // RFC 3261 §10.2: a registration is no part of a dialog.
+        let is_registration = turn.request.method() == Some(Method::Register);
+        let Some(side) = self.next_side(&inbound, turn.request).filter(|_| !is_registration) else {
             if admission::without_digest(&inbound.settings, &inbound.source) == Some(Sender::Trusted) {
                 return self.admitted(turn, inbound, Sender::Trusted, None, out);
             }
             self.counts.add(Count::NoToken);
             return self.refuse_stateless(turn, &Reply::new(Status::CALL_DOES_NOT_EXIST), out);
         };
+        // Who moved in mid-call proves who it is, as at the start: the one who was called abroad can not.
+        if !self.is_confirmed(&inbound, turn.request) {
+            return self.authenticate(turn, inbound, out);
+        }
         inbound.sender = Some(Sender::Dialog);
         self.trying(turn, &inbound, out);
         match &side.binding {
@@ -198,8 +204,20 @@ impl TransactionUser {
     /// The side that a request goes to by its token; `None` without one.
     fn next_side(&self, inbound: &Inbound, request: &Message<'_>) -> Option<Side> {
         let token = inbound.routed.token.as_ref()?;
-        let direction = token.direction(&self.keyring, request.from_tag().unwrap_or_default());
-        Some(token.side(direction).clone())
+        Some(token.side(self.direction(token, request)?).clone())
+    }
+
+    fn direction(&self, token: &DialogToken, request: &Message<'_>) -> Option<Direction> {
+        let (from, to) = (request.from_tag().unwrap_or_default(), request.to_tag().unwrap_or_default());
+        token.direction(&self.keyring, from, to)
+    }
+
+    /// Whether a request comes from where the token says, or from somebody who needs no digest.
+    fn is_confirmed(&self, inbound: &Inbound, request: &Message<'_>) -> bool {
+        let Some(token) = &inbound.routed.token else { return false };
+        let direction = self.direction(token, request);
+        direction.is_some_and(|direction| token.confirms(direction, &inbound.source.flow))
+            || admission::without_digest(&inbound.settings, &inbound.source).is_some()
     }
 }
 

@@ -8,7 +8,7 @@
 //! It survives a restart: listeners are named by what they are, and the key lies on disk.
 
 use sip::Aor;
-use transport::RemoteAddr;
+use transport::{Flow, RemoteAddr};
 
 use super::layout::{Reader, write_address};
 use super::listener_mark::ListenerMark;
@@ -132,9 +132,30 @@ impl DialogToken {
         reader.is_empty().then_some(token)
     }
 
-    /// Which way a request with this From tag goes. The caller may have moved to another address since.
-    pub(super) fn direction(&self, keyring: &Keyring, from_tag: &[u8]) -> Direction {
-        if tag_hash(keyring, from_tag) == self.caller_tag { Direction::ToCallee } else { Direction::ToCaller }
+    /// Which way a request with these tags goes; `None` if neither is the caller's, so that it is of another dialog.
+    /// The caller may have moved to another address since.
+    pub(super) fn direction(&self, keyring: &Keyring, from_tag: &[u8], to_tag: &[u8]) -> Option<Direction> {
+        if tag_hash(keyring, from_tag) == self.caller_tag {
+            Some(Direction::ToCallee)
+        } else if tag_hash(keyring, to_tag) == self.caller_tag {
+            Some(Direction::ToCaller)
+        } else {
+            None
+        }
+    }
+
+    /// Whether a request comes from where its sender was when the token was made, as far as that matters: towards a side
+    /// that has a flow only that flow can be reached, but one without leads to any Request-URI, and the one who was
+    /// called knows the token and the tags as well as the caller does.
+    pub(super) fn confirms(&self, direction: Direction, flow: &Flow) -> bool {
+        let (Direction::ToCallee, Way::Uri) = (direction, &self.callee.way) else { return true };
+        match self.caller.way {
+            Way::Uri => true,
+            Way::Datagram(remote) => remote.0.ip() == flow.remote().0.ip(),
+            Way::Connection { number, .. } => {
+                matches!(flow, Flow::Connection { id, .. } if id.number == number)
+            }
+        }
     }
 
     /// The side that a direction leads to.
@@ -285,9 +306,11 @@ mod tests {
         let mut token = tokens().remove(0);
         token.caller_tag = tag_hash(&keyring, b"alice-tag");
 
-        assert_eq!(token.direction(&keyring, b"alice-tag"), Direction::ToCallee);
-        assert_eq!(token.direction(&keyring, b"bob-tag"), Direction::ToCaller);
-        assert_eq!(token.direction(&keyring, b""), Direction::ToCaller);
+        let direction = |from: &[u8], to: &[u8]| token.direction(&keyring, from, to);
+        assert_eq!(direction(b"alice-tag", b"bob-tag"), Some(Direction::ToCallee));
+        assert_eq!(direction(b"bob-tag", b"alice-tag"), Some(Direction::ToCaller));
+        assert_eq!(direction(b"", b"alice-tag"), Some(Direction::ToCaller));
+        assert_eq!(direction(b"mallory-tag", b"bob-tag"), None);
     }
 
     fn keyring(seed: u8) -> Keyring {

@@ -60,12 +60,14 @@ impl TransactionUser {
             return self.refuse_stateless(turn, &reply, out);
         }
         match admission::without_digest(&inbound.settings, &inbound.source) {
+            // A peer is trusted with calls, not with the bindings of our users.
+            Some(Sender::Trusted) if is_registration => self.authenticate(turn, inbound, out),
             Some(sender) => self.admitted(turn, inbound, sender, None, out),
             None => self.authenticate(turn, inbound, out),
         }
     }
 
-    fn authenticate(&mut self, turn: Turn<'_, '_>, inbound: Inbound, out: &mut Vec<Output>) {
+    pub(super) fn authenticate(&mut self, turn: Turn<'_, '_>, inbound: Inbound, out: &mut Vec<Output>) {
         let realm = admission::realm(&inbound.settings, &inbound.source, turn.request);
         let owns = match admission::identity(turn.request) {
             Identity::Of(aor) => Some(aor),

@@ -412,3 +412,11 @@ fn a_client_that_knows_md5_only_is_offered_nothing_else() {
     assert_eq!(offered(&mut scene, "baresip v2.6.0 (x86_64/linux)"), 2);
     assert_eq!(offered(&mut scene, "b"), 2);
 }
+
+/// A peer is trusted with calls. Whoever could also register there would take our users' calls with one forged packet.
+#[test]
+fn a_trusted_peer_does_not_register_without_digest() {
+    let mut scene = Scene::new();
+
+    assert_eq!(statuses(&scene.receive(CARRIER, &register().text())), [401]);
+}

@@ -184,6 +184,32 @@ fn a_token_is_good_for_its_own_call_alone() {
 }
 
 #[test]
+fn a_token_with_tags_of_no_dialog_is_refused() {
+    let mut scene = Scene::new();
+    let call = established(&mut scene, ALICE, invite("sip:bob@example.org"), bob());
+    let request =
+        call.by_caller("INVITE", "sip:q@203.0.113.79:5060").from("<sip:boss@example.org>;tag=made-up");
+
+    let out = scene.receive(STRANGER, &request.text());
+
+    assert_eq!(statuses(&out), [481]);
+    assert!(left(&out).is_empty());
+}
+
+/// Who was called knows the token and both tags, and could send in the caller's name to anywhere.
+#[test]
+fn a_caller_that_moved_to_another_address_proves_who_it_is() {
+    let mut scene = Scene::new();
+    let call = established(&mut scene, CAROL, from_carol(), bob());
+    let request = call.by_caller("INFO", "sip:q@203.0.113.79:5060");
+
+    let out = scene.receive(STRANGER, &request.text());
+
+    assert_eq!(statuses(&out), [407]);
+    assert!(left(&out).is_empty());
+}
+
+#[test]
 fn a_changed_token_and_a_missing_one_are_refused() {
     let mut scene = Scene::new();
     let call = established(&mut scene, ALICE, invite("sip:bob@example.org"), bob());
