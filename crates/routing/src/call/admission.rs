@@ -31,6 +31,11 @@ pub(super) fn without_digest(settings: &Settings, source: &Source) -> Option<Sen
     if settings.trusted_peer(source.flow.remote().0.ip()).is_some() {
         return Some(Sender::Trusted);
     }
+    by_open_listener(settings, source)
+}
+
+/// Whether the listener that a request came in on asks nobody for digest.
+pub(super) fn by_open_listener(settings: &Settings, source: &Source) -> Option<Sender> {
     match settings.listeners.get(source.flow.listener()) {
         Some(listener) if !listener.digest => Some(Sender::Open),
         _ => None,

@@ -59,9 +59,12 @@ impl TransactionUser {
         } else if let Some(reply) = foreign_registration(&inbound, turn.request) {
             return self.refuse_stateless(turn, &reply, out);
         }
-        match admission::without_digest(&inbound.settings, &inbound.source) {
-            // A peer is trusted with calls, not with the bindings of our users.
-            Some(Sender::Trusted) if is_registration => self.authenticate(turn, inbound, out),
+        // A peer is trusted with calls, not with the bindings of our users.
+        let sender = match is_registration {
+            true => admission::by_open_listener(&inbound.settings, &inbound.source),
+            false => admission::without_digest(&inbound.settings, &inbound.source),
+        };
+        match sender {
             Some(sender) => self.admitted(turn, inbound, sender, None, out),
             None => self.authenticate(turn, inbound, out),
         }
