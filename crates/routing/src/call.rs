@@ -2,7 +2,7 @@
 //!
 //! A request passes stages: it is checked ([`validation`]), its Route is read ([`route`]), it is admitted
 //! ([`admission`]: digest, a trusted peer, or the token of a dialog), aimed ([`target`]) and forwarded
-//! ([`forward`]) by one or more branches, whose responses meet in a [`response_context`]. A stage that
+//! ([`forward`]) in one or more [`round`]s of branches, whose responses meet in a [`response_context`]. A stage that
 //! must wait for an account, a location or a name suspends the request ([`suspended`]) and returns; the
 //! answer takes it up again from the request's own bytes.
 //!
@@ -34,6 +34,7 @@ mod register;
 mod reply;
 mod response_context;
 mod responses;
+mod round;
 mod route;
 mod seal;
 mod suspended;

@@ -40,6 +40,8 @@ pub struct Proxy {
     pub timer_c: Duration,
     /// How long one branch may ring, counted from its first 101-199; then it is cancelled.
     pub ring_timeout: Duration,
+    /// The same where other phones are tried after this one, counted from the sending of the request.
+    pub serial_ring_timeout: Duration,
     /// RFC 5393 §5.3: how many branches a request may have at once, all proxies together.
     pub max_breadth: u32,
 }
@@ -133,7 +135,12 @@ impl Settings {
 
 impl Default for Proxy {
     fn default() -> Self {
-        Self { timer_c: Duration::from_secs(190), ring_timeout: Duration::from_secs(120), max_breadth: 60 }
+        Self {
+            timer_c: Duration::from_secs(190),
+            ring_timeout: Duration::from_secs(120),
+            serial_ring_timeout: Duration::from_secs(30),
+            max_breadth: 60,
+        }
     }
 }
 

@@ -117,6 +117,7 @@ pub(crate) fn cast(rng: &mut Rng, settings: &Settings) -> Cast {
             liked,
             instance: transport == Transport::Tcp && rng.chance(600),
             strict: rng.chance(100),
+            q: None,
             preloads: rng.chance(200),
             expires: Duration::from_secs(rng.pick(&[30, 90, 300, 3_600])),
         };
@@ -154,6 +155,11 @@ pub(crate) fn cast(rng: &mut Rng, settings: &Settings) -> Cast {
     };
     let nats = vec![nat(1), nat(2)];
     let neighbour = Neighbour { address: NEIGHBOUR, server: FIRST, records: rng.chance(500) };
+    if rng.chance(300) {
+        members[who::BOB].setup.q = Some("1.0");
+        members[who::BOB_TCP].setup.q = Some("0.5");
+        members[who::BOB_SIX].setup.q = Some(rng.pick(&["0.5", "0.25"]));
+    }
     Cast { members, nats, neighbour }
 }
 

@@ -75,6 +75,8 @@ events! {
     Established "established",
     /// One phone of several answered.
     ForkWon "fork_won",
+    /// A phone rang after another one of the same user had failed.
+    SerialFork "serial_fork",
     /// A ringing phone was cancelled because another one answered.
     ForkCancelled "fork_cancelled",
     /// Two phones answered at once and the caller hung one up.

@@ -57,6 +57,8 @@ pub(crate) struct Setup {
     pub(crate) liked: Vec<Algorithm>,
     /// RFC 5626: whether its Contact has an instance and a reg-id.
     pub(crate) instance: bool,
+    /// The `q` of its Contact, if it has one.
+    pub(crate) q: Option<&'static str>,
     /// Whether its dialogs know strict routing only.
     pub(crate) strict: bool,
     /// Whether its first requests carry a Route to the server.

@@ -31,6 +31,7 @@ fn scene_with(settings: Settings, change: impl FnOnce(&mut cast::Cast)) -> World
     for member in &mut cast.members {
         member.setup.liked = vec![Algorithm::Sha256, Algorithm::Md5];
         member.setup.instance = false;
+        member.setup.q = None;
         member.setup.strict = false;
         member.setup.preloads = false;
         member.setup.expires = secs(300);

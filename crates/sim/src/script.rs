@@ -36,11 +36,12 @@ pub(crate) fn world(seed: u64, shown: bool) -> World {
     };
     let settings = cast::settings(&mut rng.branch("settings"));
     let cast = cast(&mut rng.branch("cast"), &settings);
+    let bobs_in_turn = cast.members[who::BOB].setup.q.is_some();
     let mut world = World::new(rng.branch("world"), cast, settings, conditions, shown);
     if !conditions.is_lossless() {
         world.disturbances.add(Instant::START, HEALED - Instant::START + AFTERMATH, &[]);
     }
-    let mut script = Script { rng, world, calls: 0 };
+    let mut script = Script { rng, world, bobs_in_turn, calls: 0 };
     if script.rng.chance(500) {
         script.world.refuses_connections(who::ZOE);
     }
@@ -57,6 +58,8 @@ pub(crate) fn world(seed: u64, shown: bool) -> World {
 struct Script {
     rng: Rng,
     world: World,
+    /// Whether the phones of Bob have an order of preference.
+    bobs_in_turn: bool,
     calls: u32,
 }
 
@@ -411,7 +414,9 @@ impl Script {
     }
 
     fn call(&mut self, when: Instant, caller: usize, order: CallOrder, answers: Vec<(usize, Answering)>) {
-        self.world.plan(when, Action::Call { caller, order, expected: Expected::Answers(answers) });
+        let in_turn = self.bobs_in_turn && answers.iter().any(|(phone, _)| *phone == who::BOB);
+        let expected = if in_turn { Expected::InTurn(answers) } else { Expected::Answers(answers) };
+        self.world.plan(when, Action::Call { caller, order, expected });
     }
 
     fn order(&mut self, target: &str) -> CallOrder {

@@ -78,6 +78,7 @@ pub(super) fn settings(number: u8) -> Arc<Settings> {
             settings.proxy = Proxy {
                 timer_c: Duration::from_secs(185),
                 ring_timeout: Duration::from_secs(5),
+                serial_ring_timeout: Duration::from_secs(3),
                 max_breadth: 2,
             };
             settings.timers = Timers { t1: Duration::from_millis(50), ..Timers::default() };

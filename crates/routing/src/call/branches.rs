@@ -10,28 +10,29 @@ use super::aim::{Aim, Hop, Size, Step};
 use super::client_branch::{BranchState, Cause, ClientBranch, Phase, Sent};
 use super::forward::{self, Attempt, Forwarded};
 use super::inbound::{Inbound, Turn};
-use super::response_context::{Candidate, ContextState, ResponseContext};
+use super::response_context::{Candidate, ContextState, ResponseContext, Ringing};
+use super::round::{Ending, Round};
 use super::suspended::Stage;
 use super::user::{Reminder, TransactionUser};
 use super::{Output, Resolved, target};
 use crate::Count;
 
 impl TransactionUser {
-    /// Forwards an admitted request to its aims, all at once as far as the breadth goes.
+    /// Forwards an admitted request: the first of its rounds at once, the others as [`round`](super::round) says.
     pub(super) fn begin(
         &mut self,
         turn: Turn<'_, '_>,
         inbound: Inbound,
-        aims: Vec<Aim>,
+        rounds: Vec<Round>,
         out: &mut Vec<Output>,
     ) {
         let Turn { now, key, .. } = turn;
         if !self.has_room_for_context() || self.contexts.contains_key(&key) {
             return self.too_many(turn, &inbound, out);
         }
-        let mut context = ResponseContext::new(inbound, aims.into_iter().map(ClientBranch::new).collect());
+        let mut context = ResponseContext::new(inbound, rounds);
         self.counts.add(Count::Forwarded);
-        for index in 0..context.share_breadth() {
+        for index in context.begin_round().into_iter().flatten() {
             self.advance(turn, &mut context, index, out);
         }
         self.settle(now, key, context, out);
@@ -162,6 +163,7 @@ impl TransactionUser {
         out: &mut Vec<Output>,
     ) {
         let Turn { now, key, request } = turn;
+        let ringing = context.ringing();
         loop {
             let (inbound, branch) = (&context.inbound, &mut context.branches[index]);
             match branch.aim.step(inbound) {
@@ -180,6 +182,10 @@ impl TransactionUser {
                     let timer_c = is_invite.then(|| now.instant + inbound.settings.proxy.timer_c);
                     let call_id = Inbound::call_id(request);
                     tracing::debug!(%call_id, to = %to.remote(), attempt = branch.attempts, "forwarded");
+                    let ring_until = match ringing {
+                        Ringing::SinceSent(timeout) if is_invite => Some(now.instant + timeout),
+                        _ => None,
+                    };
                     branch.client = Some(client);
                     branch.state = BranchState::Sent(Sent {
                         branch: Bytes::from(forwarded.branch),
@@ -187,7 +193,7 @@ impl TransactionUser {
                         to,
                         phase: Phase::Calling,
                         timer_c,
-                        ring_until: None,
+                        ring_until,
                     });
                     self.by_client.insert(client, (key, index));
                     out.push(Output::Forward {
@@ -234,7 +240,8 @@ impl TransactionUser {
         size: Size,
     ) -> Option<Leaving> {
         let make = |aim: &Aim, to, transport, number| {
-            let attempt = Attempt { inbound, aim, to, transport, number, breadth: branch.breadth };
+            let (round, breadth) = (branch.round, branch.breadth);
+            let attempt = Attempt { inbound, aim, to, transport, round, number, breadth };
             forward::request(&self.keyring, request, &attempt)
         };
         let forwarded = make(&branch.aim, to, transport, branch.attempts)?;
@@ -269,7 +276,10 @@ impl TransactionUser {
                 end(context, index, cause.outcome());
             }
             BranchState::Sent(sent) => match sent.phase {
-                Phase::Calling => sent.phase = Phase::CancelWanted(cause),
+                Phase::Calling => {
+                    sent.phase = Phase::CancelWanted(cause);
+                    sent.ring_until = None;
+                }
                 Phase::Proceeding => {
                     sent.phase = Phase::Cancelling(cause, freed_at);
                     self.counts.add(Count::BranchCancelled);
@@ -304,9 +314,21 @@ impl TransactionUser {
     ) {
         let branch = &mut context.branches[index];
         let BranchState::Sent(sent) = &mut branch.state else { return };
+        let has_rung_out = sent.ring_until.is_some_and(|until| until <= now.instant);
         let outcome = match sent.phase {
             Phase::Proceeding => {
+                let ending = match has_rung_out {
+                    true => Ending::RangOut,
+                    false => Ending::Failed(Status::REQUEST_TIMEOUT),
+                };
                 self.counts.add(Count::RingTimeout);
+                context.note(index, ending);
+                return self.cancel_branch(now, context, index, Cause::TimedOut, out);
+            }
+            // It may still speak, and is cancelled then; the next round does not wait for that.
+            Phase::Calling if has_rung_out => {
+                self.counts.add(Count::RingTimeout);
+                context.note(index, Ending::Failed(Status::REQUEST_TIMEOUT));
                 return self.cancel_branch(now, context, index, Cause::TimedOut, out);
             }
             // RFC 3261 §16.8: without any response there is nothing to cancel.
@@ -339,5 +361,6 @@ struct Leaving {
 
 fn end(context: &mut ResponseContext, index: usize, outcome: Status) {
     context.branches[index].state = BranchState::Ended;
+    context.note(index, Ending::Failed(outcome));
     context.offer(Candidate::Local(outcome), Vec::<(Name, Vec<u8>)>::new());
 }

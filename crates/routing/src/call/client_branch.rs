@@ -14,6 +14,8 @@ use crate::Token;
 pub(super) struct ClientBranch {
     /// What it aims at; its hops are those that were not tried yet.
     pub(super) aim: Aim,
+    /// Which round it is of.
+    pub(super) round: u8,
     /// RFC 5393 §5.3: its share of the breadth.
     pub(super) breadth: u32,
     /// Attempts made.
@@ -106,8 +108,9 @@ impl Cause {
 
 impl ClientBranch {
     /// A branch that has not begun.
-    pub(super) fn new(aim: Aim) -> Self {
+    pub(super) fn new(aim: Aim, round: u8) -> Self {
         Self {
+            round,
             breadth: 1,
             attempts: 0,
             failure: aim.unreachable,
@@ -121,6 +124,17 @@ impl ClientBranch {
     /// Whether it is under way: it counts against the breadth.
     pub(super) fn is_live(&self) -> bool {
         matches!(self.state, BranchState::Resolving(..) | BranchState::Sent(_))
+    }
+
+    /// Whether the search need not wait for it: it has ended, or it rang out and is being cancelled.
+    pub(super) fn is_settled(&self) -> bool {
+        match &self.state {
+            BranchState::Idle | BranchState::Resolving(..) => false,
+            BranchState::Sent(sent) => {
+                matches!(sent.phase, Phase::CancelWanted(Cause::TimedOut) | Phase::Cancelling(Cause::TimedOut, _))
+            }
+            BranchState::Ended => true,
+        }
     }
 
     /// When something is to be done about it.

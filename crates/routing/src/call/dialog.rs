@@ -12,6 +12,7 @@ use super::forward::{self, Attempt};
 use super::inbound::{Inbound, Sender, Turn};
 use super::proxy::{Resource, resource};
 use super::reply::Reply;
+use super::round::Round;
 use super::suspended::{Located as Look, Stage};
 use super::user::TransactionUser;
 use super::{Output, tag, target, validation};
@@ -65,7 +66,7 @@ impl TransactionUser {
             return self.aim(turn, inbound, resource, out);
         }
         let aim = target::side_aim(&self.keyring, &inbound, &side, targets);
-        self.begin(turn, inbound, vec![aim], out);
+        self.begin(turn, inbound, vec![Round::at_server(aim)], out);
     }
 
     /// An ACK that no transaction wanted.
@@ -139,7 +140,8 @@ impl TransactionUser {
     ) {
         match aim.step(&inbound) {
             Step::Send(to, transport, _) => {
-                let attempt = Attempt { inbound: &inbound, aim: &aim, to, transport, number: 0, breadth: 1 };
+                let attempt =
+                    Attempt { inbound: &inbound, aim: &aim, to, transport, round: 0, number: 0, breadth: 1 };
                 if let Some(forwarded) = forward::request(&self.keyring, ack, &attempt) {
                     out.push(Output::SendStateless { to, message: forwarded.bytes });
                 }

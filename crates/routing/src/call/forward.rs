@@ -39,6 +39,8 @@ pub(super) struct Attempt<'a> {
     pub(super) to: Destination,
     /// The listener's transport.
     pub(super) transport: Transport,
+    /// Counts the rounds of one request: the same target may be tried again in a later one.
+    pub(super) round: u8,
     /// Counts the attempts of one aim.
     pub(super) number: u8,
     /// RFC 5393 §5.3: how many branches the copy may have.
@@ -75,7 +77,7 @@ pub(super) fn request(keyring: &Keyring, request: &Message<'_>, attempt: &Attemp
     let below = Below { via: &top, method, call_id: request.call_id().ok()? };
     let branch = Branch {
         attempt: attempt.number,
-        target: target_hash(keyring, aim, &to),
+        target: target_hash(keyring, attempt),
         listener: ListenerMark::of_id(&keyring.branch, &settings.listeners, inbound.source.flow.listener()),
         loop_hash: inbound.checked.loop_hash,
     };
@@ -268,12 +270,13 @@ fn asks_for_privacy(message: &Message<'_>) -> bool {
         .any(|kind| kind.trim_ascii().eq_ignore_ascii_case(b"id"))
 }
 
-fn target_hash(keyring: &Keyring, aim: &Aim, to: &Destination) -> u32 {
+fn target_hash(keyring: &Keyring, attempt: &Attempt<'_>) -> u32 {
+    let Attempt { aim, to, round, .. } = attempt;
     let mut way = Vec::with_capacity(32);
     super::layout::write_address(to.remote().0, &mut way);
     way.extend_from_slice(&to.listener().0.to_be_bytes());
     if let Destination::Flow(transport::Flow::Connection { id, .. }) = to {
         way.extend_from_slice(&id.number.to_be_bytes());
     }
-    (keyring.branch.mac(&[b"target", &aim.request_uri, &way]).short() >> 32) as u32
+    (keyring.branch.mac(&[b"target", &[*round], &aim.request_uri, &way]).short() >> 32) as u32
 }

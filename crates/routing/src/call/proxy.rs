@@ -7,6 +7,7 @@ use super::aim::{Aim, Size};
 use super::inbound::{Inbound, Sender, Turn};
 use super::own::is_own;
 use super::reply::Reply;
+use super::round::{self, Round};
 use super::suspended::{Located as Look, Stage};
 use super::user::TransactionUser;
 use super::{Output, register, target, validation};
@@ -183,7 +184,7 @@ impl TransactionUser {
             }
             Resource::Foreign => {
                 let aim = Aim::at_uri(inbound.routed.request_uri.clone(), Size::Counts);
-                self.begin(turn, inbound, vec![aim], out);
+                self.begin(turn, inbound, vec![Round::at_server(aim)], out);
             }
         }
     }
@@ -210,8 +211,8 @@ impl TransactionUser {
                 self.respond(turn, &inbound, &Reply::new(Status::TEMPORARILY_UNAVAILABLE), out);
             }
             (Located::Targets(targets), _) => {
-                let aims = target::aims(&self.keyring, targets);
-                self.begin(turn, inbound, aims, out);
+                let rounds = round::by_preference(&self.keyring, targets);
+                self.begin(turn, inbound, rounds, out);
             }
             (Located::Alias(aor), Look::ByName) => self.locate(turn, inbound, aor, Look::ByAlias, out),
             (Located::UnknownAor | Located::Alias(_), _) => {

@@ -1,16 +1,25 @@
 //! RFC 3261 §16.7: all branches of one request, and the best of their responses.
 //!
+//! Branches belong to rounds ([`Round`]), which begin one after the other; the best response is that of all
+//! rounds together.
+//!
 //! The context is a value: it remembers and compares, and the transaction user acts. It lives until
 //! the server transaction of its request has ended.
 //!
 //! Invariant: at most one final response that is no 2xx goes upstream, and only when no branch is left
 //! that could still bring a 2xx.
 
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Duration;
+
 use bytes::Bytes;
 use sip::{Name, Status};
+use transaction::Kind;
 
 use super::client_branch::{BranchState, ClientBranch};
 use super::inbound::Inbound;
+use super::round::{Ending, Onward, ROUNDS_MAX, Round};
 
 /// Challenges that are merged: more make the response larger than phones take.
 const CHALLENGES_MAX: usize = 16;
@@ -20,12 +29,25 @@ const CHALLENGES_MAX: usize = 16;
 pub(super) struct ResponseContext {
     /// The request.
     pub(super) inbound: Inbound,
-    /// Its branches, those that have not begun included.
+    /// The branches of all rounds that have begun. A branch keeps its index.
     pub(super) branches: Vec<ClientBranch>,
     /// How far it is.
     pub(super) state: ContextState,
+    round: CurrentRound,
+    rounds: VecDeque<Round>,
     best: Option<Candidate>,
     challenges: Vec<(Name, Vec<u8>)>,
+}
+
+/// The round whose branches are under way.
+#[derive(Clone, Copy, Debug)]
+struct CurrentRound {
+    /// 0 before the first one.
+    number: u8,
+    ring_timeout: Option<Duration>,
+    onward: Onward,
+    /// Whether all that has come of it lets the next round begin.
+    goes_on: bool,
 }
 
 /// How far a context is.
@@ -37,6 +59,15 @@ pub(super) enum ContextState {
     Closing,
     /// A final response went upstream.
     Answered,
+}
+
+/// How long a phone may ring, and from when that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ringing {
+    /// Something else is tried after it: whoever waits there is not to wait longer because this phone is silent.
+    SinceSent(Duration),
+    /// Nothing comes after it, so that silence is left to the timers of RFC 3261.
+    SinceRinging(Duration),
 }
 
 /// A final response that may be the one that goes upstream.
@@ -73,9 +104,78 @@ impl Candidate {
 }
 
 impl ResponseContext {
-    /// A context whose branches have not begun.
-    pub(super) fn new(inbound: Inbound, branches: Vec<ClientBranch>) -> Self {
-        Self { inbound, branches, state: ContextState::Open, best: None, challenges: Vec::new() }
+    /// A context whose rounds have not begun.
+    pub(super) fn new(inbound: Inbound, rounds: Vec<Round>) -> Self {
+        let round =
+            CurrentRound { number: 0, ring_timeout: None, onward: Onward::AnyFailure, goes_on: true };
+        let mut context = Self {
+            inbound,
+            branches: Vec::new(),
+            state: ContextState::Open,
+            round,
+            rounds: VecDeque::new(),
+            best: None,
+            challenges: Vec::new(),
+        };
+        context.add_rounds(rounds);
+        context
+    }
+
+    /// Rounds that are to come after all others. What is too much is not tried.
+    pub(super) fn add_rounds(&mut self, rounds: Vec<Round>) {
+        let begun = usize::from(self.round.number) + self.rounds.len();
+        self.rounds.extend(rounds.into_iter().take(ROUNDS_MAX.saturating_sub(begun)));
+    }
+
+    /// Begins the next round, if the one before is over and lets it: these branches are to be sent at once.
+    // RFC 5393 §5.3.3: the shares of all branches that are under way are together not more than what came. What has no
+    // share begins when another ends. A branch that rang out keeps its share until it has ended, so that something is
+    // left for those that are to begin meanwhile.
+    pub(super) fn begin_round(&mut self) -> Option<Range<usize>> {
+        let is_over = self.branches.iter().all(ClientBranch::is_settled);
+        if self.state != ContextState::Open || !is_over || !self.round.goes_on {
+            return None;
+        }
+        let Round { aims, ring_timeout, onward } = self.rounds.pop_front()?;
+        let number = self.round.number + 1;
+        self.round = CurrentRound { number, ring_timeout, onward, goes_on: true };
+        let left = self.breadth_left();
+        let later = self.rounds.iter().map(|round| round.aims.len()).sum::<usize>();
+        let spare = left.saturating_sub(count(aims.len())).min(count(later));
+        let left = left - spare;
+        let first = self.branches.len();
+        self.branches.extend(aims.into_iter().map(|aim| ClientBranch::new(aim, number)));
+        let branches = &mut self.branches[first..];
+        let begun = count(branches.len()).min(left);
+        if begun == 0 {
+            return Some(first..first);
+        }
+        let (share, rest) = (left / begun, left % begun);
+        for (index, branch) in (0..begun).zip(branches) {
+            branch.breadth = share + u32::from(index < rest);
+        }
+        Some(first..first + begun as usize)
+    }
+
+    /// How long a branch of the current round may ring, and from when that counts.
+    pub(super) fn ringing(&self) -> Ringing {
+        let proxy = &self.inbound.settings.proxy;
+        let has_next = !self.rounds.is_empty() && self.round.onward == Onward::AnyFailure;
+        match (self.round.ring_timeout, has_next) {
+            (timeout, true) => Ringing::SinceSent(timeout.unwrap_or(proxy.serial_ring_timeout)),
+            (timeout, false) => Ringing::SinceRinging(timeout.unwrap_or(proxy.ring_timeout)),
+        }
+    }
+
+    /// Takes note of how a branch has ended, for the rounds to come.
+    pub(super) fn note(&mut self, index: usize, ending: Ending) {
+        let is_current = self.branches.get(index).is_some_and(|branch| branch.round == self.round.number);
+        // RFC 4320 §4.2: after the time of a request that is no INVITE its client has given up, too.
+        let is_late =
+            self.inbound.kind != Kind::Invite && ending == Ending::Failed(Status::REQUEST_TIMEOUT);
+        if is_current && (is_late || !self.round.onward.allows(ending)) {
+            self.round.goes_on = false;
+        }
     }
 
     /// Remembers the outcome of a branch that has ended.
@@ -103,9 +203,7 @@ impl ResponseContext {
             return None;
         }
         let index = self.branches.iter().position(|branch| matches!(branch.state, BranchState::Idle))?;
-        let used: u32 =
-            self.branches.iter().filter(|branch| branch.is_live()).map(|branch| branch.breadth).sum();
-        let left = self.inbound.checked.breadth.saturating_sub(used);
+        let left = self.breadth_left();
         if left == 0 {
             return None;
         }
@@ -113,19 +211,9 @@ impl ResponseContext {
         Some(index)
     }
 
-    /// Shares the breadth among the branches that begin at once, and says how many these are.
-    // RFC 5393 §5.3.3: the sum of the shares is not more than what came. What has no share begins when another ends.
-    pub(super) fn share_breadth(&mut self) -> usize {
-        let breadth = self.inbound.checked.breadth;
-        let begun = u32::try_from(self.branches.len()).unwrap_or(u32::MAX).min(breadth);
-        if begun == 0 {
-            return 0;
-        }
-        let (share, rest) = (breadth / begun, breadth % begun);
-        for (index, branch) in (0..begun).zip(&mut self.branches) {
-            branch.breadth = share + u32::from(index < rest);
-        }
-        begun as usize
+    fn breadth_left(&self) -> u32 {
+        let live = self.branches.iter().filter(|branch| branch.is_live());
+        self.inbound.checked.breadth.saturating_sub(live.map(|branch| branch.breadth).sum())
     }
 
     /// The best of what was offered, once.
@@ -137,4 +225,8 @@ impl ResponseContext {
     pub(super) fn challenges(&self) -> &[(Name, Vec<u8>)] {
         &self.challenges
     }
+}
+
+fn count(branches: usize) -> u32 {
+    u32::try_from(branches).unwrap_or(u32::MAX)
 }

@@ -11,7 +11,8 @@ use super::client_branch::{BranchState, Cause, Phase};
 use super::forward;
 use super::inbound::Inbound;
 use super::reply::Reply;
-use super::response_context::{Candidate, ContextState, ResponseContext};
+use super::response_context::{Candidate, ContextState, ResponseContext, Ringing};
+use super::round::Ending;
 use super::user::TransactionUser;
 use crate::Count;
 
@@ -61,8 +62,15 @@ impl TransactionUser {
         mut context: ResponseContext,
         out: &mut Vec<Output>,
     ) {
-        while let Some(index) = context.next_idle() {
-            self.go_on(now, key, &mut context, index, out);
+        loop {
+            while let Some(index) = context.next_idle() {
+                self.go_on(now, key, &mut context, index, out);
+            }
+            // A round of which nothing could be sent is over at once.
+            let Some(begun) = context.begin_round() else { break };
+            for index in begun {
+                self.go_on(now, key, &mut context, index, out);
+            }
         }
         if context.state != ContextState::Answered && context.is_exhausted() {
             context.state = ContextState::Answered;
@@ -105,13 +113,15 @@ impl TransactionUser {
         copy: Option<Bytes>,
         out: &mut Vec<Output>,
     ) {
-        let ring_timeout = context.inbound.settings.proxy.ring_timeout;
+        let ringing = context.ringing();
         let timer_c = context.inbound.settings.proxy.timer_c;
         let BranchState::Sent(sent) = &mut context.branches[index].state else { return };
         if copy.is_some() && sent.timer_c.is_some() {
             // RFC 3261 §16.7 item 2: each 101-199 restarts timer C; nothing restarts the time that it may ring.
             sent.timer_c = Some(now.instant + timer_c);
-            sent.ring_until.get_or_insert(now.instant + ring_timeout);
+            if let Ringing::SinceRinging(timeout) = ringing {
+                sent.ring_until.get_or_insert(now.instant + timeout);
+            }
         }
         match sent.phase {
             Phase::Calling => sent.phase = Phase::Proceeding,
@@ -183,7 +193,10 @@ impl TransactionUser {
             Phase::CancelWanted(Cause::TimedOut) | Phase::Cancelling(Cause::TimedOut, _) => {
                 context.offer(Candidate::Local(Status::REQUEST_TIMEOUT), Vec::new());
             }
-            _ => context.offer(Candidate::Received(status, copy), forward::challenges(response)),
+            _ => {
+                context.note(index, Ending::Failed(status));
+                context.offer(Candidate::Received(status, copy), forward::challenges(response));
+            }
         }
         if status.class() == 6 && context.state == ContextState::Open {
             // RFC 3261 §16.7 item 5: a 6xx ends the search, but goes upstream only when all branches have ended.

@@ -40,8 +40,8 @@ pub(super) fn for_ourselves(request: &Message<'_>) -> Reply {
         .with(Name::Supported, SUPPORTED)
 }
 
-/// One aim for each phone. Several flows of one phone are one aim.
-pub(super) fn aims(keyring: &Keyring, targets: Vec<Target>) -> Vec<Aim> {
+/// One aim for each phone, with its `q`. Several flows of one phone are one aim.
+pub(super) fn aims(keyring: &Keyring, targets: Vec<Target>) -> Vec<(u16, Aim)> {
     let mut groups: Vec<(Target, VecDeque<Target>)> = Vec::with_capacity(targets.len());
     for target in targets {
         // RFC 5626 §5.3, RFC 5626 §7: a request is not forked to several flows of one instance.
@@ -53,7 +53,10 @@ pub(super) fn aims(keyring: &Keyring, targets: Vec<Target>) -> Vec<Aim> {
             None => groups.push((target, VecDeque::new())),
         }
     }
-    groups.into_iter().map(|(target, spares)| Aim { spares, ..aim(keyring, target) }).collect()
+    groups
+        .into_iter()
+        .map(|(target, spares)| (target.q, Aim { spares, ..aim(keyring, target) }))
+        .collect()
 }
 
 /// The aim at one binding.

@@ -9,5 +9,6 @@ mod hostile;
 mod identity;
 mod register;
 mod routing;
+mod round;
 mod scene;
 mod waiting;

@@ -12,6 +12,8 @@ use crate::phone::{Answering, Behaviour, CallOrder, Fact, Patience, Role};
 pub(crate) enum Expected {
     /// What its orders say: these phones ring, and answer so.
     Answers(Vec<(usize, Answering)>),
+    /// These phones answer so if it comes to that, and it ends.
+    InTurn(Vec<(usize, Answering)>),
     /// One of these final statuses, and nobody rings.
     Status(Vec<u16>),
     /// Nothing but that it ends.
@@ -129,7 +131,7 @@ impl CallRecord {
         self.judge_end()?;
         let outcome = self.outcome().unwrap_or(0);
         match &self.expected {
-            Expected::End => Ok(()),
+            Expected::End | Expected::InTurn(_) => Ok(()),
             Expected::Status(statuses) if statuses.contains(&outcome) && !self.rang() => Ok(()),
             Expected::Status(statuses) => Err(format!("it ended with {outcome} instead of {statuses:?}")),
             Expected::Answers(answers) => {

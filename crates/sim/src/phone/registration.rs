@@ -115,8 +115,9 @@ impl Phone {
         } else {
             String::new()
         };
+        let q = self.setup.q.map(|q| format!(";q={q}")).unwrap_or_default();
         let mut lines = format!(
-            "Contact: <{contact}>{outbound}\r\nExpires: {}\r\nUser-Agent: sim\r\n",
+            "Contact: <{contact}>{outbound}{q}\r\nExpires: {}\r\nUser-Agent: sim\r\n",
             expires.as_secs()
         );
         if instance {

@@ -115,3 +115,70 @@ fn a_silent_phone_of_a_fork_leaves_nothing_behind() {
     assert_eq!(world.node().held(), Default::default());
     assert_good(world);
 }
+
+// RFC 3261 §16.6: phones of a lower q begin when those of a higher one have failed.
+#[test]
+fn a_phone_of_a_lower_q_rings_after_the_preferred_one_refused() {
+    let mut world = in_order();
+    let busy = Answering::of(Behaviour::Refuse { status: 486, after: secs(2) });
+
+    call_in_order(&mut world, [busy.clone(), busy, answer(3)], secs(60));
+
+    assert_eq!(outcome(&world), Some(200));
+    assert!(is_up(&world, who::BOB_SIX));
+    assert_eq!(world.node().held(), Default::default());
+    assert_good(world);
+}
+
+#[test]
+fn a_preferred_phone_that_rings_out_is_cancelled_and_the_next_one_rings() {
+    let mut world = in_order();
+    let rings = Answering::of(Behaviour::Ring);
+
+    call_in_order(&mut world, [rings, Answering::of(Behaviour::Silence), answer(3)], secs(61));
+    assert_eq!(said(&world, who::BOB_SIX, |fact| matches!(fact, Fact::Ringing { .. })), 1);
+    world.run_for(secs(100));
+
+    assert!(is_up(&world, who::BOB_SIX));
+    assert_eq!(said(&world, who::BOB, |fact| matches!(fact, Fact::Cancelled { .. })), 1);
+    assert_eq!(count(&world, Count::RingTimeout), 2);
+    assert_eq!(world.node().held(), Default::default());
+    assert_good(world);
+}
+
+#[test]
+fn a_phone_of_a_lower_q_is_left_alone_after_an_answer_a_decline_or_a_cancel() {
+    let decline = Answering::of(Behaviour::Refuse { status: 603, after: secs(2) });
+    for (first, status) in [(answer(2), 200), (decline, 603), (Answering::of(Behaviour::Ring), 487)] {
+        let mut world = in_order();
+        let order = CallOrder { cancel_after: (status == 487).then_some(secs(3)), ..to("bob") };
+        let answers = vec![(who::BOB, first)];
+
+        world.act(Action::Call { caller: who::ALICE, order, expected: Expected::Answers(answers) });
+        world.run_for(secs(60));
+
+        assert_eq!(outcome(&world), Some(status));
+        for phone in [who::BOB_TCP, who::BOB_SIX] {
+            assert_eq!(said(&world, phone, |fact| matches!(fact, Fact::Ringing { .. })), 0, "phone {phone}");
+        }
+        assert_good(world);
+    }
+}
+
+/// Bob's phones have three preferences.
+fn in_order() -> World {
+    let mut cast = |cast: &mut cast::Cast| {
+        for (phone, q) in BOBS.into_iter().zip(["1", "0.5", "0.1"]) {
+            cast.members[phone].setup.q = Some(q);
+        }
+    };
+    let world = scene_with(cast::defaults(), &mut cast);
+    with_registered(world, &[who::ALICE, who::BOB, who::BOB_TCP, who::BOB_SIX])
+}
+
+/// Calls Bob, whose phones do this when it is their turn.
+fn call_in_order(world: &mut World, behaviours: [Answering; 3], lasts: Duration) {
+    let answers = BOBS.into_iter().zip(behaviours).collect();
+    world.act(Action::Call { caller: who::ALICE, order: to("bob"), expected: Expected::InTurn(answers) });
+    world.run_for(lasts);
+}

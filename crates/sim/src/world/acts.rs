@@ -166,7 +166,7 @@ impl World {
 
     /// A call with what is expected of it; the phones that ring are told their parts.
     fn call(&mut self, caller: usize, order: CallOrder, expected: Expected) {
-        if let Expected::Answers(answers) = &expected {
+        if let Expected::Answers(answers) | Expected::InTurn(answers) = &expected {
             for (phone, answering) in answers {
                 self.residents[*phone].phone.prepare(order.number, answering.clone());
             }

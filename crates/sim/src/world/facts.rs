@@ -193,6 +193,14 @@ impl World {
     }
 
     fn count_fork(&mut self, record: &crate::ledger::CallRecord) {
+        if let crate::ledger::Expected::InTurn(answers) = &record.expected {
+            let rang = |phone: &usize| {
+                record.facts.iter().any(|(_, who, fact)| who == phone && matches!(fact, Fact::Ringing { .. }))
+            };
+            if answers.iter().filter(|(phone, _)| rang(phone)).count() > 1 {
+                self.events.add(Event::SerialFork);
+            }
+        }
         let crate::ledger::Expected::Answers(answers) = &record.expected else { return };
         let answered = record.said(|fact| matches!(fact, Fact::Answered { .. }));
         if answers.len() > 1 && answered {

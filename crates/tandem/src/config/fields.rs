@@ -148,6 +148,17 @@ pub const SECTIONS: &[Section] = &[
                 },
             },
             Field {
+                key: "serial_ring_timeout",
+                default: "\"30s\"",
+                meaning: &[
+                    "The same for a phone after which others are tried, because they registered with a lower q.",
+                ],
+                set: |config, value| {
+                    config.sip.proxy.serial_ring_timeout = value.duration(SECOND..=HOUR)?;
+                    Ok(())
+                },
+            },
+            Field {
                 key: "timer_c",
                 default: "\"3m10s\"",
                 meaning: &[

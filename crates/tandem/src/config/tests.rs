@@ -40,6 +40,7 @@ fn every_key_reaches_its_setting() {
         domains = ["Example.org."]
         server = ""
         ring_timeout = "30s"
+        serial_ring_timeout = "12s"
         timer_c = "4m"
         timer_t1 = "100ms"
         timer_t2 = "1s"
@@ -75,7 +76,13 @@ fn every_key_reaches_its_setting() {
     assert_eq!(config.sip.listen[0].digest, DigestRule::Off);
     assert_eq!(config.sip.domains, ["example.org"]);
     assert_eq!(config.sip.server, None);
-    assert_eq!(config.sip.proxy, Proxy { ring_timeout: 30 * second, timer_c: 240 * second, max_breadth: 7 });
+    let proxy = Proxy {
+        ring_timeout: 30 * second,
+        serial_ring_timeout: 12 * second,
+        timer_c: 240 * second,
+        max_breadth: 7,
+    };
+    assert_eq!(config.sip.proxy, proxy);
     assert_eq!(
         (config.sip.timer_t1, config.sip.timer_t2, config.sip.timer_t4),
         (second / 10, second, 2 * second)
