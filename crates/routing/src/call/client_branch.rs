@@ -131,7 +131,10 @@ impl ClientBranch {
         match &self.state {
             BranchState::Idle | BranchState::Resolving(..) => false,
             BranchState::Sent(sent) => {
-                matches!(sent.phase, Phase::CancelWanted(Cause::TimedOut) | Phase::Cancelling(Cause::TimedOut, _))
+                matches!(
+                    sent.phase,
+                    Phase::CancelWanted(Cause::TimedOut) | Phase::Cancelling(Cause::TimedOut, _)
+                )
             }
             BranchState::Ended => true,
         }

@@ -106,8 +106,7 @@ impl Candidate {
 impl ResponseContext {
     /// A context whose rounds have not begun.
     pub(super) fn new(inbound: Inbound, rounds: Vec<Round>) -> Self {
-        let round =
-            CurrentRound { number: 0, ring_timeout: None, onward: Onward::AnyFailure, goes_on: true };
+        let round = CurrentRound { number: 0, ring_timeout: None, onward: Onward::AnyFailure, goes_on: true };
         let mut context = Self {
             inbound,
             branches: Vec::new(),
@@ -171,8 +170,7 @@ impl ResponseContext {
     pub(super) fn note(&mut self, index: usize, ending: Ending) {
         let is_current = self.branches.get(index).is_some_and(|branch| branch.round == self.round.number);
         // RFC 4320 §4.2: after the time of a request that is no INVITE its client has given up, too.
-        let is_late =
-            self.inbound.kind != Kind::Invite && ending == Ending::Failed(Status::REQUEST_TIMEOUT);
+        let is_late = self.inbound.kind != Kind::Invite && ending == Ending::Failed(Status::REQUEST_TIMEOUT);
         if is_current && (is_late || !self.round.onward.allows(ending)) {
             self.round.goes_on = false;
         }

@@ -53,10 +53,7 @@ pub(super) fn aims(keyring: &Keyring, targets: Vec<Target>) -> Vec<(u16, Aim)> {
             None => groups.push((target, VecDeque::new())),
         }
     }
-    groups
-        .into_iter()
-        .map(|(target, spares)| (target.q, Aim { spares, ..aim(keyring, target) }))
-        .collect()
+    groups.into_iter().map(|(target, spares)| (target.q, Aim { spares, ..aim(keyring, target) })).collect()
 }
 
 /// The aim at one binding.

@@ -8,7 +8,7 @@ mod forward;
 mod hostile;
 mod identity;
 mod register;
-mod routing;
 mod round;
+mod routing;
 mod scene;
 mod waiting;

@@ -167,12 +167,12 @@ fn a_phone_of_a_lower_q_is_left_alone_after_an_answer_a_decline_or_a_cancel() {
 
 /// Bob's phones have three preferences.
 fn in_order() -> World {
-    let mut cast = |cast: &mut cast::Cast| {
+    let cast = |cast: &mut cast::Cast| {
         for (phone, q) in BOBS.into_iter().zip(["1", "0.5", "0.1"]) {
             cast.members[phone].setup.q = Some(q);
         }
     };
-    let world = scene_with(cast::defaults(), &mut cast);
+    let world = scene_with(cast::defaults(), cast);
     with_registered(world, &[who::ALICE, who::BOB, who::BOB_TCP, who::BOB_SIX])
 }
 
