@@ -29,7 +29,7 @@ impl TransactionUser {
         self.confirm(turn, out);
         if context.state != ContextState::Answered {
             // RFC 3261 §16.10: all that is under way is cancelled; the 487s come from there.
-            context.state = ContextState::Closing;
+            context.cancel();
             self.cancel_branches(turn.now, invite, &mut context, None, Cause::CallerGone, out);
         }
         self.settle(turn.now, invite, context, out);

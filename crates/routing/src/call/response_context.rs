@@ -55,8 +55,10 @@ struct CurrentRound {
 pub(super) enum ContextState {
     /// Branches may begin.
     Open,
-    /// No branch begins any more: the caller has cancelled, or a 6xx has come.
+    /// No branch begins any more: a 6xx has come.
     Closing,
+    /// No branch begins any more, and the caller hears of no failure but its own CANCEL.
+    Cancelled,
     /// A final response went upstream.
     Answered,
 }
@@ -180,8 +182,16 @@ impl ResponseContext {
     pub(super) fn offer(&mut self, candidate: Candidate, challenges: Vec<(Name, Vec<u8>)>) {
         let room = CHALLENGES_MAX.saturating_sub(self.challenges.len());
         self.challenges.extend(challenges.into_iter().take(room));
-        // Of equals the first one stays.
-        if self.best.as_ref().is_none_or(|best| candidate.rank() < best.rank()) {
+        let is_better = match (self.state, &self.best) {
+            (ContextState::Cancelled, Some(Candidate::Received(..))) => false,
+            // A phone's own 487 has the tag of the dialog that the caller knows.
+            (ContextState::Cancelled, _) => {
+                matches!(candidate, Candidate::Received(Status::REQUEST_TERMINATED, _))
+            }
+            // Of equals the first one stays.
+            (_, best) => best.as_ref().is_none_or(|best| candidate.rank() < best.rank()),
+        };
+        if is_better {
             self.best = Some(candidate);
         }
     }
@@ -217,6 +227,14 @@ impl ResponseContext {
     /// The best of what was offered, once.
     pub(super) fn take_best(&mut self) -> Option<Candidate> {
         self.best.take()
+    }
+
+    /// The caller has cancelled.
+    // RFC 3261 §9.2, RFC 3261 §15: who cancels waits for a 487 and not for what the phones said before; nothing was sent
+    // upstream so far. Only a 2xx that crosses the CANCEL is passed on.
+    pub(super) fn cancel(&mut self) {
+        self.state = ContextState::Cancelled;
+        self.best = Some(Candidate::Local(Status::REQUEST_TERMINATED));
     }
 
     /// All challenges that came.

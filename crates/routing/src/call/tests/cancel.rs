@@ -100,6 +100,37 @@ fn a_2xx_that_crosses_the_callers_cancel_goes_on() {
     assert_eq!(statuses(&scene.reply(&there, 200, "")), [200]);
 }
 
+/// RFC 3261 §9.2: who cancels waits for a 487, whatever the phones said before or say then.
+#[test]
+fn a_caller_that_cancels_hears_a_487_whatever_the_phones_say() {
+    for (before, after) in [(486, 487), (404, 486), (603, 487), (302, 603), (407, 480), (603, 200)] {
+        let mut scene = Scene::new();
+        let out = scene.call_as_account(ALICE, &invite("sip:bob@example.org"), vec![bob(), carol()]);
+        let [bob, carol] = &left(&out)[..] else { panic!("{out:?}") };
+        scene.reply(carol, 180, "");
+        scene.reply(bob, before, "");
+
+        scene.receive(ALICE, &cancel_of(&invite("sip:bob@example.org").again()).text());
+        let out = scene.reply(carol, after, "");
+
+        let expected = if after == 200 { 200 } else { 487 };
+        assert_eq!(statuses(&out), [expected], "{before} {after}");
+    }
+}
+
+/// The tag of the phone's dialog is the one that the caller knows.
+#[test]
+fn the_487_of_a_phone_goes_before_our_own() {
+    let mut scene = Scene::new();
+    let there = only_left(&scene.call_as_account(ALICE, &invite("sip:bob@example.org"), vec![bob()]));
+    scene.reply(&there, 180, "");
+    scene.receive(ALICE, &cancel_of(&invite("sip:bob@example.org").again()).text());
+
+    let response = only_response(&scene.reply(&there, 487, ""));
+
+    assert!(header(&response, Name::To).unwrap().ends_with(";tag=callee-tag"));
+}
+
 /// RFC 3261 §9.2: a CANCEL after the final response changes nothing.
 #[test]
 fn a_cancel_after_the_answer_changes_nothing() {
