@@ -1,6 +1,7 @@
 //! Scenarios of the whole machine: messages in, outputs out, no layer below.
 
 mod admission;
+mod amplification;
 mod cancel;
 mod dialog;
 mod fork;

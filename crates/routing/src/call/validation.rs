@@ -74,8 +74,8 @@ pub(super) fn check_forwarding(request: &Message<'_>, checked: &Checked) -> Resu
     {
         return Err(Reply::new(Status::BAD_EXTENSION).with(Name::Unsupported, unsupported));
     }
-    // RFC 5393 §5.3.3.1: without breadth there is no branch.
-    if checked.breadth == 0 {
+    // RFC 5393 §5.3.3.1: without breadth there is no branch. An ACK goes one way, whatever it says.
+    if checked.breadth == 0 && request.method() != Some(Method::Ack) {
         return Err(Reply::new(Status::MAX_BREADTH_EXCEEDED));
     }
     Ok(())
