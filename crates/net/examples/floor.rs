@@ -131,6 +131,7 @@ fn start() -> Result<Server, Box<dyn Error>> {
         registrar: routing::Registrar::default(),
         digest: routing::Digest::default(),
         nat: routing::Nat::default(),
+        edges: Vec::new(),
         trusted: Vec::new(),
     };
     Ok(Server::start(Start {

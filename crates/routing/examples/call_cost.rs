@@ -177,6 +177,7 @@ fn settings() -> Settings {
         registrar: Registrar::default(),
         digest: Digest::default(),
         nat: Nat::default(),
+        edges: Vec::new(),
         trusted: vec![TrustedPeer {
             network: "198.51.100.200/32".parse().expect("a network"),
             name: "c".to_owned(),

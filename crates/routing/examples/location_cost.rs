@@ -14,7 +14,9 @@ use bytes::Bytes;
 use clock::{Now, WallTime};
 use lease::LeaseMirror;
 use routing::account::{Asker, Output};
-use routing::{AccountPartition, ContactUpdate, Contacts, Keyring, Question, Register, Settings, Token};
+use routing::{
+    AccountPartition, Authority, ContactUpdate, Contacts, Keyring, Question, Register, Settings, Token,
+};
 use sip::Aor;
 use transport::{Flow, Listener, ListenerId, Listeners, LocalAddr, RemoteAddr, Source, Transport};
 
@@ -114,6 +116,7 @@ fn register(number: u32, cseq: u32) -> Register {
         reg_id: None,
     };
     Register {
+        authority: Authority::Here,
         aor: aor(number),
         source: Source { flow: Flow::Datagram { listener: LISTENER, remote }, transport: Transport::Udp },
         contacts: Contacts::Update(vec![contact]),
@@ -149,6 +152,7 @@ fn settings() -> Settings {
         registrar: Default::default(),
         digest: Default::default(),
         nat: Default::default(),
+        edges: Vec::new(),
         trusted: vec![],
     }
 }

@@ -20,6 +20,8 @@ mod cancel;
 mod client_branch;
 mod dialog;
 mod dialog_token;
+mod edge;
+mod flow_token;
 mod forward;
 mod inbound;
 mod layout;

@@ -22,6 +22,8 @@ pub enum Count {
     AckAbsorbed,
     /// Requests in a dialog without a valid token.
     NoToken,
+    /// Requests with the token of a flow from somebody who may not use it.
+    FlowRefused,
     /// Requests that came back to where they had been.
     Loop,
     /// Requests that waited too long for an answer.
@@ -60,6 +62,7 @@ const NAMES: [&str; Count::RingTimeout as usize + 1] = [
     "stray_response",
     "ack_absorbed",
     "no_token",
+    "flow_refused",
     "loop",
     "suspended_too_long",
     "full",

@@ -21,6 +21,8 @@ pub struct Keyring {
     pub token: Key,
     /// The number of `token`.
     pub token_number: u8,
+    /// Flow tokens: in Path, and in a Contact that leads here.
+    pub flow: Key,
     /// Record-Route tokens of the key before, for 24 hours after a change.
     pub token_previous: Option<(u8, Key)>,
 }
@@ -37,6 +39,7 @@ impl Keyring {
             partition: root.subkey("partition", 0),
             token: root.subkey("record-route", 0),
             token_number: 0,
+            flow: root.subkey("flow token", 0),
             token_previous: None,
         }
     }

@@ -23,7 +23,9 @@ pub use count::{Count, Counts};
 pub use keepalive_mark::KeepaliveMark;
 pub use keyring::Keyring;
 pub use question::{
-    Answer, Authenticate, Authenticated, ContactUpdate, Contacts, Located, Quality, Question, Register,
-    RegisterRefusal, Registered, RegisteredContact, Token,
+    Answer, Authenticate, Authenticated, Authority, ContactUpdate, Contacts, Located, Quality, Question,
+    Register, RegisterRefusal, Registered, RegisteredContact, Token,
 };
-pub use settings::{Algorithm, Digest, Keepalive, Nat, Proxy, Registrar, Settings, TrustedPeer};
+pub use settings::{
+    Algorithm, Digest, Edge, EdgeContact, Keepalive, Nat, Proxy, Registrar, Settings, TrustedPeer,
+};

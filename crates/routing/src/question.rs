@@ -93,9 +93,20 @@ pub enum Authenticated {
     Unavailable,
 }
 
+/// Who decides over a registration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authority {
+    /// This registrar.
+    Here,
+    /// The registrar behind this edge, which has accepted it: it is noted as it was accepted.
+    Elsewhere,
+}
+
 /// A REGISTER that passed digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Register {
+    /// Who decides.
+    pub authority: Authority,
     /// To, canonical.
     pub aor: Aor,
     /// Where the request came from.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use sip::Host;
+use sip::{Host, SipUri};
 use transaction::Timers;
 use transport::Listeners;
 
@@ -31,6 +31,8 @@ pub struct Settings {
     pub nat: Nat,
     /// Peers that need no digest.
     pub trusted: Vec<TrustedPeer>,
+    /// Domains whose registrar stands behind this server.
+    pub edges: Vec<Edge>,
 }
 
 /// Rules of RFC 3261 §16.
@@ -114,7 +116,64 @@ pub struct TrustedPeer {
     pub name: String,
 }
 
+/// A domain that this server is the edge of: its phones register through here at a registrar behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edge {
+    /// The domain: a name in lower case, or an address as it stands in a URI.
+    pub domain: String,
+    /// The registrar, as a SIP URI.
+    pub to: String,
+    /// How the registrar is told the way to a phone.
+    pub contact: EdgeContact,
+}
+
+/// How the registrar behind an edge is told the way to a phone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EdgeContact {
+    /// By Path (RFC 3327); the Contact is the phone's own.
+    Keep,
+    /// By a Contact that leads to this server, for registrars that do not know Path.
+    Rewrite,
+}
+
+impl Edge {
+    /// The registrar's address, if its URI names one.
+    pub fn address(&self) -> Option<IpAddr> {
+        let uri = SipUri::parse(self.to.as_bytes()).ok()?;
+        Some(uri.host.ip()?.to_canonical())
+    }
+
+    /// Whether this is the host of the domain.
+    pub fn has_domain(&self, host: &Host<'_>) -> bool {
+        let same_name = match host {
+            Host::Name(name) => {
+                let bare = name.strip_suffix(b".").unwrap_or(name);
+                bare.eq_ignore_ascii_case(self.domain.as_bytes())
+            }
+            Host::V4(_) | Host::V6(_) => false,
+        };
+        same_name || Host::parse(self.domain.as_bytes()).is_ok_and(|domain| domain == *host)
+    }
+}
+
 impl Settings {
+    /// The edge of this domain.
+    pub fn edge(&self, host: &Host<'_>) -> Option<&Edge> {
+        self.edges.iter().find(|edge| edge.has_domain(host))
+    }
+
+    /// Whether the registrar of an edge has this address.
+    pub fn is_registrar(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.edges.iter().any(|edge| edge.address() == Some(address))
+    }
+
+    /// Whether what comes from this address is believed, and what goes there is told what this server knows: a trusted
+    /// peer, or the registrar of an edge. Only the former may send requests to anywhere.
+    pub fn is_peer(&self, address: IpAddr) -> bool {
+        self.trusted_peer(address).is_some() || self.is_registrar(address)
+    }
+
     /// Whether `host` is a domain that this server is responsible for (RFC 3261 §16.5).
     pub fn is_own_domain(&self, host: &Host<'_>) -> bool {
         let named = match host {

@@ -200,6 +200,7 @@ pub(crate) fn defaults() -> Settings {
         registrar: Registrar::default(),
         digest: Digest::default(),
         nat: NatRules::default(),
+        edges: Vec::new(),
         trusted: vec![trusted],
     }
 }

@@ -25,7 +25,8 @@ use super::location::Location;
 use super::places::PlaceId;
 use super::{AOR_BYTES_MAX, Change, Output};
 use crate::{
-    BindingId, ContactUpdate, Contacts, Count, Counts, Register, RegisterRefusal, Registered, Settings,
+    Authority, BindingId, ContactUpdate, Contacts, Count, Counts, Register, RegisterRefusal, Registered,
+    Settings,
 };
 
 /// Contacts that one request may name. Comparing them costs the square of their number.
@@ -33,6 +34,13 @@ const UPDATES_MAX: usize = 32;
 
 /// Below this a registrar may not call an interval too brief (RFC 3261 §10.3).
 const BRIEF: Duration = Duration::from_secs(3_600);
+
+/// No registrar behind this edge is believed to keep a phone for longer without hearing of it.
+const ELSEWHERE_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
+
+/// Phones of one address of record that are noted for a registrar behind this edge: its limit is its own, and what
+/// is not noted only lacks keepalives.
+const ELSEWHERE_CONTACTS_MAX: usize = 100;
 
 /// Nearly every request names one contact, and that one fits one binding.
 type Updates<'a> = SmallVec<[Update<'a>; 1]>;
@@ -124,7 +132,7 @@ impl Registrar<'_> {
             Plan::Repetition => {}
             Plan::Steps(steps) => {
                 let before = self.location.of(&register.aor).len();
-                self.check_room(before, &steps)?;
+                self.check_room(register, before, &steps)?;
                 let texts = texts(register, &steps)?;
                 let place = self.place(register)?;
                 for (step, text) in steps.iter().zip(texts) {
@@ -147,7 +155,13 @@ impl Registrar<'_> {
         let mut updates: Updates<'a> = SmallVec::new();
         for wish in wishes {
             let uri = Uri::parse(&wish.uri).map_err(|_| RegisterRefusal::Malformed)?;
-            let lasts = self.lasts(wish.expires.or(register.expires))?;
+            let lasts = match register.authority {
+                Authority::Here => self.lasts(wish.expires.or(register.expires))?,
+                Authority::Elsewhere => {
+                    let seconds = wish.expires.or(register.expires).unwrap_or_default();
+                    Duration::from_secs(seconds.into()).min(ELSEWHERE_MAX)
+                }
+            };
             let update = Update { wish, uri, flow: flow(register, wish), lasts };
             updates.retain(|earlier: &mut Update<'_>| !earlier.names_what(&update));
             updates.push(update);
@@ -173,12 +187,21 @@ impl Registrar<'_> {
         Ok(wish.min(rules.max_expires))
     }
 
-    fn check_room(&mut self, before: usize, steps: &[Step<'_>]) -> Result<(), RegisterRefusal> {
+    fn check_room(
+        &mut self,
+        register: &Register,
+        before: usize,
+        steps: &[Step<'_>],
+    ) -> Result<(), RegisterRefusal> {
         let added = steps.iter().filter(|step| step.put.is_some() && step.replaced.is_none()).count();
         let ended: usize = steps.iter().map(|step| step.ended.len()).sum();
         let after = before + added - ended;
+        let limit = match register.authority {
+            Authority::Here => self.settings.registrar.contacts_max,
+            Authority::Elsewhere => self.settings.registrar.contacts_max.max(ELSEWHERE_CONTACTS_MAX),
+        };
         // A limit that was lowered by a reload stops no refresh.
-        if after > before && after > self.settings.registrar.contacts_max {
+        if after > before && after > limit {
             return Err(RegisterRefusal::TooManyContacts);
         }
         if added > self.location.room() {

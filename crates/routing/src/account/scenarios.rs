@@ -24,7 +24,7 @@ use transport::{
 
 use super::{AccountPartition, Asker, Change, Output};
 use crate::{
-    Account, Algorithm, Answer, ContactUpdate, Contacts, Keyring, Located, Question, Register,
+    Account, Algorithm, Answer, Authority, ContactUpdate, Contacts, Keyring, Located, Question, Register,
     RegisterRefusal, Registered, RegisteredContact, Settings, StoredBinding, Target, Token,
 };
 
@@ -149,6 +149,7 @@ fn settings() -> Settings {
         registrar: Default::default(),
         digest: Default::default(),
         nat: Default::default(),
+        edges: Vec::new(),
         trusted: vec![],
     }
 }
@@ -180,6 +181,7 @@ fn keyring() -> Keyring {
 /// A REGISTER over UDP from where the first contact says, with one Call-ID for the user.
 fn a_register(user: &str, cseq: u32, contacts: &[ContactUpdate]) -> Register {
     Register {
+        authority: Authority::Here,
         aor: aor(user),
         source: udp_from("192.0.2.7:5060"),
         contacts: Contacts::Update(contacts.to_vec()),

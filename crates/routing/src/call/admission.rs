@@ -15,6 +15,7 @@ use sip::{
 };
 use transport::Source;
 
+use super::edge;
 use super::inbound::Sender;
 use super::nonce::{self, Verdict};
 use super::reply::Reply;
@@ -172,7 +173,8 @@ pub(super) fn identity(request: &Message<'_>) -> Identity {
 pub(super) fn is_own_credentials(settings: &Settings, value: &[u8]) -> bool {
     let Ok(Credentials { realm: Some(realm), .. }) = Credentials::parse(value) else { return false };
     let configured = settings.digest.realm.as_ref().is_some_and(|own| realm.is_ignoring_case(own.as_bytes()));
-    configured || Host::parse(realm.as_bytes()).is_ok_and(|host| settings.is_own_domain(&host))
+    let is_ours = |host: Host<'_>| settings.is_own_domain(&host) && !edge::is_domain(settings, &host);
+    configured || Host::parse(realm.as_bytes()).is_ok_and(is_ours)
 }
 
 /// The header field that the credentials for this server stand in.

@@ -38,12 +38,14 @@ pub(super) struct Aim {
 }
 
 /// One way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Hop {
     /// A flow that is there. Its transport is never changed.
     Flow(Flow),
     /// Wherever Route, or else the Request-URI, leads.
     Uri(Size),
+    /// Wherever this URI leads, whatever Route and Request-URI say.
+    Server(Bytes, Size),
     /// This address.
     Address(RemoteAddr, Transport, Size),
 }
@@ -108,7 +110,13 @@ impl Aim {
                     }
                 }
                 Hop::Uri(size) => {
-                    if let Some(lookup) = self.follow_uri(inbound, size) {
+                    let next = Bytes::copy_from_slice(forward::next_uri(inbound, self));
+                    if let Some(lookup) = self.follow(&next, inbound, size) {
+                        return lookup;
+                    }
+                }
+                Hop::Server(uri, size) => {
+                    if let Some(lookup) = self.follow(&uri, inbound, size) {
                         return lookup;
                     }
                 }
@@ -136,7 +144,7 @@ impl Aim {
             return None;
         }
         // What began elsewhere does not go on to a peer that believes this server.
-        let is_peer = inbound.settings.trusted_peer(remote.0.ip()).is_some();
+        let is_peer = inbound.settings.is_peer(remote.0.ip());
         if is_peer && inbound.sender == Some(Sender::Dialog) && self.standing != Standing::Peer {
             return None;
         }
@@ -149,12 +157,11 @@ impl Aim {
     }
 
     /// An address becomes the next way; a name has to be looked up first; a URI that leads nowhere adds nothing.
-    fn follow_uri(&mut self, inbound: &Inbound, size: Size) -> Option<Step> {
-        let next = forward::next_uri(inbound, self);
-        let uri = SipUri::parse(next).ok()?;
+    fn follow(&mut self, uri: &[u8], inbound: &Inbound, size: Size) -> Option<Step> {
+        let uri = SipUri::parse(uri).ok()?;
         match transport::next_hop(&uri).ok()? {
             NextHop::Address { remote, transport } => {
-                let is_peer = inbound.settings.trusted_peer(remote.0.ip()).is_some();
+                let is_peer = inbound.settings.is_peer(remote.0.ip());
                 let size = if is_peer { Size::Counts } else { size };
                 self.hops.push_front(Hop::Address(remote, transport, size));
                 None

@@ -15,7 +15,7 @@ use super::reply::Reply;
 use super::round::Round;
 use super::suspended::{Located as Look, Stage};
 use super::user::TransactionUser;
-use super::{Output, tag, target, validation};
+use super::{Output, edge, tag, target, validation};
 use crate::{Count, Located, Question, Target};
 
 impl TransactionUser {
@@ -219,6 +219,7 @@ impl TransactionUser {
         let Some(token) = &inbound.routed.token else { return false };
         let direction = self.direction(token, request);
         direction.is_some_and(|direction| token.confirms(direction, &inbound.source.flow))
+            || edge::is_towards_registrar(inbound)
             || admission::without_digest(&inbound.settings, &inbound.source).is_some()
     }
 }

@@ -177,7 +177,8 @@ pub(super) fn instance_hash(keyring: &Keyring, instance: &[u8]) -> u32 {
 }
 
 impl Side {
-    fn write(&self, out: &mut Vec<u8>) {
+    /// Appends the layout that [`Self::read`] reads.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
         let way = match &self.way {
             Way::Uri => 0,
             Way::Datagram(remote) => 1 + u8::from(remote.0.is_ipv6()),
@@ -212,7 +213,8 @@ impl Side {
         }
     }
 
-    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+    /// Takes a side off the front.
+    pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let flags = reader.byte()?;
         let listener = ListenerMark(u32::from_be_bytes(reader.array()?));
         let way = match flags & WAY {

@@ -9,7 +9,7 @@ use super::aim::Aim;
 use super::branch::{Below, Branch};
 use super::inbound::{Inbound, Sender, makes_dialog};
 use super::listener_mark::ListenerMark;
-use super::{admission, record_route};
+use super::{admission, edge, record_route};
 use crate::Keyring;
 
 /// RFC 3261 §16.6 item 3: what a request gets that has no Max-Forwards.
@@ -67,6 +67,9 @@ pub(super) fn request(keyring: &Keyring, request: &Message<'_>, attempt: &Attemp
     edit_route(&mut editor, request, inbound, aim);
     remove_own_credentials(&mut editor, request, inbound);
     edit_identity(&mut editor, request, inbound, &to);
+    if method == Method::Register && inbound.sender == Some(Sender::ToRegistrar) {
+        edge::edit_registration(keyring, &mut editor, request, inbound, to.listener());
+    }
     // RFC 3261 §20.14: a stream needs Content-Length.
     if to.is_reliable() {
         editor.ensure_content_length();
@@ -226,6 +229,10 @@ fn without_headers(uri: &[u8]) -> &[u8] {
 }
 
 fn remove_own_credentials(editor: &mut Editor<'_, '_>, request: &Message<'_>, inbound: &Inbound) {
+    // The registrar behind this edge asks for digest itself, perhaps in a realm of our name.
+    if inbound.sender == Some(Sender::ToRegistrar) {
+        return;
+    }
     for (index, header) in request.headers().enumerate() {
         let is_own = matches!(header.name, Name::Authorization | Name::ProxyAuthorization)
             && admission::is_own_credentials(&inbound.settings, header.value);
@@ -238,7 +245,7 @@ fn remove_own_credentials(editor: &mut Editor<'_, '_>, request: &Message<'_>, in
 // RFC 3325 §5: what a trusted peer asserts is passed on, what others assert is taken out; what this server knows by
 // digest is told to trusted peers.
 fn edit_identity(editor: &mut Editor<'_, '_>, request: &Message<'_>, inbound: &Inbound, to: &Destination) {
-    let to_trusted = inbound.settings.trusted_peer(to.remote().0.ip()).is_some();
+    let to_trusted = inbound.settings.is_peer(to.remote().0.ip());
     if inbound.is_trusted() {
         // RFC 3325 §7: the identity of a caller that asks for privacy is for trusted peers only.
         if asks_for_privacy(request) && !to_trusted {
@@ -254,7 +261,7 @@ fn edit_identity(editor: &mut Editor<'_, '_>, request: &Message<'_>, inbound: &I
         editor.remove(Name::PAssertedIdentity);
     }
     // RFC 3325 §9.2: the wish of a user is for its own proxy.
-    if request.header(Name::PPreferredIdentity).is_some() {
+    if request.header(Name::PPreferredIdentity).is_some() && inbound.sender != Some(Sender::ToRegistrar) {
         editor.remove(Name::PPreferredIdentity);
     }
     if let Some(account) = asserted {

@@ -59,6 +59,10 @@ pub(super) enum Sender {
     Open,
     /// The token of its dialog.
     Dialog,
+    /// Anybody: it goes to the registrar behind this edge, which judges it.
+    ToRegistrar,
+    /// The registrar behind this edge, or a trusted peer, with the token of a flow.
+    ByFlow,
 }
 
 impl Inbound {
@@ -72,9 +76,9 @@ impl Inbound {
         String::from_utf8_lossy(message.call_id().unwrap_or_default())
     }
 
-    /// Whether it came from a trusted peer.
+    /// Whether it came from a peer that is believed.
     pub(super) fn is_trusted(&self) -> bool {
-        self.settings.trusted_peer(self.source.flow.remote().0.ip()).is_some()
+        self.settings.is_peer(self.source.flow.remote().0.ip())
     }
 }
 

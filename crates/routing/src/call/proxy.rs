@@ -10,7 +10,7 @@ use super::reply::Reply;
 use super::round::{self, Round};
 use super::suspended::{Located as Look, Stage};
 use super::user::TransactionUser;
-use super::{Output, register, target, validation};
+use super::{Output, edge, register, target, validation};
 use crate::{Authenticated, Count, Located, Question, RegisterRefusal, Registered};
 
 /// What a Request-URI means to this server.
@@ -46,6 +46,14 @@ impl TransactionUser {
         let method = turn.request.method().unwrap_or(Method::Other(b""));
         let resource = resource(&inbound);
         tracing::debug!(call_id = %Inbound::call_id(turn.request), %method, "request");
+        if turn.request.to_tag().is_none() || method == Method::Register {
+            if let Some(token) = inbound.routed.flow.clone() {
+                return self.receive_by_flow(turn, inbound, token, out);
+            }
+            if edge::of(&inbound, turn.request).is_some() {
+                return self.receive_for_registrar(turn, inbound, out);
+            }
+        }
         let is_registration = method == Method::Register && is_for_registrar(&inbound, &resource);
         if resource == Resource::Ourselves && !is_registration {
             return self.refuse_stateless(turn, &target::for_ourselves(turn.request), out);

@@ -61,10 +61,15 @@ fn caller(keyring: &Keyring, inbound: &Inbound, request: &Message<'_>) -> Side {
     let listener = ListenerMark::of_id(&keyring.branch, &inbound.settings.listeners, flow.listener());
     let aor = match &inbound.sender {
         // A peer is no binding; what it says in From belongs to others.
-        Some(Sender::Trusted | Sender::Dialog) | None => None,
+        Some(Sender::Trusted | Sender::Dialog | Sender::ByFlow) | None => None,
         Some(Sender::Account { home, .. }) => Some(home.clone()),
         Some(Sender::Open) => match admission::identity(request) {
             Identity::Of(aor) if is_own(inbound, &aor) => Some(aor),
+            _ => None,
+        },
+        // What an impostor gains is that requests of its own call find their way to whom it claims to be.
+        Some(Sender::ToRegistrar) => match admission::identity(request) {
+            Identity::Of(aor) => Some(aor),
             _ => None,
         },
     };
@@ -79,9 +84,7 @@ fn caller(keyring: &Keyring, inbound: &Inbound, request: &Message<'_>) -> Side {
 fn callee(keyring: &Keyring, inbound: &Inbound, aim: &Aim, to: &Destination) -> Side {
     let (way, binding) = match (to, &aim.binding) {
         // RFC 5626 §5.3: what was sent by a flow goes on by the flow.
-        (Destination::Flow(flow), Some(binding)) if aim.flow == Some(*flow) => {
-            (way(flow), Some(binding.clone()))
-        }
+        (Destination::Flow(flow), binding) if aim.flow == Some(*flow) => (way(flow), binding.clone()),
         _ => (Way::Uri, None),
     };
     Side {
@@ -93,10 +96,10 @@ fn callee(keyring: &Keyring, inbound: &Inbound, aim: &Aim, to: &Destination) -> 
 }
 
 fn standing(inbound: &Inbound, is_behind_nat: bool, remote: RemoteAddr) -> Standing {
-    match inbound.settings.trusted_peer(remote.0.ip()) {
+    match inbound.settings.is_peer(remote.0.ip()) {
         _ if is_behind_nat => Standing::BehindNat,
-        Some(_) => Standing::Peer,
-        None => Standing::Plain,
+        true => Standing::Peer,
+        false => Standing::Plain,
     }
 }
 

@@ -3,14 +3,14 @@
 
 use bytes::Bytes;
 use keys::Key;
-use sip::{Aor, Credentials, Message, Name, NameAddr, Status};
+use sip::{Aor, Credentials, Message, Name, NameAddr, SipUri, Status};
 use transport::Source;
 
 use super::nat;
 use super::reply::Reply;
 use super::target::SUPPORTED;
 use super::validation::unsupported;
-use crate::{ContactUpdate, Contacts, Register, RegisterRefusal, Registered, RegisteredContact};
+use crate::{Authority, ContactUpdate, Contacts, Register, RegisterRefusal, Registered, RegisteredContact};
 
 /// RFC 5626 §4.4.1: within so many seconds a phone with a flow of its own sends a keepalive.
 const FLOW_TIMER_SECONDS: &[u8] = b"120";
@@ -38,6 +38,7 @@ pub(super) fn wish(key: &Key, request: &Message<'_>, source: Source, aor: Aor) -
     let number =
         request.cseq().map_err(|malformed| Reply::new(malformed.status()).because(malformed.reason()))?;
     Ok(Register {
+        authority: Authority::Here,
         aor,
         source,
         contacts,
@@ -50,6 +51,12 @@ pub(super) fn wish(key: &Key, request: &Message<'_>, source: Source, aor: Aor) -
         outbound: has_outbound && is_first_hop,
         response_hash: response_hash(key, request),
     })
+}
+
+/// The address of record that a REGISTER is for.
+pub(super) fn aor(request: &Message<'_>) -> Option<Aor> {
+    let to = request.to().ok()?;
+    Aor::of(&SipUri::parse(to.uri).ok()?)
 }
 
 /// The 200 to a REGISTER.

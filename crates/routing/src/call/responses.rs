@@ -8,12 +8,12 @@ use transport::Source;
 
 use super::Output;
 use super::client_branch::{BranchState, Cause, Phase};
-use super::forward;
-use super::inbound::Inbound;
+use super::inbound::{Inbound, Sender};
 use super::reply::Reply;
 use super::response_context::{Candidate, ContextState, ResponseContext, Ringing};
 use super::round::Ending;
 use super::user::TransactionUser;
+use super::{edge, forward};
 use crate::Count;
 
 impl TransactionUser {
@@ -41,13 +41,24 @@ impl TransactionUser {
         tracing::debug!(call_id = %Inbound::call_id(response), status = status.0, branch = index, "response");
         let is_current = context.branches.get(index).is_some_and(|branch| branch.client == Some(client));
         if is_current {
-            let is_believed = context.inbound.settings.trusted_peer(source.flow.remote().0.ip()).is_some();
+            let is_believed = context.inbound.settings.is_peer(source.flow.remote().0.ip());
             let copy = || forward::response(&context.inbound, response, is_believed);
+            let is_registration =
+                context.inbound.sender == Some(Sender::ToRegistrar) && cseq.method == Method::Register;
             if status.is_provisional() {
                 let copy = (status != Status::TRYING).then(copy);
                 self.provisional(now, key, &mut context, index, status, copy, out);
             } else {
-                let copy = copy();
+                let copy = match is_registration {
+                    true => edge::restore_contacts(&self.keyring, &copy()),
+                    false => copy(),
+                };
+                if is_registration
+                    && status.is_success()
+                    && let Ok(accepted) = Message::parse(&copy)
+                {
+                    self.note_registration(now, &context.inbound, &accepted, out);
+                }
                 self.final_response(now, key, &mut context, index, response, copy, out);
             }
         }

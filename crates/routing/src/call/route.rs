@@ -4,6 +4,7 @@ use bytes::Bytes;
 use sip::{Message, Name, NameAddr, SipUri, Uri};
 
 use super::dialog_token::DialogToken;
+use super::flow_token::FlowToken;
 use super::own::is_own_route;
 use crate::{Keyring, Settings};
 
@@ -20,6 +21,8 @@ pub(super) struct Routed {
     pub(super) next: Option<Bytes>,
     /// Our token for this Call-ID, if what was ours had one.
     pub(super) token: Option<DialogToken>,
+    /// The flow that a Route or the Request-URI names by a token of ours.
+    pub(super) flow: Option<FlowToken>,
 }
 
 /// Reads the way. `bytes` are those of `request`.
@@ -35,6 +38,7 @@ pub(super) fn read(settings: &Settings, keyring: &Keyring, bytes: &Bytes, reques
         was_strict: false,
         next: None,
         token: None,
+        flow: None,
     };
 
     // RFC 3261 §16.4: a strict router before us has put our Record-Route into the Request-URI, and the target last.
@@ -46,6 +50,10 @@ pub(super) fn read(settings: &Settings, keyring: &Keyring, bytes: &Bytes, reques
         routed.was_strict = true;
         routed.token = Some(found);
         routes.pop();
+    } else if let Some(found) = contact_token(settings, keyring, received_uri) {
+        // The Contact that a registrar was told instead of the phone's own.
+        routed.request_uri = found.contact.clone().unwrap_or_default();
+        routed.flow = Some(found);
     } else if let Some(stripped) = without_own_maddr(settings, received_uri) {
         routed.request_uri = stripped;
     }
@@ -56,10 +64,12 @@ pub(super) fn read(settings: &Settings, keyring: &Keyring, bytes: &Bytes, reques
     while let Some(value) = routes.peek()
         && let Ok(address) = NameAddr::parse(value)
         && let Some(user) = own_user(settings, address.uri)
-        && first.is_none_or(|first| first == user)
+        && first.is_none_or(|first| first == user || first.is_none())
     {
-        if first.is_none() {
+        // One without a user says no more than that the way leads by this server.
+        if first.is_none_or(|first| first != user) {
             routed.token = token(user).or(routed.token.take());
+            routed.flow = routed.flow.or_else(|| flow_token(settings, keyring, user));
             first = Some(user);
         }
         routed.popped.push(bytes.slice_ref(value));
@@ -70,6 +80,18 @@ pub(super) fn read(settings: &Settings, keyring: &Keyring, bytes: &Bytes, reques
         .and_then(|value| NameAddr::parse(value).ok())
         .map(|address| bytes.slice_ref(address.uri));
     routed
+}
+
+fn flow_token(settings: &Settings, keyring: &Keyring, user: Option<&[u8]>) -> Option<FlowToken> {
+    if settings.edges.is_empty() { None } else { FlowToken::read(keyring, user?) }
+}
+
+/// The token in a Request-URI that stands for a phone's Contact.
+fn contact_token(settings: &Settings, keyring: &Keyring, uri: &[u8]) -> Option<FlowToken> {
+    if settings.edges.is_empty() {
+        return None;
+    }
+    flow_token(settings, keyring, own_user(settings, uri)?).filter(|token| token.contact.is_some())
 }
 
 /// The user of a URI that leads to this server; `None` for a URI that leads elsewhere.

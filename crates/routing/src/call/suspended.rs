@@ -52,6 +52,8 @@ pub(super) enum Stage {
     AckResolve(Box<Inbound>, Box<Aim>, Transport),
     /// The addresses of a name that a branch goes to.
     Branch(ServerKey, usize),
+    /// That a partition has noted what the registrar behind this edge accepted. No request waits for that.
+    Noted,
 }
 
 /// How often an address of record was looked for.
@@ -74,7 +76,7 @@ impl Stage {
             | Self::AckSide(inbound)
             | Self::AckLocate(inbound, _)
             | Self::AckResolve(inbound, ..) => Some(*inbound),
-            Self::Branch(..) => None,
+            Self::Branch(..) | Self::Noted => None,
         }
     }
 
@@ -88,7 +90,7 @@ impl Stage {
             | Self::AckSide(inbound)
             | Self::AckLocate(inbound, _)
             | Self::AckResolve(inbound, ..) => Some(inbound.bytes.clone()),
-            Self::Branch(..) => None,
+            Self::Branch(..) | Self::Noted => None,
         }
     }
 
@@ -99,7 +101,11 @@ impl Stage {
             | Self::Register(key, _)
             | Self::Locate(key, ..)
             | Self::Side(key, _) => Some(*key),
-            Self::AckSide(_) | Self::AckLocate(..) | Self::AckResolve(..) | Self::Branch(..) => None,
+            Self::AckSide(_)
+            | Self::AckLocate(..)
+            | Self::AckResolve(..)
+            | Self::Branch(..)
+            | Self::Noted => None,
         }
     }
 }

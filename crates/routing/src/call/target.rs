@@ -114,7 +114,8 @@ pub(super) fn side_aim(keyring: &Keyring, inbound: &Inbound, side: &Side, target
     aim
 }
 
-fn token_hop(inbound: &Inbound, side: &Side, listener: Option<ListenerId>) -> Option<Hop> {
+/// The way that a token names.
+pub(super) fn token_hop(inbound: &Inbound, side: &Side, listener: Option<ListenerId>) -> Option<Hop> {
     match side.way {
         Way::Uri => None,
         Way::Datagram(remote) => Some(match listener {

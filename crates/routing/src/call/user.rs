@@ -378,6 +378,9 @@ impl TransactionUser {
 
     /// Takes a request up again.
     fn resume(&mut self, now: Now, stage: Stage, answer: Answer, out: &mut Vec<Output>) {
+        if let (Stage::Noted, Answer::Registered(_)) = (&stage, &answer) {
+            return;
+        }
         let bytes = stage.bytes().unwrap_or_default();
         let Ok(request) = Message::parse(&bytes) else { return self.give_up(now, stage, out) };
         let turn = |key| Turn { now, key, request: &request };
@@ -426,7 +429,7 @@ impl TransactionUser {
             }
             (Stage::AckSide(inbound), Ok(request)) => self.ack_side_found(now, request, *inbound, &[], out),
             (Stage::Branch(key, index), _) => self.branch_resolved(now, key, index, &Resolved::Failed, out),
-            (Stage::AckLocate(..) | Stage::AckResolve(..), _) | (_, Err(_)) => {}
+            (Stage::AckLocate(..) | Stage::AckResolve(..) | Stage::Noted, _) | (_, Err(_)) => {}
         }
     }
 }

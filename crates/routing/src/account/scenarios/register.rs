@@ -482,6 +482,30 @@ fn a_listener_that_went_while_the_request_was_on_its_way_is_unavailable() {
 
 pub(super) const PHONE: &str = "<urn:uuid:00000000-0000-1000-8000-000A95A0E128>";
 
+/// What the registrar behind an edge has accepted is noted, whatever this one's own rules are.
+#[test]
+fn what_another_registrar_accepted_is_noted_as_it_was_accepted() {
+    let mut world = World::new();
+    let noted = |number: u32, expires: u32| Register {
+        authority: Authority::Elsewhere,
+        call_id: Bytes::from(format!("{number}")),
+        ..a_register(
+            "bob",
+            1,
+            &[ContactUpdate { expires: Some(expires), ..contact(&format!("sip:bob@10.0.0.{number}")) }],
+        )
+    };
+
+    let brief = world.register(noted(1, 1)).expect("briefer than min_expires");
+    let long = world.register(noted(2, 30 * 24 * 3_600)).expect("longer than max_expires");
+    assert_eq!((brief.contacts[0].expires, long.contacts[1].expires), (1, 7 * 24 * 3_600));
+
+    for number in 3..=100 {
+        world.register(noted(number, 60)).expect("more than contacts_max");
+    }
+    assert_eq!(world.register(noted(101, 60)), Err(RegisterRefusal::TooManyContacts));
+}
+
 pub(super) fn outbound(user: &str, cseq: u32, contact: ContactUpdate) -> Register {
     Register { outbound: true, ..a_register(user, cseq, &[contact]) }
 }
