@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use sip::{Host, SipUri};
 use transaction::Timers;
-use transport::Listeners;
+use transport::{ListenerId, Listeners};
 
 /// All settings of one start or reload. A transaction ends with the settings it began with.
 #[derive(Clone, Debug)]
@@ -123,6 +123,8 @@ pub struct Edge {
     pub domain: String,
     /// The registrar, as a SIP URI.
     pub to: String,
+    /// This server's address that the registrar sees; `None`: the one that the phone has reached.
+    pub from: Option<IpAddr>,
     /// How the registrar is told the way to a phone.
     pub contact: EdgeContact,
 }
@@ -141,6 +143,12 @@ impl Edge {
     pub fn address(&self) -> Option<IpAddr> {
         let uri = SipUri::parse(self.to.as_bytes()).ok()?;
         Some(uri.host.ip()?.to_canonical())
+    }
+
+    /// The listener that the registrar sees, if one is set; it may be of another transport.
+    pub fn listener(&self, listeners: &Listeners) -> Option<ListenerId> {
+        let from = self.from?.to_canonical();
+        listeners.iter().find(|it| it.local.0.ip().to_canonical() == from).map(|listener| listener.id)
     }
 
     /// Whether this is the host of the domain.

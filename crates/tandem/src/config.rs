@@ -16,12 +16,13 @@ mod value;
 
 use std::fmt;
 use std::io::{self, Read};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
 use net::ConnectionLimits;
-use routing::{Digest, Nat, Proxy, Registrar, TrustedPeer};
+use routing::{Digest, Edge, EdgeContact, Nat, Proxy, Registrar, TrustedPeer};
 use toml::de::DeValue;
 
 pub use duration::write_duration;
@@ -56,6 +57,8 @@ pub struct Config {
     pub nat: Nat,
     /// `[[trusted]]`
     pub trusted: Vec<TrustedPeer>,
+    /// `[[edge]]`
+    pub edges: Vec<Edge>,
     /// `[log]`
     pub log: Log,
 }
@@ -128,6 +131,21 @@ pub enum LogFormat {
 pub struct TrustedDraft {
     network: Option<IpNet>,
     name: String,
+}
+
+/// An `[[edge]]` that is being read.
+#[derive(Clone, Debug)]
+pub struct EdgeDraft {
+    domain: Option<String>,
+    to: Option<String>,
+    from: Option<IpAddr>,
+    contact: EdgeContact,
+}
+
+impl Default for EdgeDraft {
+    fn default() -> Self {
+        Self { domain: None, to: None, from: None, contact: EdgeContact::Keep }
+    }
 }
 
 /// The configuration can not be used.
@@ -215,6 +233,24 @@ impl Config {
             let mend = format!("write at most {}, which is connections_max", self.tcp.connections_max);
             reading.conflict("sip.tcp.connections_per_source_max", "is above connections_max", mend);
         }
+        for edge in &self.edges {
+            if self.sip.domains.contains(&edge.domain) {
+                let what = format!("names {}, which is one of sip.domains", edge.domain);
+                let mend = "name each domain in one of them: here if another registrar has its accounts";
+                reading.conflict("edge.domain", what, mend);
+            }
+        }
+        for edge in &self.edges {
+            let Some(from) = edge.from else { continue };
+            let is_served = |listen: &Listen| match listen.place {
+                Place::EveryAddress { .. } => true,
+                Place::At(local) => local.ip().to_canonical() == from.to_canonical(),
+            };
+            if !self.sip.listen.iter().any(is_served) {
+                let mend = format!("name it in sip.listen too: \"udp://{from}:5060\"");
+                reading.conflict("edge.from", format!("is {from}, where SIP is not served"), mend);
+            }
+        }
         for (at, listen) in self.sip.listen.iter().enumerate() {
             let twin = self.sip.listen[..at]
                 .iter()
@@ -240,6 +276,7 @@ impl Default for Config {
             digest: Digest::default(),
             nat: Nat::default(),
             trusted: Vec::new(),
+            edges: Vec::new(),
             log: Log { level: LogLevel::Info, format: LogFormat::Text },
         };
         for field in SECTIONS.iter().flat_map(|section| section.fields) {

@@ -145,6 +145,7 @@ fn settings(trusted: Option<IpAddr>, domains: &[&str]) -> Settings {
         registrar: Registrar::default(),
         digest: Digest::default(),
         nat: Nat::default(),
+        edges: Vec::new(),
         trusted: trusted
             .map(|address| TrustedPeer { network: address.into(), name: "peer".to_owned() })
             .into_iter()

@@ -23,6 +23,7 @@ use super::listener_mark::ListenerMark;
 use super::own::is_own;
 use super::record_route::{contact_instance, way};
 use super::reply::Reply;
+use super::round::Round;
 use super::suspended::Stage;
 use super::user::TransactionUser;
 use super::{Output, nat, register, target, validation};
@@ -96,13 +97,14 @@ impl TransactionUser {
             return self.refuse_stateless(turn, &Reply::new(Status::BAD_REQUEST).because("Bad Contact"), out);
         }
         let mut aim = Aim::at_uri(inbound.routed.request_uri.clone(), Size::Counts);
+        aim.listener = edge.listener(&inbound.settings.listeners);
         if inbound.routed.next.is_none() {
             aim.hops.clear();
             aim.hops.push_back(Hop::Server(Bytes::copy_from_slice(edge.to.as_bytes()), size(edge)));
         }
         inbound.sender = Some(Sender::ToRegistrar);
         self.trying(turn, &inbound, out);
-        self.begin(turn, inbound, vec![aim], out);
+        self.begin(turn, inbound, vec![Round::at_server(aim)], out);
     }
 
     /// A request with the token of a flow: from a registrar behind this edge to a phone.
@@ -123,7 +125,7 @@ impl TransactionUser {
         inbound.sender = Some(Sender::ByFlow);
         self.trying(turn, &inbound, out);
         let aim = flow_aim(&self.keyring, &inbound, &token);
-        self.begin(turn, inbound, vec![aim], out);
+        self.begin(turn, inbound, vec![Round::at_server(aim)], out);
     }
 
     /// Tells the partition of the account what the registrar has accepted. `response` is as the phone gets it.

@@ -127,6 +127,7 @@ mod tests {
         let edge = Edge {
             domain: "example.com".to_owned(),
             to: "sip:10.0.0.20".to_owned(),
+            from: None,
             contact: EdgeContact::Keep,
         };
         FlowToken {

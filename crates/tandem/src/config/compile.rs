@@ -57,7 +57,7 @@ impl Config {
             digest: self.digest.clone(),
             nat: self.nat.clone(),
             trusted: self.trusted.clone(),
-            edges: Vec::new(),
+            edges: self.edges.clone(),
         })
     }
 }

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use routing::{Algorithm, Keepalive};
+use routing::{Algorithm, EdgeContact, Keepalive};
+use sip::SipUri;
 
 use super::listen::{Listen, is_host_name};
 use super::problem::Wrong;
 use super::value::{Value, Wrongs};
-use super::{Config, LogFormat, LogLevel, TrustedDraft};
+use super::{Config, EdgeDraft, LogFormat, LogLevel, TrustedDraft};
 
 /// One key of a table whose values go into a `T`.
 pub struct Field<T> {
@@ -485,6 +486,66 @@ pub const TRUSTED: &[Field<TrustedDraft>] = &[
     },
 ];
 
+/// What `[[edge]]` is for.
+pub const EDGE_MEANING: &[&str] = &[
+    "Domains whose registrar stands behind this server: Asterisk, FreeSWITCH, Kamailio. Phones register through here,",
+    "and that registrar asks for their passwords. Repeat the table for each domain. There is none by default.",
+];
+
+/// The keys of `[[edge]]`.
+pub const EDGE: &[Field<EdgeDraft>] = &[
+    Field {
+        key: "domain",
+        default: "\"example.org\"",
+        meaning: &["A domain, or an address of this server if phones know nothing else. It must be given."],
+        set: |draft, value| {
+            draft.domain = Some(domain_or_address(value)?);
+            Ok(())
+        },
+    },
+    Field {
+        key: "to",
+        default: "\"sip:10.0.0.20:5060\"",
+        meaning: &[
+            "The registrar. `;transport=udp` or `tcp` may follow; else what is large goes by TCP. Only requests from its",
+            "address find back to the phones; if it has a name here, or other addresses, put them into [[trusted]].",
+            "It must be given.",
+        ],
+        set: |draft, value| {
+            draft.to = Some(registrar(value)?);
+            Ok(())
+        },
+    },
+    Field {
+        key: "from",
+        default: "\"\"",
+        meaning: &[
+            "This server's address that the registrar sees. Empty: the one that the phone has reached.",
+        ],
+        set: |draft, value| {
+            draft.from = match value.text()? {
+                "" => None,
+                text => Some(text.parse().map_err(|_| {
+                    value.wrong("is no address", "write one of this server's: \"10.0.0.10\"")
+                })?),
+            };
+            Ok(())
+        },
+    },
+    Field {
+        key: "contact",
+        default: "\"keep\"",
+        meaning: &[
+            "How the registrar is told the way to a phone: \"keep\" by Path (RFC 3327), \"rewrite\" by a Contact that",
+            "leads here, for registrars that do not know Path.",
+        ],
+        set: |draft, value| {
+            draft.contact = value.word(&[("keep", EdgeContact::Keep), ("rewrite", EdgeContact::Rewrite)])?;
+            Ok(())
+        },
+    },
+];
+
 const ALGORITHMS: &[(&str, Algorithm)] =
     &[("SHA-512-256", Algorithm::Sha512_256), ("SHA-256", Algorithm::Sha256), ("MD5", Algorithm::Md5)];
 
@@ -521,6 +582,34 @@ fn domain(value: &Value<'_>) -> Result<String, Wrong> {
         return Err(value.wrong("is no domain", "write a name such as \"example.org\""));
     }
     Ok(text.trim_end_matches('.').to_ascii_lowercase())
+}
+
+fn domain_or_address(value: &Value<'_>) -> Result<String, Wrong> {
+    let text = value.text()?;
+    match text.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>() {
+        Ok(std::net::IpAddr::V4(address)) => Ok(address.to_string()),
+        Ok(std::net::IpAddr::V6(address)) => Ok(format!("[{address}]")),
+        Err(_) => domain(value),
+    }
+}
+
+/// A registrar: a SIP URI of a host.
+fn registrar(value: &Value<'_>) -> Result<String, Wrong> {
+    let text = value.text()?;
+    let mend = "write \"sip:10.0.0.20:5060\", perhaps with \";transport=tcp\"";
+    let Ok(uri) = SipUri::parse(text.as_bytes()) else {
+        return Err(value.wrong("is no SIP URI", mend));
+    };
+    if uri.user.is_some() || uri.headers.is_some() || uri.maddr().is_some() {
+        return Err(value.wrong("is more than a host", mend));
+    }
+    match transport::next_hop(&uri) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(transport::Unsupported::Secure | transport::Unsupported::Transport) => {
+            Err(value.wrong("has a transport that this server does not speak", mend))
+        }
+        Err(transport::Unsupported::Address) => Err(value.wrong("leads to no host", mend)),
+    }
 }
 
 /// A time of life of a binding. On the wire it is a number of seconds.

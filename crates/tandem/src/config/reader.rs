@@ -6,15 +6,21 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::fields::{Field, SECTIONS, TRUSTED};
+use super::fields::{EDGE, Field, SECTIONS, TRUSTED};
 use super::problem::{Problem, Wrong};
 use super::suggest::nearest;
 use super::value::Value;
-use super::{Config, TrustedDraft};
-use routing::TrustedPeer;
+use super::{Config, EdgeDraft, TrustedDraft};
+use routing::{Edge, TrustedPeer};
 
 /// Peers of `[[trusted]]`: each request is compared with all of them.
 const TRUSTED_MAX: usize = 1_000;
+
+/// Domains of `[[edge]]`: each request is compared with all of them.
+const EDGES_MAX: usize = 100;
+
+/// The lists of tables.
+const LISTS: [&str; 2] = ["trusted", "edge"];
 
 /// What the walk found.
 pub struct Reading<'t> {
@@ -62,6 +68,8 @@ impl<'t> Reading<'t> {
             let path = join(name, key.get_ref());
             if name.is_empty() && key.get_ref() == "trusted" {
                 self.read_trusted(value, config);
+            } else if name.is_empty() && key.get_ref() == "edge" {
+                self.read_edges(value, config);
             } else if SECTIONS.iter().any(|section| section.name == path) {
                 match value.get_ref() {
                     DeValue::Table(inner) => self.read_table(&path, inner, config),
@@ -81,41 +89,79 @@ impl<'t> Reading<'t> {
     }
 
     fn read_trusted(&mut self, value: &Spanned<DeValue<'_>>, config: &mut Config) {
-        const FORM: &str = "write [[trusted]] and below it address = \"198.51.100.0/24\"";
-        let DeValue::Array(entries) = value.get_ref() else {
-            self.report("trusted".to_owned(), Wrong::new(value.span(), "is a list of tables", FORM));
-            return;
-        };
-        if entries.len() > TRUSTED_MAX {
-            let mend = format!("join networks: at most {TRUSTED_MAX} entries are taken");
-            self.report("trusted".to_owned(), Wrong::new(value.span(), "has too many entries", mend));
-            return;
-        }
-        for entry in entries.iter() {
-            let DeValue::Table(table) = entry.get_ref() else {
-                self.report("trusted".to_owned(), Wrong::new(entry.span(), "is a list of tables", FORM));
-                continue;
-            };
-            let mut draft = TrustedDraft::default();
-            let mistakes = self.problems.len();
-            for (key, value) in table {
-                match TRUSTED.iter().find(|field| field.key == key.get_ref()) {
-                    Some(field) => self.read_field(&join("trusted", key.get_ref()), field, value, &mut draft),
-                    None => self.unknown("trusted", key),
-                }
-            }
-            match draft.network {
+        let form = "write [[trusted]] and below it address = \"198.51.100.0/24\"";
+        let too_many = format!("join networks: at most {TRUSTED_MAX} entries are taken");
+        for entry in self.entries(value, "trusted", TRUSTED, form, (TRUSTED_MAX, too_many)) {
+            let TrustedDraft { network, name } = entry.draft;
+            match network {
                 Some(network) => {
-                    let name = if draft.name.is_empty() { network.to_string() } else { draft.name };
+                    let name = if name.is_empty() { network.to_string() } else { name };
                     config.trusted.push(TrustedPeer { network, name });
                 }
-                None if self.problems.len() == mistakes => {
+                None if !entry.has_mistakes => {
                     let mend = "give it an address = \"198.51.100.0/24\"";
-                    self.report("trusted".to_owned(), Wrong::new(entry.span(), "has no address", mend));
+                    self.report("trusted".to_owned(), Wrong::new(entry.span, "has no address", mend));
                 }
                 None => {}
             }
         }
+    }
+
+    fn read_edges(&mut self, value: &Spanned<DeValue<'_>>, config: &mut Config) {
+        let form = "write [[edge]] and below it domain = \"example.org\" and to = \"sip:10.0.0.20:5060\"";
+        let too_many = format!("at most {EDGES_MAX} entries are taken");
+        for entry in self.entries(value, "edge", EDGE, form, (EDGES_MAX, too_many)) {
+            let EdgeDraft { domain, to, from, contact } = entry.draft;
+            match (domain, to) {
+                (Some(domain), _) if config.edges.iter().any(|edge: &Edge| edge.domain == domain) => {
+                    let what = format!("names {domain} a second time");
+                    self.report("edge".to_owned(), Wrong::new(entry.span, what, "name each domain once"));
+                }
+                (Some(domain), Some(to)) => config.edges.push(Edge { domain, to, from, contact }),
+                _ if !entry.has_mistakes => {
+                    let what = "lacks its domain or where it leads to";
+                    self.report("edge".to_owned(), Wrong::new(entry.span, what, form));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Reads a list of tables, each into a draft of its own.
+    fn entries<T: Default>(
+        &mut self,
+        value: &Spanned<DeValue<'_>>,
+        name: &str,
+        fields: &[Field<T>],
+        form: &str,
+        (limit, too_many): (usize, String),
+    ) -> Vec<Entry<T>> {
+        let DeValue::Array(entries) = value.get_ref() else {
+            self.report(name.to_owned(), Wrong::new(value.span(), "is a list of tables", form));
+            return Vec::new();
+        };
+        if entries.len() > limit {
+            self.report(name.to_owned(), Wrong::new(value.span(), "has too many entries", too_many));
+            return Vec::new();
+        }
+        let mut drafts = Vec::new();
+        for entry in entries.iter() {
+            let DeValue::Table(table) = entry.get_ref() else {
+                self.report(name.to_owned(), Wrong::new(entry.span(), "is a list of tables", form));
+                continue;
+            };
+            let mut draft = T::default();
+            let mistakes = self.problems.len();
+            for (key, value) in table {
+                match fields.iter().find(|field| field.key == key.get_ref()) {
+                    Some(field) => self.read_field(&join(name, key.get_ref()), field, value, &mut draft),
+                    None => self.unknown(name, key),
+                }
+            }
+            let has_mistakes = self.problems.len() > mistakes;
+            drafts.push(Entry { draft, span: entry.span(), has_mistakes });
+        }
+        drafts
     }
 
     fn read_field<T>(&mut self, path: &str, field: &Field<T>, value: &Spanned<DeValue<'_>>, target: &mut T) {
@@ -142,16 +188,26 @@ impl<'t> Reading<'t> {
     }
 }
 
+/// One table of a list.
+struct Entry<T> {
+    draft: T,
+    span: Range<usize>,
+    /// Whether something in it was reported.
+    has_mistakes: bool,
+}
+
 /// What an unknown key was meant to be: first a key of the same table, then one of another table.
 fn suggestion(section: &str, name: &str) -> Option<String> {
     let here: Vec<&str> = if section == "trusted" {
         TRUSTED.iter().map(|field| field.key).collect()
+    } else if section == "edge" {
+        EDGE.iter().map(|field| field.key).collect()
     } else {
         let keys = SECTIONS.iter().filter(|known| known.name == section).flat_map(|known| known.fields);
         let tables = SECTIONS
             .iter()
             .map(|known| known.name)
-            .chain(["trusted"])
+            .chain(LISTS)
             .filter_map(|known| {
                 if section.is_empty() { Some(known) } else { known.strip_prefix(section)?.strip_prefix('.') }
             })

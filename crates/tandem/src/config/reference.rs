@@ -1,6 +1,6 @@
 //! The documented configuration, printed from the table of keys.
 
-use super::fields::{Field, SECTIONS, TRUSTED, TRUSTED_MEANING};
+use super::fields::{EDGE, EDGE_MEANING, Field, SECTIONS, TRUSTED, TRUSTED_MEANING};
 
 /// A file with every key, its meaning and its default. Read as a configuration it gives the defaults.
 pub fn reference() -> String {
@@ -16,13 +16,19 @@ pub fn reference() -> String {
             write_field(field, "", &mut text);
         }
     }
-    text.push('\n');
-    write_meaning(TRUSTED_MEANING, "", &mut text);
-    text.push_str("#[[trusted]]\n");
-    for field in TRUSTED {
-        write_field(field, "#", &mut text);
-    }
+    write_list("trusted", TRUSTED_MEANING, TRUSTED, &mut text);
+    write_list("edge", EDGE_MEANING, EDGE, &mut text);
     text
+}
+
+/// A list of tables: none is there by default, so that it is shown as a comment.
+fn write_list<T>(name: &str, meaning: &[&str], fields: &[Field<T>], text: &mut String) {
+    text.push('\n');
+    write_meaning(meaning, "", text);
+    text.push_str(&format!("#[[{name}]]\n"));
+    for field in fields {
+        write_field(field, "#", text);
+    }
 }
 
 fn write_field<T>(field: &Field<T>, comment: &str, text: &mut String) {
@@ -70,17 +76,18 @@ mod tests {
     }
 
     #[test]
-    fn the_example_of_a_trusted_peer_is_right_when_its_comment_signs_are_taken_away() {
+    fn the_examples_of_lists_are_right_when_their_comment_signs_are_taken_away() {
         let text = reference();
         let example = &text[text.find("#[[trusted]]").expect("it is there")..];
         let bare: String = example
             .lines()
+            .filter(|line| line.starts_with('#') && !line.starts_with("# "))
             .map(|line| format!("{}\n", line.trim_start_matches('#')))
             .filter(|line| !line.starts_with(' '))
             .collect();
 
         let config = Config::parse(Path::new("example.toml"), &bare).expect("it is right");
 
-        assert_eq!(config.trusted.len(), 1);
+        assert_eq!((config.trusted.len(), config.edges.len()), (1, 1));
     }
 }

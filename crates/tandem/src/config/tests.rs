@@ -67,6 +67,14 @@ fn every_key_reaches_its_setting() {
         [log]
         level = "debug"
         format = "json"
+        [[edge]]
+        domain = "PBX.example."
+        to = "sip:10.0.0.20:5070;transport=tcp"
+        contact = "rewrite"
+        from = "10.0.0.5"
+        [[edge]]
+        domain = "2001:db8::5"
+        to = "sip:registrar.example"
         "#,
     )
     .expect("it is right");
@@ -111,6 +119,20 @@ fn every_key_reaches_its_setting() {
     let trusted: Vec<_> =
         config.trusted.iter().map(|peer| (peer.network.to_string(), peer.name.as_str())).collect();
     assert_eq!(trusted, [("192.0.2.7/32".into(), "192.0.2.7/32"), ("2001:db8::/32".into(), "carrier")]);
+    let edges: Vec<_> =
+        config.edges.iter().map(|edge| (&*edge.domain, &*edge.to, edge.contact, edge.from)).collect();
+    assert_eq!(
+        edges,
+        [
+            (
+                "pbx.example",
+                "sip:10.0.0.20:5070;transport=tcp",
+                EdgeContact::Rewrite,
+                "10.0.0.5".parse().ok()
+            ),
+            ("[2001:db8::5]", "sip:registrar.example", EdgeContact::Keep, None),
+        ]
+    );
     assert_eq!(config.log, Log { level: LogLevel::Debug, format: LogFormat::Json });
 }
 
@@ -180,6 +202,32 @@ const MISTAKES: &[(&str, usize, &str, &str)] = &[
     ("[[trusted]]\naddress = \"10.0.0.1/8\"", 2, "bits after its prefix", "\"10.0.0.0/8\""),
     ("[[trusted]]\nadress = \"10.0.0.0/8\"", 2, "is not a key", "did you mean `trusted.address`?"),
     ("[trusted]\naddress = \"10.0.0.0/8\"", 1, "is a list of tables", "[[trusted]]"),
+    ("[[edge]]\ndomain = \"a.example\"", 1, "lacks its domain or where", "to = \"sip:10.0.0.20:5060\""),
+    ("[[edge]]\nto = \"10.0.0.20\"", 2, "is no SIP URI", "\"sip:10.0.0.20:5060\""),
+    ("[[edge]]\nto = \"sip:x@10.0.0.20\"", 2, "more than a host", "\"sip:10.0.0.20:5060\""),
+    ("[[edge]]\nto = \"sips:10.0.0.20\"", 2, "a transport that", "transport=tcp"),
+    ("[[edge]]\nto = \"sip:10.0.0.20:0\"", 2, "leads to no host", "\"sip:10.0.0.20:5060\""),
+    ("[[edge]]\ndomain = \"sip:a.example\"", 2, "more than a domain", "\"example.org\""),
+    ("[[edge]]\nfrom = \"here\"", 2, "is no address", "10.0.0.10"),
+    (
+        "edge = [{ domain = \"a.example\", to = \"sip:a\", from = \"10.0.0.9\" }]\n[sip]\nlisten = [\"udp://10.0.0.5\"]",
+        1,
+        "where SIP is not served",
+        "udp://10.0.0.9:5060",
+    ),
+    ("[[edge]]\ncontact = \"path\"", 2, "is not known", "\"rewrite\""),
+    (
+        "edge = [{ domain = \"A.example\", to = \"sip:a\" }, { domain = \"a.example.\", to = \"sip:b\" }]",
+        1,
+        "a second time",
+        "once",
+    ),
+    (
+        "edge = [{ domain = \"a.example\", to = \"sip:a\" }]\n[sip]\ndomains = [\"a.example\"]",
+        1,
+        "one of sip.domains",
+        "in one of them",
+    ),
     ("[log]\nlevel = \"verbose\"", 2, "is not known", "\"info\""),
     ("[log]\nlevel = \"info\"\nlevel = \"debug\"", 3, "not TOML", "toml.io"),
     ("[log\nlevel = \"info\"", 1, "not TOML", "toml.io"),

@@ -270,6 +270,26 @@ fn our_own_address_can_be_the_domain() {
     assert_eq!(statuses(&scene.receive(CAROL, &options.text())), [200]);
 }
 
+/// RFC 5658 §4: the phone and the registrar are told each its own side of this server.
+#[test]
+fn the_registrar_sees_the_address_that_is_set() {
+    let mut scene = Scene::with(|settings| {
+        let from = Some("10.0.0.5".parse().unwrap());
+        settings.edges = vec![Edge { from, ..edge("pbx.example", PBX, EdgeContact::Keep) }];
+    });
+    let register = only_left(&scene.receive(CAROL, &registration().text()));
+    let call = invite("sip:dave@pbx.example").from("<sip:carol@pbx.example>;tag=carol-tag");
+    let call = only_left(&scene.receive(CAROL, &call.text()));
+
+    assert_eq!(register.to, Destination::Flow(datagram(INSIDE, PBX)));
+    assert!(path(&register).contains("@203.0.113.10:5060;"), "the address that INSIDE advertises");
+    assert_eq!(call.to, Destination::Flow(datagram(INSIDE, PBX)));
+    assert_eq!(values(&call.request, Name::RecordRoute).len(), 2);
+
+    let down = only_left(&scene.receive_by(udp(INSIDE, PBX), &from_pbx(&path(&register)).text()));
+    assert_eq!(down.to, Destination::Flow(datagram(UDP, CAROL)));
+}
+
 #[test]
 fn a_registrar_that_is_named_is_looked_up() {
     let mut scene = Scene::with(|settings| {
@@ -383,7 +403,7 @@ fn scene(contact: EdgeContact) -> Scene {
 }
 
 fn edge(domain: &str, to: &str, contact: EdgeContact) -> Edge {
-    Edge { domain: domain.to_owned(), to: format!("sip:{to}"), contact }
+    Edge { domain: domain.to_owned(), to: format!("sip:{to}"), from: None, contact }
 }
 
 /// A REGISTER of Carol's phone, which is behind NAT.
