@@ -107,6 +107,11 @@ impl Host {
         })
     }
 
+    /// Gives it one more IPv4 address: 203.0.113.`number`.
+    pub fn add_address(&self, number: u8) -> Result<()> {
+        self.ip(&["addr", "add", &format!("203.0.113.{number}/24"), "dev", "eth0"])
+    }
+
     fn ip(&self, words: &[&str]) -> Result<()> {
         run("ip", &[&["-n", &self.name][..], words].concat())
     }

@@ -31,8 +31,11 @@ cargo xtask tidy [--write]
     Checks the architecture; --write also writes docs/rfc.md.
 cargo xtask bench [sip] [--yes]
     Measures processor time per REGISTER and per call beside Kamailio, into bench/RESULTS.md.
-cargo xtask soak
-    The long simulation; it continues where it was stopped.
+cargo xtask soak [worlds]
+    The long simulation. Each soak continues where it was stopped.
+cargo xtask soak internet [--minutes N] [--dir DIR] [--program PATH] [--yes]
+    Calls, registrations, scans and floods against the real server, 120 minutes, into bench/SOAK.md.
+    DIR keeps its figures; nothing runs while it has a file `pause`.
 ";
 
 fn main() -> ExitCode {
@@ -55,7 +58,10 @@ fn run(words: &[&str]) -> Result<ExitCode> {
         ["bench"] | ["bench", "sip"] => bench::run(packages::Consent::Ask),
         ["bench", "--yes"] | ["bench", "sip", "--yes"] => bench::run(packages::Consent::Given),
         ["bench-here", dir, binary] => bench::run_here(Path::new(dir), Path::new(binary)),
-        ["soak"] => soak::run(),
+        ["soak", part @ ..] => soak::run(part),
+        ["soak-here", dir, binary, minutes] => {
+            soak::internet::run_here(Path::new(dir), Path::new(binary), minutes)
+        }
         ["scenario", name, dir, binary] => {
             scenario::run_here(name, Path::new(dir), Path::new(binary)).map(ExitCode::from)
         }

@@ -184,6 +184,14 @@ pub fn wait_until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Resu
     }
 }
 
+/// The resident memory of a process, in KiB.
+pub fn memory_kib(id: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let figure = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    figure.with_context(|| format!("process {id} has no memory"))
+}
+
 /// The text of a file, or nothing when it can not be read.
 pub fn read_lossy(path: &Path) -> String {
     std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()

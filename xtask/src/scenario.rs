@@ -22,6 +22,7 @@ mod first_run;
 mod fragmented_invite;
 mod hanging_look_up;
 mod identity;
+mod internet;
 mod keepalive;
 mod nat_port_change;
 mod nonce_count;
@@ -99,6 +100,7 @@ pub fn all() -> Vec<Scenario> {
         hanging_look_up::SCENARIOS,
         nonce_count::SCENARIOS,
         keepalive::SCENARIOS,
+        internet::SCENARIOS,
     ]
     .concat()
 }

@@ -66,7 +66,8 @@ impl Server {
         let host = lab.host("server", 10)?;
         let config = lab.dir.join("tandem.toml");
         let node = format!("[node]\nstate_directory = \"{STATE}\"\n");
-        let log_level = "[log]\nlevel = \"debug\"\n";
+        let is_said = settings.toml.contains("[log]");
+        let log_level = if is_said { "" } else { "[log]\nlevel = \"debug\"\n" };
         std::fs::write(&config, format!("{node}\n{}\n{log_level}", settings.toml))?;
         std::fs::create_dir_all(STATE)?;
         Ok(Server {
@@ -93,12 +94,20 @@ impl Server {
 
     /// Adds an account `user` with [`PASSWORD`] to the domains of both its addresses.
     pub fn add_account(&self, user: &str) -> Result<()> {
-        for family in [Family::V4, Family::V6] {
-            let aor = format!("{user}@{}", self.domain(family)?);
-            let mut command = self.command(&["subscriber", "add", &aor, "--password-stdin"]);
-            process::quietly_with_input(&mut command, &format!("{PASSWORD}\n"))?;
-        }
-        Ok(())
+        self.add_account_at(user, Family::V4)?;
+        self.add_account_at(user, Family::V6)
+    }
+
+    /// Adds an account `user` with [`PASSWORD`] to the domain of one of its addresses.
+    pub fn add_account_at(&self, user: &str, family: Family) -> Result<()> {
+        let aor = format!("{user}@{}", self.domain(family)?);
+        let mut command = self.command(&["subscriber", "add", &aor, "--password-stdin"]);
+        process::quietly_with_input(&mut command, &format!("{PASSWORD}\n"))
+    }
+
+    /// The id of its process.
+    pub fn id(&self) -> Result<u32> {
+        Ok(self.running.as_ref().context("the server does not run")?.id())
     }
 
     /// Starts it after a stop, with the same state directory.

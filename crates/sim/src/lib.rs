@@ -8,9 +8,11 @@
 //! The parts: `cast` says who lives in a world, `script` what they do and what breaks, `world` lets it
 //! happen; `node` is the server, `phone` a user agent that shares no rule with it; `watch` looks at every
 //! message of the server, `ledger` keeps the books of what ought to be; `events` counts what happened, so
-//! that a world in which something never happens does not pass for a test of it.
+//! that a world in which something never happens does not pass for a test of it. `crowd` takes the phones out of
+//! the world, for real sockets.
 
 mod cast;
+mod crowd;
 mod dns;
 mod events;
 mod journal;
@@ -32,6 +34,7 @@ mod trace;
 mod watch;
 mod world;
 
+pub use crowd::{Crowd, Effect, Figures, Habits, Seat};
 pub use events::Events;
 pub use run::{Telling, Verdict, run};
 pub use watch::Violation;

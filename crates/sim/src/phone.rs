@@ -202,6 +202,13 @@ impl Phone {
         self.callers.values().any(CallerCall::is_up) || self.callees.values().any(CalleeCall::is_up)
     }
 
+    /// Forgets the script's call `number`, which has ended.
+    pub(crate) fn forget_call(&mut self, number: u32) {
+        self.callers.retain(|_, call| call.number() != number);
+        self.callees.retain(|_, call| call.number() != number);
+        self.answering.remove(&number);
+    }
+
     /// How many calls have not ended, and how many transactions live.
     pub(crate) fn left(&self) -> (usize, usize) {
         let calls = self.callers.values().filter(|call| !call.is_ended()).count()

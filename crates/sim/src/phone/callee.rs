@@ -62,6 +62,11 @@ const T1: Duration = Duration::from_millis(500);
 const T2: Duration = Duration::from_secs(4);
 
 impl CalleeCall {
+    /// The script's number of it.
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
+
     /// Whether it rings or is up.
     pub(crate) fn is_up(&self) -> bool {
         matches!(self.state, State::Ringing | State::Accepted { .. } | State::Up)

@@ -64,6 +64,11 @@ const RING_TIME_MAX: Duration = Duration::from_secs(400);
 const AFTER_CANCEL: Duration = Duration::from_secs(32);
 
 impl CallerCall {
+    /// The script's number of it.
+    pub(crate) fn number(&self) -> u32 {
+        self.order.number
+    }
+
     /// Whether it is being set up or is up.
     pub(crate) fn is_up(&self) -> bool {
         matches!(self.state, State::Calling { .. } | State::Up)

@@ -196,6 +196,30 @@ pub(crate) enum Output {
     Fact(Fact),
 }
 
+impl Fact {
+    /// The call that it is about.
+    pub(crate) fn call(&self) -> Option<u32> {
+        match self {
+            Self::Progress { call }
+            | Self::Failed { call, .. }
+            | Self::TimedOut { call }
+            | Self::Redirected { call }
+            | Self::Ringing { call, .. }
+            | Self::Answered { call }
+            | Self::Cancelled { call }
+            | Self::Forgotten { call }
+            | Self::Refused { call }
+            | Self::Established { call, .. }
+            | Self::Surplus { call, .. }
+            | Self::NoAck { call }
+            | Self::Reinvited { call, .. }
+            | Self::HungUp { call, .. }
+            | Self::HeardHangUp { call, .. } => Some(*call),
+            _ => None,
+        }
+    }
+}
+
 impl Answering {
     /// How long it waits before its last word; zero if it says none.
     pub(crate) fn after(&self) -> Duration {

@@ -23,7 +23,7 @@ impl World {
         if let Some(tap) = &mut self.tap {
             tap.facts.push((self.now, phone, fact.clone()));
         }
-        if let Some(call) = call_of(&fact) {
+        if let Some(call) = fact.call() {
             self.count_call(phone, &fact);
             return self.calls.note(self.now, phone, call, fact);
         }
@@ -236,27 +236,5 @@ impl World {
                 self.watch.breach(self.now, "no phone waits for ever", format!("phone {number}: {left:?}"));
             }
         }
-    }
-}
-
-/// The call that a fact is about.
-fn call_of(fact: &Fact) -> Option<u32> {
-    match fact {
-        Fact::Progress { call }
-        | Fact::Failed { call, .. }
-        | Fact::TimedOut { call }
-        | Fact::Redirected { call }
-        | Fact::Ringing { call, .. }
-        | Fact::Answered { call }
-        | Fact::Cancelled { call }
-        | Fact::Forgotten { call }
-        | Fact::Refused { call }
-        | Fact::Established { call, .. }
-        | Fact::Surplus { call, .. }
-        | Fact::NoAck { call }
-        | Fact::Reinvited { call, .. }
-        | Fact::HungUp { call, .. }
-        | Fact::HeardHangUp { call, .. } => Some(*call),
-        _ => None,
     }
 }
