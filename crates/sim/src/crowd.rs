@@ -257,8 +257,12 @@ impl Crowd {
 
     /// Compares the calls whose scripts are over with what the phones said, and forgets them.
     pub fn judge(&mut self, now: Instant) {
-        let due: Vec<u32> =
-            self.calls.iter().filter(|(_, call)| call.scripted_end <= now).map(|(&number, _)| number).collect();
+        let due: Vec<u32> = self
+            .calls
+            .iter()
+            .filter(|(_, call)| call.scripted_end <= now)
+            .map(|(&number, _)| number)
+            .collect();
         for number in due {
             let Some(call) = self.calls.get(&number) else { continue };
             match call.record.judge(RING_TIMEOUT) {
@@ -363,6 +367,7 @@ fn setup(user: usize, seat: &Seat, habits: &Habits, rng: &mut Rng) -> Setup {
         liked: likings[rng.index(likings.len())].clone(),
         instance: false,
         strict: false,
+        q: None,
         preloads: rng.chance(200),
         expires: habits.expires,
     }

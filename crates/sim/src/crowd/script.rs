@@ -81,9 +81,7 @@ mod tests {
         let mut rng = Rng::new(1);
         let users = [vec![0], vec![1, 2], vec![3, 4, 5, 6]];
         let parts: Vec<_> = (1..200)
-            .map(|number| {
-                write(&mut rng, number, &users, Duration::from_secs(4), "example.org")
-            })
+            .map(|number| write(&mut rng, number, &users, Duration::from_secs(4), "example.org"))
             .collect();
 
         let has = |is_it: fn(&Part) -> bool| parts.iter().any(is_it);

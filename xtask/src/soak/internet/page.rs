@@ -77,16 +77,18 @@ fn slope(values: &[f64]) -> f64 {
 /// The whole page.
 pub fn page(record: &Record, verdict: &Verdict, binary: &Path) -> Result<String> {
     let minutes = record.minutes();
-    let sum = |value: fn(&Minute) -> u64| {
-        minutes.iter().chain([record.rest()]).map(value).sum::<u64>()
-    };
+    let sum = |value: fn(&Minute) -> u64| minutes.iter().chain([record.rest()]).map(value).sum::<u64>();
     let mut page = String::from(
         "# Hours on a hostile network\n\nWritten by `cargo xtask soak internet`. The real server with 500 phones \
          (UDP and TCP, IPv4 and IPv6)\nthat register, refresh and call each other ten times a second; beside them \
          a scanner that never\nrests and floods in pulses, all from addresses that change. A call is hurt if it \
          does not go as its\nscript says, message for message.\n\n",
     );
-    writeln!(page, "**{}**\n", if verdict.is_good() { "Nobody was hurt, memory is flat." } else { "Failed." })?;
+    writeln!(
+        page,
+        "**{}**\n",
+        if verdict.is_good() { "Nobody was hurt, memory is flat." } else { "Failed." }
+    )?;
     writeln!(page, "| | |\n|---|---|")?;
     for (what, value) in [
         ("date", said(Command::new("date").args(["-u", "+%Y-%m-%d"]))),
