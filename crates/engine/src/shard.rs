@@ -11,14 +11,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use clock::{Instant, Now};
 use lease::ActiveLease;
-use routing::call::{Output as UserOutput, Resolved};
+use routing::call::Output as UserOutput;
 use routing::{Answer, Count, Counts, KeepaliveMark, Keyring, Question, Settings, Token, TransactionUser};
 use sip::{Aor, Message, Method, Status};
 use transaction::{
     ClientEvent, ClientKey, Disposition, Kind, Output as TransactionOutput, ResponseDisposition, ServerKey,
     Transactions,
 };
-use transport::{Destination, Source, Transport};
+use transport::selection::{Query, Records};
+use transport::{Destination, Source};
 
 /// What a shard wants done, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,16 +42,12 @@ pub enum Output {
         /// What.
         question: Question,
     },
-    /// Resolve a host's addresses.
+    /// Ask the DNS.
     Resolve {
         /// Goes back with the answer.
         token: Token,
-        /// The name.
-        host: Box<str>,
-        /// The port that each address gets.
-        port: u16,
-        /// What it is resolved for.
-        transport: Transport,
+        /// What.
+        query: Query,
     },
     /// Tell the mark's partition that its keepalive was answered.
     KeepaliveAnswered(KeepaliveMark),
@@ -155,10 +152,10 @@ impl Shard {
         now: Now,
         lease: &ActiveLease<'_>,
         token: Token,
-        resolved: Resolved,
+        records: Records,
         out: &mut Vec<Output>,
     ) {
-        self.user.handle_resolved(now, lease, token, resolved, &mut self.from_user);
+        self.user.handle_resolved(now, lease, token, records, &mut self.from_user);
         self.settle(now, lease, out);
     }
 
@@ -363,9 +360,7 @@ impl Shard {
             UserOutput::Ask { partition_of, token, question } => {
                 out.push(Output::Ask { partition_of, token, question });
             }
-            UserOutput::Resolve { token, host, port, transport } => {
-                out.push(Output::Resolve { token, host, port, transport });
-            }
+            UserOutput::Resolve { token, query } => out.push(Output::Resolve { token, query }),
             UserOutput::KeepaliveAnswered(mark) => out.push(Output::KeepaliveAnswered(mark)),
         }
     }

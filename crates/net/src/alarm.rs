@@ -14,11 +14,11 @@ use std::time::Duration;
 use clock::Instant;
 use engine::Loaded;
 use routing::Token;
-use routing::call::Resolved;
 use rustix::event::{EventfdFlags, eventfd};
 use sip::Aor;
 use transaction::ClientKey;
 use transport::ConnectionId;
+use transport::selection::Records;
 
 /// What other threads tell an event loop.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(crate) enum Event {
     /// The store answered.
     Loaded { partition: u16, aor: Aor, loaded: Loaded },
     /// The resolver answered.
-    Resolved { shard: u16, token: Token, resolved: Resolved },
+    Resolved { shard: u16, token: Token, records: Records },
     /// A message that was taken over could not be sent.
     SendFailed { shard: u16, key: ClientKey },
     /// A connection is gone.

@@ -10,10 +10,10 @@ use bytes::Bytes;
 use clock::Now;
 use engine::{Asker, Loaded, Output, Partition, PartitionOutput, Shard};
 use lease::ActiveLease;
-use routing::call::Resolved;
 use routing::{Answer, KeepaliveMark, Question, Token};
 use sip::Aor;
 use transaction::ClientKey;
+use transport::selection::Records;
 use transport::{ConnectionId, Destination, Flow, Source};
 
 use crate::alarm::Event;
@@ -26,7 +26,7 @@ use crate::udp::{Datagram, send_all};
 #[derive(Debug)]
 enum ToShard {
     Answer(Token, Answer),
-    Resolved(Token, Resolved),
+    Resolved(Token, Records),
     SendFailed(ClientKey),
     Timeout,
 }
@@ -109,8 +109,8 @@ impl Carrier {
             Event::ConnectionClosed { partition, id } => {
                 self.hold_for_partition(partition, ToPartition::ConnectionClosed(id));
             }
-            Event::Resolved { shard, token, resolved } => {
-                self.hold_for_shard(shard, ToShard::Resolved(token, resolved));
+            Event::Resolved { shard, token, records } => {
+                self.hold_for_shard(shard, ToShard::Resolved(token, records));
             }
             Event::SendFailed { shard, key } => self.hold_for_shard(shard, ToShard::SendFailed(key)),
             Event::ListenersChanged | Event::Stop => unreachable!("the event loop keeps these to itself"),
@@ -220,18 +220,14 @@ impl Carrier {
                         ToPartition::Question(Asker { shard, token }, question),
                     );
                 }
-                Output::Resolve { token, host, port, transport: _ } => {
-                    match edge.resolve(now, &host, Waiter { shard, token, port }) {
-                        Lookup::Known(resolved) => {
-                            self.hold_for_shard(shard, ToShard::Resolved(token, resolved))
-                        }
-                        Lookup::UnderWay => {}
-                        Lookup::Refused => {
-                            edge.tallies.add(Tally::ResolveRefused);
-                            self.hold_for_shard(shard, ToShard::Resolved(token, Resolved::Failed));
-                        }
+                Output::Resolve { token, query } => match edge.resolve(now, query, Waiter { shard, token }) {
+                    Lookup::Known(records) => self.hold_for_shard(shard, ToShard::Resolved(token, records)),
+                    Lookup::UnderWay => {}
+                    Lookup::Refused => {
+                        edge.tallies.add(Tally::ResolveRefused);
+                        self.hold_for_shard(shard, ToShard::Resolved(token, Records::Failed));
                     }
-                }
+                },
                 Output::KeepaliveAnswered(mark) => {
                     self.hold_for_partition(mark.partition, ToPartition::KeepaliveAnswered(mark));
                 }
@@ -311,7 +307,7 @@ fn put_back<T>(mut emptied: Vec<T>, pushed: &mut Vec<T>) -> Vec<T> {
 fn give_shard(shard: &mut Shard, now: Now, lease: &ActiveLease<'_>, input: ToShard, out: &mut Vec<Output>) {
     match input {
         ToShard::Answer(token, answer) => shard.handle_answer(now, lease, token, answer, out),
-        ToShard::Resolved(token, resolved) => shard.handle_resolved(now, lease, token, resolved, out),
+        ToShard::Resolved(token, records) => shard.handle_resolved(now, lease, token, records, out),
         ToShard::SendFailed(key) => shard.handle_send_failed(now, lease, key, out),
         ToShard::Timeout => shard.handle_timeout(now, lease, out),
     }

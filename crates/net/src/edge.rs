@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use arc_swap::ArcSwap;
 use clock::Now;
 use engine::Store;
-use routing::call::Resolved;
 use sip::Aor;
 use tokio::runtime::Handle;
+use transport::selection::{Query, Records};
 use transport::{ConnectionId, Source};
 
 use crate::alarm::{Alarm, Event};
@@ -92,19 +92,22 @@ impl Edge {
         );
     }
 
-    /// Looks a host up on behalf of a shard.
-    pub(crate) fn resolve(&self, now: Now, host: &str, waiter: Waiter) -> Lookup {
+    /// Asks the DNS on behalf of a shard.
+    pub(crate) fn resolve(&self, now: Now, query: Query, waiter: Waiter) -> Lookup {
         let alarms = Arc::clone(&self.alarms);
         let tallies = Arc::clone(&self.tallies);
-        let answer = move |waiter: Waiter, resolved: Resolved| {
-            tallies.add(match resolved {
-                Resolved::Addresses(_) => Tally::Resolved,
-                Resolved::NoSuchName | Resolved::Failed => Tally::ResolveFailed,
+        let answer = move |waiter: Waiter, records: Records| {
+            tallies.add(match records {
+                // That a domain has no NAPTR or SRV record is an answer like any other.
+                Records::Naptr(_) | Records::Srv(_) | Records::Addresses(_) | Records::None => {
+                    Tally::Resolved
+                }
+                Records::Failed => Tally::ResolveFailed,
             });
             let alarm = &alarms[usize::from(waiter.shard) % alarms.len()];
-            alarm.deliver(Event::Resolved { shard: waiter.shard, token: waiter.token, resolved });
+            alarm.deliver(Event::Resolved { shard: waiter.shard, token: waiter.token, records });
         };
-        self.resolver.resolve(&self.runtime, now.instant, host, waiter, answer)
+        self.resolver.resolve(&self.runtime, now.instant, query, waiter, answer)
     }
 
     /// Wakes the owner of a shard or partition if it would sleep past its deadline.

@@ -32,11 +32,11 @@ pub(crate) enum Tally {
     StreamFull,
     /// Messages for a connection that is gone.
     ConnectionGone,
-    /// Names resolved, from the resolver's cache or not.
+    /// Questions that the DNS answered, from the resolver's cache or not.
     Resolved,
-    /// Names that could not be resolved.
+    /// Questions that it did not answer.
     ResolveFailed,
-    /// Names that were not asked for because too many queries are under way.
+    /// Questions that were not asked because too many are under way.
     ResolveRefused,
 }
 

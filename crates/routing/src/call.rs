@@ -21,6 +21,7 @@ mod client_branch;
 mod dialog;
 mod dialog_token;
 mod edge;
+mod failover;
 mod flow_token;
 mod forward;
 mod inbound;
@@ -39,6 +40,7 @@ mod responses;
 mod round;
 mod route;
 mod seal;
+mod search;
 mod suspended;
 mod tag;
 mod target;
@@ -48,5 +50,5 @@ mod validation;
 #[cfg(test)]
 mod tests;
 
-pub use output::{Output, Resolved};
+pub use output::Output;
 pub use user::TransactionUser;

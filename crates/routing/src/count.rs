@@ -48,6 +48,8 @@ pub enum Count {
     Forwarded,
     /// Branches cancelled.
     BranchCancelled,
+    /// Servers of other domains that were silent, so that the next one was tried.
+    ServerPassedOver,
     /// Branches that timer C or the ring time-out ended.
     RingTimeout,
 }
@@ -75,6 +77,7 @@ const NAMES: [&str; Count::RingTimeout as usize + 1] = [
     "keepalive_answered",
     "forwarded",
     "branch_cancelled",
+    "server_passed_over",
     "ring_timeout",
 ];
 

@@ -35,6 +35,8 @@ pub(crate) const BEHIND_ADVERTISED: SocketAddr = v4(10, 9, 0, 5, 5060);
 pub(crate) const NEIGHBOUR: SocketAddr = v4(192, 0, 2, 200, 5060);
 /// The phone of the foreign domain.
 pub(crate) const FOREIGNER: SocketAddr = v4(198, 51, 100, 200, 5060);
+/// A server of the foreign domain that is dead. The DNS names it first.
+pub(crate) const DEAD_SERVER: SocketAddr = v4(198, 51, 100, 201, 5060);
 /// From where strangers send.
 pub(crate) const STRANGER: SocketAddr = v4(198, 18, 0, 66, 5066);
 /// Whom strangers want to reach through the server.

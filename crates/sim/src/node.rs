@@ -14,10 +14,10 @@ use clock::{Instant, Now};
 use engine::{Asker, Change, Loaded, Partition, PartitionOutput, Shard, StoredNonce};
 use keys::RootKey;
 use lease::LeaseMirror;
-use routing::call::Resolved;
 use routing::{Counts, Keyring, Settings, StoredBinding, Token};
 use sip::Aor;
 use transaction::ClientKey;
+use transport::selection::{Query, Records};
 use transport::{
     Classified, ConnectionId, ConnectionLimits, Connections, Destination, Flow, Frame, Framer, FramingError,
     Listener, ListenerId, LocalAddr, PONG, Progress, RemoteAddr, Source, Transport, classify,
@@ -40,8 +40,8 @@ pub(crate) enum Output {
     Load { partition: u16, aor: Aor },
     /// Write a change down.
     Save(Change),
-    /// Resolve a name.
-    Resolve { shard: u16, token: Token, host: Box<str>, port: u16 },
+    /// Ask the DNS.
+    Resolve { shard: u16, token: Token, query: Query },
 }
 
 /// How many of each kind of partition there are.
@@ -305,14 +305,14 @@ impl Node {
         now: Now,
         shard: u16,
         token: Token,
-        resolved: Resolved,
+        records: Records,
         out: &mut Vec<Output>,
     ) {
         let mut outputs = Vec::new();
         if let (Some(lease), Some(machine)) =
             (self.lease.active(now.instant), self.shards.get_mut(usize::from(shard)))
         {
-            machine.handle_resolved(now, &lease, token, resolved, &mut outputs);
+            machine.handle_resolved(now, &lease, token, records, &mut outputs);
         }
         self.work.extend(outputs.into_iter().map(|output| Work::FromShard(shard, output)));
         self.settle(now, out);
@@ -397,8 +397,8 @@ impl Node {
                 }
                 self.work.extend(outputs.into_iter().map(|output| Work::FromPartition(number, output)));
             }
-            engine::Output::Resolve { token, host, port, .. } => {
-                out.push(Output::Resolve { shard, token, host, port });
+            engine::Output::Resolve { token, query } => {
+                out.push(Output::Resolve { shard, token, query });
             }
             engine::Output::KeepaliveAnswered(mark) => {
                 let mut outputs = Vec::new();

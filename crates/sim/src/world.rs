@@ -17,8 +17,8 @@ use std::time::Duration;
 use clock::{Instant, Now, WallTime};
 use keys::RootKey;
 use routing::Settings;
-use routing::call::Resolved;
 use sip::Aor;
+use transport::selection::Records;
 
 use crate::cast::{self, Cast};
 use crate::dns::Resolver;
@@ -70,7 +70,7 @@ enum Happening {
         boot: u32,
         shard: u16,
         token: routing::Token,
-        resolved: Resolved,
+        records: Records,
     },
     Act(Action),
     /// The books are compared with what is.
@@ -176,7 +176,8 @@ impl World {
         let mut friends: BTreeSet<_> = cast.nats.iter().map(Nat::outside).collect();
         // Where the route set of a spiral names the server twice in a row it sends to itself.
         friends.extend(
-            [cast::NEIGHBOUR, cast::FIRST, cast::SECOND, cast::SIXTH, cast::ADVERTISED].map(|own| own.ip()),
+            [cast::NEIGHBOUR, cast::DEAD_SERVER, cast::FIRST, cast::SECOND, cast::SIXTH, cast::ADVERTISED]
+                .map(|own| own.ip()),
         );
         let open = cast.members.iter().filter(|member| member.nat.is_none());
         friends.extend(open.map(|member| member.setup.local.ip()));
@@ -323,12 +324,12 @@ impl World {
             Happening::Datagram { from, to, bytes } => self.deliver(from, to, &bytes),
             Happening::Stream { id, end, arrival } => self.deliver_stream(id, end, arrival),
             Happening::Account { boot, partition, aor } => self.reply_account(boot, partition, aor),
-            Happening::Resolved { boot, shard, token, resolved } => {
+            Happening::Resolved { boot, shard, token, records } => {
                 if boot == self.boot && !self.is_down {
-                    self.trace.add(self.now, format_args!("resolved {resolved:?}"), b"");
+                    self.trace.add(self.now, format_args!("resolved {records:?}"), b"");
                     self.cause = Cause::default();
                     let (now, mut out) = (self.clocks(), Vec::new());
-                    self.node.handle_resolved(now, shard, token, resolved, &mut out);
+                    self.node.handle_resolved(now, shard, token, records, &mut out);
                     self.carry_node(out);
                 }
             }

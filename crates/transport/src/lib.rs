@@ -5,7 +5,8 @@
 //! the stream's [`Framer`], keeps its streams in [`Connections`], and finds its [`Listener`] by what
 //! a [`Destination`] says. A request is marked by [`stamp`] as soon as it is read, and what goes up
 //! from there knows where its responses go ([`response_destination`]) from the message and its
-//! [`Source`] alone. Which server a request goes to that has no flow is said by [`next_hop`].
+//! [`Source`] alone. Where a request goes that has no flow is said by [`next_hop`], and which of a name's servers by
+//! [`selection`].
 
 mod address;
 mod classify;
@@ -14,6 +15,7 @@ mod flow;
 mod framer;
 mod listener;
 mod next_hop;
+pub mod selection;
 mod stamp;
 
 pub use address::{Advertise, LocalAddr, RemoteAddr, Transport};

@@ -1,17 +1,16 @@
-//! Which server a request goes to that has no flow: RFC 3263 §4, as far as addresses go.
-//!
-//! A URI that names an address is followed as it is. One that names a host is looked up for A and
-//! AAAA with the port it names, or the default one.
+//! Where a request goes that has no flow, as far as its URI says: to an address, or to a server that the DNS
+//! knows ([`Selection`](crate::selection::Selection)).
 
 use std::net::{IpAddr, SocketAddr};
 
 use sip::{Host, SipUri};
 
+use crate::selection::Wanted;
 use crate::{RemoteAddr, Transport};
 
 /// Where a request goes next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NextHop<'a> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NextHop {
     /// To this address.
     Address {
         /// Whom.
@@ -19,15 +18,8 @@ pub enum NextHop<'a> {
         /// How.
         transport: Transport,
     },
-    /// To an address that the name has to be resolved to.
-    Lookup {
-        /// The name.
-        host: &'a [u8],
-        /// The port at each of its addresses.
-        port: u16,
-        /// How.
-        transport: Transport,
-    },
+    /// To a server of a name.
+    Select(Wanted),
 }
 
 /// Why a URI leads nowhere.
@@ -46,19 +38,17 @@ pub enum Unsupported {
 /// # Errors
 ///
 /// [`Unsupported`]: it leads nowhere that this server can go.
-pub fn next_hop<'a>(uri: &SipUri<'a>) -> Result<NextHop<'a>, Unsupported> {
+pub fn next_hop(uri: &SipUri<'_>) -> Result<NextHop, Unsupported> {
     // RFC 3261 §26.2.2: what a sips URI asks for is not given up for reachability.
     if uri.secure {
         return Err(Unsupported::Secure);
     }
     let transport = match uri.transport() {
-        // RFC 3263 §4.1: UDP for a sip URI where nothing is said, unless the DNS says more.
-        None => Transport::Udp,
+        None => None,
         Some(name) if name.eq_ignore_ascii_case(b"tls") => return Err(Unsupported::Secure),
-        Some(name) => Transport::of_name(name).ok_or(Unsupported::Transport)?,
+        Some(name) => Some(Transport::of_name(name).ok_or(Unsupported::Transport)?),
     };
-    let port = uri.port.unwrap_or(transport.default_port());
-    if port == 0 {
+    if uri.port == Some(0) {
         return Err(Unsupported::Address);
     }
     // RFC 3263 §4: the target is the value of maddr if there is one, else the host.
@@ -67,10 +57,17 @@ pub fn next_hop<'a>(uri: &SipUri<'a>) -> Result<NextHop<'a>, Unsupported> {
         None => uri.host,
     };
     let address = match host {
-        Host::Name(name) => return Ok(NextHop::Lookup { host: name, port, transport }),
+        Host::Name(name) => {
+            let name = String::from_utf8_lossy(name);
+            let name = name.trim_end_matches('.').to_ascii_lowercase().into_boxed_str();
+            return Ok(NextHop::Select(Wanted { name, port: uri.port, transport }));
+        }
         Host::V4(address) => IpAddr::V4(address),
         Host::V6(address) => IpAddr::V6(address),
     };
+    // RFC 3263 §4.1: UDP to an address in a sip URI where nothing is said.
+    let transport = transport.unwrap_or(Transport::Udp);
+    let port = uri.port.unwrap_or(transport.default_port());
     Ok(NextHop::Address { remote: RemoteAddr(SocketAddr::new(address, port)), transport })
 }
 
@@ -127,14 +124,15 @@ mod tests {
         }
     }
 
+    /// RFC 3263 §4.1: port and transport decide what is asked, so what is not said is left open.
     #[test]
-    fn a_name_is_looked_up_with_its_port_and_transport() {
-        for (uri, host, port, transport) in [
-            ("sip:bob@example.org", "example.org", 5060, Transport::Udp),
-            ("sip:bob@example.org:5070;transport=Tcp", "example.org", 5070, Transport::Tcp),
-            ("sip:bob@192.0.2.9;maddr=sbc.example.org", "sbc.example.org", 5060, Transport::Udp),
+    fn a_name_is_left_to_the_dns_with_what_the_uri_says() {
+        for (uri, name, port, transport) in [
+            ("sip:bob@Example.ORG.", "example.org", None, None),
+            ("sip:bob@example.org:5070;transport=Tcp", "example.org", Some(5070), Some(Transport::Tcp)),
+            ("sip:bob@192.0.2.9;maddr=sbc.example.org", "sbc.example.org", None, None),
         ] {
-            let expected = NextHop::Lookup { host: host.as_bytes(), port, transport };
+            let expected = NextHop::Select(Wanted { name: name.into(), port, transport });
             assert_eq!(hop(uri), Ok(expected), "{uri}");
         }
     }
@@ -173,7 +171,7 @@ mod tests {
         assert_eq!(stream, SizedTransport { transport: Transport::Tcp, fallback: None });
     }
 
-    fn hop(uri: &str) -> Result<NextHop<'_>, Unsupported> {
+    fn hop(uri: &str) -> Result<NextHop, Unsupported> {
         next_hop(Uri::parse(uri.as_bytes()).unwrap().as_sip().unwrap())
     }
 }

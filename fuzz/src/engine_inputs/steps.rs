@@ -1,10 +1,11 @@
 //! The records of a program, one after the other.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use engine::Loaded;
-use routing::call::Resolved;
 use sip::{Message, Method};
+use transport::selection::{NaptrRecord, Query, Records, SrvRecord};
 use transport::{Flow, RemoteAddr, Source, Transport};
 
 use super::checks::Sender;
@@ -227,23 +228,49 @@ fn reply_of_names(world: &mut World, [which, kind, ..]: [u8; 7]) {
     }
     let index = usize::from(which) % world.lookups.len().max(1);
     let asked =
-        if kind & 0x20 != 0 { world.lookups.get(index).copied() } else { world.lookups.remove(index) };
-    let Some((shard, token, port)) = asked else { return };
-    let addresses = |count: usize| {
-        let mut all: Vec<RemoteAddr> =
-            ELSEWHERE.iter().map(|text| RemoteAddr(peers::address(text))).collect();
-        all.iter_mut().for_each(|address| address.0.set_port(port));
-        all.into_iter().cycle().take(count).collect()
+        if kind & 0x20 != 0 { world.lookups.get(index).cloned() } else { world.lookups.remove(index) };
+    let Some((shard, token, query)) = asked else { return };
+    let records = match kind & 7 {
+        5 => Records::Failed,
+        6 => Records::None,
+        // An answer to another question than was asked, or more of one than anybody wants.
+        7 => Records::Addresses(addresses(20)),
+        count => match query {
+            // The name of somebody else leads to this server itself.
+            Query::Addresses(_) if count == 4 => Records::Addresses(vec![peers::address("192.0.2.1:5060").ip()]),
+            Query::Addresses(_) => Records::Addresses(addresses(usize::from(count))),
+            Query::Srv(_) => Records::Srv((0..u16::from(count)).map(|number| service(which, number)).collect()),
+            Query::Naptr(_) => Records::Naptr((0..u16::from(count)).map(|number| naptr(which, number)).collect()),
+        },
     };
-    let resolved = match kind & 7 {
-        5 => Resolved::Failed,
-        6 => Resolved::NoSuchName,
-        7 => Resolved::Addresses(addresses(20)),
-        // The name of somebody else leads to this server itself.
-        4 => Resolved::Addresses(vec![RemoteAddr(peers::address("192.0.2.1:5060"))]),
-        count => Resolved::Addresses(addresses(usize::from(count))),
-    };
-    world.resolve(shard, token, resolved);
+    world.resolve(shard, token, records);
+}
+
+fn addresses(count: usize) -> Vec<IpAddr> {
+    ELSEWHERE.iter().map(|text| peers::address(text).ip()).cycle().take(count).collect()
+}
+
+/// A server of a zone that nobody checked: any priority, weight and port, no target.
+fn service(which: u8, number: u16) -> SrvRecord {
+    let target = [".", "", "one.example", "two.example"][usize::from(which.wrapping_add(number as u8) % 4)];
+    SrvRecord {
+        priority: number % 2,
+        weight: u16::from(which).wrapping_mul(number),
+        port: if which & 8 == 0 { 5060 } else { number },
+        target: target.into(),
+    }
+}
+
+fn naptr(which: u8, number: u16) -> NaptrRecord {
+    let service = ["SIP+D2U", "sip+d2t", "SIPS+D2T", "E2U+sip"][usize::from(which.wrapping_add(number as u8) % 4)];
+    NaptrRecord {
+        order: number,
+        preference: u16::from(which),
+        flags: if which & 8 == 0 { "s" } else { "u" }.into(),
+        service: service.into(),
+        has_regexp: which & 16 != 0,
+        replacement: "_sip._udp.one.example".into(),
+    }
 }
 
 fn failure(world: &mut World, [which, kind, ..]: [u8; 7]) {

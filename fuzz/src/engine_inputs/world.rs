@@ -11,10 +11,10 @@ use engine::{Asker, Change, Loaded, Output, Partition, PartitionOutput, Shard};
 use keys::RootKey;
 use lease::{ActiveLease, LeaseMirror};
 use routing::account::BindingKey;
-use routing::call::Resolved;
 use routing::{Answer, BindingId, KeepaliveMark, Keyring, Located, Settings, StoredBinding, Token};
 use sip::{Aor, Message};
 use transaction::ClientKey;
+use transport::selection::{Query, Records};
 use transport::{
     ConnectionId, Destination, Flow, Frame, Framer, FramingError, ListenerId, RemoteAddr, Source, Transport,
 };
@@ -77,7 +77,7 @@ pub(super) struct World {
     /// Look-ups of accounts that have no reply yet.
     pub(super) loads: VecDeque<(u16, Aor)>,
     /// Look-ups of names that have no reply yet.
-    pub(super) lookups: VecDeque<(u16, Token, u16)>,
+    pub(super) lookups: VecDeque<(u16, Token, Query)>,
     /// What was sent by a client transaction.
     pub(super) sent: VecDeque<(u16, ClientKey)>,
     /// Requests that peers heard.
@@ -203,10 +203,10 @@ impl World {
     }
 
     /// DNS replies.
-    pub(super) fn resolve(&mut self, shard: u16, token: Token, resolved: Resolved) {
+    pub(super) fn resolve(&mut self, shard: u16, token: Token, records: Records) {
         self.checks.begin();
         self.with_shard(shard, |shard, now, lease, out| {
-            shard.handle_resolved(now, lease, token, resolved, out)
+            shard.handle_resolved(now, lease, token, records, out)
         });
         self.end_step();
     }
@@ -266,7 +266,7 @@ impl World {
         self.with_shard(shard, |shard, now, lease, out| {
             let answer = Answer::Located(Located::Targets(Vec::new()));
             shard.handle_answer(now, lease, token, answer, out);
-            shard.handle_resolved(now, lease, token, Resolved::NoSuchName, out);
+            shard.handle_resolved(now, lease, token, Records::None, out);
         });
         let mark = KeepaliveMark { partition: shard, binding: BindingId(number), number: number as u32 };
         let now = self.now;
@@ -391,20 +391,20 @@ impl World {
                     partition.handle_question(now, lease, asker, question, out);
                 });
             }
-            Output::Resolve { token, host, port, .. } => {
-                assert!(!host.is_empty(), "an empty name is looked up");
+            Output::Resolve { token, query } => {
+                assert!(!query.name().is_empty(), "an empty name is looked up");
                 if self.has_names {
-                    let addresses = ELSEWHERE.map(|text| {
-                        let mut address = peers::address(text);
-                        address.set_port(port);
-                        RemoteAddr(address)
-                    });
-                    let resolved = Resolved::Addresses(addresses.to_vec());
+                    let records = match query {
+                        Query::Naptr(_) | Query::Srv(_) => Records::None,
+                        Query::Addresses(_) => {
+                            Records::Addresses(ELSEWHERE.map(|text| peers::address(text).ip()).to_vec())
+                        }
+                    };
                     self.with_shard(shard, |shard, now, lease, out| {
-                        shard.handle_resolved(now, lease, token, resolved, out);
+                        shard.handle_resolved(now, lease, token, records, out);
                     });
                 } else {
-                    remember(&mut self.lookups, (shard, token, port));
+                    remember(&mut self.lookups, (shard, token, query));
                 }
             }
             Output::KeepaliveAnswered(mark) => {

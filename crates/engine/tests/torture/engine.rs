@@ -10,10 +10,10 @@ use clock::{Instant, Now, WallTime};
 use engine::{Asker, Loaded, Output, Partition, PartitionOutput, Shard, ShardCounts};
 use keys::RootKey;
 use lease::LeaseMirror;
-use routing::call::Resolved;
 use routing::{Account, Digest, Keyring, Nat, Proxy, Registrar, Settings, TrustedPeer};
 use sip::Message;
 use transaction::Timers;
+use transport::selection::{Query, Records};
 use transport::{
     Destination, Flow, Listener, ListenerId, Listeners, LocalAddr, RemoteAddr, Source, Transport,
 };
@@ -54,11 +54,15 @@ impl Engine {
             let mut out = Vec::new();
             match output {
                 Output::Send { to, message, .. } => self.sent.push((to, message)),
-                Output::Resolve { token, port, .. } => {
-                    let mut address: SocketAddr = ELSEWHERE.parse().expect("an address");
-                    address.set_port(port);
-                    let resolved = Resolved::Addresses(vec![RemoteAddr(address)]);
-                    self.shard.handle_resolved(now(), &lease, token, resolved, &mut out);
+                Output::Resolve { token, query } => {
+                    let records = match query {
+                        Query::Naptr(_) | Query::Srv(_) => Records::None,
+                        Query::Addresses(_) => {
+                            let address: SocketAddr = ELSEWHERE.parse().expect("an address");
+                            Records::Addresses(vec![address.ip()])
+                        }
+                    };
+                    self.shard.handle_resolved(now(), &lease, token, records, &mut out);
                 }
                 Output::Ask { token, question, .. } => {
                     let mut answers = Vec::new();

@@ -1,18 +1,19 @@
 //! What a branch aims at: a Request-URI, and the ways that may lead there.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::Bytes;
+use clock::Instant;
 use sip::{SipUri, Status};
+use transport::selection::{Avoided, Outcome, Query, Records, Server};
 use transport::{Destination, Flow, ListenerId, NextHop, RemoteAddr, Transport};
 
 use super::dialog_token::{BindingName, Standing};
 use super::forward;
 use super::inbound::{Inbound, Sender};
-use crate::Target;
-
-/// Addresses of one name that are tried. Each that does not answer costs the caller half a minute.
-pub(super) const ADDRESSES_MAX: usize = 4;
+use super::search::{Next, Search};
+use crate::{Keyring, Target};
 
 /// One target of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub(super) struct Aim {
     pub(super) path: Vec<Bytes>,
     /// The ways to try, one after the other.
     pub(super) hops: VecDeque<Hop>,
+    /// The servers of the name that the last hop has led to.
+    pub(super) search: Option<Box<Search>>,
     /// The listener that it should leave by.
     pub(super) listener: Option<ListenerId>,
     /// Which binding it is, if it is one that is reached without another proxy.
@@ -64,17 +67,20 @@ pub(super) enum Size {
 pub(super) enum Step {
     /// Send it.
     Send(Destination, Transport, Size),
-    /// Find the addresses of a name; then go on with [`Aim::add_addresses`].
-    Lookup {
-        /// The name.
-        host: Box<str>,
-        /// The port at each of its addresses.
-        port: u16,
-        /// How.
-        transport: Transport,
-    },
-    /// No way is left.
-    Exhausted,
+    /// Ask the DNS, for no longer than this; then go on with [`Aim::handle_records`].
+    Lookup(Query, Duration),
+    /// No way is left. If the name itself is why, this is what that would be answered with.
+    Exhausted(Option<Status>),
+}
+
+/// What the steps of an aim look at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outlook<'a> {
+    pub(super) keyring: &'a Keyring,
+    pub(super) inbound: &'a Inbound,
+    /// The servers that failed lately.
+    pub(super) avoided: &'a Avoided,
+    pub(super) now: Instant,
 }
 
 impl Aim {
@@ -84,6 +90,7 @@ impl Aim {
             request_uri,
             path: Vec::new(),
             hops: VecDeque::from([Hop::Uri(size)]),
+            search: None,
             listener: None,
             binding: None,
             flow: None,
@@ -95,41 +102,74 @@ impl Aim {
     }
 
     /// Takes the next way that can be gone.
-    pub(super) fn step(&mut self, inbound: &Inbound) -> Step {
+    pub(super) fn step(&mut self, outlook: Outlook<'_>) -> Step {
+        let inbound = outlook.inbound;
         let listeners = &inbound.settings.listeners;
-        while let Some(hop) = self.hops.pop_front() {
-            match hop {
-                Hop::Flow(flow) => {
+        let mut unfound = None;
+        loop {
+            // What a URI led to is gone through before the next URI is followed.
+            let leads_on = matches!(self.hops.front(), None | Some(Hop::Uri(_) | Hop::Server(..)));
+            if leads_on && let Some(search) = &mut self.search {
+                match search.next(outlook.now, outlook.avoided) {
+                    Next::Ask(query, time) => return Step::Lookup(query, time),
+                    Next::Try(Server { remote, transport }) => {
+                        self.hops.push_front(Hop::Address(remote, transport, search.size));
+                    }
+                    Next::Exhausted(outcome) => {
+                        unfound = self.unfound(outcome);
+                        self.search = None;
+                    }
+                }
+                continue;
+            }
+            match self.hops.pop_front() {
+                None => return Step::Exhausted(unfound),
+                Some(Hop::Flow(flow)) => {
                     if let Some(listener) = listeners.get(flow.listener()) {
                         return Step::Send(Destination::Flow(flow), listener.transport, Size::Ignored);
                     }
                 }
-                Hop::Address(remote, transport, size) => {
+                Some(Hop::Address(remote, transport, size)) => {
                     if let Some(to) = self.destination(inbound, remote, transport) {
                         return Step::Send(to, transport, size);
                     }
                 }
-                Hop::Uri(size) => {
+                Some(Hop::Uri(size)) => {
                     let next = Bytes::copy_from_slice(forward::next_uri(inbound, self));
-                    if let Some(lookup) = self.follow(&next, inbound, size) {
-                        return lookup;
-                    }
+                    // What the DNS names is a server; a phone that is registered by a name is none.
+                    let size_of_server = if self.binding.is_some() { Size::Ignored } else { Size::Counts };
+                    self.follow(outlook, &next, size, size_of_server);
                 }
-                Hop::Server(uri, size) => {
-                    if let Some(lookup) = self.follow(&uri, inbound, size) {
-                        return lookup;
-                    }
-                }
+                Some(Hop::Server(uri, size)) => self.follow(outlook, &uri, size, size),
             }
         }
-        Step::Exhausted
     }
 
-    /// The addresses of a name that was looked up become the next ways.
-    pub(super) fn add_addresses(&mut self, addresses: &[RemoteAddr], transport: Transport) {
-        let size = if self.binding.is_some() { Size::Ignored } else { Size::Counts };
-        for remote in addresses.iter().take(ADDRESSES_MAX).rev() {
-            self.hops.push_front(Hop::Address(*remote, transport, size));
+    /// Whether another way may follow when this one fails.
+    pub(super) fn has_more(&self) -> bool {
+        !(self.hops.is_empty() && self.spares.is_empty()) || self.has_other_servers()
+    }
+
+    /// Whether another server of the same name may follow.
+    pub(super) fn has_other_servers(&self) -> bool {
+        self.search.as_ref().is_some_and(|search| search.has_more())
+    }
+
+    /// What the DNS said goes into the next step.
+    pub(super) fn handle_records(&mut self, now: Instant, records: Records) {
+        if let Some(search) = &mut self.search {
+            search.handle_records(now, records);
+        }
+    }
+
+    fn unfound(&self, outcome: Outcome) -> Option<Status> {
+        match outcome {
+            // A phone that is registered is known, whatever became of the name of its Contact.
+            _ if self.binding.is_some() => None,
+            Outcome::Tried => None,
+            // RFC 3261 §21.4.5: a domain that does not exist has no users.
+            Outcome::NoSuchName => Some(Status::NOT_FOUND),
+            Outcome::DnsFailed => Some(Status::SERVICE_UNAVAILABLE),
         }
     }
 
@@ -156,20 +196,19 @@ impl Aim {
         })
     }
 
-    /// An address becomes the next way; a name has to be looked up first; a URI that leads nowhere adds nothing.
-    fn follow(&mut self, uri: &[u8], inbound: &Inbound, size: Size) -> Option<Step> {
-        let uri = SipUri::parse(uri).ok()?;
-        match transport::next_hop(&uri).ok()? {
-            NextHop::Address { remote, transport } => {
+    /// An address becomes the next way, a name a search; a URI that leads nowhere adds nothing.
+    fn follow(&mut self, outlook: Outlook<'_>, uri: &[u8], size: Size, size_of_server: Size) {
+        let Outlook { keyring, inbound, .. } = outlook;
+        match SipUri::parse(uri).ok().and_then(|uri| transport::next_hop(&uri).ok()) {
+            Some(NextHop::Address { remote, transport }) => {
                 let is_peer = inbound.settings.is_peer(remote.0.ip());
                 let size = if is_peer { Size::Counts } else { size };
                 self.hops.push_front(Hop::Address(remote, transport, size));
-                None
             }
-            NextHop::Lookup { host, port, transport } => {
-                let host = String::from_utf8_lossy(host).into_owned().into_boxed_str();
-                Some(Step::Lookup { host, port, transport })
+            Some(NextHop::Select(wanted)) => {
+                self.search = Some(Box::new(Search::new(keyring, inbound, wanted, size_of_server)));
             }
+            None => {}
         }
     }
 }

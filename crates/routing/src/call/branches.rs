@@ -4,17 +4,19 @@ use bytes::Bytes;
 use clock::{Instant, Now};
 use sip::{Message, Method, Name, Status};
 use transaction::{ClientKey, Kind, ServerKey};
+use transport::selection::Records;
 use transport::{Destination, Transport};
 
-use super::aim::{Aim, Hop, Size, Step};
+use super::aim::{Aim, Hop, Outlook, Size, Step};
 use super::client_branch::{BranchState, Cause, ClientBranch, Phase, Sent};
+use super::failover;
 use super::forward::{self, Attempt, Forwarded};
 use super::inbound::{Inbound, Turn};
 use super::response_context::{Candidate, ContextState, ResponseContext, Ringing};
 use super::round::{Ending, Round};
 use super::suspended::Stage;
 use super::user::{Reminder, TransactionUser};
-use super::{Output, Resolved, target};
+use super::{Output, target};
 use crate::Count;
 
 impl TransactionUser {
@@ -38,25 +40,20 @@ impl TransactionUser {
         self.settle(now, key, context, out);
     }
 
-    /// The addresses of a name that a branch goes to.
+    /// What the DNS said of the name that a branch goes to.
     pub(super) fn branch_resolved(
         &mut self,
         now: Now,
         key: ServerKey,
         index: usize,
-        resolved: &Resolved,
+        records: Records,
         out: &mut Vec<Output>,
     ) {
         let Some(mut context) = self.contexts.remove(&key) else { return };
         if let Some(branch) = context.branches.get_mut(index)
-            && let BranchState::Resolving(_, transport) = branch.state
+            && matches!(branch.state, BranchState::Resolving(_))
         {
-            match resolved {
-                Resolved::Addresses(addresses) => branch.aim.add_addresses(addresses, transport),
-                // RFC 3261 §21.4.5: a domain that does not exist has no users.
-                Resolved::NoSuchName => branch.failure = Status::NOT_FOUND,
-                Resolved::Failed => branch.failure = Status::SERVICE_UNAVAILABLE,
-            }
+            branch.aim.handle_records(now.instant, records);
             self.go_on(now, key, &mut context, index, out);
         }
         self.settle(now, key, context, out);
@@ -86,7 +83,11 @@ impl TransactionUser {
             && let BranchState::Sent(sent) = &branch.state
         {
             branch.failure = status;
-            match sent.phase {
+            let phase = sent.phase;
+            if phase == Phase::Calling {
+                self.note_failure(now.instant, branch, None);
+            }
+            match phase {
                 // RFC 3263 §4.3: what does not answer is replaced by the next server.
                 Phase::Calling if is_open => self.go_on(now, key, &mut context, index, out),
                 Phase::Calling | Phase::Proceeding => end(&mut context, index, status),
@@ -112,7 +113,9 @@ impl TransactionUser {
             && branch.reminder_at == Some(at)
         {
             branch.reminder_at = None;
-            if branch.deadline().is_some_and(|deadline| deadline <= now.instant) {
+            if branch.is_silent(now.instant) {
+                self.pass_over(now, key, &mut context, index, out);
+            } else if branch.deadline().is_some_and(|deadline| deadline <= now.instant) {
                 self.branch_expired(now, &mut context, index, out);
             }
             self.remind(key, &mut context, index);
@@ -166,7 +169,9 @@ impl TransactionUser {
         let ringing = context.ringing();
         loop {
             let (inbound, branch) = (&context.inbound, &mut context.branches[index]);
-            match branch.aim.step(inbound) {
+            let outlook =
+                Outlook { keyring: &self.keyring, inbound, avoided: &self.avoided, now: now.instant };
+            match branch.aim.step(outlook) {
                 Step::Send(to, transport, size) => {
                     let leaving = self.attempt(inbound, request, branch, to, transport, size);
                     let Some(Leaving { forwarded, to }) = leaving else { continue };
@@ -186,6 +191,9 @@ impl TransactionUser {
                         Ringing::SinceSent(timeout) if is_invite => Some(now.instant + timeout),
                         _ => None,
                     };
+                    let silent_until =
+                        failover::patience(&inbound.settings.timers, Kind::of(method), &branch.aim)
+                            .map(|patience| now.instant + patience);
                     branch.client = Some(client);
                     branch.state = BranchState::Sent(Sent {
                         branch: Bytes::from(forwarded.branch),
@@ -194,6 +202,7 @@ impl TransactionUser {
                         phase: Phase::Calling,
                         timer_c,
                         ring_until,
+                        silent_until,
                     });
                     self.by_client.insert(client, (key, index));
                     out.push(Output::Forward {
@@ -205,20 +214,25 @@ impl TransactionUser {
                     self.remind(key, context, index);
                     return;
                 }
-                Step::Lookup { host, port, transport } => {
+                Step::Lookup(query, time) => {
                     if !self.waiting.has_room() {
                         self.counts.add(Count::Full);
+                        branch.aim.handle_records(now.instant, Records::Failed);
                         continue;
                     }
-                    let token = self.suspend(now, Stage::Branch(key, index));
-                    context.branches[index].state = BranchState::Resolving(token, transport);
-                    out.push(Output::Resolve { token, host, port, transport });
+                    let token = self.suspend_for(now, Stage::Branch(key, index), time);
+                    context.branches[index].state = BranchState::Resolving(token);
+                    out.push(Output::Resolve { token, query });
                     return;
                 }
-                Step::Exhausted => {
+                Step::Exhausted(unfound) => {
+                    branch.failure = unfound.unwrap_or(branch.failure);
                     let Some(spare) = branch.aim.spares.pop_front() else {
                         let status = branch.failure;
-                        end(context, index, status);
+                        match self.take_back(branch) {
+                            true => self.remind(key, context, index),
+                            false => end(context, index, status),
+                        }
                         return;
                     };
                     // RFC 5626 §7: when one flow of a phone fails, its next one is tried.
@@ -270,7 +284,7 @@ impl TransactionUser {
     ) {
         let freed_at = now.instant + context.inbound.settings.timers.transaction_lifetime();
         match &mut context.branches[index].state {
-            BranchState::Resolving(token, _) => {
+            BranchState::Resolving(token) => {
                 let token = *token;
                 self.waiting.resume(token);
                 end(context, index, cause.outcome());
@@ -291,7 +305,7 @@ impl TransactionUser {
         }
     }
 
-    fn send_cancel(&self, sent: &Sent, cause: Cause, out: &mut Vec<Output>) {
+    pub(super) fn send_cancel(&self, sent: &Sent, cause: Cause, out: &mut Vec<Output>) {
         let Ok(invite) = Message::parse(&sent.request) else { return };
         let mut cancel = Vec::with_capacity(512);
         match cause.reason() {

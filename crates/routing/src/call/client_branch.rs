@@ -4,7 +4,7 @@ use bytes::Bytes;
 use clock::Instant;
 use sip::Status;
 use transaction::ClientKey;
-use transport::{Destination, Transport};
+use transport::Destination;
 
 use super::aim::Aim;
 use crate::Token;
@@ -26,6 +26,8 @@ pub(super) struct ClientBranch {
     pub(super) state: BranchState,
     /// The client transaction of its last attempt.
     pub(super) client: Option<ClientKey>,
+    /// Attempts at servers that were silent; they may still speak.
+    pub(super) passed_over: Vec<(ClientKey, Sent)>,
     /// The one reminder that is set for it.
     pub(super) reminder_at: Option<Instant>,
 }
@@ -35,8 +37,8 @@ pub(super) struct ClientBranch {
 pub(super) enum BranchState {
     /// It has not begun.
     Idle,
-    /// It waits for the addresses of a name.
-    Resolving(Token, Transport),
+    /// It waits for the DNS.
+    Resolving(Token),
     /// It was sent.
     Sent(Sent),
     /// It has its final response, or none will come.
@@ -58,6 +60,8 @@ pub(super) struct Sent {
     pub(super) timer_c: Option<Instant>,
     /// When it has rung long enough.
     pub(super) ring_until: Option<Instant>,
+    /// When a server that was not heard of is passed over.
+    pub(super) silent_until: Option<Instant>,
 }
 
 /// What has come back on a branch that was sent.
@@ -118,6 +122,15 @@ impl ClientBranch {
             state: BranchState::Idle,
             reminder_at: None,
             client: None,
+            passed_over: Vec::new(),
+        }
+    }
+
+    /// Its last attempt, while that is under way.
+    pub(super) fn sent(&self) -> Option<&Sent> {
+        match &self.state {
+            BranchState::Sent(sent) => Some(sent),
+            BranchState::Idle | BranchState::Resolving(_) | BranchState::Ended => None,
         }
     }
 
@@ -140,11 +153,21 @@ impl ClientBranch {
         }
     }
 
+    /// Whether its server was silent for as long as it is waited for while there are others.
+    pub(super) fn is_silent(&self, now: Instant) -> bool {
+        self.sent().is_some_and(|sent| {
+            sent.phase == Phase::Calling && sent.silent_until.is_some_and(|until| until <= now)
+        })
+    }
+
     /// When something is to be done about it.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match &self.state {
             BranchState::Sent(sent) => match sent.phase {
                 Phase::Cancelling(_, freed_at) => Some(freed_at),
+                Phase::Calling => {
+                    [sent.timer_c, sent.ring_until, sent.silent_until].into_iter().flatten().min()
+                }
                 _ => [sent.timer_c, sent.ring_until].into_iter().flatten().min(),
             },
             _ => None,

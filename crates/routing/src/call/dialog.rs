@@ -6,7 +6,7 @@ use sip::{Aor, Message, Method, Status};
 use transport::Source;
 
 use super::admission;
-use super::aim::{Aim, Size, Step};
+use super::aim::{Aim, Outlook, Size, Step};
 use super::dialog_token::{DialogToken, Direction, Side, Way};
 use super::forward::{self, Attempt};
 use super::inbound::{Inbound, Sender, Turn};
@@ -138,7 +138,9 @@ impl TransactionUser {
         mut aim: Aim,
         out: &mut Vec<Output>,
     ) {
-        match aim.step(&inbound) {
+        let outlook =
+            Outlook { keyring: &self.keyring, inbound: &inbound, avoided: &self.avoided, now: now.instant };
+        match aim.step(outlook) {
             Step::Send(to, transport, _) => {
                 let attempt =
                     Attempt { inbound: &inbound, aim: &aim, to, transport, round: 0, number: 0, breadth: 1 };
@@ -146,16 +148,16 @@ impl TransactionUser {
                     out.push(Output::SendStateless { to, message: forwarded.bytes });
                 }
             }
-            Step::Lookup { host, port, transport } => {
+            Step::Lookup(query, time) => {
                 if self.waiting.has_room() {
-                    let token =
-                        self.suspend(now, Stage::AckResolve(Box::new(inbound), Box::new(aim), transport));
-                    out.push(Output::Resolve { token, host, port, transport });
+                    let stage = Stage::AckResolve(Box::new(inbound), Box::new(aim));
+                    let token = self.suspend_for(now, stage, time);
+                    out.push(Output::Resolve { token, query });
                 } else {
                     self.counts.add(Count::Full);
                 }
             }
-            Step::Exhausted => {}
+            Step::Exhausted(_) => {}
         }
     }
 

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use sip::{Aor, Status};
 use transaction::{ClientKey, Kind, ServerKey};
-use transport::{Destination, RemoteAddr, Transport};
+use transport::Destination;
+use transport::selection::Query;
 
 use crate::{KeepaliveMark, Question, Token};
 
@@ -63,28 +64,13 @@ pub enum Output {
         /// What is asked.
         question: Question,
     },
-    /// The addresses (A and AAAA) of a host are wanted.
+    /// The DNS is asked.
     Resolve {
         /// Comes back with the answer.
         token: Token,
-        /// The host's name.
-        host: Box<str>,
-        /// The port that each address gets.
-        port: u16,
-        /// What will be spoken with it.
-        transport: Transport,
+        /// What is asked.
+        query: Query,
     },
     /// A keepalive of this server was answered.
     KeepaliveAnswered(KeepaliveMark),
-}
-
-/// What became of a name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Resolved {
-    /// Its addresses, in the order in which they are to be tried.
-    Addresses(Vec<RemoteAddr>),
-    /// There is no such name, or it has no address.
-    NoSuchName,
-    /// It could not be found out.
-    Failed,
 }

@@ -13,7 +13,7 @@ use super::reply::Reply;
 use super::response_context::{Candidate, ContextState, ResponseContext, Ringing};
 use super::round::Ending;
 use super::user::TransactionUser;
-use super::{edge, forward};
+use super::{edge, failover, forward};
 use crate::Count;
 
 impl TransactionUser {
@@ -40,9 +40,15 @@ impl TransactionUser {
         };
         tracing::debug!(call_id = %Inbound::call_id(response), status = status.0, branch = index, "response");
         let is_current = context.branches.get(index).is_some_and(|branch| branch.client == Some(client));
-        if is_current {
-            let is_believed = context.inbound.settings.is_peer(source.flow.remote().0.ip());
+        let is_believed = context.inbound.settings.is_peer(source.flow.remote().0.ip());
+        if !is_current {
+            let copy = forward::response(&context.inbound, response, is_believed);
+            self.late_response(now, key, &mut context, index, client, status, copy, out);
+        } else {
             let copy = || forward::response(&context.inbound, response, is_believed);
+            if let Some(sent) = context.branches[index].sent() {
+                self.note_answer(sent);
+            }
             let is_registration =
                 context.inbound.sender == Some(Sender::ToRegistrar) && cseq.method == Method::Register;
             if status.is_provisional() {
@@ -97,8 +103,13 @@ impl TransactionUser {
         let Some(context) = self.contexts.remove(&key) else { return };
         let is_invite = context.inbound.kind == Kind::Invite;
         for branch in &context.branches {
+            for (client, _) in &branch.passed_over {
+                if self.by_client.remove(client).is_some() && is_invite {
+                    out.push(Output::Abandon { key: *client });
+                }
+            }
             match (&branch.state, branch.client) {
-                (BranchState::Resolving(token, _), _) => {
+                (BranchState::Resolving(token), _) => {
                     self.waiting.resume(*token);
                 }
                 (BranchState::Sent(_), Some(client)) => {
@@ -189,11 +200,17 @@ impl TransactionUser {
             }
             return;
         }
+        // RFC 3263 §4.3: only one that says for how long it is overloaded is left alone.
+        if status == Status::SERVICE_UNAVAILABLE
+            && let Some(wish) = failover::retry_after(response)
+        {
+            self.note_failure(now.instant, branch, Some(wish));
+        }
         // RFC 3263 §4.3, RFC 5626 §5.3: a server that is overloaded or a flow that failed is replaced.
         let is_retried = matches!(status, Status::SERVICE_UNAVAILABLE | Status::FLOW_FAILED)
             && matches!(phase, Phase::Calling | Phase::Proceeding)
             && context.state == ContextState::Open
-            && !(branch.aim.hops.is_empty() && branch.aim.spares.is_empty());
+            && branch.aim.has_more();
         if is_retried {
             branch.failure = status;
             return self.go_on(now, key, context, index, out);

@@ -11,7 +11,6 @@ use clock::Instant;
 use hashbrown::HashMap;
 use sip::Aor;
 use transaction::ServerKey;
-use transport::Transport;
 
 use super::aim::Aim;
 use super::inbound::Inbound;
@@ -48,9 +47,9 @@ pub(super) enum Stage {
     AckSide(Box<Inbound>),
     /// Where the target of an ACK is.
     AckLocate(Box<Inbound>, Located),
-    /// The addresses of a name that an ACK goes to.
-    AckResolve(Box<Inbound>, Box<Aim>, Transport),
-    /// The addresses of a name that a branch goes to.
+    /// What the DNS says of the name that an ACK goes to.
+    AckResolve(Box<Inbound>, Box<Aim>),
+    /// What the DNS says of the name that a branch goes to.
     Branch(ServerKey, usize),
     /// That a partition has noted what the registrar behind this edge accepted. No request waits for that.
     Noted,
@@ -135,16 +134,15 @@ impl Waiting {
         self.by_token.len() < SUSPENDED_MAX
     }
 
-    /// Puts a request aside. The caller has asked for room.
-    pub(super) fn suspend(&mut self, now: Instant, stage: Stage) -> (Token, Instant) {
+    /// Puts a request aside until this deadline. The caller has asked for room.
+    pub(super) fn suspend(&mut self, deadline: Instant, stage: Stage) -> Token {
         let token = Token(self.next);
         self.next += 1;
-        let deadline = now + WAIT_MAX;
         if let Some(server) = stage.server() {
             self.by_server.insert(server, token);
         }
         self.by_token.insert(token, Suspended { stage, deadline });
-        (token, deadline)
+        token
     }
 
     /// Takes up again what waits for this answer.

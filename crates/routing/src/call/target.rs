@@ -71,6 +71,7 @@ pub(super) fn aim(keyring: &Keyring, target: Target) -> Aim {
         request_uri: target.contact,
         path: target.path,
         hops,
+        search: None,
         listener: target.listener,
         binding,
         flow,

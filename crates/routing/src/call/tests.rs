@@ -12,5 +12,6 @@ mod identity;
 mod register;
 mod round;
 mod routing;
-mod scene;
+pub(super) mod scene;
+mod servers;
 mod waiting;

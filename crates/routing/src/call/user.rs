@@ -1,6 +1,7 @@
 //! The machine: it takes the inputs and gives each to the stage that it belongs to.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ahash::RandomState;
 use bytes::Bytes;
@@ -9,14 +10,15 @@ use hashbrown::HashMap;
 use lease::ActiveLease;
 use sip::{Message, Method, Name, Status};
 use transaction::{ClientEvent, ClientKey, Kind, ServerEvent, ServerKey};
+use transport::selection::{Avoided, Records};
 use transport::{Destination, Source};
 
 use super::inbound::{Inbound, Turn};
 use super::reply::Reply;
 use super::response_context::ResponseContext;
-use super::suspended::{Stage, Waiting, fixed_hasher};
+use super::suspended::{Stage, WAIT_MAX, Waiting, fixed_hasher};
 use super::validation::{self, Refused};
-use super::{Output, Resolved, route};
+use super::{Output, route};
 use crate::{Answer, Count, Counts, KeepaliveMark, Keyring, Located, Settings, Token};
 
 /// Requests that are proxied at a time by one shard. Each lives for half a minute after its end, so these
@@ -33,6 +35,8 @@ pub struct TransactionUser {
     /// Which branch of which context a client transaction is.
     pub(super) by_client: HashMap<ClientKey, (ServerKey, usize), RandomState>,
     pub(super) deadlines: Deadlines<Reminder>,
+    /// Servers of foreign domains that failed lately.
+    pub(super) avoided: Avoided,
     pub(super) counts: Counts,
     place: Place,
     salts: u64,
@@ -64,6 +68,7 @@ impl TransactionUser {
             contexts: HashMap::with_hasher(fixed_hasher()),
             by_client: HashMap::with_hasher(fixed_hasher()),
             deadlines: Deadlines::default(),
+            avoided: Avoided::default(),
             counts: Counts::default(),
             place: Place { shard, boot },
             salts: 0,
@@ -255,15 +260,15 @@ impl TransactionUser {
         now: Now,
         _lease: &ActiveLease<'_>,
         token: Token,
-        resolved: Resolved,
+        records: Records,
         out: &mut Vec<Output>,
     ) {
         match self.waiting.resume(token) {
-            Some(Stage::Branch(key, index)) => self.branch_resolved(now, key, index, &resolved, out),
-            Some(Stage::AckResolve(inbound, mut aim, transport)) => {
+            Some(Stage::Branch(key, index)) => self.branch_resolved(now, key, index, records, out),
+            Some(Stage::AckResolve(inbound, mut aim)) => {
                 let bytes = inbound.bytes.clone();
-                if let (Resolved::Addresses(addresses), Ok(ack)) = (&resolved, Message::parse(&bytes)) {
-                    aim.add_addresses(addresses, transport);
+                if let Ok(ack) = Message::parse(&bytes) {
+                    aim.handle_records(now.instant, records);
                     self.send_ack(now, &ack, *inbound, *aim, out);
                 }
             }
@@ -326,7 +331,13 @@ impl TransactionUser {
 
     /// Puts a request aside. The caller has asked for room.
     pub(super) fn suspend(&mut self, now: Now, stage: Stage) -> Token {
-        let (token, deadline) = self.waiting.suspend(now.instant, stage);
+        self.suspend_for(now, stage, WAIT_MAX)
+    }
+
+    /// As [`Self::suspend`], with less time.
+    pub(super) fn suspend_for(&mut self, now: Now, stage: Stage, time: Duration) -> Token {
+        let deadline = now.instant + time;
+        let token = self.waiting.suspend(deadline, stage);
         self.deadlines.push(deadline, Reminder::Waiting(token));
         token
     }
@@ -428,7 +439,7 @@ impl TransactionUser {
                 self.side_found(Turn { now, key, request }, *inbound, &[], out);
             }
             (Stage::AckSide(inbound), Ok(request)) => self.ack_side_found(now, request, *inbound, &[], out),
-            (Stage::Branch(key, index), _) => self.branch_resolved(now, key, index, &Resolved::Failed, out),
+            (Stage::Branch(key, index), _) => self.branch_resolved(now, key, index, Records::Failed, out),
             (Stage::AckLocate(..) | Stage::AckResolve(..) | Stage::Noted, _) | (_, Err(_)) => {}
         }
     }

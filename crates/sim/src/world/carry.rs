@@ -107,11 +107,11 @@ impl World {
                     self.trace.add(self.now, format_args!("saved {change:?}"), b"");
                     self.store.save(self.now, change);
                 }
-                node::Output::Resolve { shard, token, host, port } => {
-                    let (after, resolved) = crate::dns::resolve(self.resolver, &host, port, &mut self.events);
+                node::Output::Resolve { shard, token, query } => {
+                    let (after, records) = crate::dns::resolve(self.resolver, &query, &mut self.events);
                     self.later(
                         self.now + after,
-                        Happening::Resolved { boot: self.boot, shard, token, resolved },
+                        Happening::Resolved { boot: self.boot, shard, token, records },
                     );
                 }
             }

@@ -2,9 +2,10 @@
 
 use sip::Name;
 use transaction::ClientEvent;
+use transport::selection::Records;
 
 use super::scene::*;
-use crate::call::{Output, Resolved};
+use crate::call::Output;
 use crate::{Answer, Authenticated, Count, Located};
 
 #[test]
@@ -45,7 +46,7 @@ fn an_invite_that_waits_for_a_name_is_cancelled() {
     let out = scene.receive(ALICE, &cancel_of(&invite("sip:x@elsewhere.example").again()).text());
 
     assert_eq!(statuses(&out), [200, 487]);
-    assert_eq!(scene.resolved(*token, Resolved::NoSuchName), []);
+    assert_eq!(scene.resolved(*token, Records::None), []);
     assert_eq!(scene.counts().of(Count::UnknownToken), 1);
 }
 
@@ -168,6 +169,6 @@ fn a_cancel_of_nothing_is_refused() {
     assert!(is_stateless(&out));
 }
 
-fn cancel_of(invite: &Request) -> Request {
+pub(super) fn cancel_of(invite: &Request) -> Request {
     Request { method: "CANCEL", headers: Vec::new(), ..invite.clone() }
 }

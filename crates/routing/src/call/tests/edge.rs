@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use sip::Name;
 use transaction::ClientEvent;
+use transport::selection::{Query, Records};
 use transport::{Destination, Source};
 
 use super::scene::*;
@@ -298,11 +299,11 @@ fn a_registrar_that_is_named_is_looked_up() {
 
     let out = scene.receive(CAROL, &registration().text());
 
-    let resolve = out.iter().find_map(|output| match output {
-        Output::Resolve { host, port, .. } => Some((host.to_string(), *port)),
-        _ => None,
-    });
-    assert_eq!(resolve, Some(("registrar.example".to_owned(), 5070)));
+    let Some(Output::Resolve { token, query }) = out.last() else { panic!("{out:?}") };
+    assert_eq!(*query, Query::Addresses("registrar.example".into()));
+    let left = only_left(&scene.resolved(*token, Records::Addresses(vec![[198, 51, 100, 5].into()])));
+    let remote = transport::RemoteAddr(([198, 51, 100, 5], 5070).into());
+    assert_eq!(left.to, Destination::Connect { listener: TCP, remote });
 }
 
 /// The identity that a registrar asserts is believed like that of a trusted peer (RFC 3325 §5), what a phone asserts

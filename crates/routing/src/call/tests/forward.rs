@@ -3,11 +3,12 @@
 use bytes::Bytes;
 use sip::{Message, Name};
 use transaction::ClientEvent;
+use transport::selection::Records;
 use transport::{Destination, RemoteAddr};
 
 use super::scene::*;
 use crate::Target;
-use crate::call::{Output, Resolved};
+use crate::call::Output;
 
 #[test]
 fn what_a_proxy_need_not_change_is_forwarded_byte_for_byte() {
@@ -246,14 +247,14 @@ fn a_large_request_to_a_server_goes_by_tcp_and_then_by_udp() {
 /// RFC 3261 §18.1.1: what the DNS names is a server; a phone that is registered by a name is none.
 #[test]
 fn a_large_request_to_a_name_goes_by_tcp_unless_it_is_a_phones() {
-    let address = Resolved::Addresses(vec![remote("198.51.100.99:5060")]);
+    let address = Records::Addresses(vec![[198, 51, 100, 99].into()]);
     let mut scene = Scene::new();
-    let out = scene.send_as_account(ALICE, &large("sip:x@elsewhere.example"));
+    let out = scene.send_as_account(ALICE, &large("sip:x@elsewhere.example:5060"));
     let Some(Output::Resolve { token, .. }) = out.last() else { panic!("{out:?}") };
     assert!(only_left(&scene.resolved(*token, address.clone())).to.is_reliable());
 
     let mut scene = Scene::new();
-    let named = Target { flow: None, ..target("sip:bob@phone.example", UDP, BOB) };
+    let named = Target { flow: None, ..target("sip:bob@phone.example:5060", UDP, BOB) };
     let out = scene.call_as_account(ALICE, &large("sip:bob@example.org"), vec![named]);
     let Some(Output::Resolve { token, .. }) = out.last() else { panic!("{out:?}") };
     assert!(!only_left(&scene.resolved(*token, address)).to.is_reliable());

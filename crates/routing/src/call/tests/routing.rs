@@ -1,10 +1,11 @@
 //! What is checked before a request goes anywhere, and where it goes then.
 
 use sip::Name;
+use transport::selection::{Query, Records};
 use transport::{Destination, RemoteAddr};
 
 use super::scene::*;
-use crate::call::{Output, Resolved};
+use crate::call::Output;
 use crate::{Answer, Count, Located, Question};
 
 /// RFC 3261 §11.2: OPTIONS to a server is answered by the server.
@@ -201,40 +202,42 @@ fn an_account_may_call_elsewhere() {
     assert_eq!(request_uri(&by_address.request), "sip:x@198.51.100.99:5070");
 
     let out = scene.send_as_account(ALICE, &invite("sip:x@elsewhere.example").again().again());
-    let Some(Output::Resolve { token, host, port, .. }) = out.last() else { panic!("{out:?}") };
-    assert_eq!((&**host, *port), ("elsewhere.example", 5060));
-    let address = RemoteAddr("198.51.100.98:5060".parse().unwrap());
-    let by_name = only_left(&scene.resolved(*token, Resolved::Addresses(vec![address])));
-    assert_eq!(by_name.to.remote(), address);
+    let out = no_records(&mut scene, out, 3);
+    let Some(Output::Resolve { token, query }) = out.last() else { panic!("{out:?}") };
+    assert_eq!(*query, Query::Addresses("elsewhere.example".into()));
+    let by_name = only_left(&scene.resolved(*token, Records::Addresses(vec![[198, 51, 100, 98].into()])));
+    assert_eq!(by_name.to.remote(), RemoteAddr("198.51.100.98:5060".parse().unwrap()));
 }
 
 /// RFC 3263 §4.3: the next address, when one can not be reached.
 #[test]
 fn the_addresses_of_a_name_are_tried_one_after_the_other() {
     let mut scene = Scene::new();
-    let out = scene.send_as_account(ALICE, &invite("sip:x@elsewhere.example"));
+    let out = scene.send_as_account(ALICE, &invite("sip:x@elsewhere.example:5070"));
     let Some(Output::Resolve { token, .. }) = out.last() else { panic!("{out:?}") };
-    let addresses = ["198.51.100.1:5060", "198.51.100.2:5060", "198.51.100.3:5060"];
-    let addresses = addresses.map(|text| RemoteAddr(text.parse().unwrap())).to_vec();
-    let first = only_left(&scene.resolved(*token, Resolved::Addresses(addresses.clone())));
+    let addresses = [[198, 51, 100, 1], [198, 51, 100, 2], [198, 51, 100, 3]];
+    let records = Records::Addresses(addresses.map(Into::into).to_vec());
+    let first = only_left(&scene.resolved(*token, records));
 
     let second = only_left(&scene.client_event(first.key, transaction::ClientEvent::Unreachable));
     let third = only_left(&scene.reply(&second, 503, ""));
     let out = scene.client_event(third.key, transaction::ClientEvent::TimedOut);
 
-    assert_eq!([first.to, second.to, third.to].map(|to| to.remote()).to_vec(), addresses);
+    let expected = addresses.map(|address| RemoteAddr((address, 5070).into()));
+    assert_eq!([first.to, second.to, third.to].map(|to| to.remote()), expected);
     assert_ne!(header(&first.request, Name::Via), header(&second.request, Name::Via));
     assert_eq!(statuses(&out), [408]);
 }
 
 #[test]
 fn a_name_that_is_not_there_is_not_found_and_one_that_does_not_resolve_is_an_error() {
-    for (resolved, status) in [(Resolved::NoSuchName, 404), (Resolved::Failed, 500)] {
+    for (records, status) in [(Records::None, 404), (Records::Failed, 500)] {
         let mut scene = Scene::new();
         let out = scene.send_as_account(ALICE, &invite("sip:x@elsewhere.example"));
+        let out = no_records(&mut scene, out, 3);
         let Some(Output::Resolve { token, .. }) = out.last() else { panic!("{out:?}") };
 
-        assert_eq!(statuses(&scene.resolved(*token, resolved)), [status]);
+        assert_eq!(statuses(&scene.resolved(*token, records)), [status]);
     }
 }
 
@@ -346,4 +349,13 @@ fn a_request_that_would_grow_beyond_the_limits_is_not_forwarded() {
         assert_eq!(!left(&out).is_empty(), is_forwarded);
         assert_eq!(statuses(&out), if is_forwarded { vec![100] } else { vec![100, 500] });
     }
+}
+
+/// The DNS has no records for the next questions; what comes out then.
+fn no_records(scene: &mut Scene, mut out: Vec<Output>, questions: usize) -> Vec<Output> {
+    for _ in 0..questions {
+        let Some(Output::Resolve { token, .. }) = out.last() else { panic!("{out:?}") };
+        out = scene.resolved(*token, Records::None);
+    }
+    out
 }

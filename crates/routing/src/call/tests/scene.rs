@@ -9,12 +9,14 @@ use clock::{Instant, Now, WallTime};
 use lease::LeaseMirror;
 use sip::{Aor, Message, Method, Name};
 use transaction::{ClientEvent, ClientKey, ServerKey, Timers};
+use transport::selection::Records;
 use transport::{
     Advertise, ConnectionId, Destination, Flow, Listener, ListenerId, Listeners, LocalAddr, RemoteAddr,
     Source, Transport,
 };
 
-use crate::call::{Output, Resolved, TransactionUser};
+use crate::call::inbound::Inbound;
+use crate::call::{Output, TransactionUser};
 use crate::{
     Answer, Authenticated, BindingId, Counts, Digest, Keyring, Located, Nat, Proxy, Question, Registrar,
     Settings, Target, Token, TrustedPeer,
@@ -36,9 +38,9 @@ pub(super) const CAROL: &str = "198.51.100.7:31000";
 pub(super) const STRANGER: &str = "203.0.113.66:5060";
 pub(super) const CARRIER: &str = "198.51.100.200:5060";
 
-pub(super) struct Scene {
+pub(in crate::call) struct Scene {
     pub(super) user: TransactionUser,
-    pub(super) keyring: Keyring,
+    pub(in crate::call) keyring: Keyring,
     pub(super) now: Now,
     mirror: LeaseMirror,
 }
@@ -52,7 +54,7 @@ pub(super) struct Left {
 }
 
 impl Scene {
-    pub(super) fn new() -> Self {
+    pub(in crate::call) fn new() -> Self {
         Self::with(|_| {})
     }
 
@@ -82,6 +84,13 @@ impl Scene {
         let message = Message::parse(&bytes).expect("the test's message");
         message.validate().expect("the test's message");
         self.receive_bytes(source, &bytes)
+    }
+
+    /// What the checks make of a request of Alice's.
+    pub(in crate::call) fn inbound(&self, request: &Request) -> Inbound {
+        let bytes = Bytes::from(request.text().replace('\n', "\r\n"));
+        let message = Message::parse(&bytes).expect("the test's message");
+        self.user.inbound(udp(UDP, ALICE), &bytes, &message).expect("nothing is wrong with it")
     }
 
     /// A request as the layers below hand it up.
@@ -125,10 +134,10 @@ impl Scene {
         out
     }
 
-    pub(super) fn resolved(&mut self, token: Token, resolved: Resolved) -> Vec<Output> {
+    pub(super) fn resolved(&mut self, token: Token, records: Records) -> Vec<Output> {
         let lease = self.mirror.active(self.now.instant).unwrap();
         let mut out = Vec::new();
-        self.user.handle_resolved(self.now, &lease, token, resolved, &mut out);
+        self.user.handle_resolved(self.now, &lease, token, records, &mut out);
         out
     }
 
@@ -219,7 +228,7 @@ impl Scene {
 
 /// A request as a test writes it.
 #[derive(Clone, Debug)]
-pub(super) struct Request {
+pub(in crate::call) struct Request {
     pub(super) method: &'static str,
     pub(super) uri: String,
     pub(super) from: String,
@@ -233,7 +242,7 @@ pub(super) struct Request {
 }
 
 /// An INVITE from Alice's phone to a user.
-pub(super) fn invite(uri: &str) -> Request {
+pub(in crate::call) fn invite(uri: &str) -> Request {
     Request {
         method: "INVITE",
         uri: uri.to_owned(),

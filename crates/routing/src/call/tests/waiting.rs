@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use transport::selection::Records;
+
 use super::scene::*;
+use crate::call::Output;
 use crate::call::suspended::SUSPENDED_MAX;
-use crate::call::{Output, Resolved};
 use crate::{Answer, Authenticated, Count, Located, Token};
 
 #[test]
@@ -58,7 +60,7 @@ fn an_answer_that_nobody_waits_for_is_counted() {
     let mut scene = Scene::new();
 
     assert_eq!(scene.answer(Token(77), Answer::Located(Located::UnknownAor)), []);
-    assert_eq!(scene.resolved(Token(77), Resolved::Failed), []);
+    assert_eq!(scene.resolved(Token(77), Records::Failed), []);
     assert_eq!(scene.counts().of(Count::UnknownToken), 2);
 }
 
