@@ -29,6 +29,11 @@ pub const FOR_TESTS: &[Needed] = &[
     Needed { program: "conntrack", package: "conntrack", reason: "the NAT router can forget" },
     Needed { program: "sipp", package: "sip-tester", reason: "scripted phones" },
     Needed { program: "baresip", package: "baresip-core", reason: "real phones" },
+    Needed {
+        program: "kamailio",
+        package: "kamailio",
+        reason: "a registrar behind our edge, and an edge before us",
+    },
 ];
 
 /// What `cargo xtask bench` needs.

@@ -52,7 +52,19 @@ impl Phone {
         family: Family,
     ) -> Result<Phone> {
         let remote = SocketAddr::new(server.host().address(family)?, 5060);
-        let wire = Wire::open(host, transport, (host.address(family)?, 0), remote)?;
+        Phone::by_proxy(host, user, server, transport, remote)
+    }
+
+    /// A phone that sends all it sends to an outbound proxy before the server.
+    pub fn by_proxy(
+        host: &Host,
+        user: &str,
+        server: &Server,
+        transport: Transport,
+        proxy: SocketAddr,
+    ) -> Result<Phone> {
+        let family = if proxy.is_ipv6() { Family::V6 } else { Family::V4 };
+        let wire = Wire::open(host, transport, (host.address(family)?, 0), proxy)?;
         Ok(Phone {
             user: user.to_owned(),
             password: crate::server::PASSWORD.to_owned(),

@@ -18,6 +18,7 @@ use crate::process::{self, Running};
 mod account;
 mod baresip_call;
 mod command_line;
+mod edge;
 mod first_run;
 mod fragmented_invite;
 mod hanging_look_up;
@@ -27,6 +28,7 @@ mod keepalive;
 mod nat_port_change;
 mod nonce_count;
 mod open_relay;
+mod path;
 mod proxy_acknowledgement;
 mod restart;
 mod sipp_call;
@@ -101,6 +103,8 @@ pub fn all() -> Vec<Scenario> {
         nonce_count::SCENARIOS,
         keepalive::SCENARIOS,
         internet::SCENARIOS,
+        edge::SCENARIOS,
+        path::SCENARIOS,
     ]
     .concat()
 }

@@ -116,6 +116,9 @@ pub struct StatusView {
     pub listeners: Vec<ListenerView>,
     /// Domains besides the listeners' addresses.
     pub domains: Vec<String>,
+    /// Domains whose registrar stands behind this server, each with its URI.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub edges: BTreeMap<String, String>,
     /// Bindings.
     pub bindings: usize,
     /// Accounts in the cache.

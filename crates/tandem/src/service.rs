@@ -82,6 +82,7 @@ impl Service {
             uptime_s: self.started.elapsed().as_secs(),
             listeners: status.listeners.iter().map(listener_view).collect(),
             domains: config.sip.domains,
+            edges: config.edges.into_iter().map(|edge| (edge.domain, edge.to)).collect(),
             bindings: status.bindings,
             accounts_cached: status.accounts,
             transactions: TransactionsView {

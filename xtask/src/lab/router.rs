@@ -23,7 +23,11 @@ impl Router {
     /// Adds a router with the public address 203.0.113.`number`.
     pub fn new(lab: &Lab, name: &str, number: u8) -> Result<Router> {
         let outside = lab.host(name, number)?;
-        outside.ip(&["link", "add", "lan", "type", "bridge", "mcast_snooping", "0"])?;
+        // A bridge without an address of its own takes that of a cable, and another one when a host is added: what is
+        // sent to the address that the other hosts still remember would be lost.
+        let address = ["address", "02:00:00:00:01:01"];
+        let bridge = ["link", "add", "lan", "type", "bridge", "mcast_snooping", "0"];
+        outside.ip(&[&bridge[..3], &address[..], &bridge[3..]].concat())?;
         outside.ip(&["link", "set", "lan", "up"])?;
         outside.ip(&["addr", "add", "192.168.1.1/24", "dev", "lan"])?;
         process::quietly(outside.command("sysctl").args(["-q", "-w", "net.ipv4.ip_forward=1"]))?;

@@ -55,7 +55,8 @@ pub fn run(config_file: Option<PathBuf>) -> Result<()> {
     });
     let control = Control::open(&state.control_socket(), Arc::clone(&service))
         .with_context(|| state.control_socket().display().to_string())?;
-    if is_first {
+    // An edge needs no account.
+    if is_first && settings.edges.is_empty() {
         super::print(&first_steps(&settings, &state, config_file.as_deref()))?;
     }
     tracing::info!(

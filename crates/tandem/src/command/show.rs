@@ -53,6 +53,7 @@ fn status_text(status: &StatusView) -> String {
         [] => "the listeners' addresses".to_owned(),
         domains => format!("{}, and the listeners' addresses", domains.join(", ")),
     };
+    let edges: Vec<String> = status.edges.iter().map(|(domain, to)| format!("{domain} at {to}")).collect();
     let database = match (&status.store.error, status.store.owed) {
         (Some(error), owed) => format!("FAILING: {error} ({owed} changes wait)"),
         (None, owed) => format!("{} ({owed} changes wait)", status.store.state),
@@ -63,6 +64,7 @@ fn status_text(status: &StatusView) -> String {
     };
     for (name, value) in [
         ("domains", domains),
+        ("edge of", edges.join(", ")),
         ("bindings", status.bindings.to_string()),
         ("accounts cached", status.accounts_cached.to_string()),
         ("connections", status.connections.to_string()),
@@ -117,7 +119,7 @@ mod tests {
         let status: StatusView = serde_json::from_value(serde_json::json!({
             "state": "running", "node": "a", "version": "0.1.0", "pid": 7, "uptime_s": 3_661,
             "listeners": [{"listener": "udp:192.0.2.5:5060", "digest": false}],
-            "domains": ["example.org"], "bindings": 2, "accounts_cached": 1,
+            "domains": ["example.org"], "edges": {"pbx.example": "sip:10.0.0.20"}, "bindings": 2, "accounts_cached": 1,
             "transactions": {"server": 3, "client": 4}, "suspended": 0, "forwarding": 0, "connections": 0,
             "counters": {"forwarded": 5, "loop": 0},
             "store": {"state": "failing", "error": "/s/tandem.sqlite: disk full", "owed": 6, "dropped": 1}
@@ -130,6 +132,7 @@ mod tests {
             "Tandem 0.1.0 on a: running for 1h1m1s (pid 7)",
             "udp:192.0.2.5:5060                 OFF",
             "domains         example.org, and the listeners' addresses",
+            "edge of         pbx.example at sip:10.0.0.20",
             "database        FAILING: /s/tandem.sqlite: disk full (6 changes wait), 1 LOST",
             "forwarded        5",
         ] {
