@@ -7,6 +7,7 @@ use anyhow::Result;
 
 mod baresip;
 mod bench;
+mod dns;
 mod kamailio;
 mod lab;
 mod packages;

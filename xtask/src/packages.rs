@@ -34,6 +34,7 @@ pub const FOR_TESTS: &[Needed] = &[
         package: "kamailio",
         reason: "a registrar behind our edge, and an edge before us",
     },
+    Needed { program: "dnsmasq", package: "dnsmasq-base", reason: "the DNS of other domains" },
 ];
 
 /// What `cargo xtask bench` needs.

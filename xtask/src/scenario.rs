@@ -28,6 +28,7 @@ mod keepalive;
 mod nat_port_change;
 mod nonce_count;
 mod open_relay;
+mod other_domains;
 mod path;
 mod proxy_acknowledgement;
 mod restart;
@@ -100,6 +101,7 @@ pub fn all() -> Vec<Scenario> {
         identity::SCENARIOS,
         proxy_acknowledgement::SCENARIOS,
         hanging_look_up::SCENARIOS,
+        other_domains::SCENARIOS,
         nonce_count::SCENARIOS,
         keepalive::SCENARIOS,
         internet::SCENARIOS,
