@@ -1,7 +1,8 @@
 //! Single values: URIs, addresses of record, Via, name-addr, credentials, hosts, and the text of keys.
 
 use sip::{
-    Aor, CSeq, Challenge, Credentials, Freshness, Host, Method, Name, NameAddr, Params, SipUri, Uri, Via,
+    Aor, CSeq, Challenge, Credentials, Freshness, Host, Method, Name, NameAddr, Params, ReceivedChallenge, SipUri, Uri,
+    Via,
 };
 
 use crate::is_within;
@@ -116,6 +117,12 @@ fn credentials(data: &[u8]) {
             assert!(unquoted.len() <= value.as_bytes().len());
         }
         credentials.nonce_count();
+    }
+    if let Ok(challenge) = ReceivedChallenge::parse(data) {
+        for value in [challenge.realm, challenge.nonce, challenge.opaque].into_iter().flatten() {
+            assert!(is_within(data, value.as_bytes()));
+        }
+        assert!(challenge.qops().is_none_or(|qops| qops.count() <= data.len()));
     }
     // What is quoted comes back, whatever it is, but for controls, which become spaces.
     let plain: Vec<u8> = data.iter().copied().filter(|byte| !byte.is_ascii_control()).collect();

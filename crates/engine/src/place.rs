@@ -9,9 +9,14 @@ pub fn shard_of(key: &Key, message: &[u8], shards: u16) -> u16 {
         return 0;
     }
     match sip::find_call_id(message) {
-        Some(call_id) => place(key, call_id, shards),
+        Some(call_id) => shard_of_call(key, call_id, shards),
         None => 0,
     }
+}
+
+/// The call shard of a Call-ID.
+pub(crate) fn shard_of_call(key: &Key, call_id: &[u8], shards: u16) -> u16 {
+    if shards <= 1 { 0 } else { place(key, call_id, shards) }
 }
 
 /// The account partition of an address of record.

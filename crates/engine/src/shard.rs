@@ -12,7 +12,10 @@ use bytes::Bytes;
 use clock::{Instant, Now};
 use lease::ActiveLease;
 use routing::call::Output as UserOutput;
-use routing::{Answer, Count, Counts, KeepaliveMark, Keyring, Question, Settings, Token, TransactionUser};
+use routing::{
+    Answer, CarrierNews, Count, Counts, KeepaliveMark, Keyring, Question, RegistrationView, Settings, Token,
+    TransactionUser,
+};
 use sip::{Aor, Message, Method, Status};
 use transaction::{
     ClientEvent, ClientKey, Disposition, Kind, Output as TransactionOutput, ResponseDisposition, ServerKey,
@@ -20,6 +23,8 @@ use transaction::{
 };
 use transport::selection::{Query, Records};
 use transport::{Destination, Source};
+
+use crate::place::shard_of_call;
 
 /// What a shard wants done, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +54,8 @@ pub enum Output {
         /// What.
         query: Query,
     },
+    /// Tell every shard, this one too, how an account of ours stands at its carrier.
+    Publish(Arc<CarrierNews>),
     /// Tell the mark's partition that its keepalive was answered.
     KeepaliveAnswered(KeepaliveMark),
 }
@@ -74,6 +81,9 @@ pub struct ShardCounts {
 #[derive(Debug)]
 pub struct Shard {
     keyring: Keyring,
+    number: u16,
+    /// How many shards there are; none before registrations are to be kept.
+    shards: Option<u16>,
     transactions: Transactions<Destination>,
     user: TransactionUser,
     malformed: u64,
@@ -89,6 +99,8 @@ impl Shard {
             transactions: Transactions::new(settings.timers, transaction::Limits::default()),
             user: TransactionUser::new(settings, keyring.clone(), number, boot),
             keyring,
+            number,
+            shards: None,
             malformed: 0,
             stamped: Vec::new(),
             from_transactions: Vec::new(),
@@ -178,6 +190,33 @@ impl Shard {
         self.settle(now, lease, out);
     }
 
+    /// Keeps those of our own registrations whose responses come to this shard, which is one of so many.
+    pub fn keep_registrations(&mut self, shards: u16) {
+        self.shards = Some(shards);
+        self.assign_registrations();
+    }
+
+    /// How the registrations stand that this shard keeps.
+    pub fn registrations(&self, now: Now) -> Vec<RegistrationView> {
+        self.user.registrations(now)
+    }
+
+    /// Takes back the registrations that are not to outlast this server, and makes no others.
+    pub fn handle_stop(&mut self, now: Now, lease: &ActiveLease<'_>, out: &mut Vec<Output>) {
+        self.user.handle_stop(now, lease, &mut self.from_user);
+        self.settle(now, lease, out);
+    }
+
+    /// Whether a request of our own is under way.
+    pub fn has_own_requests(&self) -> bool {
+        self.user.has_own_requests()
+    }
+
+    /// Learns how an account of ours stands at its carrier.
+    pub fn handle_news(&mut self, news: Arc<CarrierNews>) {
+        self.user.handle_news(news);
+    }
+
     /// When [`Shard::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
         [self.transactions.poll_timeout(), self.user.poll_timeout()].into_iter().flatten().min()
@@ -187,6 +226,7 @@ impl Shard {
     pub fn reload(&mut self, settings: Arc<Settings>) {
         self.transactions.reload(settings.timers);
         self.user.reload(settings);
+        self.assign_registrations();
     }
 
     /// What the shard holds and what has happened.
@@ -202,6 +242,12 @@ impl Shard {
             counts,
             transactions: *self.transactions.counters(),
         }
+    }
+
+    fn assign_registrations(&mut self) {
+        let Some(shards) = self.shards else { return };
+        let (key, number) = (&self.keyring.partition, self.number);
+        self.user.assign_registrations(|call_id| shard_of_call(key, call_id, shards) == number);
     }
 
     fn take_request(&mut self, now: Now, lease: &ActiveLease<'_>, source: Source, message: &Message<'_>) {
@@ -361,6 +407,7 @@ impl Shard {
                 out.push(Output::Ask { partition_of, token, question });
             }
             UserOutput::Resolve { token, query } => out.push(Output::Resolve { token, query }),
+            UserOutput::Publish(news) => out.push(Output::Publish(news)),
             UserOutput::KeepaliveAnswered(mark) => out.push(Output::KeepaliveAnswered(mark)),
         }
     }

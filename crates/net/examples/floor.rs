@@ -132,6 +132,7 @@ fn start() -> Result<Server, Box<dyn Error>> {
         digest: routing::Digest::default(),
         nat: routing::Nat::default(),
         edges: Vec::new(),
+        trunks: Vec::new(),
         trusted: Vec::new(),
     };
     Ok(Server::start(Start {

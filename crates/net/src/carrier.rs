@@ -6,11 +6,13 @@
 //!
 //! The rounds need no limit: an answer ends the wait that its question began, and a request has few waits.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use clock::Now;
 use engine::{Asker, Loaded, Output, Partition, PartitionOutput, Shard};
 use lease::ActiveLease;
-use routing::{Answer, KeepaliveMark, Question, Token};
+use routing::{Answer, CarrierNews, KeepaliveMark, Question, Token};
 use sip::Aor;
 use transaction::ClientKey;
 use transport::selection::Records;
@@ -28,7 +30,9 @@ enum ToShard {
     Answer(Token, Answer),
     Resolved(Token, Records),
     SendFailed(ClientKey),
+    News(Arc<CarrierNews>),
     Timeout,
+    Stop,
 }
 
 /// What waits for a partition.
@@ -114,6 +118,13 @@ impl Carrier {
             }
             Event::SendFailed { shard, key } => self.hold_for_shard(shard, ToShard::SendFailed(key)),
             Event::ListenersChanged | Event::Stop => unreachable!("the event loop keeps these to itself"),
+        }
+    }
+
+    /// Notes that the server is about to stop.
+    pub(crate) fn note_stop(&mut self) {
+        for inputs in &mut self.shards {
+            inputs.push(ToShard::Stop);
         }
     }
 
@@ -228,6 +239,11 @@ impl Carrier {
                         self.hold_for_shard(shard, ToShard::Resolved(token, Records::Failed));
                     }
                 },
+                Output::Publish(news) => {
+                    for number in 0..edge.machines.shards.len() as u16 {
+                        self.hold_for_shard(number, ToShard::News(Arc::clone(&news)));
+                    }
+                }
                 Output::KeepaliveAnswered(mark) => {
                     self.hold_for_partition(mark.partition, ToPartition::KeepaliveAnswered(mark));
                 }
@@ -309,7 +325,9 @@ fn give_shard(shard: &mut Shard, now: Now, lease: &ActiveLease<'_>, input: ToSha
         ToShard::Answer(token, answer) => shard.handle_answer(now, lease, token, answer, out),
         ToShard::Resolved(token, records) => shard.handle_resolved(now, lease, token, records, out),
         ToShard::SendFailed(key) => shard.handle_send_failed(now, lease, key, out),
+        ToShard::News(news) => shard.handle_news(news),
         ToShard::Timeout => shard.handle_timeout(now, lease, out),
+        ToShard::Stop => shard.handle_stop(now, lease, out),
     }
 }
 

@@ -4,10 +4,11 @@
 //! resolver's, failed sends) is left in the inbox of the event loop that owns the machine it is for.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use clock::Now;
-use engine::Store;
+use engine::{Shard, Store};
 use sip::Aor;
 use tokio::runtime::Handle;
 use transport::selection::{Query, Records};
@@ -24,6 +25,10 @@ use crate::udp::UdpListeners;
 
 /// Carriers that are kept for tokio's threads. More threads than that make theirs anew.
 const CARRIERS_MAX: usize = 64;
+/// How long the end waits for carriers to take back our registrations: long enough for a challenge and one
+/// retransmission.
+const TAKE_BACK_TIME_MAX: Duration = Duration::from_secs(2);
+const TAKE_BACK_LOOK_EVERY: Duration = Duration::from_millis(5);
 /// The socket that tokio's threads send datagrams by.
 const TOKIO_LANE: usize = 0;
 
@@ -56,6 +61,19 @@ impl Edge {
             }
             carrier.settle(self, now, TOKIO_LANE);
         });
+    }
+
+    /// Takes back the registrations that are not to outlast this server, while its event loops still run.
+    pub(crate) fn take_back_registrations(&self) {
+        self.with_carrier(|carrier| {
+            carrier.note_stop();
+            carrier.settle(self, clocks::now(), TOKIO_LANE);
+        });
+        let is_busy = || self.machines.shards.iter().any(|shard| shard.read(Shard::has_own_requests));
+        let deadline = clocks::now().instant + TAKE_BACK_TIME_MAX;
+        while is_busy() && clocks::now().instant < deadline {
+            std::thread::sleep(TAKE_BACK_LOOK_EVERY);
+        }
     }
 
     /// Sends a message by a connection. Returns who wants to know that it can not be sent.

@@ -34,7 +34,11 @@ impl Machines {
     ) -> Self {
         let keyring = Keyring::derive(root_key);
         let numbers = 0..u16::try_from(loops).expect("LOOPS_MAX is less");
-        let shard = |number| Shard::new(Arc::clone(settings), keyring.clone(), number, boot);
+        let shard = |number| {
+            let mut shard = Shard::new(Arc::clone(settings), keyring.clone(), number, boot);
+            shard.keep_registrations(numbers.end);
+            shard
+        };
         let partition = |number| Partition::new(Arc::clone(settings), keyring.clone(), number);
         Self {
             shards: numbers.clone().map(|number| Seat::new(now, shard(number))).collect(),

@@ -9,8 +9,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use engine::{Store, StoreError};
 use keys::RootKey;
-use routing::Settings;
 use routing::account::BindingView;
+use routing::{RegistrationView, Settings};
 use sip::Aor;
 use tokio::runtime::Runtime;
 use tracing::{info, warn};
@@ -279,6 +279,16 @@ impl Server {
         bindings
     }
 
+    /// How our own registrations at carriers stand, by name.
+    pub fn registrations(&self) -> Vec<RegistrationView> {
+        let now = clocks::now();
+        let shards = self.edge.machines.shards.iter();
+        let mut views: Vec<_> =
+            shards.flat_map(|shard| shard.read(|shard| shard.registrations(now))).collect();
+        views.sort_by(|one, other| one.name.cmp(&other.name));
+        views
+    }
+
     /// Forgets what is cached of an account that was changed in the store. When this returns the old one is not used any
     /// more.
     pub fn account_changed(&self, aor: Aor) {
@@ -293,10 +303,11 @@ impl Server {
         awake && running && self.pulse.silent_for(now) < SILENCE_MAX && !self.edge.machines.is_broken()
     }
 
-    /// Stops receiving, closes all sockets, and waits until the store has written all. Doing it twice is no error.
+    /// Takes back registrations that are not to stay, stops receiving, closes all sockets, and waits until the store has written all. Doing it twice is no error.
     pub fn stop(&self) -> Result<(), StoreError> {
         let mut served = self.served();
         let Some(runtime) = served.runtime.take() else { return Ok(()) };
+        self.edge.take_back_registrations();
         for alarm in self.edge.alarms.iter() {
             alarm.deliver(Event::Stop);
         }

@@ -28,6 +28,7 @@ pub(crate) fn settings(listeners: &[&str]) -> Settings {
         digest: routing::Digest::default(),
         nat: routing::Nat::default(),
         edges: Vec::new(),
+        trunks: Vec::new(),
         trusted: Vec::new(),
     }
 }

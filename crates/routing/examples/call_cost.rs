@@ -178,6 +178,7 @@ fn settings() -> Settings {
         digest: Digest::default(),
         nat: Nat::default(),
         edges: Vec::new(),
+        trunks: Vec::new(),
         trusted: vec![TrustedPeer {
             network: "198.51.100.200/32".parse().expect("a network"),
             name: "c".to_owned(),

@@ -52,9 +52,17 @@ pub enum Count {
     ServerPassedOver,
     /// Branches that timer C or the ring time-out ended.
     RingTimeout,
+    /// Challenges of carriers that one of our own accounts answered.
+    CarrierChallenged,
+    /// Answers that carriers did not accept.
+    CarrierRefused,
+    /// REGISTERs that carriers accepted.
+    CarrierRegistered,
+    /// REGISTERs that they did not.
+    CarrierNotRegistered,
 }
 
-const NAMES: [&str; Count::RingTimeout as usize + 1] = [
+const NAMES: [&str; Count::CarrierNotRegistered as usize + 1] = [
     "malformed",
     "challenged",
     "wrong_credentials",
@@ -79,6 +87,10 @@ const NAMES: [&str; Count::RingTimeout as usize + 1] = [
     "branch_cancelled",
     "server_passed_over",
     "ring_timeout",
+    "carrier_challenged",
+    "carrier_refused",
+    "carrier_registered",
+    "carrier_not_registered",
 ];
 
 /// How often each thing happened since the start.

@@ -15,6 +15,8 @@ pub struct Keyring {
     pub nonce: Key,
     /// Marks of keepalive requests.
     pub keepalive: Key,
+    /// What our own accounts at carriers are known by: Call-IDs, tags, cnonces.
+    pub trunk: Key,
     /// Which partition an address of record belongs to.
     pub partition: Key,
     /// Record-Route tokens that are made.
@@ -36,6 +38,7 @@ impl Keyring {
             tag: root.subkey("to tag", 0),
             nonce: root.subkey("nonce", 0),
             keepalive: root.subkey("keepalive", 0),
+            trunk: root.subkey("trunk", 0),
             partition: root.subkey("partition", 0),
             token: root.subkey("record-route", 0),
             token_number: 0,

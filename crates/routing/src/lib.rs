@@ -11,10 +11,12 @@ pub mod call;
 
 mod binding;
 mod count;
+mod digest;
 mod keepalive_mark;
 mod keyring;
 mod question;
 mod settings;
+mod trunk;
 
 pub use account::AccountPartition;
 pub use binding::{Account, BindingId, StoredBinding, Target};
@@ -28,4 +30,7 @@ pub use question::{
 };
 pub use settings::{
     Algorithm, Digest, Edge, EdgeContact, Keepalive, Nat, Proxy, Registrar, Settings, TrustedPeer,
+};
+pub use trunk::{
+    AtStop, Called, CarrierNews, Login, Password, Registration, RegistrationState, RegistrationView, Trunk,
 };

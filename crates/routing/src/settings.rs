@@ -10,6 +10,8 @@ use sip::{Host, SipUri};
 use transaction::Timers;
 use transport::{ListenerId, Listeners};
 
+use crate::Trunk;
+
 /// All settings of one start or reload. A transaction ends with the settings it began with.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -33,6 +35,8 @@ pub struct Settings {
     pub trusted: Vec<TrustedPeer>,
     /// Domains whose registrar stands behind this server.
     pub edges: Vec<Edge>,
+    /// Our own accounts at carriers, each with a name of its own.
+    pub trunks: Vec<Arc<Trunk>>,
 }
 
 /// Rules of RFC 3261 §16.
@@ -191,6 +195,11 @@ impl Settings {
             Host::V4(_) | Host::V6(_) => false,
         };
         named || self.listeners.has_host(host)
+    }
+
+    /// Our own account of this name.
+    pub fn trunk(&self, name: &str) -> Option<&Arc<Trunk>> {
+        self.trunks.iter().find(|trunk| &*trunk.name == name)
     }
 
     /// The trusted peer that has this address.

@@ -203,6 +203,7 @@ pub(crate) fn defaults() -> Settings {
         digest: Digest::default(),
         nat: NatRules::default(),
         edges: Vec::new(),
+        trunks: Vec::new(),
         trusted: vec![trusted],
     }
 }

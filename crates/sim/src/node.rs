@@ -94,8 +94,12 @@ impl Node {
     /// A server that has just started. `boot` differs at each start.
     pub(crate) fn start(settings: Arc<Settings>, root: &RootKey, boot: u32) -> Self {
         let keyring = Keyring::derive(root);
-        let shards =
-            (0..SHARDS).map(|number| Shard::new(settings.clone(), keyring.clone(), number, boot)).collect();
+        let shard = |number| {
+            let mut shard = Shard::new(settings.clone(), keyring.clone(), number, boot);
+            shard.keep_registrations(SHARDS);
+            shard
+        };
+        let shards = (0..SHARDS).map(shard).collect();
         let partitions =
             (0..PARTITIONS).map(|number| Partition::new(settings.clone(), keyring.clone(), number)).collect();
         Self {
@@ -355,7 +359,7 @@ impl Node {
 
     fn take_message(&mut self, now: Now, source: Source, bytes: &[u8]) {
         let Some(lease) = self.lease.active(now.instant) else { return };
-        let number = engine::shard_of(&self.keyring.transaction, bytes, SHARDS);
+        let number = engine::shard_of(&self.keyring.partition, bytes, SHARDS);
         let mut outputs = Vec::new();
         if let Some(shard) = self.shards.get_mut(usize::from(number)) {
             shard.handle_message(now, &lease, source, bytes, &mut outputs);
@@ -399,6 +403,11 @@ impl Node {
             }
             engine::Output::Resolve { token, query } => {
                 out.push(Output::Resolve { shard, token, query });
+            }
+            engine::Output::Publish(news) => {
+                for shard in &mut self.shards {
+                    shard.handle_news(Arc::clone(&news));
+                }
             }
             engine::Output::KeepaliveAnswered(mark) => {
                 let mut outputs = Vec::new();

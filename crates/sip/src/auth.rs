@@ -87,29 +87,20 @@ impl<'a> Credentials<'a> {
     /// Reads the value of one line. Of another scheme than Digest only the scheme is read; a parameter that stands
     /// there twice is refused, because two readers could take different ones.
     pub fn parse(value: &'a [u8]) -> Result<Credentials<'a>, Malformed> {
-        let value = trim(value);
-        let scheme_len = value.iter().position(|&byte| is_lws(byte)).unwrap_or(value.len());
-        let (scheme, mut rest) = value.split_at(scheme_len);
-        if !is_token(scheme) {
-            return Err(Malformed::Credentials);
-        }
+        let (scheme, parameters) = split_scheme(value)?;
         let mut credentials = Self::of_scheme(scheme);
         if !credentials.is_digest() {
             return Ok(credentials);
         }
-        loop {
-            rest = skip_commas(rest);
-            if rest.is_empty() {
-                return Ok(credentials);
-            }
-            let (name, value, after) = split_parameter(rest).ok_or(Malformed::Credentials)?;
+        for parameter in split_parameters(parameters) {
+            let (name, value) = parameter?;
             if let Some(place) = credentials.place(name)
                 && place.replace(value).is_some()
             {
                 return Err(Malformed::Credentials);
             }
-            rest = after;
         }
+        Ok(credentials)
     }
 
     /// Whether the scheme is Digest.
@@ -144,11 +135,8 @@ impl<'a> Credentials<'a> {
     }
 
     fn place(&mut self, name: &[u8]) -> Option<&mut Option<AuthValue<'a>>> {
-        let mut lower = [0u8; "algorithm".len()];
-        let lower = lower.get_mut(..name.len())?;
-        lower.copy_from_slice(name);
-        lower.make_ascii_lowercase();
-        Some(match &*lower {
+        let mut lower = [0u8; NAME_BYTES_MAX];
+        Some(match lower_name(name, &mut lower)? {
             b"username" => &mut self.username,
             b"realm" => &mut self.realm,
             b"nonce" => &mut self.nonce,
@@ -163,6 +151,40 @@ impl<'a> Credentials<'a> {
             _ => return None,
         })
     }
+}
+
+/// The longest name of a parameter that is looked at.
+const NAME_BYTES_MAX: usize = "algorithm".len();
+
+fn lower_name<'l>(name: &[u8], lower: &'l mut [u8; NAME_BYTES_MAX]) -> Option<&'l [u8]> {
+    let lower = lower.get_mut(..name.len())?;
+    lower.copy_from_slice(name);
+    lower.make_ascii_lowercase();
+    Some(lower)
+}
+
+/// Splits the scheme from what follows it.
+fn split_scheme(value: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+    let value = trim(value);
+    let scheme_len = value.iter().position(|&byte| is_lws(byte)).unwrap_or(value.len());
+    let (scheme, rest) = value.split_at(scheme_len);
+    if is_token(scheme) { Ok((scheme, rest)) } else { Err(Malformed::Credentials) }
+}
+
+/// All `name = value`, up to one that can not be read.
+fn split_parameters(mut rest: &[u8]) -> impl Iterator<Item = Result<(&[u8], AuthValue<'_>), Malformed>> {
+    std::iter::from_fn(move || {
+        rest = skip_commas(rest);
+        if rest.is_empty() {
+            return None;
+        }
+        let Some((name, value, after)) = split_parameter(rest) else {
+            rest = &[];
+            return Some(Err(Malformed::Credentials));
+        };
+        rest = after;
+        Some(Ok((name, value)))
+    })
 }
 
 fn skip_commas(mut rest: &[u8]) -> &[u8] {
@@ -197,6 +219,72 @@ fn split_parameter(bytes: &[u8]) -> Option<(&[u8], AuthValue<'_>, &[u8])> {
         && name.iter().all(|&byte| is_token_byte(byte))
         && (rest.is_empty() || rest.starts_with(b","));
     is_parameter.then_some((name, value, rest))
+}
+
+/// The value of one WWW-Authenticate or Proxy-Authenticate line, as somebody else wrote it.
+#[derive(Clone, Copy, Debug)]
+pub struct ReceivedChallenge<'a> {
+    /// The scheme, as it came: `Digest`.
+    pub scheme: &'a [u8],
+    /// `realm`.
+    pub realm: Option<AuthValue<'a>>,
+    /// `nonce`.
+    pub nonce: Option<AuthValue<'a>>,
+    /// `opaque`, which the credentials repeat.
+    pub opaque: Option<AuthValue<'a>>,
+    /// `algorithm`; MD5 where it is absent.
+    pub algorithm: Option<AuthValue<'a>>,
+    /// `qop`: a list of tokens.
+    pub qop: Option<AuthValue<'a>>,
+    /// `stale`.
+    pub stale: Option<AuthValue<'a>>,
+}
+
+impl<'a> ReceivedChallenge<'a> {
+    /// Reads the value of one line. Of another scheme than Digest only the scheme is read; a parameter that stands
+    /// there twice is refused.
+    // RFC 3261 §7.3.1: each line holds one challenge, although its parameters are separated by commas.
+    pub fn parse(value: &'a [u8]) -> Result<ReceivedChallenge<'a>, Malformed> {
+        let (scheme, parameters) = split_scheme(value)?;
+        let mut challenge =
+            Self { scheme, realm: None, nonce: None, opaque: None, algorithm: None, qop: None, stale: None };
+        if !challenge.is_digest() {
+            return Ok(challenge);
+        }
+        for parameter in split_parameters(parameters) {
+            let (name, value) = parameter?;
+            let mut lower = [0u8; NAME_BYTES_MAX];
+            let place = match lower_name(name, &mut lower).unwrap_or_default() {
+                b"realm" => &mut challenge.realm,
+                b"nonce" => &mut challenge.nonce,
+                b"opaque" => &mut challenge.opaque,
+                b"algorithm" => &mut challenge.algorithm,
+                b"qop" => &mut challenge.qop,
+                b"stale" => &mut challenge.stale,
+                _ => continue,
+            };
+            if place.replace(value).is_some() {
+                return Err(Malformed::Credentials);
+            }
+        }
+        Ok(challenge)
+    }
+
+    /// Whether the scheme is Digest.
+    pub fn is_digest(&self) -> bool {
+        self.scheme.eq_ignore_ascii_case(b"Digest")
+    }
+
+    /// Whether only the nonce was too old.
+    pub fn is_stale(&self) -> bool {
+        self.stale.is_some_and(|stale| stale.is_ignoring_case(b"true"))
+    }
+
+    /// The tokens of `qop`; `None` where it is absent, which is the old form of digest.
+    pub fn qops(&self) -> Option<impl Iterator<Item = &'a [u8]> + use<'a>> {
+        let tokens = self.qop?.as_bytes().split(|&byte| byte == b',');
+        Some(tokens.map(trim).filter(|token| !token.is_empty()))
+    }
 }
 
 /// A digest challenge, the value of WWW-Authenticate or Proxy-Authenticate.
@@ -312,6 +400,32 @@ mod tests {
         ] {
             assert_eq!(Credentials::parse(value).unwrap().nonce_count(), count);
         }
+    }
+
+    #[test]
+    fn a_challenge_is_read_whatever_its_spacing_and_case() {
+        let value: &[u8] = b"digest Realm=\"a, b\" , NONCE=\"x=\",opaque=\"\",stale=TRUE, algorithm=SHA-256,\
+            qop=\"auth , auth-int\", domain=\"sip:c\", a-long-extension=1";
+
+        let challenge = ReceivedChallenge::parse(value).unwrap();
+
+        assert!(challenge.is_digest() && challenge.is_stale());
+        assert_eq!(challenge.realm.unwrap().as_bytes(), b"a, b");
+        assert_eq!(challenge.nonce.unwrap().as_bytes(), b"x=");
+        assert_eq!(challenge.opaque.unwrap().as_bytes(), b"");
+        assert_eq!(challenge.algorithm.unwrap().as_bytes(), b"SHA-256");
+        assert_eq!(challenge.qops().unwrap().collect::<Vec<_>>(), [&b"auth"[..], b"auth-int"]);
+        assert!(ReceivedChallenge::parse(b"Digest nonce=\"x\"").unwrap().qops().is_none());
+    }
+
+    #[test]
+    fn a_challenge_of_another_scheme_is_named_and_a_doubled_nonce_refused() {
+        let basic = ReceivedChallenge::parse(b"Basic realm=\"a\"").unwrap();
+
+        assert!(!basic.is_digest() && basic.realm.is_none());
+        assert!(ReceivedChallenge::parse(b"Digest nonce=\"x\", nonce=\"y\"").is_err());
+        assert!(ReceivedChallenge::parse(b"Digest nonce=\"x").is_err());
+        assert!(ReceivedChallenge::parse(b"").is_err());
     }
 
     #[test]

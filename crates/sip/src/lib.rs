@@ -34,7 +34,7 @@ mod via;
 mod write;
 
 pub use aor::Aor;
-pub use auth::{AuthValue, Challenge, Credentials, Freshness, write_quoted};
+pub use auth::{AuthValue, Challenge, Credentials, Freshness, ReceivedChallenge, write_quoted};
 pub use call_id::find_call_id;
 pub use cseq::CSeq;
 pub use editor::Editor;

@@ -54,6 +54,14 @@ enum Command {
         #[command(flatten)]
         place: Place,
     },
+    /// Show how our own registrations at carriers stand
+    Registrations {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Show how the running server is
     Status {
         /// As JSON
@@ -109,6 +117,7 @@ impl CommandLine {
             Command::Reference => print(&reference()),
             Command::Subscriber(command) => command.run(),
             Command::Contacts { aor, json, place } => show::contacts(&mut place.server()?, aor, json),
+            Command::Registrations { json, place } => show::registrations(&mut place.server()?, json),
             Command::Status { json, place } => show::status(&mut place.server()?, json),
             Command::Reload { place } => reload(&mut place.server()?),
         }
@@ -174,6 +183,7 @@ mod tests {
             "subscriber list example.org --json",
             "contacts",
             "contacts alice@example.org --json --config a.toml",
+            "registrations --json --config a.toml",
             "status --json",
             "reload --state-directory /s",
         ] {

@@ -11,6 +11,7 @@ mod listen;
 mod problem;
 mod reader;
 mod reference;
+mod registration;
 mod suggest;
 mod value;
 
@@ -18,11 +19,12 @@ use std::fmt;
 use std::io::{self, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use net::ConnectionLimits;
-use routing::{Digest, Edge, EdgeContact, Nat, Proxy, Registrar, TrustedPeer};
+use routing::{Digest, Edge, EdgeContact, Nat, Proxy, Registrar, Trunk, TrustedPeer};
 use toml::de::DeValue;
 
 pub use duration::write_duration;
@@ -59,6 +61,8 @@ pub struct Config {
     pub trusted: Vec<TrustedPeer>,
     /// `[[edge]]`
     pub edges: Vec<Edge>,
+    /// `[[registration]]`
+    pub trunks: Vec<Arc<Trunk>>,
     /// `[log]`
     pub log: Log,
 }
@@ -277,6 +281,7 @@ impl Default for Config {
             nat: Nat::default(),
             trusted: Vec::new(),
             edges: Vec::new(),
+            trunks: Vec::new(),
             log: Log { level: LogLevel::Info, format: LogFormat::Text },
         };
         for field in SECTIONS.iter().flat_map(|section| section.fields) {

@@ -30,6 +30,8 @@ pub enum Request {
         /// Only of this address of record.
         aor: Option<String>,
     },
+    /// Our own registrations at carriers: an item for each.
+    Registrations {},
     /// Read the configuration again: done with a list of remarks.
     Reload {},
     /// The realm of all domains: done with a text, or null for the domain of the request.
@@ -204,6 +206,33 @@ pub struct ContactView {
     pub user_agent: Option<String>,
     /// Whether the phone sits behind NAT.
     pub nat: bool,
+}
+
+/// One registration of ours at a carrier.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistrationView {
+    /// What the configuration calls it.
+    pub name: String,
+    /// The URI that is registered.
+    pub address: String,
+    /// Where.
+    pub registrar: String,
+    /// `registering`, `registered`, `failing`, `unreachable` or `refused`.
+    pub state: String,
+    /// Seconds for which it still lasts.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub granted_s: Option<u64>,
+    /// What the carrier said last.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_answer: Option<String>,
+    /// When that was, in seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_answer_at: Option<u64>,
+    /// Seconds until the next REGISTER; absent while one is under way.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub next_s: Option<u64>,
+    /// Attempts in a row that failed.
+    pub failures: u32,
 }
 
 /// One account.

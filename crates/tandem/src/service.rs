@@ -13,7 +13,8 @@ use store::{Credentials, NewSubscriber, Subscriber, SubscriberError, Subscribers
 use crate::config::{Config, Log, Node};
 use crate::control::server::Answer;
 use crate::control::{
-    ContactView, Hashes, ListenerView, Request, StatusView, StoreView, SubscriberView, TransactionsView,
+    ContactView, Hashes, ListenerView, RegistrationView, Request, StatusView, StoreView, SubscriberView,
+    TransactionsView,
 };
 use crate::host;
 use crate::logs::Logs;
@@ -175,6 +176,12 @@ impl Answer for Service {
                 }
                 Ok(Value::Null)
             }
+            Request::Registrations {} => {
+                for registration in self.server.registrations() {
+                    item(value(registration_view(registration))?).map_err(gone)?;
+                }
+                Ok(Value::Null)
+            }
             Request::Reload {} => value(self.reload()?),
             Request::Realm {} => value(self.realm()),
             Request::SubscriberAdd { aor, hashes, aliases, may_use } => {
@@ -267,6 +274,21 @@ fn store_view(state: StoreState) -> StoreView {
         error: state.failing.map(|error| error.to_string()),
         owed: state.owed,
         dropped: state.dropped,
+    }
+}
+
+fn registration_view(view: routing::RegistrationView) -> RegistrationView {
+    let (last_answer_at, last_answer) = view.last_answer.map(|(at, answer)| (at.as_secs(), answer)).unzip();
+    RegistrationView {
+        name: view.name,
+        address: view.address,
+        registrar: view.registrar,
+        state: view.state.name().to_owned(),
+        granted_s: view.granted_for.map(|left| left.as_secs()),
+        last_answer,
+        last_answer_at,
+        next_s: view.next_in.map(|left| left.as_secs()),
+        failures: view.failures,
     }
 }
 

@@ -125,6 +125,7 @@ fn base() -> Settings {
         digest: Digest { algorithms: vec![Algorithm::Sha256, Algorithm::Md5], ..Digest::default() },
         nat: Nat::default(),
         edges: Vec::new(),
+        trunks: Vec::new(),
         trusted: vec![TrustedPeer {
             network: "198.51.100.200/32".parse().expect("a network"),
             name: "carrier".to_owned(),

@@ -407,6 +407,7 @@ impl World {
                     remember(&mut self.lookups, (shard, token, query));
                 }
             }
+            Output::Publish(_) => unreachable!("there is no account of our own"),
             Output::KeepaliveAnswered(mark) => {
                 assert!(mark.partition < PARTITIONS, "a keepalive of a partition that is not there");
                 self.with_partition(mark.partition, |partition, now, _, out| {

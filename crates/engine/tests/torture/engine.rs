@@ -89,7 +89,7 @@ impl Engine {
                         }
                     }
                 }
-                Output::KeepaliveAnswered(_) => {}
+                Output::Publish(_) | Output::KeepaliveAnswered(_) => {}
             }
             work.extend(out);
         }
@@ -150,6 +150,7 @@ fn settings(trusted: Option<IpAddr>, domains: &[&str]) -> Settings {
         digest: Digest::default(),
         nat: Nat::default(),
         edges: Vec::new(),
+        trunks: Vec::new(),
         trusted: trusted
             .map(|address| TrustedPeer { network: address.into(), name: "peer".to_owned() })
             .into_iter()

@@ -54,6 +54,7 @@ pub(crate) fn settings(listeners: &[(Transport, SocketAddr)]) -> Settings {
         digest: routing::Digest::default(),
         nat: routing::Nat::default(),
         edges: Vec::new(),
+        trunks: Vec::new(),
         trusted: vec![trusted],
     }
 }

@@ -150,6 +150,7 @@ fn settings() -> Settings {
         digest: Default::default(),
         nat: Default::default(),
         edges: Vec::new(),
+        trunks: Vec::new(),
         trusted: vec![],
     }
 }

@@ -9,10 +9,8 @@ use sha2::digest::Digest;
 use sha2::{Sha256, Sha512_256};
 use subtle::ConstantTimeEq;
 
+use crate::digest::{HEX_BYTES_MAX, Hex, hash};
 use crate::{Account, Algorithm, Authenticate};
-
-/// The longest digest in hex.
-const HEX_BYTES_MAX: usize = 64;
 
 /// Whether the response was made by somebody who knows the account's password.
 pub(super) fn is_right(account: Option<&Account>, authenticate: &Authenticate) -> bool {
@@ -25,7 +23,7 @@ pub(super) fn is_right(account: Option<&Account>, authenticate: &Authenticate) -
 
 fn is_right_by<D: Digest>(account: Option<&Account>, authenticate: &Authenticate) -> bool {
     let Some(ha2) = ha2::<D>(authenticate) else { return false };
-    let nobody = Hex { bytes: [b'0'; HEX_BYTES_MAX], length: 2 * <D as Digest>::output_size() };
+    let nobody = Hex::zeros::<D>();
     let of_account = account.into_iter().flat_map(|account| &account.ha1);
     let fitting = of_account.filter(|(algorithm, _)| *algorithm == authenticate.algorithm);
     let mut ha1s = fitting.map(|(_, ha1)| ha1.as_bytes()).peekable();
@@ -43,13 +41,15 @@ fn fits<D: Digest>(ha1: &[u8], ha2: &Hex, authenticate: &Authenticate) -> bool {
         Some(quality) => hash::<D>(&[ha1, nonce, &quality.nc, &quality.cnonce, &quality.qop, ha2.as_bytes()]),
         None => hash::<D>(&[ha1, nonce, ha2.as_bytes()]),
     };
-    let mut response = Hex { bytes: [0; HEX_BYTES_MAX], length: authenticate.response.len() };
-    if response.length != expected.length {
+    let expected = expected.as_bytes();
+    if authenticate.response.len() != expected.len() {
         return false;
     }
-    response.bytes[..response.length].copy_from_slice(&authenticate.response);
-    response.bytes.make_ascii_lowercase();
-    response.as_bytes().ct_eq(expected.as_bytes()).into()
+    let mut response = [0; HEX_BYTES_MAX];
+    let response = &mut response[..expected.len()];
+    response.copy_from_slice(&authenticate.response);
+    response.make_ascii_lowercase();
+    response.ct_eq(expected).into()
 }
 
 /// RFC 7616 §3.4.3: A2; `None` for a quality of protection that was not offered, or without what it needs.
@@ -62,37 +62,6 @@ fn ha2<D: Digest>(authenticate: &Authenticate) -> Option<Hex> {
         Some(quality) if !quality.qop.eq_ignore_ascii_case(b"auth") => None,
         _ => Some(hash::<D>(&[method, uri])),
     }
-}
-
-/// A digest as lower-case hex.
-struct Hex {
-    bytes: [u8; HEX_BYTES_MAX],
-    length: usize,
-}
-
-impl Hex {
-    fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.length]
-    }
-}
-
-/// Hashes the parts with colons between them.
-fn hash<D: Digest>(parts: &[&[u8]]) -> Hex {
-    let mut digest = D::new();
-    for (place, part) in parts.iter().enumerate() {
-        if place > 0 {
-            digest.update(b":");
-        }
-        digest.update(part);
-    }
-    let mut hex = Hex { bytes: [0; HEX_BYTES_MAX], length: 0 };
-    for byte in digest.finalize() {
-        for half in [byte >> 4, byte & 15] {
-            hex.bytes[hex.length] = b"0123456789abcdef"[usize::from(half)];
-            hex.length += 1;
-        }
-    }
-    hex
 }
 
 #[cfg(test)]

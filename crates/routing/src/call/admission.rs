@@ -7,8 +7,6 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use clock::WallTime;
-use md5::Md5;
-use sha2::{Digest as _, Sha256, Sha512_256};
 use sip::{
     Aor, AuthValue, Challenge, Credentials, Freshness, Host, Message, Method, Name, NameAddr, SipUri, Status,
     Uri,
@@ -126,7 +124,7 @@ pub(super) fn challenge(
     // RFC 8760 §2.4: one header field for each algorithm, the preferred one first.
     offer(settings, request).iter().fold(Reply::new(status), |reply, algorithm| {
         let mut value = Vec::with_capacity(160);
-        let algorithm = algorithm_name(*algorithm).as_bytes();
+        let algorithm = algorithm.name().as_bytes();
         Challenge { realm: realm.text.as_bytes(), nonce: &nonce, algorithm, freshness }.write(&mut value);
         reply.with(name, value)
     })
@@ -203,7 +201,7 @@ fn question(
             .algorithms
             .iter()
             .copied()
-            .find(|algorithm| name.is_ignoring_case(algorithm_name(*algorithm).as_bytes()))?,
+            .find(|algorithm| name.is_ignoring_case(algorithm.name().as_bytes()))?,
     };
     if !settings.digest.algorithms.contains(&algorithm)
         || credentials.userhash.is_some_and(|it| it.is(b"true"))
@@ -258,22 +256,7 @@ fn account(username: &[u8], realm: &Realm) -> Option<Aor> {
 }
 
 fn body_hash(body: &[u8], algorithm: Algorithm) -> Bytes {
-    let mut text = Vec::with_capacity(64);
-    match algorithm {
-        Algorithm::Md5 => keys::hex(&Md5::digest(body), &mut text),
-        Algorithm::Sha256 => keys::hex(&Sha256::digest(body), &mut text),
-        Algorithm::Sha512_256 => keys::hex(&Sha512_256::digest(body), &mut text),
-    }
-    Bytes::from(text)
-}
-
-// RFC 8760 §2.1: the names that the algorithms have in SIP.
-fn algorithm_name(algorithm: Algorithm) -> &'static str {
-    match algorithm {
-        Algorithm::Md5 => "MD5",
-        Algorithm::Sha256 => "SHA-256",
-        Algorithm::Sha512_256 => "SHA-512-256",
-    }
+    Bytes::copy_from_slice(algorithm.hash(&[body]).as_bytes())
 }
 
 fn bytes(value: AuthValue<'_>) -> Bytes {

@@ -1,6 +1,7 @@
 //! What a branch aims at: a Request-URI, and the ways that may lead there.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use super::dialog_token::{BindingName, Standing};
 use super::forward;
 use super::inbound::{Inbound, Sender};
 use super::search::{Next, Search};
-use crate::{Keyring, Target};
+use crate::{Keyring, Target, Trunk};
 
 /// One target of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,12 +33,24 @@ pub(super) struct Aim {
     pub(super) binding: Option<BindingName>,
     /// The binding's flow, if that is the way to it.
     pub(super) flow: Option<Flow>,
+    /// Our account there: it answers challenges.
+    pub(super) account: Option<Account>,
     /// Where it stands, as far as is known.
     pub(super) standing: Standing,
     /// What a request is answered with if none of the ways can be gone.
     pub(super) unreachable: Status,
     /// Bindings of the same phone over other flows, to be tried when this one fails.
     pub(super) spares: VecDeque<Target>,
+}
+
+/// Our account where a request goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Account {
+    /// The account.
+    pub(super) trunk: Arc<Trunk>,
+    /// How much higher the number in CSeq is there than it was when it came: by one for each challenge that was
+    /// answered.
+    pub(super) cseq_shift: u8,
 }
 
 /// One way.
@@ -94,6 +107,7 @@ impl Aim {
             listener: None,
             binding: None,
             flow: None,
+            account: None,
             standing: Standing::Plain,
             // RFC 3261 §16.9: what can not be sent counts as a 503.
             unreachable: Status::SERVICE_UNAVAILABLE,

@@ -16,7 +16,7 @@ use super::response_context::{Candidate, ContextState, ResponseContext, Ringing}
 use super::round::{Ending, Round};
 use super::suspended::Stage;
 use super::user::{Reminder, TransactionUser};
-use super::{Output, target};
+use super::{Output, own_request, target};
 use crate::Count;
 
 impl TransactionUser {
@@ -173,7 +173,8 @@ impl TransactionUser {
                 Outlook { keyring: &self.keyring, inbound, avoided: &self.avoided, now: now.instant };
             match branch.aim.step(outlook) {
                 Step::Send(to, transport, size) => {
-                    let leaving = self.attempt(inbound, request, branch, to, transport, size);
+                    let credentials = self.trunks.credentials(inbound, request, branch);
+                    let leaving = self.attempt(inbound, request, branch, (to, transport, size), &credentials);
                     let Some(Leaving { forwarded, to }) = leaving else { continue };
                     let method = request.method().unwrap_or(Method::Other(b""));
                     let client = ClientKey::of(&self.keyring.transaction, &forwarded.branch, method);
@@ -194,6 +195,9 @@ impl TransactionUser {
                     let silent_until =
                         failover::patience(&inbound.settings.timers, Kind::of(method), &branch.aim)
                             .map(|patience| now.instant + patience);
+                    if let Some(trunk) = own_request::trunk(inbound) {
+                        self.trunks.asked(trunk, to.remote().0.ip());
+                    }
                     branch.client = Some(client);
                     branch.state = BranchState::Sent(Sent {
                         branch: Bytes::from(forwarded.branch),
@@ -249,13 +253,12 @@ impl TransactionUser {
         inbound: &Inbound,
         request: &Message<'_>,
         branch: &mut ClientBranch,
-        to: Destination,
-        transport: Transport,
-        size: Size,
+        (to, transport, size): (Destination, Transport, Size),
+        credentials: &[(Name, Vec<u8>)],
     ) -> Option<Leaving> {
         let make = |aim: &Aim, to, transport, number| {
             let (round, breadth) = (branch.round, branch.breadth);
-            let attempt = Attempt { inbound, aim, to, transport, round, number, breadth };
+            let attempt = Attempt { inbound, aim, to, transport, round, number, breadth, credentials };
             forward::request(&self.keyring, request, &attempt)
         };
         let forwarded = make(&branch.aim, to, transport, branch.attempts)?;

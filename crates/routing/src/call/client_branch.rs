@@ -8,6 +8,7 @@ use transport::Destination;
 
 use super::aim::Aim;
 use crate::Token;
+use crate::trunk::Proofs;
 
 /// One branch.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub(super) struct ClientBranch {
     pub(super) attempts: u8,
     /// What the last attempt that failed would be answered with.
     pub(super) failure: Status,
+    /// What was proved to the carrier that it goes to.
+    pub(super) proofs: Proofs,
     /// How far it is.
     pub(super) state: BranchState,
     /// The client transaction of its last attempt.
@@ -119,6 +122,7 @@ impl ClientBranch {
             attempts: 0,
             failure: aim.unreachable,
             aim,
+            proofs: Proofs::default(),
             state: BranchState::Idle,
             reminder_at: None,
             client: None,

@@ -142,8 +142,16 @@ impl TransactionUser {
             Outlook { keyring: &self.keyring, inbound: &inbound, avoided: &self.avoided, now: now.instant };
         match aim.step(outlook) {
             Step::Send(to, transport, _) => {
-                let attempt =
-                    Attempt { inbound: &inbound, aim: &aim, to, transport, round: 0, number: 0, breadth: 1 };
+                let attempt = Attempt {
+                    inbound: &inbound,
+                    aim: &aim,
+                    to,
+                    transport,
+                    round: 0,
+                    number: 0,
+                    breadth: 1,
+                    credentials: &[],
+                };
                 if let Some(forwarded) = forward::request(&self.keyring, ack, &attempt) {
                     out.push(Output::SendStateless { to, message: forwarded.bytes });
                 }

@@ -9,8 +9,8 @@ use super::aim::Aim;
 use super::branch::{Below, Branch};
 use super::inbound::{Inbound, Sender, makes_dialog};
 use super::listener_mark::ListenerMark;
-use super::{admission, edge, record_route};
-use crate::Keyring;
+use super::{admission, edge, own_request, record_route};
+use crate::{Keyring, Settings, Trunk, trunk};
 
 /// RFC 3261 §16.6 item 3: what a request gets that has no Max-Forwards.
 const MAX_FORWARDS: u32 = 70;
@@ -45,6 +45,8 @@ pub(super) struct Attempt<'a> {
     pub(super) number: u8,
     /// RFC 5393 §5.3: how many branches the copy may have.
     pub(super) breadth: u32,
+    /// What proves to a carrier that we are its customer.
+    pub(super) credentials: &'a [(Name, Vec<u8>)],
 }
 
 /// Makes the copy of a request. `request` is the framed form of the attempt's request.
@@ -58,7 +60,8 @@ pub(super) fn request(keyring: &Keyring, request: &Message<'_>, attempt: &Attemp
     let max_forwards = inbound.checked.max_forwards.map_or(MAX_FORWARDS, |left| left.saturating_sub(1));
     editor.set(Name::MaxForwards, max_forwards.to_string().as_bytes());
     // RFC 5393 §5.3.3: each branch is told its share. An ACK has no branches.
-    if method != Method::Ack {
+    let own = own_request::trunk(inbound);
+    if method != Method::Ack && own.is_none() {
         editor.set(Name::MaxBreadth, attempt.breadth.to_string().as_bytes());
     }
     for value in record_routes(keyring, request, method, attempt) {
@@ -69,6 +72,12 @@ pub(super) fn request(keyring: &Keyring, request: &Message<'_>, attempt: &Attemp
     edit_identity(&mut editor, request, inbound, &to);
     if method == Method::Register && inbound.sender == Some(Sender::ToRegistrar) {
         edge::edit_registration(keyring, &mut editor, request, inbound, to.listener());
+    }
+    for (name, value) in attempt.credentials {
+        editor.append(*name, value);
+    }
+    if let Some(account) = aim.account.as_ref().filter(|account| account.cseq_shift > 0) {
+        edit_cseq(&mut editor, request, account.cseq_shift);
     }
     // RFC 3261 §20.14: a stream needs Content-Length.
     if to.is_reliable() {
@@ -92,6 +101,11 @@ pub(super) fn request(keyring: &Keyring, request: &Message<'_>, attempt: &Attemp
     via.extend_from_slice(attempt.transport.via_name().as_bytes());
     via.push(b' ');
     via.extend_from_slice(sent_by.as_bytes());
+    if let Some(trunk) = own {
+        edit_own(&mut editor, settings, trunk, &to);
+        // RFC 3581 §3: a request of our own may have to pass a NAT of ours.
+        via.extend_from_slice(b";rport");
+    }
     via.extend_from_slice(b";branch=");
     via.extend_from_slice(&text);
     editor.prepend(Name::Via, &via);
@@ -102,6 +116,35 @@ pub(super) fn request(keyring: &Keyring, request: &Message<'_>, attempt: &Attemp
     let has_room = request.headers().len() + ADDED_LINES_MAX + aim.path.len() <= HEADERS_MAX
         && bytes.len() <= MESSAGE_BYTES_MAX;
     has_room.then(|| Forwarded { bytes: Bytes::from(bytes), branch: text })
+}
+
+/// What a request of our own gets only when it leaves.
+fn edit_own(editor: &mut Editor<'_, '_>, settings: &Settings, trunk: &Trunk, to: &Destination) {
+    editor.remove_first(Name::Via);
+    if let (Some(registration), Some(listener)) = (&trunk.registration, settings.listeners.get(to.listener()))
+    {
+        editor.append(Name::Contact, &trunk::contact(registration, listener));
+    }
+}
+
+/// The number of a request that was challenged and is sent again.
+// RFC 3261 §22.2: credentials make it another request, whose CSeq is one higher.
+fn edit_cseq(editor: &mut Editor<'_, '_>, request: &Message<'_>, shift: u8) {
+    let Ok(cseq) = request.cseq() else { return };
+    let number = shifted(cseq.number, shift).to_string();
+    editor.set(Name::CSeq, &[number.as_bytes(), b" ", cseq.method.as_bytes()].concat());
+}
+
+// RFC 3261 §8.1.1.5: less than 2^31. A number that can not grow stays.
+fn shifted(number: u32, shift: u8) -> u32 {
+    number.checked_add(shift.into()).filter(|number| *number < 1 << 31).unwrap_or(number)
+}
+
+/// The Request-URI that a request leaves with: digest hashes it.
+pub(super) fn leaving_uri<'a>(inbound: &'a Inbound, aim: &'a Aim) -> &'a [u8] {
+    let next = next_uri(inbound, aim);
+    let is_strict = next != &aim.request_uri[..] && SipUri::parse(next).is_ok_and(|uri| !uri.lr());
+    without_headers(if is_strict { next } else { &aim.request_uri })
 }
 
 /// Where the next hop of a request is named: in the first Route that is left, else in the Request-URI.
@@ -118,6 +161,7 @@ pub(super) fn response(inbound: &Inbound, response: &Message<'_>, is_believed: b
     let mut editor = Editor::new(response);
     // RFC 3261 §16.7 item 3: the top Via is ours.
     editor.remove_first(Name::Via);
+    restore_cseq(&mut editor, inbound, response);
     let is_private = asks_for_privacy(response) && !inbound.is_trusted();
     // RFC 3325 §5: an identity is worth what its sender is worth.
     if !is_believed || is_private {
@@ -129,6 +173,17 @@ pub(super) fn response(inbound: &Inbound, response: &Message<'_>, is_believed: b
     let mut bytes = Vec::with_capacity(response.bytes().len());
     editor.write(&mut bytes);
     Bytes::from(bytes)
+}
+
+/// Upstream the number in CSeq is that of the request as it came.
+fn restore_cseq(editor: &mut Editor<'_, '_>, inbound: &Inbound, response: &Message<'_>) {
+    let request = inbound.message();
+    let sent = request.as_ref().and_then(|request| Some((request.header(Name::CSeq)?, request.cseq().ok()?)));
+    if let (Some((value, sent)), Ok(came)) = (sent, response.cseq())
+        && sent.number != came.number
+    {
+        editor.set(Name::CSeq, value);
+    }
 }
 
 /// The same response with the challenges of the other branches.

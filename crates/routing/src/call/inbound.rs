@@ -11,7 +11,7 @@ use transport::Source;
 
 use super::route::Routed;
 use super::validation::Checked;
-use crate::Settings;
+use crate::{Settings, Trunk};
 
 /// A request and what the stages have found out of it. It is read again from its bytes by each stage.
 #[derive(Clone, Debug)]
@@ -63,6 +63,10 @@ pub(super) enum Sender {
     ToRegistrar,
     /// The registrar behind this edge, or a trusted peer, with the token of a flow.
     ByFlow,
+    /// The address of a carrier at which this account of ours is registered.
+    Carrier(Arc<Trunk>),
+    /// This server itself, on behalf of an account of its own.
+    Ourselves(Arc<Trunk>),
 }
 
 impl Inbound {
@@ -76,9 +80,10 @@ impl Inbound {
         String::from_utf8_lossy(message.call_id().unwrap_or_default())
     }
 
-    /// Whether it came from a peer that is believed.
+    /// Whether it came from a peer whose word is good, be it trusted or a carrier of ours.
     pub(super) fn is_trusted(&self) -> bool {
-        self.settings.is_peer(self.source.flow.remote().0.ip())
+        matches!(self.sender, Some(Sender::Carrier(_)))
+            || self.settings.is_peer(self.source.flow.remote().0.ip())
     }
 }
 

@@ -1,12 +1,14 @@
 //! What a transaction user asks of the layers below it and of the edge.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use sip::{Aor, Status};
 use transaction::{ClientKey, Kind, ServerKey};
 use transport::Destination;
 use transport::selection::Query;
 
-use crate::{KeepaliveMark, Question, Token};
+use crate::{CarrierNews, KeepaliveMark, Question, Token};
 
 /// What is to be done, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +73,8 @@ pub enum Output {
         /// What is asked.
         query: Query,
     },
+    /// Every shard is to know this.
+    Publish(Arc<CarrierNews>),
     /// A keepalive of this server was answered.
     KeepaliveAnswered(KeepaliveMark),
 }

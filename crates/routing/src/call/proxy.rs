@@ -1,9 +1,11 @@
 //! The stages of a request that begins something: whose is it, who sent it, where does it go.
 
+use bytes::Bytes;
 use sip::{Aor, Freshness, Message, Method, Status, Uri};
 
 use super::admission::{self, Identity, Proof};
 use super::aim::{Aim, Size};
+use super::carrier_call::CarrierCall;
 use super::inbound::{Inbound, Sender, Turn};
 use super::own::is_own;
 use super::reply::Reply;
@@ -42,7 +44,7 @@ pub(super) fn resource(inbound: &Inbound) -> Resource {
 
 impl TransactionUser {
     /// A request that passed the checks.
-    pub(super) fn receive(&mut self, turn: Turn<'_, '_>, inbound: Inbound, out: &mut Vec<Output>) {
+    pub(super) fn receive(&mut self, turn: Turn<'_, '_>, mut inbound: Inbound, out: &mut Vec<Output>) {
         let method = turn.request.method().unwrap_or(Method::Other(b""));
         let resource = resource(&inbound);
         tracing::debug!(call_id = %Inbound::call_id(turn.request), %method, "request");
@@ -73,6 +75,11 @@ impl TransactionUser {
             true => admission::by_open_listener(&inbound.settings, &inbound.source),
             false => admission::without_digest(&inbound.settings, &inbound.source),
         };
+        if let Some(CarrierCall { trunk, called }) = self.carrier_call(&inbound, turn.request, &resource) {
+            let uri = format!("sip:{called}");
+            inbound.routed.request_uri = Bytes::from(uri);
+            return self.admitted(turn, inbound, Sender::Carrier(trunk), None, out);
+        }
         match sender {
             Some(sender) => self.admitted(turn, inbound, sender, None, out),
             None => self.authenticate(turn, inbound, out),

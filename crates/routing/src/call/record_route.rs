@@ -61,7 +61,10 @@ fn caller(keyring: &Keyring, inbound: &Inbound, request: &Message<'_>) -> Side {
     let listener = ListenerMark::of_id(&keyring.branch, &inbound.settings.listeners, flow.listener());
     let aor = match &inbound.sender {
         // A peer is no binding; what it says in From belongs to others.
-        Some(Sender::Trusted | Sender::Dialog | Sender::ByFlow) | None => None,
+        Some(
+            Sender::Trusted | Sender::Dialog | Sender::ByFlow | Sender::Carrier(_) | Sender::Ourselves(_),
+        )
+        | None => None,
         Some(Sender::Account { home, .. }) => Some(home.clone()),
         Some(Sender::Open) => match admission::identity(request) {
             Identity::Of(aor) if is_own(inbound, &aor) => Some(aor),

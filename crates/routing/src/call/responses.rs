@@ -7,8 +7,10 @@ use transaction::{ClientKey, Kind, ServerKey};
 use transport::Source;
 
 use super::Output;
+use super::challenge::Challenge;
 use super::client_branch::{BranchState, Cause, Phase};
 use super::inbound::{Inbound, Sender};
+use super::own_request;
 use super::reply::Reply;
 use super::response_context::{Candidate, ContextState, ResponseContext, Ringing};
 use super::round::Ending;
@@ -91,6 +93,9 @@ impl TransactionUser {
         }
         if context.state != ContextState::Answered && context.is_exhausted() {
             context.state = ContextState::Answered;
+            if let Some(trunk) = own_request::trunk(&context.inbound).cloned() {
+                return self.conclude_own(now, &trunk, &mut context, out);
+            }
             if !self.send_best(key, &mut context, out) {
                 return;
             }
@@ -159,6 +164,7 @@ impl TransactionUser {
         // RFC 3261 §16.7 item 5: a 100 stays here, every other provisional response is passed on at once.
         if let Some(message) = copy
             && context.state != ContextState::Answered
+            && own_request::trunk(&context.inbound).is_none()
         {
             out.push(Output::Respond { key, status, message });
         }
@@ -187,6 +193,10 @@ impl TransactionUser {
             }
             _ => return,
         };
+        if status.is_success() && own_request::trunk(&context.inbound).is_some() {
+            branch.state = BranchState::Ended;
+            return context.offer(Candidate::Received(status, copy), Vec::new());
+        }
         if status.is_success() {
             branch.state = BranchState::Ended;
             // One 2xx is enough for every request but INVITE.
@@ -214,6 +224,21 @@ impl TransactionUser {
         if is_retried {
             branch.failure = status;
             return self.go_on(now, key, context, index, out);
+        }
+        let is_live = matches!(phase, Phase::Calling | Phase::Proceeding);
+        let challenge = match context.state {
+            ContextState::Open if is_live => self.answer_challenge(context, index, response),
+            _ => Challenge::NotForUs,
+        };
+        let branch = &mut context.branches[index];
+        match challenge {
+            Challenge::Answered => return self.go_on(now, key, context, index, out),
+            Challenge::Refused => {
+                branch.state = BranchState::Ended;
+                context.note(index, Ending::Failed(Status::BAD_GATEWAY));
+                return context.offer(Candidate::Local(Status::BAD_GATEWAY), Vec::new());
+            }
+            Challenge::NotForUs => {}
         }
         branch.state = BranchState::Ended;
         match phase {

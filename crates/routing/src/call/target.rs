@@ -75,6 +75,7 @@ pub(super) fn aim(keyring: &Keyring, target: Target) -> Aim {
         listener: target.listener,
         binding,
         flow,
+        account: None,
         standing: if target.nat && !by_path { Standing::BehindNat } else { Standing::Plain },
         unreachable: Status::TEMPORARILY_UNAVAILABLE,
         spares: VecDeque::new(),

@@ -14,4 +14,5 @@ mod round;
 mod routing;
 pub(super) mod scene;
 mod servers;
+mod trunk;
 mod waiting;

@@ -17,9 +17,10 @@ use super::inbound::{Inbound, Turn};
 use super::reply::Reply;
 use super::response_context::ResponseContext;
 use super::suspended::{Stage, WAIT_MAX, Waiting, fixed_hasher};
+use super::trunks::Trunks;
 use super::validation::{self, Refused};
 use super::{Output, route};
-use crate::{Answer, Count, Counts, KeepaliveMark, Keyring, Located, Settings, Token};
+use crate::{Answer, CarrierNews, Count, Counts, KeepaliveMark, Keyring, Located, Settings, Token};
 
 /// Requests that are proxied at a time by one shard. Each lives for half a minute after its end, so these
 /// many are reached by 6,000 requests each second; with 3 KB each they take 600 MB.
@@ -38,6 +39,7 @@ pub struct TransactionUser {
     /// Servers of foreign domains that failed lately.
     pub(super) avoided: Avoided,
     pub(super) counts: Counts,
+    pub(super) trunks: Trunks,
     place: Place,
     salts: u64,
 }
@@ -63,13 +65,14 @@ impl TransactionUser {
     pub fn new(settings: Arc<Settings>, keyring: Keyring, shard: u16, boot: u32) -> Self {
         Self {
             settings,
-            keyring,
             waiting: Waiting::new(shard, boot),
             contexts: HashMap::with_hasher(fixed_hasher()),
             by_client: HashMap::with_hasher(fixed_hasher()),
             deadlines: Deadlines::default(),
             avoided: Avoided::default(),
             counts: Counts::default(),
+            trunks: Trunks::new(keyring.trunk, shard, boot),
+            keyring,
             place: Place { shard, boot },
             salts: 0,
         }
@@ -77,6 +80,7 @@ impl TransactionUser {
 
     /// Takes other settings; what has begun ends with those it began with.
     pub fn reload(&mut self, settings: Arc<Settings>) {
+        self.trunks.reload(&self.settings, &settings);
         self.settings = settings;
     }
 
@@ -280,6 +284,11 @@ impl TransactionUser {
         }
     }
 
+    /// Learns how an account of ours stands at its carrier.
+    pub fn handle_news(&mut self, news: Arc<CarrierNews>) {
+        self.trunks.learn(news);
+    }
+
     /// Lets time pass.
     pub fn handle_timeout(&mut self, now: Now, _lease: &ActiveLease<'_>, out: &mut Vec<Output>) {
         while let Some((at, reminder)) = self.deadlines.pop_due(now.instant) {
@@ -293,11 +302,12 @@ impl TransactionUser {
                 Reminder::Branch(key, index) => self.branch_due(now, key, index, at, out),
             }
         }
+        self.register_due(now, out);
     }
 
     /// When [`Self::handle_timeout`] is to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.deadlines.next()
+        [self.deadlines.next(), self.trunks.registrants.poll_timeout()].into_iter().flatten().min()
     }
 
     /// What has happened.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::print;
 use crate::config::write_duration;
 use crate::control::client::Client;
-use crate::control::{ContactView, Request, StatusView};
+use crate::control::{ContactView, RegistrationView, Request, StatusView};
 use crate::table::Table;
 
 /// Shows how the server is.
@@ -34,6 +34,23 @@ pub fn contacts(server: &mut Client, aor: Option<String>, json: bool) -> Result<
     let contacts =
         contacts.into_iter().map(serde_json::from_value).collect::<Result<Vec<ContactView>, _>>()?;
     print(&contacts_text(&contacts, aor.as_deref()))
+}
+
+/// Shows how our own registrations stand.
+pub fn registrations(server: &mut Client, json: bool) -> Result<()> {
+    let mut registrations = Vec::new();
+    let () = server.ask_for_items(&Request::Registrations {}, |registration: Value| {
+        registrations.push(registration);
+        Ok(())
+    })?;
+    if json {
+        return print(&format!("{}\n", serde_json::to_string_pretty(&registrations)?));
+    }
+    let views = registrations
+        .into_iter()
+        .map(serde_json::from_value)
+        .collect::<Result<Vec<RegistrationView>, _>>()?;
+    print(&registrations_text(&views))
 }
 
 fn status_text(status: &StatusView) -> String {
@@ -110,6 +127,32 @@ fn contacts_text(contacts: &[ContactView], aor: Option<&str>) -> String {
     table.to_string()
 }
 
+fn registrations_text(registrations: &[RegistrationView]) -> String {
+    if registrations.is_empty() {
+        return "Nothing is registered elsewhere: the configuration has no [[registration]] with a registrar.\n"
+            .to_owned();
+    }
+    let mut table =
+        Table::new(["NAME", "ADDRESS", "REGISTRAR", "STATE", "GRANTED FOR", "LAST ANSWER", "NEXT TRY"]);
+    let time = |seconds: Option<u64>| seconds.map(|it| write_duration(Duration::from_secs(it)));
+    for registration in registrations {
+        let failures = match registration.failures {
+            0 => String::new(),
+            failures => format!(" ({failures} in a row)"),
+        };
+        table.push([
+            registration.name.clone(),
+            registration.address.clone(),
+            registration.registrar.clone(),
+            registration.state.clone(),
+            time(registration.granted_s).unwrap_or_default(),
+            registration.last_answer.clone().unwrap_or_default() + &failures,
+            time(registration.next_s).unwrap_or_else(|| "under way".to_owned()),
+        ]);
+    }
+    table.to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,6 +182,20 @@ mod tests {
             assert!(text.contains(part), "{text}");
         }
         assert!(!text.contains("loop"));
+    }
+
+    #[test]
+    fn a_registration_that_is_refused_is_shown_with_the_answer_and_the_next_try() {
+        let view: RegistrationView = serde_json::from_value(serde_json::json!({
+            "name": "carrier", "address": "sip:49301@carrier.example", "registrar": "sip:carrier.example",
+            "state": "refused", "last_answer": "403 Forbidden", "next_s": 300, "failures": 2
+        }))
+        .expect("it is a registration");
+
+        let text = registrations_text(&[view]);
+
+        assert!(text.contains("refused"), "{text}");
+        assert!(text.contains("403 Forbidden (2 in a row)  5m"), "{text}");
     }
 
     #[test]

@@ -58,6 +58,7 @@ impl Config {
             nat: self.nat.clone(),
             trusted: self.trusted.clone(),
             edges: self.edges.clone(),
+            trunks: self.trunks.clone(),
         })
     }
 }

@@ -550,7 +550,7 @@ const ALGORITHMS: &[(&str, Algorithm)] =
     &[("SHA-512-256", Algorithm::Sha512_256), ("SHA-256", Algorithm::Sha256), ("MD5", Algorithm::Md5)];
 
 /// A text that can stand in a header field.
-fn line_of_text(value: &Value<'_>) -> Result<String, Wrong> {
+pub fn line_of_text(value: &Value<'_>) -> Result<String, Wrong> {
     let text = value.text()?;
     if text.len() > TEXT_BYTES_MAX {
         return Err(value.wrong("is too long", format!("write at most {TEXT_BYTES_MAX} bytes")));

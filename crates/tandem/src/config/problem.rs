@@ -52,15 +52,19 @@ impl Problem {
         let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
         let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
         let marked = text[start..end.min(line_end).max(start)].chars().count().max(1);
+        let key = key.into();
+        let shown = &text[line_start..line_end];
+        let secret = secret_in(shown);
+        let value = if secret.is_some() { String::new() } else { shorten(text[start..end].trim_end()) };
         Self {
             line: text[..start].matches('\n').count() + 1,
             column: text[line_start..start].chars().count() + 1,
-            key: key.into(),
-            value: shorten(text[start..end].trim_end()),
+            key,
+            value,
             what: wrong.what,
             mend: wrong.mend,
-            source_line: text[line_start..line_end].trim_end_matches('\r').replace('\t', " "),
-            marked,
+            source_line: shown[..secret.unwrap_or(shown.len())].trim_end_matches('\r').replace('\t', " "),
+            marked: if secret.is_some() { 1 } else { marked },
         }
     }
 }
@@ -116,6 +120,13 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
+/// Where the secret of a line begins, if it has one: nothing from there on is shown to anybody.
+fn secret_in(line: &str) -> Option<usize> {
+    let at = line.find("password")? + "password".len();
+    let rest = line[at..].trim_start_matches(['"', '\'']).trim_start();
+    rest.starts_with('=').then(|| line.len() - rest.len() + 1)
+}
+
 fn shorten(value: &str) -> String {
     if value.chars().count() <= VALUE_CHARS_MAX {
         return value.to_owned();
@@ -147,6 +158,23 @@ mod tests {
                 = write \"2m\"\n\n\
              1 mistake in a.toml"
         );
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        for text in ["password = 12345\n", " \"password\"= \"12345\n", "{ name = \"a\", password='12345' }\n"]
+        {
+            let start = text.find("12345").unwrap_or_default();
+            let wrong = Wrong::new(start..start + 5, "is wrong", "mend it");
+            let problem = Problem::locate(text, "registration.password", wrong);
+            let shown = Problems::new(Path::new("a.toml"), vec![problem]).to_string();
+
+            assert!(!shown.contains("12345"), "{shown}");
+        }
+        let file = "password_file = \"/etc/x\"\n";
+        let problem =
+            Problem::locate(file, "registration.password_file", Wrong::new(16..24, "is wrong", "mend"));
+        assert_eq!(problem.value, "\"/etc/x\"");
     }
 
     #[test]

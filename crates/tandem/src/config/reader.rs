@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::fields::{EDGE, Field, SECTIONS, TRUSTED};
 use super::problem::{Problem, Wrong};
+use super::registration::{REGISTRATION, REGISTRATIONS_MAX};
 use super::suggest::nearest;
 use super::value::Value;
 use super::{Config, EdgeDraft, TrustedDraft};
@@ -20,7 +22,7 @@ const TRUSTED_MAX: usize = 1_000;
 const EDGES_MAX: usize = 100;
 
 /// The lists of tables.
-const LISTS: [&str; 2] = ["trusted", "edge"];
+const LISTS: [&str; 3] = ["trusted", "edge", "registration"];
 
 /// What the walk found.
 pub struct Reading<'t> {
@@ -70,6 +72,8 @@ impl<'t> Reading<'t> {
                 self.read_trusted(value, config);
             } else if name.is_empty() && key.get_ref() == "edge" {
                 self.read_edges(value, config);
+            } else if name.is_empty() && key.get_ref() == "registration" {
+                self.read_registrations(value, config);
             } else if SECTIONS.iter().any(|section| section.name == path) {
                 match value.get_ref() {
                     DeValue::Table(inner) => self.read_table(&path, inner, config),
@@ -123,6 +127,20 @@ impl<'t> Reading<'t> {
                     self.report("edge".to_owned(), Wrong::new(entry.span, what, form));
                 }
                 _ => {}
+            }
+        }
+    }
+
+    fn read_registrations(&mut self, value: &Spanned<DeValue<'_>>, config: &mut Config) {
+        let form = "write [[registration]] and below it name, username, password_file and registrar";
+        let too_many = format!("at most {REGISTRATIONS_MAX} entries are taken");
+        for entry in self.entries(value, "registration", REGISTRATION, form, (REGISTRATIONS_MAX, too_many)) {
+            match entry.draft.build(&config.trunks) {
+                Ok(trunk) => config.trunks.push(Arc::new(trunk)),
+                Err((what, mend)) if !entry.has_mistakes => {
+                    self.report("registration".to_owned(), Wrong::new(entry.span, what, mend));
+                }
+                Err(_) => {}
             }
         }
     }
@@ -202,6 +220,8 @@ fn suggestion(section: &str, name: &str) -> Option<String> {
         TRUSTED.iter().map(|field| field.key).collect()
     } else if section == "edge" {
         EDGE.iter().map(|field| field.key).collect()
+    } else if section == "registration" {
+        REGISTRATION.iter().map(|field| field.key).collect()
     } else {
         let keys = SECTIONS.iter().filter(|known| known.name == section).flat_map(|known| known.fields);
         let tables = SECTIONS

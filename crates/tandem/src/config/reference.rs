@@ -1,6 +1,7 @@
 //! The documented configuration, printed from the table of keys.
 
 use super::fields::{EDGE, EDGE_MEANING, Field, SECTIONS, TRUSTED, TRUSTED_MEANING};
+use super::registration::{REGISTRATION, REGISTRATION_MEANING};
 
 /// A file with every key, its meaning and its default. Read as a configuration it gives the defaults.
 pub fn reference() -> String {
@@ -18,6 +19,7 @@ pub fn reference() -> String {
     }
     write_list("trusted", TRUSTED_MEANING, TRUSTED, &mut text);
     write_list("edge", EDGE_MEANING, EDGE, &mut text);
+    write_list("registration", REGISTRATION_MEANING, REGISTRATION, &mut text);
     text
 }
 
@@ -88,6 +90,6 @@ mod tests {
 
         let config = Config::parse(Path::new("example.toml"), &bare).expect("it is right");
 
-        assert_eq!((config.trusted.len(), config.edges.len()), (1, 1));
+        assert_eq!((config.trusted.len(), config.edges.len(), config.trunks.len()), (1, 1, 1));
     }
 }

@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use routing::{Algorithm, Keepalive};
+use routing::{Algorithm, AtStop, Called, Keepalive, Login, Password};
 
 use super::*;
 
@@ -137,6 +137,37 @@ fn every_key_reaches_its_setting() {
 }
 
 #[test]
+fn a_registration_has_what_was_written_and_what_follows_from_it() {
+    let file = tempfile::NamedTempFile::new().expect("there is a place for it");
+    std::fs::write(file.path(), " pass word\n").expect("it can be written");
+    let text = format!(
+        "[[registration]]\nname = \"a\"\nusername = \"4930\"\npassword_file = \"{}\"\n\
+         registrar = \"sip:sip.carrier.example;transport=tcp\"\nto = \"*@Example.org\"\n\
+         listener = \"udp://192.0.2.5:5060\"\nproxy = \"sip:192.0.2.1\"\nat_stop = \"remove\"\n\
+         [[registration]]\nname = \"b\"\nusername = \"u\"\npassword = \"p\"\nrealm = \"r\"\n\
+         registrar = \"sip:[2001:db8::1]:5080\"\n",
+        file.path().display()
+    );
+
+    let trunks = parse(&text).expect("it is right").trunks;
+
+    let whole = &trunks[0];
+    assert_eq!(
+        whole.login,
+        Login { username: "4930".into(), password: Password::new("pass word"), realm: None }
+    );
+    assert_eq!(whole.called, Some(Called::Dialled { domain: "example.org".into() }));
+    let registration = whole.registration.as_ref().expect("it is registered");
+    assert_eq!(registration.address, "sip:4930@sip.carrier.example");
+    assert_eq!(registration.contact_user, "4930");
+    assert_eq!((registration.expires.as_secs(), registration.at_stop), (600, AtStop::Remove));
+    assert!(registration.listener.is_some() && registration.proxy.is_some());
+    assert_eq!(trunks[1].login.realm.as_deref(), Some("r"));
+    assert_eq!(trunks[1].registration.as_ref().expect("it is registered").address, "sip:u@[2001:db8::1]");
+    assert!(!format!("{trunks:?}").contains("pass word"));
+}
+
+#[test]
 fn a_default_that_is_not_written_follows_what_is() {
     let expires = |text| parse(text).expect("it is right").registrar.default_expires.as_secs();
 
@@ -227,6 +258,39 @@ const MISTAKES: &[(&str, usize, &str, &str)] = &[
         1,
         "one of sip.domains",
         "in one of them",
+    ),
+    ("[[registration]]\nusername = \"a\"\npassword = \"b\"", 1, "has no name", "name ="),
+    ("[[registration]]\nname = \"a\"\npassword = \"b\"", 1, "has no username", "username"),
+    ("[[registration]]\nname = \"a\"\nusername = \"b\"", 1, "has no password", "password_file"),
+    ("[[registration]]\nname = \"a\"\nusername = \"b\"\npassword = \"c\"", 1, "has no registrar", "sip:"),
+    ("[[registration]]\npassword = 5", 2, "not a text", "quotes"),
+    ("[[registration]]\npassword = \"\"", 2, "is empty", "carrier gave"),
+    ("[[registration]]\npassword_file = \"secret\"", 2, "neither a whole path", "LoadCredential"),
+    ("[[registration]]\npassword_file = \"/nowhere/secret\"", 2, "can not be read", "let the user"),
+    ("[[registration]]\nregistrar = \"carrier.example\"", 2, "is no SIP URI", "\"sip:sip.carrier.example\""),
+    ("[[registration]]\nregistrar = \"sips:carrier.example\"", 2, "wants TLS", "sip:"),
+    ("[[registration]]\nregistrar = \"sip:me@carrier.example\"", 2, "has a user", "sip:sip.carrier"),
+    ("[[registration]]\naddress = \"sip:carrier.example\"", 2, "has no user", "493012345@"),
+    ("[[registration]]\nto = \"reception\"", 2, "no address of an account", "*@example.org"),
+    ("[[registration]]\nto = \"*@a b\"", 2, "has no domain", "*@example.org"),
+    ("[[registration]]\nlistener = \"udp://*:5060\"", 2, "names no single listener", "203.0.113.10"),
+    ("[[registration]]\nexpires = \"5s\"", 2, "too short", "\"20s\""),
+    ("[[registration]]\nat_stop = \"leave\"", 2, "not known", "\"stay\""),
+    ("[[registration]]\nregistrer = \"x\"", 2, "is not a key", "did you mean `registration.registrar`?"),
+    ("[registration]\nname = \"x\"", 1, "is a list of tables", "[[registration]]"),
+    (
+        "[[registration]]\nname = \"a\"\nusername = \"b\"\npassword = \"c\"\nregistrar = \"sip:c\"\n\
+         [[registration]]\nname = \"a\"\nusername = \"d\"\npassword = \"c\"\nregistrar = \"sip:c\"",
+        6,
+        "name of another",
+        "of its own",
+    ),
+    (
+        "[[registration]]\nname = \"a\"\nusername = \"b\"\npassword = \"c\"\nregistrar = \"sip:c\"\n\
+         [[registration]]\nname = \"d\"\nusername = \"b\"\npassword = \"c\"\nregistrar = \"sip:e\"",
+        6,
+        "contact_user of another",
+        "of its own",
     ),
     ("[log]\nlevel = \"verbose\"", 2, "is not known", "\"info\""),
     ("[log]\nlevel = \"info\"\nlevel = \"debug\"", 3, "not TOML", "toml.io"),

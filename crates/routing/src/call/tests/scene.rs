@@ -376,6 +376,7 @@ pub(super) fn settings() -> Settings {
         digest: Digest::default(),
         nat: Nat::default(),
         edges: Vec::new(),
+        trunks: Vec::new(),
         trusted: vec![TrustedPeer {
             network: "198.51.100.200/32".parse().unwrap(),
             name: "carrier".to_owned(),
