@@ -65,7 +65,7 @@ fn check(data: &[u8], brought: &Brought) {
     if let Err(FramingError::Unframable { head, .. }) = &brought.end {
         // A head without a start line gets no answer; every other one has something wrong that can be said.
         if let Ok((message, problem)) = Message::parse_lenient(head) {
-            let problem = problem.or_else(|| transport::framing_problem(&message, &source()));
+            let problem = transport::framing_problem(&message, &source(), problem);
             assert!(problem.is_some(), "what can not be framed has nothing wrong");
         }
     }

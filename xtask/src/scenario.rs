@@ -22,6 +22,7 @@ mod edge;
 mod first_run;
 mod fragmented_invite;
 mod hanging_look_up;
+mod hostile;
 mod identity;
 mod internet;
 mod keepalive;
@@ -107,6 +108,10 @@ pub fn all() -> Vec<Scenario> {
         internet::SCENARIOS,
         edge::SCENARIOS,
         path::SCENARIOS,
+        hostile::datagrams::SCENARIOS,
+        hostile::order::SCENARIOS,
+        hostile::streams::SCENARIOS,
+        hostile::torture::SCENARIOS,
     ]
     .concat()
 }

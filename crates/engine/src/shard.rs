@@ -123,9 +123,8 @@ impl Shard {
             self.malformed += 1;
             return;
         };
-        let problem = problem
-            .or_else(|| transport::framing_problem(&message, &source))
-            .or_else(|| message.validate().err());
+        let problem =
+            transport::framing_problem(&message, &source, problem).or_else(|| message.validate().err());
         match (message.is_request(), problem) {
             (true, None) => self.take_request(now, lease, source, &message),
             (true, Some(problem)) => {
@@ -278,9 +277,14 @@ impl Shard {
         let request = self.stamp(message, &source);
         let to = Message::parse(&request)
             .and_then(|stamped| stamped.top_via().map(|via| transport::response_destination(&via, &source)));
-        let Ok(to) = to else {
-            self.malformed += 1;
-            return;
+        let to = match to {
+            Ok(to) => to,
+            // With what the stamp adds it is larger than a message may be.
+            Err(problem) => {
+                self.malformed += 1;
+                let (status, reason) = (problem.status(), problem.reason());
+                return self.user.refuse(now, source, message, status, reason, &mut self.from_user);
+            }
         };
         let kind = if method == Method::Invite { Kind::Invite } else { Kind::NonInvite };
         if self.transactions.begin_server(now.instant, key, kind, to, source.flow.is_reliable()).is_err() {

@@ -18,6 +18,8 @@ pub enum Count {
     UnknownToken,
     /// Responses that belong to no transaction.
     StrayResponse,
+    /// CANCELs of nothing that is under way.
+    StrayCancel,
     /// ACKs to our own refusals.
     AckAbsorbed,
     /// Requests in a dialog without a valid token.
@@ -70,6 +72,7 @@ const NAMES: [&str; Count::CarrierNotRegistered as usize + 1] = [
     "not_owner",
     "unknown_token",
     "stray_response",
+    "stray_cancel",
     "ack_absorbed",
     "no_token",
     "flow_refused",

@@ -342,12 +342,28 @@ fn measure(bytes: &[u8], head: usize) -> Result<Stage, FramingError> {
     }
 }
 
-/// What is wrong with a message that came over a stream and does not say how long it is. The head of
-/// [`FramingError::Unframable`] may be one: read like a datagram it would look whole, without its body.
-pub fn framing_problem(message: &Message<'_>, source: &Source) -> Option<Malformed> {
-    // RFC 3261 §20.14: over a stream the header field must be used.
-    let is_lost = source.flow.is_reliable() && message.header(Name::ContentLength).is_none();
-    is_lost.then_some(Malformed::Missing(Name::ContentLength))
+/// What is wrong with a message, where the stream that it came over says it better than the parser's `problem`. The head
+/// of [`FramingError::Unframable`] may be one: read like a datagram it would look whole without its body, or cut off
+/// where the body was too large to be waited for.
+pub fn framing_problem(
+    message: &Message<'_>,
+    source: &Source,
+    problem: Option<Malformed>,
+) -> Option<Malformed> {
+    if !source.flow.is_reliable() {
+        return problem;
+    }
+    match problem {
+        Some(problem) => match frame_stream(message.bytes()) {
+            Framed::Broken(better) => Some(better),
+            Framed::NeedMore | Framed::Keepalive { .. } | Framed::Message { .. } => Some(problem),
+        },
+        // RFC 3261 §20.14: over a stream the header field must be used.
+        None if message.header(Name::ContentLength).is_none() => {
+            Some(Malformed::Missing(Name::ContentLength))
+        }
+        None => None,
+    }
 }
 
 fn unframable(head: &[u8], problem: Malformed) -> FramingError {
@@ -396,9 +412,9 @@ mod tests {
         let told = Message::parse(OKAY.as_bytes()).unwrap();
 
         let problem = Some(Malformed::Missing(Name::ContentLength));
-        assert_eq!(framing_problem(&lost, &stream), problem);
-        assert_eq!(framing_problem(&lost, &datagram), None);
-        assert_eq!(framing_problem(&told, &stream), None);
+        assert_eq!(framing_problem(&lost, &stream, None), problem);
+        assert_eq!(framing_problem(&lost, &datagram, None), None);
+        assert_eq!(framing_problem(&told, &stream, None), None);
     }
 
     #[test]

@@ -59,7 +59,7 @@ impl Checks {
             self.has_forged |= problem.is_none() && is_forged(&message);
             return;
         }
-        let problem = problem.or_else(|| transport::framing_problem(&message, source));
+        let problem = transport::framing_problem(&message, source, problem);
         self.is_lenient = problem.is_some() || message.validate().is_err();
         let place = Place::of(source.flow);
         self.places.insert(place);

@@ -10,6 +10,7 @@ use super::reply::Reply;
 use super::response_context::ContextState;
 use super::suspended::Stage;
 use super::user::TransactionUser;
+use crate::Count;
 
 impl TransactionUser {
     /// A CANCEL for the INVITE of `invite`.
@@ -23,6 +24,7 @@ impl TransactionUser {
         }
         let Some(mut context) = self.contexts.remove(&invite) else {
             // RFC 3261 §9.2: nothing to cancel.
+            self.counts.add(Count::StrayCancel);
             let reply = Reply::new(Status::CALL_DOES_NOT_EXIST);
             return self.refuse_stateless(turn, &reply, out);
         };

@@ -1,5 +1,6 @@
 //! What RFC 3261 §16.3 has a proxy check before it looks where a request goes.
 
+use sip::limits::MESSAGE_BYTES_MAX;
 use sip::{Malformed, Message, Method, Name, Status, Uri};
 
 use super::branch;
@@ -62,8 +63,15 @@ pub(super) fn check(
     Ok(Checked { loop_hash, breadth: breadth(settings, request)?, max_forwards })
 }
 
+/// What a forwarded request may get besides its own bytes: a Via, and two Record-Route with a token each.
+const ADDED_BYTES_MAX: usize = 1_024;
+
 /// The checks of a request that this server does not answer itself.
 pub(super) fn check_forwarding(request: &Message<'_>, checked: &Checked) -> Result<(), Reply> {
+    // RFC 3261 §21.5.14: what would leave larger than a message may be can go nowhere.
+    if request.bytes().len() > MESSAGE_BYTES_MAX - ADDED_BYTES_MAX {
+        return Err(Reply::new(Status::MESSAGE_TOO_LARGE));
+    }
     // RFC 3261 §16.3 item 3: a request that may go no further.
     if checked.max_forwards == Some(0) {
         return Err(Reply::new(Status::TOO_MANY_HOPS));
