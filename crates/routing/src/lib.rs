@@ -29,7 +29,8 @@ pub use question::{
     Register, RegisterRefusal, Registered, RegisteredContact, Token,
 };
 pub use settings::{
-    Algorithm, Digest, Edge, EdgeContact, Keepalive, Nat, Proxy, Registrar, Settings, TrustedPeer,
+    Algorithm, Digest, Edge, EdgeContact, Keepalive, Nat, Proxy, Registrar, ServiceRoute, Settings,
+    TrustedPeer,
 };
 pub use trunk::{
     AtStop, Called, CarrierNews, Login, Password, Registration, RegistrationState, RegistrationView, Trunk,

@@ -63,6 +63,19 @@ pub struct Registrar {
     pub default_expires: Duration,
     /// Contacts of one address of record.
     pub contacts_max: usize,
+    /// Who is told to send requests by this server (RFC 3608).
+    pub service_route: ServiceRoute,
+}
+
+/// Which phones are told by Service-Route that their requests are to come by this server (RFC 3608 §6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceRoute {
+    /// None.
+    Off,
+    /// Those that register through another proxy, which has put a Path into their REGISTER.
+    WithPath,
+    /// All.
+    Always,
 }
 
 /// A digest algorithm (RFC 7616 §3.2, RFC 8760).
@@ -227,6 +240,7 @@ impl Default for Registrar {
             max_expires: Duration::from_secs(3_600),
             default_expires: Duration::from_secs(3_600),
             contacts_max: 10,
+            service_route: ServiceRoute::Off,
         }
     }
 }

@@ -20,7 +20,7 @@ use super::dialog_token::{BindingName, Side, Standing, instance_hash};
 use super::flow_token::{CONTACT_BYTES_MAX, EdgeMark, FlowToken};
 use super::inbound::{Inbound, Sender, Turn};
 use super::listener_mark::ListenerMark;
-use super::own::is_own;
+use super::own::{self, is_own};
 use super::record_route::{contact_instance, way};
 use super::reply::Reply;
 use super::round::Round;
@@ -287,16 +287,10 @@ fn phone(keyring: &Keyring, inbound: &Inbound, request: &Message<'_>) -> Side {
 
 /// `sip:TOKEN@us`, where `us` is the listener that the registrar sees.
 fn uri(keyring: &Keyring, listeners: &Listeners, leaves_by: ListenerId, token: &FlowToken) -> Vec<u8> {
-    let mut uri = b"sip:".to_vec();
-    token.write(keyring, &mut uri);
-    uri.push(b'@');
-    uri.extend_from_slice(listeners.sent_by(leaves_by).unwrap_or_default().as_bytes());
-    if let Some(listener) = listeners.get(leaves_by)
-        && listener.transport != Transport::Udp
-    {
-        uri.extend_from_slice(b";transport=");
-        uri.extend_from_slice(listener.transport.uri_name().as_bytes());
-    }
+    let mut text = Vec::with_capacity(128);
+    token.write(keyring, &mut text);
+    let mut uri = Vec::with_capacity(text.len() + 48);
+    own::write_uri(listeners, leaves_by, &text, &mut uri);
     uri
 }
 

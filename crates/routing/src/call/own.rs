@@ -1,8 +1,25 @@
-//! Which URIs mean this server.
+//! Which URIs mean this server, and how it is named in those that it makes.
 
 use sip::{Host, SipUri};
+use transport::{ListenerId, Listeners, Transport};
 
 use crate::Settings;
+
+/// Appends a URI that leads to this server by a listener, with `user` if that is not empty, and without brackets.
+pub(super) fn write_uri(listeners: &Listeners, listener: ListenerId, user: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"sip:");
+    if !user.is_empty() {
+        out.extend_from_slice(user);
+        out.push(b'@');
+    }
+    out.extend_from_slice(listeners.sent_by(listener).unwrap_or_default().as_bytes());
+    if let Some(listener) = listeners.get(listener)
+        && listener.transport != Transport::Udp
+    {
+        out.extend_from_slice(b";transport=");
+        out.extend_from_slice(listener.transport.uri_name().as_bytes());
+    }
+}
 
 /// Whether a Request-URI's resource is this server's to say (RFC 3261 §16.5): one of our domains, at one of our
 /// ports if a port is given. Another port on the same host is somebody else.

@@ -274,7 +274,7 @@ impl TransactionUser {
         out: &mut Vec<Output>,
     ) {
         let reply = match verdict {
-            Ok(registered) => register::accepted(turn.request, &registered),
+            Ok(registered) => register::accepted(turn.request, inbound, &registered),
             Err(refusal) => register::refused(refusal),
         };
         self.respond(turn, inbound, &reply, out);

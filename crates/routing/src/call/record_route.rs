@@ -2,14 +2,14 @@
 //! token that says how either side is reached.
 
 use sip::{Aor, Contacts, Message, SipUri};
-use transport::{Destination, Flow, ListenerId, Listeners, RemoteAddr, Transport};
+use transport::{Destination, Flow, ListenerId, Listeners, RemoteAddr};
 
 use super::admission::{self, Identity};
 use super::aim::Aim;
 use super::dialog_token::{BindingName, DialogToken, Side, Standing, Way, instance_hash, tag_hash};
 use super::inbound::{Inbound, Sender};
 use super::listener_mark::ListenerMark;
-use super::nat;
+use super::{nat, own};
 use crate::{Keyring, Target};
 
 /// The Record-Route values for a request that begins a dialog, the topmost last.
@@ -40,16 +40,8 @@ pub(super) fn values(
 
 fn value(listeners: &Listeners, listener: ListenerId, token: &[u8]) -> Vec<u8> {
     let mut value = Vec::with_capacity(token.len() + 64);
-    value.extend_from_slice(b"<sip:");
-    value.extend_from_slice(token);
-    value.push(b'@');
-    value.extend_from_slice(listeners.sent_by(listener).unwrap_or_default().as_bytes());
-    if let Some(listener) = listeners.get(listener)
-        && listener.transport != Transport::Udp
-    {
-        value.extend_from_slice(b";transport=");
-        value.extend_from_slice(listener.transport.uri_name().as_bytes());
-    }
+    value.push(b'<');
+    own::write_uri(listeners, listener, token, &mut value);
     value.extend_from_slice(b";lr>");
     value
 }

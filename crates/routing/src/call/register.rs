@@ -1,16 +1,20 @@
 //! REGISTER as the call shard sees it: what the request wants, and how the verdict of its partition is
-//! said (RFC 3261 §10.3, RFC 3327, RFC 5626 §6).
+//! said (RFC 3261 §10.3, RFC 3327, RFC 3608, RFC 5626 §6).
 
 use bytes::Bytes;
 use keys::Key;
 use sip::{Aor, Credentials, Message, Name, NameAddr, SipUri, Status};
 use transport::Source;
 
-use super::nat;
+use super::inbound::Inbound;
 use super::reply::Reply;
 use super::target::SUPPORTED;
 use super::validation::unsupported;
-use crate::{Authority, ContactUpdate, Contacts, Register, RegisterRefusal, Registered, RegisteredContact};
+use super::{nat, own};
+use crate::{
+    Authority, ContactUpdate, Contacts, Register, RegisterRefusal, Registered, RegisteredContact,
+    ServiceRoute,
+};
 
 /// RFC 5626 §4.4.1: within so many seconds a phone with a flow of its own sends a keepalive.
 const FLOW_TIMER_SECONDS: &[u8] = b"120";
@@ -25,14 +29,17 @@ pub(super) fn wish(key: &Key, request: &Message<'_>, source: Source, aor: Aor) -
     if let Some(unsupported) = unsupported(request, Name::Require, &[b"path", b"outbound"]) {
         return Err(Reply::new(Status::BAD_EXTENSION).with(Name::Unsupported, unsupported));
     }
-    let has_outbound = [Name::Supported, Name::Require]
-        .into_iter()
-        .any(|name| request.values(name).any(|tag| tag.eq_ignore_ascii_case(b"outbound")));
+    let has_outbound = supports(request, b"outbound");
     let path: Vec<Bytes> = request.values(Name::Path).map(Bytes::copy_from_slice).collect();
     let is_first_hop = path.is_empty() && request.values(Name::Via).nth(1).is_none();
+    // RFC 3327 §5.3: a phone that does not know Path is told so, rather than led by a way that it knows nothing of.
+    if !path.is_empty() && !supports(request, b"path") {
+        return Err(Reply::new(Status::BAD_EXTENSION).with(Name::Unsupported, *b"path"));
+    }
     let contacts = contacts(request, has_outbound)?;
     // RFC 5626 §6: a flow needs a first hop that keeps it: this server, or a proxy that says so in its Path.
-    if has_reg_id(&contacts) && !is_first_hop && !has_outbound_path(request) {
+    let is_flow_kept = is_first_hop || has_outbound_path(request);
+    if has_reg_id(&contacts) && !is_flow_kept {
         return Err(Reply::new(Status::FIRST_HOP_LACKS_OUTBOUND_SUPPORT));
     }
     let number =
@@ -48,7 +55,7 @@ pub(super) fn wish(key: &Key, request: &Message<'_>, source: Source, aor: Aor) -
         call_id: Bytes::copy_from_slice(request.call_id().unwrap_or_default()),
         cseq: number.number,
         user_agent: request.header(Name::UserAgent).map(Bytes::copy_from_slice),
-        outbound: has_outbound && is_first_hop,
+        outbound: has_outbound && is_flow_kept,
         response_hash: response_hash(key, request),
     })
 }
@@ -60,7 +67,7 @@ pub(super) fn aor(request: &Message<'_>) -> Option<Aor> {
 }
 
 /// The 200 to a REGISTER.
-pub(super) fn accepted(request: &Message<'_>, registered: &Registered) -> Reply {
+pub(super) fn accepted(request: &Message<'_>, inbound: &Inbound, registered: &Registered) -> Reply {
     let mut reply = Reply::new(Status::OK);
     // RFC 3261 §10.3 step 8: all bindings, with the time that each has left.
     for contact in &registered.contacts {
@@ -69,6 +76,19 @@ pub(super) fn accepted(request: &Message<'_>, registered: &Registered) -> Reply 
     // RFC 3327 §5.3: the Path that was kept.
     for value in request.values(Name::Path) {
         reply = reply.with(Name::Path, value);
+    }
+    let is_told = match inbound.settings.registrar.service_route {
+        ServiceRoute::Off => false,
+        ServiceRoute::WithPath => request.header(Name::Path).is_some(),
+        ServiceRoute::Always => true,
+    };
+    if is_told && !registered.contacts.is_empty() {
+        // RFC 3608 §6.3: the route that the phone is to put into its own requests: this listener.
+        let mut value = b"<".to_vec();
+        let listener = inbound.source.flow.listener();
+        own::write_uri(&inbound.settings.listeners, listener, b"", &mut value);
+        value.extend_from_slice(b";lr>");
+        reply = reply.with(Name::ServiceRoute, value);
     }
     if registered.is_outbound {
         // RFC 5626 §6: tells the phone that its flow is used.
@@ -90,6 +110,12 @@ pub(super) fn refused(refusal: RegisterRefusal) -> Reply {
         RegisterRefusal::UnknownAor => Reply::new(Status::NOT_FOUND),
         RegisterRefusal::Unavailable => Reply::later(Status::SERVICE_UNAVAILABLE),
     }
+}
+
+fn supports(request: &Message<'_>, tag: &[u8]) -> bool {
+    [Name::Supported, Name::Require]
+        .into_iter()
+        .any(|name| request.values(name).any(|value| value.eq_ignore_ascii_case(tag)))
 }
 
 fn contacts(request: &Message<'_>, has_outbound: bool) -> Result<Contacts, Reply> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use routing::{Algorithm, EdgeContact, Keepalive};
+use routing::{Algorithm, EdgeContact, Keepalive, ServiceRoute};
 use sip::SipUri;
 
 use super::listen::{Listen, is_host_name};
@@ -292,6 +292,22 @@ pub const SECTIONS: &[Section] = &[
                 meaning: &["How many phones may be registered for one address."],
                 set: |config, value| {
                     config.registrar.contacts_max = value.number(1..=CONTACTS_MAX)? as usize;
+                    Ok(())
+                },
+            },
+            Field {
+                key: "service_route",
+                default: "\"off\"",
+                meaning: &[
+                    "Which phones are told to send their requests by this server (Service-Route): \"off\", \"path\"",
+                    "(those that register through a proxy before this one, which must let such requests pass), \"always\".",
+                ],
+                set: |config, value| {
+                    config.registrar.service_route = value.word(&[
+                        ("off", ServiceRoute::Off),
+                        ("path", ServiceRoute::WithPath),
+                        ("always", ServiceRoute::Always),
+                    ])?;
                     Ok(())
                 },
             },

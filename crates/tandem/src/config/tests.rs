@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use routing::{Algorithm, AtStop, Called, Keepalive, Login, Password};
+use routing::{Algorithm, AtStop, Called, Keepalive, Login, Password, ServiceRoute};
 
 use super::*;
 
@@ -56,6 +56,7 @@ fn every_key_reaches_its_setting() {
         max_expires = "1d"
         default_expires = "2m"
         contacts_max = 5
+        service_route = "path"
         [auth]
         algorithms = ["MD5"]
         realm = "office"
@@ -110,7 +111,8 @@ fn every_key_reaches_its_setting() {
             min_expires: second,
             max_expires: 86_400 * second,
             default_expires: 120 * second,
-            contacts_max: 5
+            contacts_max: 5,
+            service_route: ServiceRoute::WithPath,
         }
     );
     assert_eq!(config.digest.algorithms, [Algorithm::Md5]);

@@ -6,7 +6,7 @@ use sip::Name;
 use super::scene::*;
 use crate::{
     Answer, Authenticated, BindingId, ContactUpdate, Contacts, Question, Register, RegisterRefusal,
-    Registered, RegisteredContact,
+    Registered, RegisteredContact, ServiceRoute,
 };
 
 #[test]
@@ -99,8 +99,9 @@ fn a_reg_id_counts_only_with_outbound_and_a_first_hop_that_keeps_the_flow() {
     assert_eq!(reg_id(&wish(&plain)), None);
     let direct = wish(&outbound);
     assert_eq!((reg_id(&direct), direct.outbound), (Some(1), true));
-    let by_edge = wish(&outbound.clone().via(two).header("Path: <sip:edge@192.0.2.9;lr;ob>"));
-    assert_eq!((reg_id(&by_edge), by_edge.outbound), (Some(1), false));
+    let by_edge = outbound.clone().via(two).header("Supported: path");
+    let by_edge = wish(&by_edge.header("Path: <sip:edge@192.0.2.9;lr;ob>"));
+    assert_eq!((reg_id(&by_edge), by_edge.outbound), (Some(1), true));
 
     let mut scene = Scene::new();
     assert_eq!(statuses(&scene.receive_by(open(), &outbound.clone().via(two).text())), [439]);
@@ -112,7 +113,8 @@ fn a_reg_id_counts_only_with_outbound_and_a_first_hop_that_keeps_the_flow() {
 fn a_200_has_all_bindings() {
     let mut scene = Scene::new();
     let path = "Path: <sip:p2.example;lr>, <sip:p1.example;lr>";
-    let (token, _) = only_ask(&scene.receive_by(open(), &register().header(path).text()));
+    let request = register().header("Supported: path").header(path);
+    let (token, _) = only_ask(&scene.receive_by(open(), &request.text()));
     let contact = |uri: &'static str, q, reg_id: Option<u32>| RegisteredContact {
         binding: BindingId(1),
         uri: Bytes::from_static(uri.as_bytes()),
@@ -139,6 +141,59 @@ fn a_200_has_all_bindings() {
     assert_eq!(values(&response, Name::Require), ["outbound"]);
     assert_eq!(values(&response, Name::FlowTimer), ["120"]);
     assert!(header(&response, Name::To).unwrap().contains(";tag="));
+}
+
+/// RFC 3327 §5.3: 420 where a proxy added a Path that the phone knows nothing of.
+#[test]
+fn a_path_is_kept_only_for_a_phone_that_knows_of_it() {
+    let path = "Path: <sip:p1.example;lr>";
+    let mut scene = Scene::new();
+    let refused = only_response(&scene.receive_by(open(), &register().header(path).text()));
+    assert_eq!((status(&refused), values(&refused, Name::Unsupported)), (420, vec!["path".to_owned()]));
+
+    for tag in ["Supported: timer, Path", "Require: path"] {
+        assert_eq!(wish(&register().header(tag).header(path)).path, [&b"<sip:p1.example;lr>"[..]], "{tag}");
+    }
+}
+
+/// RFC 3608 §6.3: the route by this server, for whom the operator wants it.
+#[test]
+fn a_service_route_leads_to_the_listener_that_the_phone_registered_on() {
+    let told = |rule, header: &str, source| {
+        let mut scene = Scene::with(|settings| settings.registrar.service_route = rule);
+        let mut request = register();
+        request.headers.extend(header.lines().map(str::to_owned));
+        let (token, _) = only_ask(&scene.receive_by(source, &request.text()));
+        let contacts = vec![RegisteredContact {
+            binding: BindingId(1),
+            uri: Bytes::from_static(b"sip:a@192.0.2.1"),
+            expires: 60,
+            q: None,
+            instance: None,
+            reg_id: None,
+        }];
+        let out = scene.answer(token, Answer::Registered(Ok(Registered { contacts, is_outbound: false })));
+        values(&only_response(&out), Name::ServiceRoute)
+    };
+    let path = "Supported: path\nPath: <sip:p1.example;lr>";
+    let none: [String; 0] = [];
+
+    assert_eq!(told(ServiceRoute::Always, "", open()), ["<sip:10.1.0.5:5060;lr>"]);
+    assert_eq!(told(ServiceRoute::WithPath, path, open()), ["<sip:10.1.0.5:5060;lr>"]);
+    assert_eq!(told(ServiceRoute::WithPath, "", open()), none);
+    assert_eq!(told(ServiceRoute::Off, path, open()), none);
+}
+
+/// RFC 3608 §5: a phone that was told puts it into its requests as Route.
+#[test]
+fn a_request_that_preloads_the_service_route_goes_its_way() {
+    let mut scene = Scene::new();
+    let call = invite("sip:bob@example.org").header("Route: <sip:192.0.2.5:5060;lr>");
+
+    let left = only_left(&scene.call_as_account(ALICE, &call, vec![bob()]));
+
+    assert_eq!(left.to, transport::Destination::Flow(datagram(UDP, BOB)));
+    assert_eq!(values(&left.request, Name::Route).len(), 0);
 }
 
 #[test]
