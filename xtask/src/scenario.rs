@@ -20,6 +20,7 @@ mod baresip_call;
 mod command_line;
 mod edge;
 mod first_run;
+mod forwarding;
 mod fragmented_invite;
 mod hanging_look_up;
 mod hostile;
@@ -90,6 +91,7 @@ pub struct Place {
 pub fn all() -> Vec<Scenario> {
     [
         first_run::SCENARIOS,
+        forwarding::SCENARIOS,
         command_line::SCENARIOS,
         account::SCENARIOS,
         sipp_call::SCENARIOS,

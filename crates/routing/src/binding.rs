@@ -7,7 +7,7 @@ use clock::WallTime;
 use sip::Aor;
 use transport::{ListenerId, LocalAddr, Transport};
 
-use crate::Algorithm;
+use crate::{Algorithm, Forwards};
 
 /// A subscriber as the store has it. It holds hashes and never a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,22 @@ pub struct Account {
     pub aliases: Vec<Aor>,
     /// Addresses of record that it may also call and register as.
     pub may_use: Vec<Aor>,
+    /// What becomes of its calls.
+    pub calls: CallRules,
+}
+
+/// What an operator has set for the calls of one account.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CallRules {
+    /// Where they go instead.
+    pub forwards: Forwards,
+}
+
+impl CallRules {
+    /// Whether the account is like any other.
+    pub fn is_default(&self) -> bool {
+        self.forwards.is_empty()
+    }
 }
 
 /// One binding within its partition.

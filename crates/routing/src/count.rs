@@ -62,9 +62,11 @@ pub enum Count {
     CarrierRegistered,
     /// REGISTERs that they did not.
     CarrierNotRegistered,
+    /// Calls that a user of ours forwards.
+    Diverted,
 }
 
-const NAMES: [&str; Count::CarrierNotRegistered as usize + 1] = [
+const NAMES: [&str; Count::Diverted as usize + 1] = [
     "malformed",
     "challenged",
     "wrong_credentials",
@@ -94,6 +96,7 @@ const NAMES: [&str; Count::CarrierNotRegistered as usize + 1] = [
     "carrier_refused",
     "carrier_registered",
     "carrier_not_registered",
+    "diverted",
 ];
 
 /// How often each thing happened since the start.

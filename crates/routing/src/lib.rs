@@ -12,6 +12,7 @@ pub mod call;
 mod binding;
 mod count;
 mod digest;
+mod forwards;
 mod keepalive_mark;
 mod keyring;
 mod question;
@@ -19,9 +20,10 @@ mod settings;
 mod trunk;
 
 pub use account::AccountPartition;
-pub use binding::{Account, BindingId, StoredBinding, Target};
+pub use binding::{Account, BindingId, CallRules, StoredBinding, Target};
 pub use call::TransactionUser;
 pub use count::{Count, Counts};
+pub use forwards::{ForwardReason, ForwardTarget, Forwards};
 pub use keepalive_mark::KeepaliveMark;
 pub use keyring::Keyring;
 pub use question::{

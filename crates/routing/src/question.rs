@@ -1,12 +1,13 @@
 //! What a call shard asks an account partition, and what it is told.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use sip::Aor;
 use transport::Source;
 
-use crate::{Algorithm, BindingId, Target};
+use crate::{Account, Algorithm, BindingId, Target};
 
 /// Names a suspended request in its shard. It is never used twice in one boot; an answer with a token
 /// that is not waited for is discarded and counted.
@@ -22,6 +23,8 @@ pub enum Question {
     Register(Box<Register>),
     /// Where can this address of record be reached?
     Locate(Aor),
+    /// Where is a call for this address of record to go? As [`Question::Locate`], with what its account wants.
+    Call(Aor),
 }
 
 /// Told to the shard that asked.
@@ -31,7 +34,7 @@ pub enum Answer {
     Authenticated(Authenticated),
     /// To [`Question::Register`].
     Registered(Result<Registered, RegisterRefusal>),
-    /// To [`Question::Locate`].
+    /// To [`Question::Locate`] and [`Question::Call`].
     Located(Located),
 }
 
@@ -210,6 +213,8 @@ pub enum RegisterRefusal {
 pub enum Located {
     /// By these, best `q` first; empty: known, but nowhere registered (480).
     Targets(Vec<Target>),
+    /// The same, for a call to an account that has rules for its calls.
+    Ruled(Vec<Target>, Arc<Account>),
     /// It is another name of this address of record, which knows the targets: locate that one, once.
     Alias(Aor),
     /// There is no such account (404).

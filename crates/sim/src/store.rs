@@ -60,7 +60,13 @@ impl Store {
             (Algorithm::Md5, phone::Algorithm::Md5.hash(&secret).into_boxed_str()),
             (Algorithm::Sha256, phone::Algorithm::Sha256.hash(&secret).into_boxed_str()),
         ];
-        let account = Account { aor: aor.clone(), ha1, aliases: Vec::new(), may_use: Vec::new() };
+        let account = Account {
+            aor: aor.clone(),
+            ha1,
+            aliases: Vec::new(),
+            may_use: Vec::new(),
+            calls: Default::default(),
+        };
         self.accounts.insert(aor, Arc::new(account));
     }
 

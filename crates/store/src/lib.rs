@@ -15,6 +15,7 @@
 mod bindings;
 mod credentials;
 mod database;
+mod forwards;
 mod lookups;
 mod names;
 mod nonces;

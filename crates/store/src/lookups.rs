@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use engine::{Loaded, StoreError};
-use routing::{Account, Algorithm};
+use routing::{Account, Algorithm, CallRules};
 use rusqlite::{Connection, OptionalExtension};
 use sip::Aor;
 
 use crate::credentials::is_ha1;
 use crate::database::{Place, Reading};
-use crate::names;
+use crate::{forwards, names};
 
 /// Look-ups that wait: a second's work.
 const LOOKUPS_MAX: usize = 20_000;
@@ -164,7 +164,8 @@ pub fn find(connection: &Connection, aor: &Aor) -> rusqlite::Result<Option<Accou
             .collect();
         let aliases = names::aliases(connection, &own)?;
         let may_use = names::may_use(connection, &own)?;
-        return Ok(Some(Account { aor: own, ha1, aliases, may_use }));
+        let calls = CallRules { forwards: forwards::read(connection, &own)? };
+        return Ok(Some(Account { aor: own, ha1, aliases, may_use, calls }));
     }
     Ok(None)
 }

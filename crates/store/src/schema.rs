@@ -12,7 +12,8 @@ use crate::database::Place;
 const APPLICATION_ID: i64 = 0x546e_646d;
 
 /// Step `n` makes version `n + 1` of version `n`. Steps are only ever added.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
     CREATE TABLE subscriber (
         id INTEGER PRIMARY KEY,
         username TEXT NOT NULL,
@@ -66,7 +67,18 @@ const STEPS: &[&str] = &["
         expires_ms INTEGER NOT NULL,
         PRIMARY KEY (username, domain, nonce)
     ) WITHOUT ROWID;
-"];
+",
+    "
+    CREATE TABLE forward (
+        username TEXT NOT NULL,
+        domain TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        uri TEXT NOT NULL,
+        after_ms INTEGER,
+        PRIMARY KEY (username, domain, kind)
+    ) WITHOUT ROWID;
+",
+];
 
 /// Brings the file to the present version, or says why that can not be.
 pub fn migrate(connection: &mut Connection, place: &Place) -> Result<(), StoreError> {

@@ -4,11 +4,13 @@ use std::fmt;
 use std::path::Path;
 
 use engine::StoreError;
+use routing::Forwards;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use sip::Aor;
 
 use crate::credentials::Credentials;
 use crate::database::Place;
+use crate::forwards;
 use crate::names::{NAMES_MAX, aliases, may_use};
 use crate::row;
 
@@ -43,6 +45,8 @@ pub struct Subscriber {
     pub aliases: Vec<Aor>,
     /// Addresses of record of others that it may use.
     pub may_use: Vec<Aor>,
+    /// Where its calls are forwarded.
+    pub forwards: Forwards,
 }
 
 /// An account could not be changed.
@@ -115,6 +119,22 @@ impl Subscribers {
         })
     }
 
+    /// Changes where the calls of an account are forwarded.
+    pub fn change_forwards(
+        &mut self,
+        aor: &Aor,
+        change: impl FnOnce(&mut Forwards),
+    ) -> Result<(), SubscriberError> {
+        self.change(|connection| {
+            if !is_subscriber(connection, aor)? {
+                return Ok(Err(SubscriberError::Unknown(aor.clone())));
+            }
+            let mut forwards = forwards::read(connection, aor)?;
+            change(&mut forwards);
+            forwards::write(connection, aor, &forwards).map(Ok)
+        })
+    }
+
     /// Takes an account away with its aliases and rights, also the rights of others to use it. Returns
     /// the aliases it had.
     pub fn remove(&mut self, aor: &Aor) -> Result<Vec<Aor>, SubscriberError> {
@@ -125,6 +145,7 @@ impl Subscribers {
                 return Ok(Err(SubscriberError::Unknown(aor.clone())));
             }
             let aliases = aliases(connection, aor)?;
+            forwards::remove(connection, aor)?;
             connection.execute("DELETE FROM dbaliases WHERE username = ?1 AND domain = ?2", of)?;
             connection.execute(
                 "DELETE FROM may_use WHERE username = ?1 AND domain = ?2 OR uri_username = ?1 AND uri_domain = ?2",
@@ -163,7 +184,8 @@ impl Subscribers {
                 let Some(aor) = row::aor(found, 0, 1) else { continue };
                 let aliases = aliases(&self.connection, &aor)?;
                 let may_use = may_use(&self.connection, &aor)?;
-                if !take(Subscriber { aor, realm: found.get(2)?, aliases, may_use }) {
+                let forwards = forwards::read(&self.connection, &aor)?;
+                if !take(Subscriber { aor, realm: found.get(2)?, aliases, may_use, forwards }) {
                     break;
                 }
             }

@@ -70,6 +70,56 @@ fn a_binding_comes_back_as_it_was_whatever_is_in_it() {
 }
 
 #[test]
+fn forwards_are_loaded_with_the_account_and_go_with_it() {
+    let place = Temporary::new();
+    add_alice(&place.file);
+    let alice = aor("alice@example.org");
+    let mut subscribers = Subscribers::open(&place.file).expect("the disk is good");
+    let mut wanted = routing::Forwards {
+        busy: routing::ForwardTarget::parse("*98", "example.org"),
+        no_answer: routing::ForwardTarget::parse("tel:+4930123", "example.org"),
+        no_answer_after: Some(Duration::from_secs(20)),
+        ..routing::Forwards::default()
+    };
+    subscribers.change_forwards(&alice, |forwards| *forwards = wanted.clone()).expect("she is there");
+    let store = place.open();
+
+    assert_eq!(found(load(&store, "alice@example.org")).calls.forwards, wanted);
+    wanted.busy = None;
+    subscribers.change_forwards(&alice, |forwards| forwards.busy = None).expect("she is there");
+    assert_eq!(found(load(&store, "alice@example.org")).calls.forwards, wanted);
+    let mut listed = Vec::new();
+    subscribers
+        .list(None, |found| {
+            listed.push(found.forwards);
+            true
+        })
+        .expect("the disk is good");
+    assert_eq!(listed, [wanted]);
+
+    let nobody = aor("nobody@example.org");
+    let refused = subscribers.change_forwards(&nobody, |_| {});
+    assert_eq!(refused, Err(SubscriberError::Unknown(nobody)));
+    subscribers.remove(&alice).expect("she is there");
+    add_alice(&place.file);
+    assert!(found(load(&store, "alice@example.org")).calls.forwards.is_empty());
+}
+
+/// A file of the first release, which had no forwards.
+#[test]
+fn an_older_file_is_brought_up_to_date() {
+    let place = Temporary::new();
+    add_alice(&place.file);
+    let connection = Connection::open(&place.file).expect("the disk is good");
+    connection.execute_batch("DROP TABLE forward; PRAGMA user_version = 1;").expect("it is SQL");
+    drop(connection);
+
+    let store = place.open();
+
+    assert!(found(load(&store, "alice@example.org")).calls.forwards.is_empty());
+}
+
+#[test]
 fn a_change_replaces_the_binding_that_has_its_key_and_no_other() {
     let place = Temporary::new();
     let store = place.open();

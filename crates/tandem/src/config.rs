@@ -27,7 +27,7 @@ use net::ConnectionLimits;
 use routing::{Digest, Edge, EdgeContact, Nat, Proxy, Registrar, Trunk, TrustedPeer};
 use toml::de::DeValue;
 
-pub use duration::write_duration;
+pub use duration::{parse_duration, write_duration};
 pub use listen::{DigestRule, Listen, Place};
 pub use problem::Problems;
 pub use reference::reference;

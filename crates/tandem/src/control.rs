@@ -56,6 +56,13 @@ pub enum Request {
         /// What is kept of its password.
         hashes: Hashes,
     },
+    /// Change where the calls of an account are forwarded.
+    SubscriberForward {
+        /// Its address of record.
+        aor: String,
+        /// What is to be changed.
+        change: ForwardChange,
+    },
     /// Take an account away.
     SubscriberRemove {
         /// Its address of record.
@@ -87,6 +94,45 @@ impl std::fmt::Debug for Hashes {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "Hashes {{ realm: {:?}, .. }}", self.realm)
     }
+}
+
+/// Where calls are to be forwarded. A target that is not named stays as it is; `off` takes it away.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ForwardChange {
+    /// Takes everything away first.
+    pub clear: bool,
+    /// Every call.
+    pub always: Option<String>,
+    /// Calls that are refused as busy or declined.
+    pub busy: Option<String>,
+    /// Calls that nobody takes in time.
+    pub no_answer: Option<String>,
+    /// What "in time" means, in milliseconds.
+    pub after_ms: Option<u64>,
+    /// Calls while no phone is registered or can be reached.
+    pub not_registered: Option<String>,
+}
+
+/// Where calls are forwarded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ForwardsView {
+    /// Every call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub always: Option<String>,
+    /// Calls that are refused as busy or declined.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub busy: Option<String>,
+    /// Calls that nobody takes in time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_answer: Option<String>,
+    /// What "in time" means, in milliseconds; without it what the configuration says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after_ms: Option<u64>,
+    /// Calls while no phone is registered or can be reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_registered: Option<String>,
 }
 
 /// One line of a reply.
@@ -248,4 +294,7 @@ pub struct SubscriberView {
     /// Addresses of record of others that it may use.
     #[serde(default)]
     pub may_use: Vec<String>,
+    /// Where its calls are forwarded.
+    #[serde(default)]
+    pub forwards: ForwardsView,
 }

@@ -4,6 +4,7 @@
 mod command;
 mod config;
 mod control;
+mod forwards;
 mod host;
 mod logs;
 mod password;

@@ -13,9 +13,10 @@ use store::{Credentials, NewSubscriber, Subscriber, SubscriberError, Subscribers
 use crate::config::{Config, Log, Node};
 use crate::control::server::Answer;
 use crate::control::{
-    ContactView, Hashes, ListenerView, RegistrationView, Request, StatusView, StoreView, SubscriberView,
-    TransactionsView,
+    ContactView, ForwardChange, Hashes, ListenerView, RegistrationView, Request, StatusView, StoreView,
+    SubscriberView, TransactionsView,
 };
+use crate::forwards;
 use crate::host;
 use crate::logs::Logs;
 use crate::port_owner;
@@ -145,7 +146,20 @@ impl Service {
         let aor = read_aor(aor)?;
         let mut subscribers = self.subscribers()?;
         subscribers.set_credentials(&aor, &read_credentials(hashes)?).map_err(told)?;
-        for name in subscribers.names(&aor).map_err(|error| error.to_string())? {
+        self.changed(&subscribers, &aor)
+    }
+
+    fn forward(&self, aor: &str, change: &ForwardChange) -> Result<Value, String> {
+        let aor = read_aor(aor)?;
+        let change = forwards::Change::read(&aor, change)?;
+        let mut subscribers = self.subscribers()?;
+        subscribers.change_forwards(&aor, |forwards| change.apply(forwards)).map_err(told)?;
+        self.changed(&subscribers, &aor)
+    }
+
+    /// The server is to read an account again.
+    fn changed(&self, subscribers: &Subscribers, aor: &Aor) -> Result<Value, String> {
+        for name in subscribers.names(aor).map_err(|error| error.to_string())? {
             self.server.account_changed(name);
         }
         Ok(Value::Null)
@@ -188,6 +202,7 @@ impl Answer for Service {
                 self.add(&aor, hashes, &aliases, &may_use)
             }
             Request::SubscriberPassword { aor, hashes } => self.set_password(&aor, hashes),
+            Request::SubscriberForward { aor, change } => self.forward(&aor, &change),
             Request::SubscriberRemove { aor } => self.remove(&aor),
             Request::SubscriberList { domain } => {
                 let mut ended = Ok(());
@@ -227,6 +242,7 @@ pub fn subscriber_view(subscriber: Subscriber) -> SubscriberView {
         realm: subscriber.realm,
         aliases: names(subscriber.aliases),
         may_use: names(subscriber.may_use),
+        forwards: forwards::view(&subscriber.forwards),
     }
 }
 

@@ -80,6 +80,7 @@ impl Engine {
                                     ha1: vec![],
                                     aliases: vec![],
                                     may_use: vec![],
+                                    calls: Default::default(),
                                 };
                                 let (loaded, mut more) = (Loaded::Found(Arc::new(account)), Vec::new());
                                 self.partition.handle_account(now(), &lease, &aor, loaded, &mut more);

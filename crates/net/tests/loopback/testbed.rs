@@ -100,7 +100,13 @@ pub(crate) struct MemoryStore {
 impl Store for MemoryStore {
     fn load_account(&self, aor: Aor, reply: Box<dyn FnOnce(Loaded) + Send>) {
         self.looked_up.lock().expect("no test panics inside").push(aor.clone());
-        let account = routing::Account { aor, ha1: Vec::new(), aliases: Vec::new(), may_use: Vec::new() };
+        let account = routing::Account {
+            aor,
+            ha1: Vec::new(),
+            aliases: Vec::new(),
+            may_use: Vec::new(),
+            calls: Default::default(),
+        };
         reply(Loaded::Found(Arc::new(account)));
     }
 

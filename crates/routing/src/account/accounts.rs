@@ -39,6 +39,9 @@ const RECHECK_AGE: Duration = Duration::from_secs(5);
 const UNKNOWN_AGE: Duration = Duration::from_secs(10);
 /// How soon the store is asked again after it failed to refresh an account.
 const RETRY_AGE: Duration = Duration::from_secs(10);
+/// How long a call whose phones are known waits for what their account wants. Then it rings: while the database hangs,
+/// calls go on.
+const RULES_TIME_MAX: Duration = Duration::from_secs(1);
 /// Longer than any request waits; then the store is taken to have forgotten.
 const LOAD_TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -80,6 +83,10 @@ pub(super) enum Wants {
     Verdict(Box<Authenticate>),
     /// Whether it exists.
     Existence,
+    /// Whether it exists, and what it wants of a call.
+    Call,
+    /// What it wants of a call that its phones could take without that.
+    Rules,
 }
 
 /// What becomes of a wish to ask the store.
@@ -123,6 +130,8 @@ struct Entry {
 struct Load {
     waiters: Vec<Waiter>,
     gives_up_at: Instant,
+    /// When those that wait for rules go on without; `None` while there are none.
+    hurries_at: Option<Instant>,
     is_outdated: bool,
 }
 
@@ -181,6 +190,7 @@ impl Accounts {
             Some((_, load)) if load.waiters.len() < WAITERS_OF_ONE_MAX => {
                 load.waiters.push(waiter);
                 self.waiters += 1;
+                self.hurry(now, row);
                 Asked::Already
             }
             _ => Asked::Full,
@@ -222,11 +232,17 @@ impl Accounts {
             if at > now {
                 break;
             }
-            if let Some((aor, _)) = self.loads.at(row) {
-                let aor = aor.clone();
-                given_up.push((aor, self.end(row)));
+            self.deadlines.remove(&(at, row));
+            let Some((aor, load)) = self.loads.at_mut(row) else { continue };
+            let aor = aor.clone();
+            if load.gives_up_at > at {
+                load.hurries_at = None;
+                let impatient = |waiter: &mut Waiter| waiter.wants == Wants::Rules;
+                let waiters: Vec<Waiter> = load.waiters.extract_if(.., impatient).collect();
+                self.waiters -= waiters.len();
+                given_up.push((aor, waiters));
             } else {
-                self.deadlines.remove(&(at, row));
+                given_up.push((aor, self.end(row)));
             }
         }
         given_up
@@ -244,14 +260,30 @@ impl Accounts {
 
     fn ask(&mut self, now: Instant, aor: &Aor, waiters: Vec<Waiter>) -> Asked {
         let gives_up_at = now + LOAD_TIME_MAX;
-        let row = self.loads.insert(aor.clone(), Load { waiters, gives_up_at, is_outdated: false });
+        let row = self
+            .loads
+            .insert(aor.clone(), Load { waiters, gives_up_at, hurries_at: None, is_outdated: false });
         self.deadlines.insert((gives_up_at, row));
+        self.hurry(now, row);
         Asked::First
+    }
+
+    /// Sets the deadline of those that wait for rules, if there are any and it is not set.
+    fn hurry(&mut self, now: Instant, row: u32) {
+        let Some((_, load)) = self.loads.at_mut(row) else { return };
+        if load.hurries_at.is_none() && load.waiters.iter().any(|waiter| waiter.wants == Wants::Rules) {
+            let at = now + RULES_TIME_MAX;
+            load.hurries_at = Some(at);
+            self.deadlines.insert((at, row));
+        }
     }
 
     fn end(&mut self, row: u32) -> Vec<Waiter> {
         let Some((_, load)) = self.loads.remove(row) else { return Vec::new() };
         self.deadlines.remove(&(load.gives_up_at, row));
+        if let Some(at) = load.hurries_at {
+            self.deadlines.remove(&(at, row));
+        }
         self.waiters -= load.waiters.len();
         load.waiters
     }
@@ -383,6 +415,22 @@ mod tests {
     }
 
     #[test]
+    fn a_call_waits_a_second_for_its_rules_and_others_wait_on() {
+        let mut accounts = accounts();
+        let impatient = Waiter { wants: Wants::Rules, ..waiter(2) };
+        accounts.wait(at(0), &aor(1), waiter(1));
+        accounts.wait(at(5), &aor(1), impatient.clone());
+
+        assert_eq!(accounts.poll_timeout(), Some(at(6)));
+        assert_eq!(accounts.handle_timeout(at(6)), [(aor(1), vec![impatient.clone()])]);
+        assert_eq!(accounts.poll_timeout(), Some(at(30)));
+        accounts.wait(at(7), &aor(1), impatient.clone());
+        assert_eq!(accounts.loaded(at(7), &aor(1), &found(1)), Settled::Wake(vec![waiter(1), impatient]));
+        assert_eq!(accounts.poll_timeout(), None);
+        assert_eq!(accounts.waiters, 0);
+    }
+
+    #[test]
     fn too_many_waiters_are_refused_for_one_account_and_in_all() {
         let mut accounts = accounts();
         for number in 0..WAITERS_OF_ONE_MAX as u64 {
@@ -410,7 +458,7 @@ mod tests {
     }
 
     fn account(number: u32) -> Account {
-        Account { aor: aor(number), ha1: vec![], aliases: vec![], may_use: vec![] }
+        Account { aor: aor(number), ha1: vec![], aliases: vec![], may_use: vec![], calls: Default::default() }
     }
 
     fn waiter(number: u64) -> Waiter {

@@ -24,7 +24,7 @@ use super::registrar::Registrar;
 use super::{Asker, BindingView, Change, Loaded, Output, StoredNonce, verify};
 use crate::{
     Account, Answer, Authenticate, Authenticated, BindingId, Count, Counts, Keepalive, KeepaliveMark,
-    Keyring, Located, Question, Register, Settings, StoredBinding,
+    Keyring, Located, Question, Register, Settings, StoredBinding, Target,
 };
 
 /// Bindings that one call looks after, so that it stays short when very many are due.
@@ -83,6 +83,7 @@ impl AccountPartition {
             Question::Authenticate(authenticate) => self.authenticate(now, asker, authenticate, out),
             Question::Register(register) => self.register(now, lease, asker, &register, out),
             Question::Locate(aor) => self.locate(now, asker, aor, out),
+            Question::Call(aor) => self.call(now, asker, aor, out),
         }
     }
 
@@ -314,6 +315,28 @@ impl AccountPartition {
         }
     }
 
+    /// As [`Self::locate`], but what the account wants has to be known before, if that can be.
+    fn call(&mut self, now: Now, asker: Asker, aor: Aor, out: &mut Vec<Output>) {
+        let targets = self.targets(now, &aor);
+        match self.accounts.find(now.instant, &aor) {
+            Knowledge::Nothing if targets.is_empty() => {
+                let waiter = Waiter { asker, wants: Wants::Call };
+                self.wait(now, &aor, waiter, Answer::Located(Located::Unavailable), out);
+            }
+            Knowledge::Nothing => {
+                let waiter = Waiter { asker, wants: Wants::Rules };
+                self.wait(now, &aor, waiter, Answer::Located(Located::Targets(targets)), out);
+            }
+            knowledge => {
+                let is_due = matches!(&knowledge, Knowledge::Known(known) if known.is_due);
+                if is_due && self.accounts.refresh(now.instant, &aor) == Asked::First {
+                    out.push(Output::LoadAccount(aor.clone()));
+                }
+                located(asker, ruled(&aor, &knowledge, targets), out);
+            }
+        }
+    }
+
     /// Lets a request wait for the store; `otherwise` is its answer if too many wait.
     fn wait(&mut self, now: Now, aor: &Aor, waiter: Waiter, otherwise: Answer, out: &mut Vec<Output>) {
         let asker = waiter.asker;
@@ -345,13 +368,11 @@ impl AccountPartition {
                 }
                 (Wants::Existence, knowledge) => {
                     let targets = self.targets(now, aor);
-                    let found = match knowledge {
-                        _ if !targets.is_empty() => Located::Targets(targets),
-                        Knowledge::Known(known) => nowhere(aor, &known.account),
-                        Knowledge::Unknown => Located::UnknownAor,
-                        Knowledge::Nothing => Located::Unavailable,
-                    };
-                    located(asker, found, out);
+                    located(asker, bare(aor, knowledge, targets), out);
+                }
+                (Wants::Rules | Wants::Call, knowledge) => {
+                    let targets = self.targets(now, aor);
+                    located(asker, ruled(aor, knowledge, targets), out);
                 }
             }
         }
@@ -442,6 +463,26 @@ impl AccountPartition {
     /// Stops the test if an invariant is broken.
     pub(super) fn check(&self) {
         self.location.check();
+    }
+}
+
+/// The answer of what is known of an address of record and its bindings.
+fn bare(aor: &Aor, knowledge: &Knowledge, targets: Vec<Target>) -> Located {
+    match knowledge {
+        _ if !targets.is_empty() => Located::Targets(targets),
+        Knowledge::Known(known) => nowhere(aor, &known.account),
+        Knowledge::Unknown => Located::UnknownAor,
+        Knowledge::Nothing => Located::Unavailable,
+    }
+}
+
+/// The same with the rules of the account, if it has any.
+fn ruled(aor: &Aor, knowledge: &Knowledge, targets: Vec<Target>) -> Located {
+    match knowledge {
+        Knowledge::Known(known) if known.account.aor == *aor && !known.account.calls.is_default() => {
+            Located::Ruled(targets, Arc::clone(&known.account))
+        }
+        _ => bare(aor, knowledge, targets),
     }
 }
 

@@ -246,6 +246,7 @@ fn account(user: &str) -> Account {
         ha1: vec![(Algorithm::Md5, md5(&format!("{user}:example.org:secret")).into())],
         aliases: vec![],
         may_use: vec![],
+        calls: Default::default(),
     }
 }
 

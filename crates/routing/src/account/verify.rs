@@ -250,6 +250,7 @@ mod tests {
             ha1: vec![(algorithm, ha1.into())],
             aliases: vec![],
             may_use: vec![],
+            calls: Default::default(),
         }
     }
 

@@ -12,8 +12,9 @@ use super::client_branch::{BranchState, Cause, ClientBranch, Phase, Sent};
 use super::failover;
 use super::forward::{self, Attempt, Forwarded};
 use super::inbound::{Inbound, Turn};
+use super::lead::Plan;
 use super::response_context::{Candidate, ContextState, ResponseContext, Ringing};
-use super::round::{Ending, Round};
+use super::round::Ending;
 use super::suspended::Stage;
 use super::user::{Reminder, TransactionUser};
 use super::{Output, own_request, target};
@@ -21,18 +22,12 @@ use crate::Count;
 
 impl TransactionUser {
     /// Forwards an admitted request: the first of its rounds at once, the others as [`round`](super::round) says.
-    pub(super) fn begin(
-        &mut self,
-        turn: Turn<'_, '_>,
-        inbound: Inbound,
-        rounds: Vec<Round>,
-        out: &mut Vec<Output>,
-    ) {
+    pub(super) fn begin(&mut self, turn: Turn<'_, '_>, inbound: Inbound, plan: Plan, out: &mut Vec<Output>) {
         let Turn { now, key, .. } = turn;
         if !self.has_room_for_context() || self.contexts.contains_key(&key) {
             return self.too_many(turn, &inbound, out);
         }
-        let mut context = ResponseContext::new(inbound, rounds);
+        let mut context = ResponseContext::new(inbound, plan);
         self.counts.add(Count::Forwarded);
         for index in context.begin_round().into_iter().flatten() {
             self.advance(turn, &mut context, index, out);

@@ -32,6 +32,9 @@ impl TransactionUser {
         if context.state != ContextState::Answered {
             // RFC 3261 §16.10: all that is under way is cancelled; the 487s come from there.
             context.cancel();
+            if let Some(token) = context.diversion.take() {
+                self.waiting.resume(token);
+            }
             self.cancel_branches(turn.now, invite, &mut context, None, Cause::CallerGone, out);
         }
         self.settle(turn.now, invite, context, out);

@@ -10,6 +10,7 @@ use super::aim::{Aim, Outlook, Size, Step};
 use super::dialog_token::{DialogToken, Direction, Side, Way};
 use super::forward::{self, Attempt};
 use super::inbound::{Inbound, Sender, Turn};
+use super::lead::Plan;
 use super::proxy::{Resource, resource};
 use super::reply::Reply;
 use super::round::Round;
@@ -63,10 +64,10 @@ impl TransactionUser {
         // A side that is a user of ours and no flow: its Request-URI is looked up like any other.
         let resource = resource(&inbound);
         if matches!(resource, Resource::User(_) | Resource::Ourselves) && !has_flow(&side) {
-            return self.aim(turn, inbound, resource, out);
+            return self.aim(turn, inbound, out);
         }
         let aim = target::side_aim(&self.keyring, &inbound, &side, targets);
-        self.begin(turn, inbound, vec![Round::at_server(aim)], out);
+        self.begin(turn, inbound, Plan::of(vec![Round::at_server(aim)]), out);
     }
 
     /// An ACK that no transaction wanted.

@@ -19,6 +19,7 @@ use super::aim::{Aim, Hop, Size};
 use super::dialog_token::{BindingName, Side, Standing, instance_hash};
 use super::flow_token::{CONTACT_BYTES_MAX, EdgeMark, FlowToken};
 use super::inbound::{Inbound, Sender, Turn};
+use super::lead::Plan;
 use super::listener_mark::ListenerMark;
 use super::own::{self, is_own};
 use super::record_route::{contact_instance, way};
@@ -104,7 +105,7 @@ impl TransactionUser {
         }
         inbound.sender = Some(Sender::ToRegistrar);
         self.trying(turn, &inbound, out);
-        self.begin(turn, inbound, vec![Round::at_server(aim)], out);
+        self.begin(turn, inbound, Plan::of(vec![Round::at_server(aim)]), out);
     }
 
     /// A request with the token of a flow: from a registrar behind this edge to a phone.
@@ -125,7 +126,7 @@ impl TransactionUser {
         inbound.sender = Some(Sender::ByFlow);
         self.trying(turn, &inbound, out);
         let aim = flow_aim(&self.keyring, &inbound, &token);
-        self.begin(turn, inbound, vec![Round::at_server(aim)], out);
+        self.begin(turn, inbound, Plan::of(vec![Round::at_server(aim)]), out);
     }
 
     /// Tells the partition of the account what the registrar has accepted. `response` is as the phone gets it.

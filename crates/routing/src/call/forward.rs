@@ -9,14 +9,14 @@ use super::aim::Aim;
 use super::branch::{Below, Branch};
 use super::inbound::{Inbound, Sender, makes_dialog};
 use super::listener_mark::ListenerMark;
-use super::{admission, edge, own_request, record_route};
+use super::{admission, diversion, edge, own_request, record_route};
 use crate::{Keyring, Settings, Trunk, trunk};
 
 /// RFC 3261 §16.6 item 3: what a request gets that has no Max-Forwards.
 const MAX_FORWARDS: u32 = 70;
 
 /// Header lines that a request may get: Via, two Record-Route, Max-Forwards, Max-Breadth, Content-Length,
-/// P-Asserted-Identity, and one Route for each Path value, which is added to this.
+/// P-Asserted-Identity; one Route for each Path value and one Diversion for each forwarding are added to this.
 const ADDED_LINES_MAX: usize = 7;
 
 /// A request that is ready to leave.
@@ -67,6 +67,9 @@ pub(super) fn request(keyring: &Keyring, request: &Message<'_>, attempt: &Attemp
     for value in record_routes(keyring, request, method, attempt) {
         editor.prepend(Name::RecordRoute, &value);
     }
+    for value in diversion::values(inbound) {
+        editor.prepend(Name::Diversion, &value);
+    }
     edit_route(&mut editor, request, inbound, aim);
     remove_own_credentials(&mut editor, request, inbound);
     edit_identity(&mut editor, request, inbound, &to);
@@ -113,8 +116,8 @@ pub(super) fn request(keyring: &Keyring, request: &Message<'_>, attempt: &Attemp
     let mut bytes = Vec::with_capacity(request.bytes().len() + 512);
     editor.write(&mut bytes);
     // What this proxy adds may be too much: nobody could read it, and no CANCEL or ACK of it could be made.
-    let has_room = request.headers().len() + ADDED_LINES_MAX + aim.path.len() <= HEADERS_MAX
-        && bytes.len() <= MESSAGE_BYTES_MAX;
+    let added = ADDED_LINES_MAX + aim.path.len() + inbound.diversions.len();
+    let has_room = request.headers().len() + added <= HEADERS_MAX && bytes.len() <= MESSAGE_BYTES_MAX;
     has_room.then(|| Forwarded { bytes: Bytes::from(bytes), branch: text })
 }
 

@@ -9,6 +9,7 @@ use sip::{Aor, Message, Method};
 use transaction::{Kind, ServerKey};
 use transport::Source;
 
+use super::lead::Diversion;
 use super::route::Routed;
 use super::validation::Checked;
 use crate::{Settings, Trunk};
@@ -30,6 +31,10 @@ pub(super) struct Inbound {
     pub(super) routed: Routed,
     /// Who sent it; `None` until it is admitted.
     pub(super) sender: Option<Sender>,
+    /// The users of this server that have forwarded it, the last one last.
+    pub(super) diversions: Vec<Diversion>,
+    /// How often others say that it was forwarded before it came.
+    pub(super) diversions_before: usize,
 }
 
 /// What every stage is given of the request that it works on: when, whose answer it gets, and its framed form.

@@ -15,6 +15,7 @@ use transport::{Flow, ListenerId, RemoteAddr, Source};
 use super::Output;
 use super::aim::{Account, Aim, Size};
 use super::inbound::{Inbound, Sender, Turn};
+use super::lead::Plan;
 use super::response_context::{Candidate, ResponseContext};
 use super::round::Round;
 use super::user::TransactionUser;
@@ -68,7 +69,12 @@ impl TransactionUser {
         });
         match begun {
             Some((key, request, inbound, aim)) => {
-                self.begin(Turn { now, key, request: &request }, inbound, vec![Round::at_server(aim)], out);
+                self.begin(
+                    Turn { now, key, request: &request },
+                    inbound,
+                    Plan::of(vec![Round::at_server(aim)]),
+                    out,
+                );
             }
             None => self.conclude(now, &trunk, Outcome::Failed(Status::SERVICE_UNAVAILABLE), out),
         }

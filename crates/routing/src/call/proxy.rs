@@ -4,12 +4,11 @@ use bytes::Bytes;
 use sip::{Aor, Freshness, Message, Method, Status, Uri};
 
 use super::admission::{self, Identity, Proof};
-use super::aim::{Aim, Size};
 use super::carrier_call::CarrierCall;
 use super::inbound::{Inbound, Sender, Turn};
+use super::lead::Lead;
 use super::own::is_own;
 use super::reply::Reply;
-use super::round::{self, Round};
 use super::suspended::{Located as Look, Stage};
 use super::user::TransactionUser;
 use super::{Output, edge, register, target, validation};
@@ -169,7 +168,7 @@ impl TransactionUser {
             return self.register(turn, inbound, registers, out);
         }
         self.trying(turn, &inbound, out);
-        self.aim(turn, inbound, resource, out);
+        self.aim(turn, inbound, out);
     }
 
     /// RFC 3261 §16.2: an INVITE that was admitted gets its 100 at once.
@@ -181,26 +180,16 @@ impl TransactionUser {
     }
 
     /// Finds out where an admitted request goes.
-    pub(super) fn aim(
-        &mut self,
-        turn: Turn<'_, '_>,
-        inbound: Inbound,
-        resource: Resource,
-        out: &mut Vec<Output>,
-    ) {
-        match resource {
-            Resource::Ourselves => self.respond(turn, &inbound, &Reply::new(Status::NOT_FOUND), out),
-            Resource::Number => self.respond(turn, &inbound, &Reply::new(Status::NOT_FOUND), out),
-            Resource::User(aor) => self.locate(turn, inbound, aor, Look::ByName, out),
-            // A listener without digest is open for our own users only: else everybody on its network could send
-            // through this server to anywhere.
-            Resource::Foreign if inbound.sender == Some(Sender::Open) => {
-                self.respond(turn, &inbound, &Reply::new(Status::FORBIDDEN), out);
-            }
-            Resource::Foreign => {
-                let aim = Aim::at_uri(inbound.routed.request_uri.clone(), Size::Counts);
-                self.begin(turn, inbound, vec![Round::at_server(aim)], out);
-            }
+    pub(super) fn aim(&mut self, turn: Turn<'_, '_>, inbound: Inbound, out: &mut Vec<Output>) {
+        let lead = self.lead(&inbound);
+        self.follow(turn, inbound, lead, out);
+    }
+
+    fn follow(&mut self, turn: Turn<'_, '_>, inbound: Inbound, lead: Lead, out: &mut Vec<Output>) {
+        match lead {
+            Lead::Try(plan) => self.begin(turn, inbound, plan, out),
+            Lead::Ask(aor, look) => self.locate(turn, inbound, aor, look, out),
+            Lead::Refuse(reply) => self.respond(turn, &inbound, &reply, out),
         }
     }
 
@@ -208,35 +197,22 @@ impl TransactionUser {
         if !self.waiting.has_room() {
             return self.too_many(turn, &inbound, out);
         }
+        let question = Self::question(&inbound, aor.clone());
         let token = self.suspend(turn.now, Stage::Locate(turn.key, Box::new(inbound), look));
-        out.push(Output::Ask { partition_of: aor.clone(), token, question: Question::Locate(aor) });
+        out.push(Output::Ask { partition_of: aor, token, question });
     }
 
     /// The location has answered.
     pub(super) fn located(
         &mut self,
         turn: Turn<'_, '_>,
-        inbound: Inbound,
+        mut inbound: Inbound,
         look: Look,
         found: Located,
         out: &mut Vec<Output>,
     ) {
-        match (found, look) {
-            (Located::Targets(targets), _) if targets.is_empty() => {
-                self.respond(turn, &inbound, &Reply::new(Status::TEMPORARILY_UNAVAILABLE), out);
-            }
-            (Located::Targets(targets), _) => {
-                let rounds = round::by_preference(&self.keyring, targets);
-                self.begin(turn, inbound, rounds, out);
-            }
-            (Located::Alias(aor), Look::ByName) => self.locate(turn, inbound, aor, Look::ByAlias, out),
-            (Located::UnknownAor | Located::Alias(_), _) => {
-                self.respond(turn, &inbound, &Reply::new(Status::NOT_FOUND), out);
-            }
-            (Located::Unavailable, _) => {
-                self.respond(turn, &inbound, &Reply::later(Status::SERVER_INTERNAL_ERROR), out);
-            }
-        }
+        let lead = self.lead_of(&mut inbound, look, found);
+        self.follow(turn, inbound, lead, out);
     }
 
     fn register(

@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,7 +20,9 @@ use transaction::Kind;
 
 use super::client_branch::{BranchState, ClientBranch};
 use super::inbound::Inbound;
+use super::lead::Plan;
 use super::round::{Ending, Onward, ROUNDS_MAX, Round};
+use crate::{Account, ForwardReason, Token};
 
 /// Challenges that are merged: more make the response larger than phones take.
 const CHALLENGES_MAX: usize = 16;
@@ -33,8 +36,14 @@ pub(super) struct ResponseContext {
     pub(super) branches: Vec<ClientBranch>,
     /// How far it is.
     pub(super) state: ContextState,
+    /// Waits for where a user is that the call is forwarded to.
+    pub(super) diversion: Option<Token>,
     round: CurrentRound,
     rounds: VecDeque<Round>,
+    /// Whose phones are tried, as long as the account may still forward the call.
+    account: Option<Arc<Account>>,
+    /// Whether one of these phones was given up because it rang too long or said nothing.
+    is_unanswered: bool,
     best: Option<Candidate>,
     challenges: Vec<(Name, Vec<u8>)>,
 }
@@ -107,25 +116,72 @@ impl Candidate {
 
 impl ResponseContext {
     /// A context whose rounds have not begun.
-    pub(super) fn new(inbound: Inbound, rounds: Vec<Round>) -> Self {
+    pub(super) fn new(inbound: Inbound, plan: Plan) -> Self {
         let round = CurrentRound { number: 0, ring_timeout: None, onward: Onward::AnyFailure, goes_on: true };
         let mut context = Self {
             inbound,
             branches: Vec::new(),
             state: ContextState::Open,
+            diversion: None,
             round,
             rounds: VecDeque::new(),
+            account: None,
+            is_unanswered: false,
             best: None,
             challenges: Vec::new(),
         };
-        context.add_rounds(rounds);
+        context.pursue(plan);
         context
     }
 
-    /// Rounds that are to come after all others. What is too much is not tried.
-    pub(super) fn add_rounds(&mut self, rounds: Vec<Round>) {
+    /// What is to be tried when all that was tried has failed. What is too much is left out.
+    pub(super) fn pursue(&mut self, plan: Plan) {
+        let Plan { mut rounds, account } = plan;
+        let forwards = account.as_ref().map(|account| &account.calls.forwards);
+        if let Some(forwards) = forwards.filter(|forwards| forwards.no_answer.is_some()) {
+            let after = forwards.no_answer_after.unwrap_or(self.inbound.settings.proxy.serial_ring_timeout);
+            rounds.iter_mut().for_each(|round| round.ring_timeout = Some(after));
+        }
         let begun = usize::from(self.round.number) + self.rounds.len();
         self.rounds.extend(rounds.into_iter().take(ROUNDS_MAX.saturating_sub(begun)));
+        self.account = account;
+        self.is_unanswered = false;
+        self.round.goes_on = true;
+        self.state = ContextState::Open;
+    }
+
+    /// The account that forwards the call now that its phones have not taken it, and why. It is asked once.
+    // Deviation: RFC 3261 §16.7 item 5: after a 6xx nothing is tried any more. Here the user who declined has said where
+    // such calls go: what begins is a search of its own.
+    pub(super) fn take_diversion(&mut self) -> Option<(Arc<Account>, ForwardReason)> {
+        let is_over = match self.state {
+            ContextState::Open => self.branches.iter().all(ClientBranch::is_settled),
+            ContextState::Closing => self.is_exhausted(),
+            ContextState::Cancelled | ContextState::Answered => false,
+        };
+        if !is_over || self.diversion.is_some() {
+            return None;
+        }
+        let account = self.account.take()?;
+        let forwards = &account.calls.forwards;
+        let reason = self.reasons().find(|reason| forwards.target(*reason).is_some())?;
+        Some((account, reason))
+    }
+
+    /// Why the phones have not taken the call, what weighs most first.
+    fn reasons(&self) -> impl Iterator<Item = ForwardReason> {
+        let status = self.best.as_ref().map(Candidate::status);
+        let is_final = status.is_some_and(|status| matches!(status.class(), 3 | 6));
+        let unanswered = (self.is_unanswered && !is_final).then_some(ForwardReason::NoAnswer);
+        let by_status = match status {
+            Some(Status::BUSY_HERE | Status::BUSY_EVERYWHERE | Status::DECLINE) => {
+                Some(ForwardReason::UserBusy)
+            }
+            Some(Status::TEMPORARILY_UNAVAILABLE | Status::FLOW_FAILED) => Some(ForwardReason::Unavailable),
+            Some(status) if status.class() == 5 => Some(ForwardReason::Unavailable),
+            _ => None,
+        };
+        [unanswered, by_status].into_iter().flatten()
     }
 
     /// Begins the next round, if the one before is over and lets it: these branches are to be sent at once.
@@ -141,7 +197,8 @@ impl ResponseContext {
         let number = self.round.number + 1;
         self.round = CurrentRound { number, ring_timeout, onward, goes_on: true };
         let left = self.breadth_left();
-        let later = self.rounds.iter().map(|round| round.aims.len()).sum::<usize>();
+        let later = self.rounds.iter().map(|round| round.aims.len()).sum::<usize>()
+            + usize::from(self.account.is_some());
         let spare = left.saturating_sub(count(aims.len())).min(count(later));
         let left = left - spare;
         let first = self.branches.len();
@@ -161,7 +218,9 @@ impl ResponseContext {
     /// How long a branch of the current round may ring, and from when that counts.
     pub(super) fn ringing(&self) -> Ringing {
         let proxy = &self.inbound.settings.proxy;
-        let has_next = !self.rounds.is_empty() && self.round.onward == Onward::AnyFailure;
+        let forwards = self.account.as_ref().map(|account| &account.calls.forwards);
+        let is_forwarded = forwards.is_some_and(|forwards| forwards.no_answer.is_some());
+        let has_next = (!self.rounds.is_empty() || is_forwarded) && self.round.onward == Onward::AnyFailure;
         match (self.round.ring_timeout, has_next) {
             (timeout, true) => Ringing::SinceSent(timeout.unwrap_or(proxy.serial_ring_timeout)),
             (timeout, false) => Ringing::SinceRinging(timeout.unwrap_or(proxy.ring_timeout)),
@@ -173,6 +232,7 @@ impl ResponseContext {
         let is_current = self.branches.get(index).is_some_and(|branch| branch.round == self.round.number);
         // RFC 4320 §4.2: after the time of a request that is no INVITE its client has given up, too.
         let is_late = self.inbound.kind != Kind::Invite && ending == Ending::Failed(Status::REQUEST_TIMEOUT);
+        self.is_unanswered |= matches!(ending, Ending::RangOut | Ending::Failed(Status::REQUEST_TIMEOUT));
         if is_current && (is_late || !self.round.onward.allows(ending)) {
             self.round.goes_on = false;
         }
@@ -198,11 +258,12 @@ impl ResponseContext {
 
     /// Whether no branch can bring anything more.
     pub(super) fn is_exhausted(&self) -> bool {
-        self.branches.iter().all(|branch| match branch.state {
+        let has_ended = |branch: &ClientBranch| match branch.state {
             BranchState::Ended => true,
             BranchState::Idle => self.state != ContextState::Open,
             _ => false,
-        })
+        };
+        self.diversion.is_none() && self.branches.iter().all(has_ended)
     }
 
     /// The branch to begin next in the place of one that has ended, with its breadth.

@@ -86,9 +86,12 @@ impl TransactionUser {
                 self.go_on(now, key, &mut context, index, out);
             }
             // A round of which nothing could be sent is over at once.
-            let Some(begun) = context.begin_round() else { break };
-            for index in begun {
-                self.go_on(now, key, &mut context, index, out);
+            if let Some(begun) = context.begin_round() {
+                for index in begun {
+                    self.go_on(now, key, &mut context, index, out);
+                }
+            } else if !self.divert_unanswered(now, key, &mut context, out) {
+                break;
             }
         }
         if context.state != ContextState::Answered && context.is_exhausted() {
@@ -107,6 +110,9 @@ impl TransactionUser {
     pub(super) fn end_context(&mut self, key: ServerKey, out: &mut Vec<Output>) {
         let Some(context) = self.contexts.remove(&key) else { return };
         let is_invite = context.inbound.kind == Kind::Invite;
+        if let Some(token) = context.diversion {
+            self.waiting.resume(token);
+        }
         for branch in &context.branches {
             for (client, _) in &branch.passed_over {
                 if self.by_client.remove(client).is_some() && is_invite {

@@ -5,9 +5,8 @@
 //! [`Onward`] allows it. A 2xx, a 6xx and the caller's CANCEL end all rounds.
 //!
 //! Phones of one user are rounds by `q` ([`by_preference`]), the gateways of a route are rounds of one aim
-//! each. Whoever finds out where a request goes makes the rounds and hands them to
-//! [`TransactionUser::begin`](super::user::TransactionUser::begin), or, for a request that is under way, to
-//! [`ResponseContext::add_rounds`](super::response_context::ResponseContext::add_rounds).
+//! each. Where a URI leads, and by what rounds, is said in [`lead`](super::lead) for requests that begin and for
+//! those that are forwarded while they are under way.
 
 use std::time::Duration;
 

@@ -53,6 +53,8 @@ pub(super) enum Stage {
     Branch(ServerKey, usize),
     /// That a partition has noted what the registrar behind this edge accepted. No request waits for that.
     Noted,
+    /// Where the user is that a call is forwarded to, which its phones did not take.
+    Diversion(ServerKey, Located),
 }
 
 /// How often an address of record was looked for.
@@ -75,7 +77,7 @@ impl Stage {
             | Self::AckSide(inbound)
             | Self::AckLocate(inbound, _)
             | Self::AckResolve(inbound, ..) => Some(*inbound),
-            Self::Branch(..) | Self::Noted => None,
+            Self::Branch(..) | Self::Diversion(..) | Self::Noted => None,
         }
     }
 
@@ -89,7 +91,7 @@ impl Stage {
             | Self::AckSide(inbound)
             | Self::AckLocate(inbound, _)
             | Self::AckResolve(inbound, ..) => Some(inbound.bytes.clone()),
-            Self::Branch(..) | Self::Noted => None,
+            Self::Branch(..) | Self::Diversion(..) | Self::Noted => None,
         }
     }
 
@@ -104,6 +106,7 @@ impl Stage {
             | Self::AckLocate(..)
             | Self::AckResolve(..)
             | Self::Branch(..)
+            | Self::Diversion(..)
             | Self::Noted => None,
         }
     }

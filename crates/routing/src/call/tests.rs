@@ -4,6 +4,7 @@ mod admission;
 mod amplification;
 mod cancel;
 mod dialog;
+mod diversion;
 mod edge;
 mod fork;
 mod forward;

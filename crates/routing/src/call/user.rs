@@ -336,7 +336,17 @@ impl TransactionUser {
         let checked = validation::check(&settings, &self.keyring, message)?;
         let routed = route::read(&settings, &self.keyring, bytes, message);
         let kind = Kind::of(message.method().unwrap_or(Method::Other(b"")));
-        Ok(Inbound { bytes: bytes.clone(), kind, source, settings, checked, routed, sender: None })
+        Ok(Inbound {
+            bytes: bytes.clone(),
+            kind,
+            source,
+            settings,
+            checked,
+            routed,
+            sender: None,
+            diversions: Vec::new(),
+            diversions_before: message.values(Name::Diversion).count(),
+        })
     }
 
     /// Puts a request aside. The caller has asked for room.
@@ -402,6 +412,12 @@ impl TransactionUser {
         if let (Stage::Noted, Answer::Registered(_)) = (&stage, &answer) {
             return;
         }
+        let (stage, answer) = match (stage, answer) {
+            (Stage::Diversion(key, look), Answer::Located(found)) => {
+                return self.diversion_located(now, key, look, found, out);
+            }
+            other => other,
+        };
         let bytes = stage.bytes().unwrap_or_default();
         let Ok(request) = Message::parse(&bytes) else { return self.give_up(now, stage, out) };
         let turn = |key| Turn { now, key, request: &request };
@@ -450,6 +466,9 @@ impl TransactionUser {
             }
             (Stage::AckSide(inbound), Ok(request)) => self.ack_side_found(now, request, *inbound, &[], out),
             (Stage::Branch(key, index), _) => self.branch_resolved(now, key, index, Records::Failed, out),
+            (Stage::Diversion(key, look), _) => {
+                self.diversion_located(now, key, look, Located::Unavailable, out);
+            }
             (Stage::AckLocate(..) | Stage::AckResolve(..) | Stage::Noted, _) | (_, Err(_)) => {}
         }
     }
@@ -457,7 +476,7 @@ impl TransactionUser {
 
 fn targets(located: Located) -> Vec<crate::Target> {
     match located {
-        Located::Targets(targets) => targets,
+        Located::Targets(targets) | Located::Ruled(targets, _) => targets,
         Located::Alias(_) | Located::UnknownAor | Located::Unavailable => Vec::new(),
     }
 }

@@ -1,13 +1,17 @@
 //! `tandem subscriber`: through the running server if there is one, else in the database itself.
 
+use std::time::Duration;
+
 use anyhow::{Result, anyhow};
 use clap::Subcommand;
 use sip::Aor;
-use store::{Credentials, NewSubscriber, Subscribers};
+use store::{Credentials, NewSubscriber, SubscriberError, Subscribers};
 
 use super::{Place, print};
+use crate::config::parse_duration;
 use crate::control::client::Client;
-use crate::control::{Request, SubscriberView};
+use crate::control::{ForwardChange, Request, SubscriberView};
+use crate::forwards;
 use crate::password::password;
 use crate::service::{hashes_of, read_aor, subscriber_view};
 use crate::state_directory::StateDirectory;
@@ -38,6 +42,44 @@ pub enum SubscriberCommand {
         /// Read the password from the first line of standard input instead of asking
         #[arg(long)]
         password_stdin: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Say where the calls of an account go when its phones do not take them; without options show it.
+    ///
+    /// A target is sip:USER@HOST, tel:NUMBER, or a user or number of the account's own domain, such as a
+    /// voicemail box. "off" takes one away. What is not named stays as it is.
+    Forward {
+        /// Its address of record
+        aor: String,
+        /// Calls that are refused as busy or declined
+        #[arg(long, value_name = "TARGET")]
+        busy: Option<String>,
+        /// Calls that nobody takes in time
+        #[arg(long, value_name = "TARGET")]
+        no_answer: Option<String>,
+        /// How long the phones ring before, such as 20s
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        after: Option<Duration>,
+        /// Calls while no phone is registered, or none can be reached
+        #[arg(long, value_name = "TARGET")]
+        not_registered: Option<String>,
+        /// Every call, before a phone rings
+        #[arg(long, value_name = "TARGET")]
+        always: Option<String>,
+        /// Take all targets away that are not named here
+        #[arg(long)]
+        clear: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Show one account
+    Show {
+        /// Its address of record
+        aor: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         place: Place,
     },
@@ -95,6 +137,23 @@ impl SubscriberCommand {
                 let credentials = accounts.credentials(&aor, password_stdin)?;
                 accounts.set_password(&aor, &credentials)?;
                 print(&format!("{aor} has another password.\n"))
+            }
+            Self::Forward { aor, busy, no_answer, after, not_registered, always, clear, place } => {
+                let aor = aor_of(&aor)?;
+                let after_ms = after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+                let change = ForwardChange { clear, always, busy, no_answer, after_ms, not_registered };
+                let mut accounts = Accounts::open(&place)?;
+                if change != ForwardChange::default() {
+                    accounts.forward(&aor, change)?;
+                }
+                print(&forwards_text(&accounts.find(&aor)?))
+            }
+            Self::Show { aor, json, place } => {
+                let found = Accounts::open(&place)?.find(&aor_of(&aor)?)?;
+                if json {
+                    return print(&format!("{}\n", serde_json::to_string_pretty(&found)?));
+                }
+                print(&show_text(&found))
             }
             Self::List { domain, json, place } => {
                 let mut found = Vec::new();
@@ -169,6 +228,26 @@ impl Accounts {
         }
     }
 
+    fn forward(&mut self, aor: &Aor, change: ForwardChange) -> Result<()> {
+        match self {
+            Self::Running(client) => client.ask(&Request::SubscriberForward { aor: aor.to_string(), change }),
+            Self::Stopped { subscribers, .. } => {
+                let change = forwards::Change::read(aor, &change).map_err(|error| anyhow!(error))?;
+                Ok(subscribers.change_forwards(aor, |forwards| change.apply(forwards))?)
+            }
+        }
+    }
+
+    fn find(&mut self, aor: &Aor) -> Result<SubscriberView> {
+        let mut found = None;
+        self.list(Some(aor.domain()), &mut |subscriber| {
+            if subscriber.aor == aor.to_string() {
+                found = Some(subscriber);
+            }
+        })?;
+        found.ok_or_else(|| anyhow!(SubscriberError::Unknown(aor.clone())))
+    }
+
     fn remove(&mut self, aor: &Aor) -> Result<()> {
         match self {
             Self::Running(client) => client.ask(&Request::SubscriberRemove { aor: aor.to_string() }),
@@ -197,16 +276,45 @@ fn list_text(subscribers: &[SubscriberView]) -> String {
     if subscribers.is_empty() {
         return "There is no subscriber. `tandem subscriber add USER@DOMAIN` adds one.\n".to_owned();
     }
-    let mut table = Table::new(["SUBSCRIBER", "REALM", "ALIASES", "MAY USE"]);
+    let mut table = Table::new(["SUBSCRIBER", "REALM", "ALIASES", "MAY USE", "FORWARDS"]);
     for subscriber in subscribers {
         table.push([
             subscriber.aor.clone(),
             subscriber.realm.clone(),
             subscriber.aliases.join(" "),
             subscriber.may_use.join(" "),
+            forwards::lines(&subscriber.forwards).join(", "),
         ]);
     }
     table.to_string()
+}
+
+fn forwards_text(subscriber: &SubscriberView) -> String {
+    let lines = forwards::lines(&subscriber.forwards);
+    if lines.is_empty() {
+        return format!("The calls of {} are not forwarded.\n", subscriber.aor);
+    }
+    format!("The calls of {} are forwarded:\n  {}\n", subscriber.aor, lines.join("\n  "))
+}
+
+fn show_text(subscriber: &SubscriberView) -> String {
+    let list =
+        |items: &[String]| if items.is_empty() { "-".to_owned() } else { items.join("\n            ") };
+    let mut text = String::new();
+    for (name, value) in [
+        ("subscriber", subscriber.aor.clone()),
+        ("realm", subscriber.realm.clone()),
+        ("aliases", list(&subscriber.aliases)),
+        ("may use", list(&subscriber.may_use)),
+        ("forwards", list(&forwards::lines(&subscriber.forwards))),
+    ] {
+        text.push_str(&format!("{name:<12}{value}\n"));
+    }
+    text
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "write a number with its unit, such as 20s".to_owned())
 }
 
 fn aor_of(text: &str) -> Result<Aor> {

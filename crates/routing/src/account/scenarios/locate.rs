@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::account::Loaded;
+use crate::{CallRules, ForwardTarget, Forwards};
 
 #[test]
 fn who_is_registered_is_found_without_the_store() {
@@ -88,6 +89,69 @@ fn another_name_leads_to_the_account() {
     let located = world.ask(Question::Locate(aor("2001")));
 
     assert_eq!(located, Some(Answer::Located(Located::Alias(aor("alice")))));
+}
+
+#[test]
+fn a_call_is_told_the_rules_of_the_account_and_other_requests_are_not() {
+    let mut world = World::new();
+    let account = Arc::new(Account { calls: rules(), ..account("bob") });
+    world.loaded("bob", Loaded::Found(Arc::clone(&account)));
+
+    let located = world.ask(Question::Call(aor("bob")));
+    assert_eq!(located, Some(Answer::Located(Located::Ruled(vec![], Arc::clone(&account)))));
+    assert_eq!(world.targets("bob"), []);
+    world.register(a_register("bob", 1, &[contact("sip:bob@192.0.2.7")])).unwrap();
+    world.take();
+
+    let located = world.ask(Question::Call(aor("bob")));
+    assert!(matches!(located, Some(Answer::Located(Located::Ruled(targets, _))) if targets.len() == 1));
+}
+
+#[test]
+fn a_call_waits_for_the_rules_of_the_account_be_it_registered_or_not() {
+    for is_registered in [false, true] {
+        let mut world = World::new();
+        if is_registered {
+            world.register(a_register("bob", 1, &[contact("sip:bob@192.0.2.7")])).unwrap();
+            world.take();
+        }
+        assert_eq!(world.ask(Question::Call(aor("bob"))), None);
+        assert_eq!(world.take(), [Output::LoadAccount(aor("bob"))]);
+
+        world.loaded("bob", Loaded::Found(Arc::new(Account { calls: rules(), ..account("bob") })));
+
+        let outputs = world.take();
+        let [Output::Answer { answer: Answer::Located(Located::Ruled(targets, _)), .. }] = &outputs[..]
+        else {
+            panic!("{outputs:?}")
+        };
+        assert_eq!(!targets.is_empty(), is_registered);
+    }
+}
+
+/// While the database hangs or fails, registered phones ring.
+#[test]
+fn a_call_to_a_registered_phone_waits_a_second_for_the_database_at_most() {
+    let mut world = World::new();
+    world.register(a_register("bob", 1, &[contact("sip:bob@192.0.2.7")])).unwrap();
+    world.take();
+    let rings = |outputs: &[Output]| matches!(outputs, [Output::Answer { answer: Answer::Located(Located::Targets(it)), .. }] if it.len() == 1);
+
+    world.ask(Question::Call(aor("bob")));
+    world.take();
+    world.pass(Duration::from_millis(999));
+    assert_eq!(world.take(), []);
+    world.pass(Duration::from_millis(1));
+    assert!(rings(&world.take()));
+
+    world.ask(Question::Call(aor("bob")));
+    world.loaded("bob", Loaded::Unavailable);
+    assert!(rings(&world.take()));
+}
+
+fn rules() -> CallRules {
+    let to = ForwardTarget::parse("*98", "example.org");
+    CallRules { forwards: Forwards { busy: to, ..Forwards::default() } }
 }
 
 #[test]

@@ -188,7 +188,7 @@ fn an_invite_gets_its_100_when_it_is_admitted_and_not_before() {
 
     assert_eq!(statuses(&out), [100]);
     assert_eq!(header(&only_response(&out), Name::To).unwrap(), "<sip:bob@example.org>");
-    assert!(matches!(only_ask(&out).1, Question::Locate(_)));
+    assert!(matches!(only_ask(&out).1, Question::Call(_)));
 }
 
 /// RFC 4320 §4.1: no 100 to a request that is no INVITE.
@@ -340,7 +340,7 @@ fn a_trusted_peer_needs_no_digest() {
     let out = scene.receive(CARRIER, &request.text());
 
     assert_eq!(statuses(&out), [100]);
-    assert!(matches!(only_ask(&out).1, Question::Locate(_)));
+    assert!(matches!(only_ask(&out).1, Question::Call(_)));
 }
 
 #[test]
@@ -350,7 +350,7 @@ fn a_listener_without_digest_lets_in_for_our_own_users_alone() {
     let foreign =
         scene.receive_by(udp(OPEN, "10.1.0.77:5060"), &invite("sip:bob@198.51.100.99").again().text());
 
-    assert!(matches!(only_ask(&own).1, Question::Locate(_)));
+    assert!(matches!(only_ask(&own).1, Question::Call(_)));
     assert_eq!(statuses(&foreign), [100, 403]);
     assert_eq!(left(&foreign).len(), 0);
 }

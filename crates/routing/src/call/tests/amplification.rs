@@ -68,7 +68,7 @@ fn forked(scene: &mut Scene, request: &str) -> Vec<Output> {
 
 fn located(out: &[Output]) -> Option<crate::Token> {
     out.iter().find_map(|output| match output {
-        Output::Ask { token, question: Question::Locate(_), .. } => Some(*token),
+        Output::Ask { token, question: Question::Call(_), .. } => Some(*token),
         _ => None,
     })
 }

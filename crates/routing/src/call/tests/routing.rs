@@ -186,7 +186,7 @@ fn an_alias_is_located_once_more_and_no_more() {
     let alias = |name: &str| Answer::Located(Located::Alias(sip::Aor::parse(name).unwrap()));
 
     let out = scene.answer(token, alias("bob@example.org"));
-    let (token, Question::Locate(aor)) = only_ask(&out) else { panic!("{out:?}") };
+    let (token, Question::Call(aor)) = only_ask(&out) else { panic!("{out:?}") };
     assert_eq!(aor.as_str(), "bob@example.org");
     let out = scene.answer(token, alias("robert@example.org"));
 
@@ -299,7 +299,7 @@ fn a_maddr_that_is_ours_is_taken_off() {
     let out =
         scene.send_as_account(ALICE, &invite("sip:bob@example.org:5060;maddr=192.0.2.5;transport=udp;x=y"));
 
-    let (_, Question::Locate(aor)) = only_ask(&out) else { panic!("{out:?}") };
+    let (_, Question::Call(aor)) = only_ask(&out) else { panic!("{out:?}") };
     assert_eq!(aor.as_str(), "bob@example.org");
 }
 

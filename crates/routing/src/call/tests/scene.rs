@@ -221,7 +221,7 @@ impl Scene {
     ) -> Vec<Output> {
         let admitted = self.send_as_account_by(source, request);
         let (token, question) = only_ask(&admitted);
-        assert!(matches!(question, Question::Locate(_)), "{admitted:?}");
+        assert!(matches!(question, Question::Locate(_) | Question::Call(_)), "{admitted:?}");
         self.answer(token, Answer::Located(Located::Targets(targets)))
     }
 }

@@ -1,0 +1,62 @@
+//! Where the calls of an account are forwarded.
+
+use std::time::Duration;
+
+use routing::{ForwardTarget, Forwards};
+use rusqlite::{Connection, params};
+use sip::Aor;
+
+/// What is set for an account.
+pub fn read(connection: &Connection, account: &Aor) -> rusqlite::Result<Forwards> {
+    let mut statement = connection
+        .prepare_cached("SELECT kind, uri, after_ms FROM forward WHERE username = ?1 AND domain = ?2")?;
+    let mut rows = statement.query([account.user(), account.domain()])?;
+    let mut forwards = Forwards::default();
+    while let Some(found) = rows.next()? {
+        let (kind, uri): (String, String) = (found.get(0)?, found.get(1)?);
+        let target = ForwardTarget::parse(&uri, account.domain());
+        if target.is_none() {
+            tracing::warn!(%account, kind, "a forward whose target is no URI is not followed");
+        }
+        match kind.as_str() {
+            "always" => forwards.always = target,
+            "busy" => forwards.busy = target,
+            "no_answer" => {
+                forwards.no_answer = target;
+                let after: Option<i64> = found.get(2)?;
+                forwards.no_answer_after =
+                    after.and_then(|after| u64::try_from(after).ok()).map(Duration::from_millis);
+            }
+            "not_registered" => forwards.not_registered = target,
+            // Of a later release, which has gone back to this one.
+            _ => {}
+        }
+    }
+    Ok(forwards)
+}
+
+/// Replaces what is set for an account.
+pub fn write(connection: &Connection, account: &Aor, forwards: &Forwards) -> rusqlite::Result<()> {
+    remove(connection, account)?;
+    let Forwards { always, busy, no_answer, no_answer_after, not_registered } = forwards;
+    let after = no_answer_after.map(|after| i64::try_from(after.as_millis()).unwrap_or(i64::MAX));
+    for (kind, target, after) in [
+        ("always", always, None),
+        ("busy", busy, None),
+        ("no_answer", no_answer, after),
+        ("not_registered", not_registered, None),
+    ] {
+        let Some(target) = target else { continue };
+        connection.execute(
+            "INSERT INTO forward (username, domain, kind, uri, after_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![account.user(), account.domain(), kind, target.as_str(), after],
+        )?;
+    }
+    Ok(())
+}
+
+/// Takes away what is set for an account.
+pub fn remove(connection: &Connection, account: &Aor) -> rusqlite::Result<()> {
+    let of = [account.user(), account.domain()];
+    connection.execute("DELETE FROM forward WHERE username = ?1 AND domain = ?2", of).map(|_| ())
+}
