@@ -22,7 +22,7 @@ use transaction::{
     Transactions,
 };
 use transport::selection::{Query, Records};
-use transport::{Destination, Source};
+use transport::{Destination, Flow, Quoted, Source};
 
 use crate::place::shard_of_call;
 
@@ -180,6 +180,23 @@ impl Shard {
     ) {
         self.transactions.handle_send_failed(now.instant, of, &mut self.from_transactions);
         self.settle(now, lease, out);
+    }
+
+    /// Is told that the network or a host has refused a datagram, of which it quotes the beginning. Whoever says so may
+    /// lie; it counts for a request that is waiting for an answer and went by this very flow.
+    pub fn handle_refused(
+        &mut self,
+        now: Now,
+        lease: &ActiveLease<'_>,
+        flow: Flow,
+        quote: &[u8],
+        out: &mut Vec<Output>,
+    ) {
+        let Some(quoted) = Quoted::read(quote) else { return };
+        let key = ClientKey::of(&self.keyring.transaction, quoted.branch, quoted.method);
+        if self.transactions.client_destination(key) == Some(&Destination::Flow(flow)) {
+            self.handle_send_failed(now, lease, key, out);
+        }
     }
 
     /// Lets time pass.

@@ -11,14 +11,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use clock::Instant;
 use engine::Loaded;
 use routing::Token;
 use rustix::event::{EventfdFlags, eventfd};
 use sip::Aor;
 use transaction::ClientKey;
-use transport::ConnectionId;
 use transport::selection::Records;
+use transport::{ConnectionId, Flow};
 
 /// What other threads tell an event loop.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(crate) enum Event {
     Resolved { shard: u16, token: Token, records: Records },
     /// A message that was taken over could not be sent.
     SendFailed { shard: u16, key: ClientKey },
+    /// A datagram was refused, which began like this.
+    Refused { shard: u16, flow: Flow, quote: Bytes },
     /// A connection is gone.
     ConnectionClosed { partition: u16, id: ConnectionId },
     /// The sockets are others.

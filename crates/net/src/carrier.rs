@@ -29,6 +29,7 @@ use crate::udp::{Datagram, send_all};
 enum ToShard {
     Answer(Token, Answer),
     Resolved(Token, Records),
+    Refused(Flow, Bytes),
     SendFailed(ClientKey),
     News(Arc<CarrierNews>),
     Timeout,
@@ -115,6 +116,9 @@ impl Carrier {
             }
             Event::Resolved { shard, token, records } => {
                 self.hold_for_shard(shard, ToShard::Resolved(token, records));
+            }
+            Event::Refused { shard, flow, quote } => {
+                self.hold_for_shard(shard, ToShard::Refused(flow, quote))
             }
             Event::SendFailed { shard, key } => self.hold_for_shard(shard, ToShard::SendFailed(key)),
             Event::ListenersChanged | Event::Stop => unreachable!("the event loop keeps these to itself"),
@@ -324,6 +328,7 @@ fn give_shard(shard: &mut Shard, now: Now, lease: &ActiveLease<'_>, input: ToSha
     match input {
         ToShard::Answer(token, answer) => shard.handle_answer(now, lease, token, answer, out),
         ToShard::Resolved(token, records) => shard.handle_resolved(now, lease, token, records, out),
+        ToShard::Refused(flow, quote) => shard.handle_refused(now, lease, flow, &quote, out),
         ToShard::SendFailed(key) => shard.handle_send_failed(now, lease, key, out),
         ToShard::News(news) => shard.handle_news(news),
         ToShard::Timeout => shard.handle_timeout(now, lease, out),

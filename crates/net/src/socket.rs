@@ -16,6 +16,7 @@ use tracing::warn;
 use transport::{LocalAddr, Transport};
 
 use crate::option;
+use crate::udp::want_refusals;
 
 /// What the kernel may keep for one UDP socket: some seconds of a storm of REGISTER after an outage. Without
 /// the right to force it the kernel cuts it to `net.core.rmem_max`.
@@ -104,6 +105,7 @@ fn new_udp(local: SocketAddr) -> io::Result<Socket> {
     let socket =
         Socket::new(Domain::for_address(local), Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
     set_address_options(&socket, local)?;
+    want_refusals(&socket, local)?;
     if local.is_ipv4() {
         sockopt::set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DONT)?;
     } else {

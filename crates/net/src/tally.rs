@@ -14,6 +14,8 @@ pub(crate) enum Tally {
     DatagramDropped,
     /// Datagrams that the kernel refused: no route, no such address here, too large.
     DatagramRefused,
+    /// Datagrams that came back: nobody is where they went.
+    DatagramUnreachable,
     /// Datagrams that are neither SIP nor STUN nor a keepalive.
     Garbage,
     /// Datagrams and lines that only keep a NAT's mapping open.
@@ -45,6 +47,7 @@ const NAMES: [&str; Tally::ResolveRefused as usize + 1] = [
     "datagram_sent",
     "datagram_dropped",
     "datagram_refused",
+    "datagram_unreachable",
     "garbage",
     "keepalive_received",
     "stun_answered",

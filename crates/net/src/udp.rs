@@ -2,6 +2,7 @@
 
 mod batch;
 mod event_loop;
+mod refusals;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,6 +19,10 @@ use crate::option;
 use crate::tally::{Tallies, Tally};
 
 pub(crate) use self::event_loop::EventLoop;
+pub(crate) use self::refusals::set_wanted as want_refusals;
+
+/// How often a datagram is tried again that the kernel refuses: the errors of others may come in between.
+const SEND_AGAIN_MAX: u32 = 3;
 
 /// The sockets of one listener, one for each event loop. They are closed when the last thread lets go.
 #[derive(Debug)]
@@ -75,19 +80,24 @@ pub(crate) fn send_all(
 }
 
 fn send_by(socket: BorrowedFd<'_>, tallies: &Tallies, mut rest: &[Datagram], failed: &mut Vec<Sender>) {
+    let mut again = 0;
     while !rest.is_empty() {
         let next = rest.iter().map(|datagram| (datagram.remote, &datagram.message));
         match batch::send(socket, next) {
             Ok(sent) => {
                 tallies.add_many(Tally::DatagramSent, sent);
                 rest = &rest[sent.clamp(1, rest.len())..];
+                again = 0;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 tallies.add_many(Tally::DatagramDropped, rest.len());
                 return;
             }
+            // It may be the error of an earlier datagram, which the kernel tells to whoever sends next.
+            Err(_) if again < SEND_AGAIN_MAX => again += 1,
             Err(error) => {
+                again = 0;
                 debug!(remote = %rest[0].remote, %error, "datagram refused");
                 tallies.add(Tally::DatagramRefused);
                 failed.extend(rest[0].of);

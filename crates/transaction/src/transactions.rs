@@ -253,6 +253,11 @@ impl<D: Clone> Transactions<D> {
         Ok(())
     }
 
+    /// Where the request of a client transaction went.
+    pub fn client_destination(&self, key: ClientKey) -> Option<&D> {
+        self.clients.get(key).map(|client| &client.to)
+    }
+
     /// Begins a client transaction and sends its request. If there is one with this key already, then
     /// nothing is sent and that one stays.
     ///

@@ -15,6 +15,7 @@ mod flow;
 mod framer;
 mod listener;
 mod next_hop;
+mod quoted;
 pub mod selection;
 mod stamp;
 
@@ -30,4 +31,5 @@ pub use listener::{LISTENERS_MAX, Listener, Listeners};
 pub use next_hop::{
     DATAGRAM_REQUEST_BYTES_MAX, NextHop, SizedTransport, Unsupported, next_hop, transport_for_size,
 };
+pub use quoted::Quoted;
 pub use stamp::{response_destination, stamp};

@@ -17,6 +17,8 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "a_call_finds_its_server_by_naptr_srv_and_address", run: by_naptr },
     Scenario { name: "weights_spread_calls_over_servers", run: weights },
     Scenario { name: "a_server_that_is_silent_is_passed_over_once", run: silent_server },
+    Scenario { name: "a_server_whose_host_refuses_is_left_at_once", run: refusing_server },
+    Scenario { name: "a_phone_whose_program_has_ended_is_480_at_once", run: ended_phone },
     Scenario { name: "a_domain_that_does_not_exist_is_404", run: no_such_domain },
     Scenario { name: "a_silent_dns_ends_a_call_and_holds_up_no_other", run: silent_dns },
 ];
@@ -133,6 +135,40 @@ fn silent_server(lab: &Lab) -> Result<()> {
     silent.expect_none("the second call", Duration::from_millis(300), |message| {
         message.call_id() == second.call_id()
     })
+}
+
+/// The host of the first server answers by ICMP that nobody has the port.
+fn refusing_server(lab: &Lab) -> Result<()> {
+    let mut server = Server::prepare(lab, &Settings::defaults())?;
+    server.add_account("alice")?;
+    let elsewhere = Elsewhere::new(lab, &server)?;
+    let _dns = Dns::start(lab, &elsewhere.records(&format!("_sip._udp.{DOMAIN}"), (10, 0), (20, 0)))?;
+    server.start_again()?;
+    let mut alice = Phone::udp(&lab.host("alice", 21)?, "alice", &server)?;
+    let ((_, ended), (_, mut lives)) = (elsewhere.first, elsewhere.second);
+    drop(ended);
+
+    let invite = call::invite(&mut alice, &format!("sip:zoe@{DOMAIN}"))?;
+    answer_busy(&mut alice, &mut lives, &invite)?;
+
+    let counters = &server.json(&["status"])?["counters"];
+    let passed_over = counters["server_passed_over"].as_u64();
+    ensure!(passed_over == Some(0), "it was waited for: {counters}");
+    Ok(())
+}
+
+fn ended_phone(lab: &Lab) -> Result<()> {
+    let server = Server::start(lab, &Settings::defaults(), &["alice", "bob"])?;
+    let mut alice = Phone::udp(&lab.host("alice", 21)?, "alice", &server)?;
+    let mut bob = Phone::udp(&lab.host("bob", 22)?, "bob", &server)?;
+    bob.register()?;
+    let aor = bob.aor();
+    drop(bob);
+
+    // A phone's patience is much shorter than 64·T1.
+    let invite = call::invite(&mut alice, &aor)?;
+    let answer = alice.expect_status(&invite, 480)?;
+    alice.send(&call::acknowledge(&invite, &answer))
 }
 
 fn no_such_domain(lab: &Lab) -> Result<()> {

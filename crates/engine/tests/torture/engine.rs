@@ -9,7 +9,7 @@ use bytes::Bytes;
 use clock::{Instant, Now, WallTime};
 use engine::{Asker, Loaded, Output, Partition, PartitionOutput, Shard, ShardCounts};
 use keys::RootKey;
-use lease::LeaseMirror;
+use lease::{ActiveLease, LeaseMirror};
 use routing::{Account, Digest, Keyring, Nat, Proxy, Registrar, Settings, TrustedPeer};
 use sip::Message;
 use transaction::Timers;
@@ -45,10 +45,20 @@ impl Engine {
 
     /// Gives it a message.
     pub fn receive(&mut self, source: Source, bytes: &[u8]) {
+        self.act(|shard, lease, out| shard.handle_message(now(), lease, source, bytes, out));
+    }
+
+    /// Tells it of an error of the network that quotes the beginning of a datagram.
+    #[allow(dead_code, reason = "not every test that includes this file sends errors")]
+    pub fn refuse(&mut self, flow: Flow, quote: &[u8]) {
+        self.act(|shard, lease, out| shard.handle_refused(now(), lease, flow, quote, out));
+    }
+
+    fn act(&mut self, act: impl FnOnce(&mut Shard, &ActiveLease<'_>, &mut Vec<Output>)) {
         let lease = self.mirror.active(now().instant).expect("a permanent lease");
         let mut out = Vec::new();
         self.sent.clear();
-        self.shard.handle_message(now(), &lease, source, bytes, &mut out);
+        act(&mut self.shard, &lease, &mut out);
         let mut work = VecDeque::from(out);
         while let Some(output) = work.pop_front() {
             let mut out = Vec::new();

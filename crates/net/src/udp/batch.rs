@@ -122,7 +122,7 @@ pub(crate) fn send<'a>(
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
-const ADDRESS_BYTES: libc::socklen_t = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+pub(super) const ADDRESS_BYTES: libc::socklen_t = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
 
 fn empty_header() -> libc::mmsghdr {
     // SAFETY: a header of null pointers and zero lengths is a valid value of this plain C structure.
@@ -131,7 +131,7 @@ fn empty_header() -> libc::mmsghdr {
 
 /// # Safety
 /// `length` bytes of `name` are initialised.
-unsafe fn read_address(
+pub(super) unsafe fn read_address(
     name: &MaybeUninit<libc::sockaddr_storage>,
     length: libc::socklen_t,
 ) -> Option<SocketAddr> {

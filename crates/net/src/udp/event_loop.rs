@@ -18,6 +18,7 @@ use tracing::{error, trace};
 use transport::{Classified, Flow, ListenerId, RemoteAddr, Source, Transport};
 
 use super::batch::{BATCH_MAX, ReceiveBatch};
+use super::refusals::{self, Refusal};
 use super::{Datagram, UdpListener, UdpListeners, send_all};
 use crate::alarm::{Alarm, Event};
 use crate::carrier::Carrier;
@@ -88,7 +89,14 @@ impl EventLoop {
                             return;
                         }
                     }
-                    number => self.receive(ListenerId((number - 1) as u16)),
+                    number => {
+                        let listener = ListenerId((number - 1) as u16);
+                        let flags = event.flags;
+                        if flags.contains(epoll::EventFlags::ERR) {
+                            self.take_refusals(listener);
+                        }
+                        self.receive(listener);
+                    }
                 }
             }
             let now = clocks::now();
@@ -169,6 +177,22 @@ impl EventLoop {
         }
         self.feed(now, id, &shard_of[..count]);
         self.carrier.settle(&self.edge, now, self.lane);
+    }
+
+    /// Tells the shards whose requests were refused. More errors than a batch wait for the next round.
+    fn take_refusals(&mut self, listener: ListenerId) {
+        let Some(socket) = self.listeners.get(&listener) else { return };
+        let socket = socket.lane(self.lane);
+        for refusal in std::iter::from_fn(|| refusals::take(socket)).take(BATCH_MAX) {
+            let Refusal::Unreachable(remote, quote) = refusal else { continue };
+            self.edge.tallies.add(Tally::DatagramUnreachable);
+            let flow = Flow::Datagram { listener, remote: RemoteAddr(remote) };
+            // The quote seldom reaches the Call-ID, which would say whose it is.
+            let quote = Bytes::from(quote);
+            for shard in 0..self.edge.machines.shards.len() as u16 {
+                self.carrier.note(Event::Refused { shard, flow, quote: quote.clone() });
+            }
+        }
     }
 
     /// Says which shard a datagram is for; what is for none is done at once.

@@ -51,6 +51,33 @@ fn a_tcp_hop_that_refuses_is_reported_long_before_the_transaction_times_out() {
     server.stop().expect("a clean end");
 }
 
+/// RFC 3261 §18.4: an ICMP error ends the transaction of the request that it quotes, and no other one.
+#[test]
+fn a_udp_hop_that_refuses_is_reported_long_before_the_transaction_times_out() {
+    let host = own_host();
+    let server_address = SocketAddr::new(host, 5060);
+    let server = start(&[(Transport::Udp, server_address)]);
+    let nobody = SocketAddr::new(host, 9);
+    let callee = UdpPhone::new(host);
+    let phone = UdpPhone::new(host);
+
+    let waits = format!("sip:bob@{}", callee.address());
+    phone.send(server_address, options(&waits, "UDP", phone.address(), "waits").as_bytes());
+    let request = callee.receive_text();
+    let uri = format!("sip:bob@{nobody}");
+    phone.send(server_address, options(&uri, "UDP", phone.address(), "refused").as_bytes());
+
+    // PATIENCE is less than the 32 s of the transaction.
+    let answer = phone.receive_text();
+    assert!(answer.starts_with("SIP/2.0 5"), "{answer}");
+    assert!(answer.contains("Call-ID: refused"), "{answer}");
+    assert_eq!(counted(&server, "datagram_unreachable"), 1);
+    callee.send(server_address, ok(&request).as_bytes());
+    let answer = phone.receive_text();
+    assert!(answer.starts_with("SIP/2.0 200 ") && answer.contains("Call-ID: waits"), "{answer}");
+    server.stop().expect("a clean end");
+}
+
 #[test]
 fn a_name_is_resolved_on_the_way() {
     let host = own_host();
