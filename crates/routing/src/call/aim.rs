@@ -34,23 +34,16 @@ pub(super) struct Aim {
     /// The binding's flow, if that is the way to it.
     pub(super) flow: Option<Flow>,
     /// Our account there: it answers challenges.
-    pub(super) account: Option<Account>,
+    pub(super) account: Option<Arc<Trunk>>,
+    /// How much higher the number in CSeq is there than it was when it came: by one for each challenge that was
+    /// answered while there was no dialog yet.
+    pub(super) cseq_shift: u8,
     /// Where it stands, as far as is known.
     pub(super) standing: Standing,
     /// What a request is answered with if none of the ways can be gone.
     pub(super) unreachable: Status,
     /// Bindings of the same phone over other flows, to be tried when this one fails.
     pub(super) spares: VecDeque<Target>,
-}
-
-/// Our account where a request goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Account {
-    /// The account.
-    pub(super) trunk: Arc<Trunk>,
-    /// How much higher the number in CSeq is there than it was when it came: by one for each challenge that was
-    /// answered.
-    pub(super) cseq_shift: u8,
 }
 
 /// One way.
@@ -108,6 +101,7 @@ impl Aim {
             binding: None,
             flow: None,
             account: None,
+            cseq_shift: 0,
             standing: Standing::Plain,
             // RFC 3261 §16.9: what can not be sent counts as a 503.
             unreachable: Status::SERVICE_UNAVAILABLE,

@@ -6,7 +6,7 @@
 use sip::{Message, Method, Status};
 use transport::{Destination, Flow, Transport};
 
-use super::aim::{Account, Hop, Size};
+use super::aim::{Aim, Hop, Size};
 use super::client_branch::{BranchState, ClientBranch};
 use super::own_request;
 use super::response_context::ResponseContext;
@@ -40,8 +40,8 @@ impl TransactionUser {
         let is_in_dialog = context.inbound.message().is_some_and(|request| request.to_tag().is_some());
         let method = response.cseq().map_or(Method::Other(b""), |cseq| cseq.method);
         let ClientBranch { aim, proofs, state, .. } = &mut context.branches[index];
-        let (Some(Account { trunk, cseq_shift }), BranchState::Sent(sent)) = (&mut aim.account, &*state)
-        else {
+        let Aim { account, cseq_shift, hops, .. } = aim;
+        let (Some(trunk), BranchState::Sent(sent)) = (&*account, &*state) else {
             return Challenge::NotForUs;
         };
         match self.trunks.challenged(trunk, proofs, method, response) {
@@ -52,7 +52,7 @@ impl TransactionUser {
                 if !is_in_dialog {
                     *cseq_shift += 1;
                 }
-                aim.hops.push_front(hop(sent.to));
+                hops.push_front(hop(sent.to));
                 Challenge::Answered
             }
             Err(Unanswered::Refused) => {

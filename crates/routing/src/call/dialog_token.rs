@@ -21,6 +21,7 @@ const AOR_BYTES_MAX: usize = 96;
 const HAS_BINDING: u8 = 0x80;
 const BEHIND_NAT: u8 = 0x40;
 const PEER: u8 = 0x20;
+const HAS_ACCOUNT: u8 = 0x10;
 const WAY: u8 = 0x0f;
 
 /// What a token says.
@@ -45,6 +46,17 @@ pub(super) struct Side {
     pub(super) standing: Standing,
     /// The binding that it is.
     pub(super) binding: Option<BindingName>,
+    /// Our account there, if it is a carrier.
+    pub(super) account: Option<AccountName>,
+}
+
+/// One of our accounts at carriers, and what its challenges have done to the dialog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AccountName {
+    /// A hash of its name.
+    pub(super) name: u32,
+    /// How much higher the numbers in CSeq are on that side, of the requests that go there.
+    pub(super) cseq_shift: u8,
 }
 
 /// Where a side stands.
@@ -170,6 +182,11 @@ pub(super) fn tag_hash(keyring: &Keyring, from_tag: &[u8]) -> u32 {
     (keyring.tag.mac(&[b"from tag", from_tag]).short() >> 32) as u32
 }
 
+/// The hash of the name of one of our accounts in a token. It stays the same when the token's key changes.
+pub(super) fn account_hash(keyring: &Keyring, name: &str) -> u32 {
+    (keyring.tag.mac(&[b"account", name.as_bytes()]).short() >> 32) as u32
+}
+
 /// The hash of a phone's instance in a token. It stays the same when the token's key changes. The
 /// `reg-id` is no part of it: any flow of the phone will do.
 pub(super) fn instance_hash(keyring: &Keyring, instance: &[u8]) -> u32 {
@@ -191,7 +208,8 @@ impl Side {
             Standing::Peer => PEER,
         };
         let named = if binding.is_some() { HAS_BINDING } else { 0 };
-        out.push(way | standing | named);
+        let accounted = if self.account.is_some() { HAS_ACCOUNT } else { 0 };
+        out.push(way | standing | named | accounted);
         out.extend_from_slice(&self.listener.0.to_be_bytes());
         match &self.way {
             Way::Uri => {}
@@ -210,6 +228,10 @@ impl Side {
             if let Some(instance) = instance {
                 out.extend_from_slice(&instance.to_be_bytes());
             }
+        }
+        if let Some(AccountName { name, cseq_shift }) = self.account {
+            out.extend_from_slice(&name.to_be_bytes());
+            out.push(cseq_shift);
         }
     }
 
@@ -236,7 +258,13 @@ impl Side {
             PEER => Standing::Peer,
             _ => return None,
         };
-        Some(Self { listener, way, standing, binding })
+        let account = if flags & HAS_ACCOUNT != 0 {
+            let name = u32::from_be_bytes(reader.array()?);
+            Some(AccountName { name, cseq_shift: reader.byte()? })
+        } else {
+            None
+        };
+        Some(Self { listener, way, standing, binding, account })
     }
 }
 
@@ -320,10 +348,17 @@ mod tests {
     fn tokens() -> Vec<DialogToken> {
         let v4 = RemoteAddr("192.0.2.9:5062".parse().unwrap());
         let v6 = RemoteAddr("[2001:db8::9]:5062".parse().unwrap());
-        let side = |way, binding, standing| Side { listener: ListenerMark(77), way, standing, binding };
+        let side = |way, binding, standing| Side {
+            listener: ListenerMark(77),
+            way,
+            standing,
+            binding,
+            account: None,
+        };
         let named = |instance| Some(BindingName { aor: Aor::parse("alice@example.org").unwrap(), instance });
         let connection = |remote| Way::Connection { node: 1, boot: 2, number: 3, remote };
         let (plain, nat, peer) = (Standing::Plain, Standing::BehindNat, Standing::Peer);
+        let account = Some(AccountName { name: 7, cseq_shift: 1 });
         vec![
             DialogToken {
                 caller: side(Way::Uri, None, plain),
@@ -337,7 +372,7 @@ mod tests {
             },
             DialogToken {
                 caller: side(Way::Datagram(v6), None, nat),
-                callee: side(Way::Uri, None, peer),
+                callee: Side { account, ..side(Way::Uri, None, peer) },
                 caller_tag: 0,
             },
         ]

@@ -276,6 +276,7 @@ fn phone(keyring: &Keyring, inbound: &Inbound, request: &Message<'_>) -> Side {
     let flow = inbound.source.flow;
     let is_nat = nat::is_behind_nat(request, &inbound.source);
     Side {
+        account: None,
         listener: ListenerMark::of_id(&keyring.branch, &inbound.settings.listeners, flow.listener()),
         way: way(&flow),
         standing: if is_nat { Standing::BehindNat } else { Standing::Plain },

@@ -133,6 +133,7 @@ mod tests {
         FlowToken {
             edge: EdgeMark::of(keyring, &edge),
             phone: Side {
+                account: None,
                 listener: ListenerMark(7),
                 way: Way::Datagram(RemoteAddr("198.51.100.7:31000".parse().unwrap())),
                 standing: Standing::BehindNat,

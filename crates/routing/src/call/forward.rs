@@ -79,8 +79,8 @@ pub(super) fn request(keyring: &Keyring, request: &Message<'_>, attempt: &Attemp
     for (name, value) in attempt.credentials {
         editor.append(*name, value);
     }
-    if let Some(account) = aim.account.as_ref().filter(|account| account.cseq_shift > 0) {
-        edit_cseq(&mut editor, request, account.cseq_shift);
+    if aim.cseq_shift > 0 {
+        edit_cseq(&mut editor, request, aim.cseq_shift);
     }
     // RFC 3261 §20.14: a stream needs Content-Length.
     if to.is_reliable() {
@@ -130,12 +130,25 @@ fn edit_own(editor: &mut Editor<'_, '_>, settings: &Settings, trunk: &Trunk, to:
     }
 }
 
-/// The number of a request that was challenged and is sent again.
+/// The number of a request that was challenged and is sent again, and of those that follow in its dialog.
 // RFC 3261 §22.2: credentials make it another request, whose CSeq is one higher.
 fn edit_cseq(editor: &mut Editor<'_, '_>, request: &Message<'_>, shift: u8) {
     let Ok(cseq) = request.cseq() else { return };
     let number = shifted(cseq.number, shift).to_string();
     editor.set(Name::CSeq, &[number.as_bytes(), b" ", cseq.method.as_bytes()].concat());
+    // RFC 3262 §7.2: it repeats the number of the INVITE whose response is acknowledged.
+    let words: Vec<&[u8]> = request
+        .header(Name::Rack)
+        .unwrap_or_default()
+        .split(u8::is_ascii_whitespace)
+        .filter(|word| !word.is_empty())
+        .collect();
+    if let [response, number, method] = words[..]
+        && let Some(number) = str::from_utf8(number).ok().and_then(|number| number.parse().ok())
+    {
+        let number = shifted(number, shift).to_string();
+        editor.set(Name::Rack, &[response, number.as_bytes(), method].join(&b" "[..]));
+    }
 }
 
 // RFC 3261 §8.1.1.5: less than 2^31. A number that can not grow stays.

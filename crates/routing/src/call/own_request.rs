@@ -13,7 +13,7 @@ use transaction::ServerKey;
 use transport::{Flow, ListenerId, RemoteAddr, Source};
 
 use super::Output;
-use super::aim::{Account, Aim, Size};
+use super::aim::{Aim, Size};
 use super::inbound::{Inbound, Sender, Turn};
 use super::lead::Plan;
 use super::response_context::{Candidate, ResponseContext};
@@ -64,7 +64,7 @@ impl TransactionUser {
             inbound.sender = Some(Sender::Ourselves(Arc::clone(&trunk)));
             let mut aim = Aim::at_uri(inbound.routed.request_uri.clone(), Size::Counts);
             aim.listener = Some(listener);
-            aim.account = Some(Account { trunk: Arc::clone(&trunk), cseq_shift: 0 });
+            aim.account = Some(Arc::clone(&trunk));
             self.has_room_for_context().then_some((key, request, inbound, aim))
         });
         match begun {

@@ -6,11 +6,13 @@ use transport::{Destination, Flow, ListenerId, Listeners, RemoteAddr};
 
 use super::admission::{self, Identity};
 use super::aim::Aim;
-use super::dialog_token::{BindingName, DialogToken, Side, Standing, Way, instance_hash, tag_hash};
+use super::dialog_token::{
+    AccountName, BindingName, DialogToken, Side, Standing, Way, account_hash, instance_hash, tag_hash,
+};
 use super::inbound::{Inbound, Sender};
 use super::listener_mark::ListenerMark;
 use super::{nat, own};
-use crate::{Keyring, Target};
+use crate::{Keyring, Target, Trunk};
 
 /// The Record-Route values for a request that begins a dialog, the topmost last.
 pub(super) fn values(
@@ -73,7 +75,15 @@ fn caller(keyring: &Keyring, inbound: &Inbound, request: &Message<'_>) -> Side {
         aor,
         instance: contact_instance(request).map(|it| instance_hash(keyring, it)),
     });
-    Side { listener, way, standing: standing(inbound, is_nat, flow.remote()), binding }
+    let account = match &inbound.sender {
+        Some(Sender::Carrier(trunk)) => Some(account_name(keyring, trunk, 0)),
+        _ => None,
+    };
+    Side { listener, way, standing: standing(inbound, is_nat, flow.remote()), binding, account }
+}
+
+fn account_name(keyring: &Keyring, trunk: &Trunk, cseq_shift: u8) -> AccountName {
+    AccountName { name: account_hash(keyring, &trunk.name), cseq_shift }
 }
 
 fn callee(keyring: &Keyring, inbound: &Inbound, aim: &Aim, to: &Destination) -> Side {
@@ -87,6 +97,7 @@ fn callee(keyring: &Keyring, inbound: &Inbound, aim: &Aim, to: &Destination) -> 
         way,
         standing: standing(inbound, aim.standing == Standing::BehindNat, to.remote()),
         binding,
+        account: aim.account.as_ref().map(|trunk| account_name(keyring, trunk, aim.cseq_shift)),
     }
 }
 

@@ -2,17 +2,18 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use sip::{Message, Method, Name, SipUri, Status};
 use transport::{ConnectionId, Flow, ListenerId, RemoteAddr, Transport};
 
 use super::aim::{Aim, Hop, Size};
-use super::dialog_token::{BindingName, Side, Standing, Way, instance_hash};
+use super::dialog_token::{AccountName, BindingName, Side, Standing, Way, account_hash, instance_hash};
 use super::inbound::Inbound;
 use super::record_route::{self, binding_name};
 use super::reply::Reply;
 use super::validation::unsupported;
-use crate::{Keyring, Target};
+use crate::{Keyring, Target, Trunk};
 
 /// The methods that this server answers itself.
 const ALLOW: &[u8] = b"OPTIONS, REGISTER";
@@ -76,6 +77,7 @@ pub(super) fn aim(keyring: &Keyring, target: Target) -> Aim {
         binding,
         flow,
         account: None,
+        cseq_shift: 0,
         standing: if target.nat && !by_path { Standing::BehindNat } else { Standing::Plain },
         unreachable: Status::TEMPORARILY_UNAVAILABLE,
         spares: VecDeque::new(),
@@ -95,6 +97,12 @@ pub(super) fn side_aim(keyring: &Keyring, inbound: &Inbound, side: &Side, target
     let mut aim = Aim::at_uri(inbound.routed.request_uri.clone(), Size::Ignored);
     aim.listener = listener;
     aim.standing = side.standing;
+    if let Some(AccountName { name, cseq_shift }) = side.account {
+        let is_it = |trunk: &&Arc<Trunk>| account_hash(keyring, &trunk.name) == name;
+        aim.account = inbound.settings.trunks.iter().find(is_it).cloned();
+        // Also where the account is not there any more: the other side counts on it.
+        aim.cseq_shift = cseq_shift;
+    }
     if side.way == Way::Uri {
         return aim;
     }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use keys::Key;
 use sip::{Message, Method, Name};
 
-use super::aim::Account;
 use super::client_branch::ClientBranch;
 use super::forward;
 use super::inbound::Inbound;
@@ -86,7 +85,7 @@ impl Trunks {
         branch: &mut ClientBranch,
     ) -> Vec<(Name, Vec<u8>)> {
         let ClientBranch { aim, proofs, .. } = branch;
-        let (Some(Account { trunk, .. }), Some(method)) = (&aim.account, request.method()) else {
+        let (Some(trunk), Some(method)) = (&aim.account, request.method()) else {
             return Vec::new();
         };
         match self.clients.get_mut(&(Arc::clone(&trunk.name), Purpose::of(method))) {

@@ -357,6 +357,72 @@ fn a_carrier_that_refuses_us_has_no_call_let_in() {
     assert_eq!(statuses(&out), [407]);
 }
 
+/// RFC 3261 §12.2.2: within a dialog the number stays, because those that follow could not grow with it.
+#[test]
+fn a_carrier_that_asks_in_mid_call_is_answered() {
+    let mut scene = registered();
+    let call = invite("sip:trunk@192.0.2.5:5060")
+        .from("<sip:49170@carrier.example>;tag=alice-tag")
+        .contact("<sip:49170@203.0.113.200:5060>");
+    let (token, _) = only_ask(&scene.receive(REGISTRAR, &call.text()));
+    let sent = only_left(&scene.answer(token, Answer::Located(Located::Targets(vec![bob()]))));
+    scene.reply(&sent, 200, "Contact: <sip:bob@192.0.2.102:5060>");
+    let bye = in_dialog("BYE", &sent, 7);
+
+    let left = only_left(&scene.receive(BOB, &bye));
+    assert_eq!(header(&left.request, Name::ProxyAuthorization), None);
+    let out =
+        scene.reply(&left, 407, "Proxy-Authenticate: Digest realm=\"carrier\", nonce=\"b1\", qop=\"auth\"");
+
+    assert!(responses(&out).is_empty(), "the phone knows nothing of our account");
+    let again = only_left(&out);
+    assert_eq!((cseq(&left.request), cseq(&again.request)), (7, 7));
+    assert_ne!(header(&left.request, Name::Via), header(&again.request, Name::Via));
+    let credentials = header(&again.request, Name::ProxyAuthorization).unwrap();
+    assert!(credentials.contains("uri=\"sip:49170@203.0.113.200:5060\""), "{credentials}");
+    assert_eq!(statuses(&scene.reply(&again, 200, "")), [200]);
+
+    // What follows brings it along.
+    let next = only_left(&scene.receive(BOB, &in_dialog("INFO", &sent, 8)));
+    assert!(header(&next.request, Name::ProxyAuthorization).unwrap().contains("nc=00000002"));
+}
+
+/// A challenge that our account can not answer says nothing to the phone that could not either.
+#[test]
+fn a_carrier_that_does_not_accept_the_answer_is_a_bad_gateway() {
+    let mut scene = registered();
+    let call = invite("sip:trunk@192.0.2.5:5060").contact("<sip:49170@203.0.113.200:5060>");
+    let (token, _) = only_ask(&scene.receive(REGISTRAR, &call.text()));
+    let sent = only_left(&scene.answer(token, Answer::Located(Located::Targets(vec![bob()]))));
+    scene.reply(&sent, 200, "Contact: <sip:bob@192.0.2.102:5060>");
+    let left = only_left(&scene.receive(BOB, &in_dialog("INFO", &sent, 7)));
+    let ask = |nonce: &str| format!("Proxy-Authenticate: Digest realm=\"carrier\", nonce=\"{nonce}\"");
+    let again = only_left(&scene.reply(&left, 407, &ask("1")));
+
+    assert_eq!(statuses(&scene.reply(&again, 407, &ask("2"))), [502]);
+    assert_eq!(scene.counts().of(Count::CarrierRefused), 1);
+
+    let foreign = only_left(&scene.receive(BOB, &in_dialog("INFO", &sent, 9)));
+    let out = scene.reply(&foreign, 401, "WWW-Authenticate: Digest realm=\"callee\", nonce=\"x\"");
+    assert_eq!(statuses(&out), [401], "what is not our carrier's goes on to who may know it");
+}
+
+/// A request from the one who was called, within the dialog of an INVITE that has left.
+fn in_dialog(method: &str, invite: &Left, cseq: u32) -> String {
+    let message = Message::parse(&invite.request).unwrap();
+    let line = |name| String::from_utf8_lossy(message.header(name).unwrap()).into_owned();
+    let routes: String =
+        values(&invite.request, Name::RecordRoute).iter().map(|route| format!("Route: {route}\n")).collect();
+    format!(
+        "{method} sip:49170@203.0.113.200:5060 SIP/2.0\nVia: SIP/2.0/UDP 192.0.2.102:5060;branch=z9hG4bK-{method}-{cseq}\n\
+         {routes}Max-Forwards: 70\nFrom: {};tag=callee-tag\nTo: {}\nCall-ID: {}\nCSeq: {cseq} {method}\n\
+         Content-Length: 0\n\n",
+        line(Name::To),
+        line(Name::From),
+        line(Name::CallId)
+    )
+}
+
 const CHALLENGE: &str =
     "WWW-Authenticate: Digest realm=\"carrier\", nonce=\"n1\", algorithm=MD5, qop=\"auth\"";
 const GRANTED: &str = "Contact: <sip:trunk@192.0.2.5:5060>;expires=120";
