@@ -115,6 +115,8 @@ pub enum Role<'a> {
     },
     /// A registrar that knows nothing of Path.
     RegistrarWithoutPath,
+    /// A registrar that grants a few seconds.
+    BriefRegistrar,
     /// An edge in front of the registrar at this address.
     EdgeOf(Ipv4Addr),
 }
@@ -140,6 +142,10 @@ impl Kamailio {
                 .replace("\"use_path\", 1", "\"use_path\", 0")
                 .replace("PATH_MODE", "0")
                 .replace("SERVICE_ROUTE", ""),
+            Role::BriefRegistrar => {
+                let brief = "2)\nmodparam(\"registrar\", \"max_expires\", 4";
+                REGISTRAR.replace("PATH_MODE", brief).replace("SERVICE_ROUTE", "")
+            }
             Role::EdgeOf(registrar) => EDGE.replace("REGISTRAR", &registrar.to_string()),
         };
         let listen = format!("listen=udp:{0}:5060\nlisten=tcp:{0}:5060\n", host.v4);
@@ -160,6 +166,11 @@ impl Kamailio {
     /// Where it serves.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from((self.host.v4, 5060))
+    }
+
+    /// SIGTERM, which ends all its processes: what it had in memory is gone.
+    pub fn terminate(self) -> Result<()> {
+        self.running.terminate().map(drop)
     }
 
     /// What it has said.

@@ -207,7 +207,7 @@ impl Phone {
     pub fn with_count(&self, request: Message, challenge: &Challenge, count: u32) -> Message {
         let (method, uri) = (request.method().unwrap_or(""), request.uri().unwrap_or(""));
         let (user, password) = (self.user.as_str(), self.password.as_str());
-        let value = challenge.answer(Answer { user, password, method, uri, count });
+        let value = challenge.answer(Answer { user, password, method, uri, count, cnonce: "0a4f113b" });
         let name = if method == "REGISTER" { "Authorization" } else { "Proxy-Authorization" };
         request.with_only(name, value)
     }

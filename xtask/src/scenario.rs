@@ -17,6 +17,7 @@ use crate::process::{self, Running};
 
 mod account;
 mod baresip_call;
+mod carrier;
 mod command_line;
 mod edge;
 mod first_run;
@@ -114,6 +115,7 @@ pub fn all() -> Vec<Scenario> {
         hostile::order::SCENARIOS,
         hostile::streams::SCENARIOS,
         hostile::torture::SCENARIOS,
+        carrier::SCENARIOS,
     ]
     .concat()
 }

@@ -212,8 +212,14 @@ fn scan_once(socket: &UdpSocket, target: SocketAddr, number: u64) -> Result<()> 
     if let Some(challenge) = challenge {
         let uri = format!("sip:{}", target.ip());
         let password = format!("{number}");
-        let value =
-            challenge.answer(Answer { user: &user, password: &password, method, uri: &uri, count: 1 });
+        let value = challenge.answer(Answer {
+            user: &user,
+            password: &password,
+            method,
+            uri: &uri,
+            count: 1,
+            cnonce: "0a4f113b",
+        });
         let _ = socket.send_to(&request(2)?.with("Authorization", value).to_bytes(), target);
     }
     Ok(())
