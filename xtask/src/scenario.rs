@@ -19,6 +19,7 @@ mod account;
 mod baresip_call;
 mod carrier;
 mod command_line;
+mod disk_faults;
 mod edge;
 mod first_run;
 mod forwarding;
@@ -109,6 +110,7 @@ pub fn all() -> Vec<Scenario> {
         nonce_count::SCENARIOS,
         keepalive::SCENARIOS,
         internet::SCENARIOS,
+        disk_faults::SCENARIOS,
         edge::SCENARIOS,
         path::SCENARIOS,
         hostile::datagrams::SCENARIOS,

@@ -15,7 +15,7 @@ pub const PASSWORD: &str = "secret";
 /// How long a start may take: on a debug build of a busy machine.
 const START_TIME_MAX: Duration = Duration::from_secs(15);
 /// The state directory: in the lab's private `/run`, as the path of a Unix socket must be short.
-const STATE: &str = "/run/tandem";
+pub const STATE: &str = "/run/tandem";
 
 /// What the configuration of a scenario says besides the defaults.
 #[derive(Clone, Debug)]
@@ -47,7 +47,6 @@ pub struct Server {
     log: PathBuf,
     environment: Vec<(&'static str, String)>,
     running: Option<Running>,
-    starts: usize,
 }
 
 impl Server {
@@ -77,7 +76,6 @@ impl Server {
             log: lab.dir.join("server.log"),
             environment: settings.environment.clone(),
             running: None,
-            starts: 0,
         })
     }
 
@@ -115,12 +113,10 @@ impl Server {
         let mut command = self.host.command(&self.binary);
         command.arg("run").arg("--config").arg(&self.config);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        self.starts += 1;
-        let starts = self.starts;
+        let ready = |log: &str| log.lines().filter(|line| line.contains(": ready")).count();
+        let before = ready(&self.log());
         let mut running = Running::start(&mut command, &self.log)?;
-        running.wait_until("word that it is ready", START_TIME_MAX, |log| {
-            log.lines().filter(|line| line.contains(": ready")).count() >= starts
-        })?;
+        running.wait_until("word that it is ready", START_TIME_MAX, |log| ready(log) > before)?;
         self.running = Some(running);
         Ok(())
     }

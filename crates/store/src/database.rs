@@ -1,5 +1,6 @@
 //! Opening the file, and what its errors mean.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -44,6 +45,13 @@ impl std::ops::Deref for Reading {
     }
 }
 
+/// Which file it is, however it is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    device: u64,
+    inode: u64,
+}
+
 impl Place {
     /// The database in this file.
     pub fn new(file: &Path) -> Self {
@@ -56,6 +64,44 @@ impl Place {
         let mut connection = self.connect()?;
         schema::migrate(&mut connection, self)?;
         Ok(connection)
+    }
+
+    /// Opens the file again, for reading and writing, while the server runs. A file that is not there is not made: it
+    /// would hide that all accounts are gone.
+    pub fn open_again(&self) -> Result<Connection, StoreError> {
+        match self.identity() {
+            Some(_) => self.open(),
+            None => Err(self.missing()),
+        }
+    }
+
+    /// Which file stands in the place, if one does.
+    pub fn identity(&self) -> Option<Identity> {
+        let metadata = std::fs::metadata(&self.0).ok()?;
+        Some(Identity { device: metadata.dev(), inode: metadata.ino() })
+    }
+
+    /// The error of a file that was removed while the server runs.
+    pub fn missing(&self) -> StoreError {
+        self.error(
+            "the file was removed while the server runs; put it or a backup of it back, or stop the server to begin \
+             with an empty one",
+        )
+    }
+
+    /// Parts with a file that no longer stands in the place. What its write-ahead log holds is moved into it, so that
+    /// it is whole when it is put back, and the log is removed: SQLite would take it for that of another file.
+    pub fn part_with(&self, connection: Connection) {
+        let merged = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        drop(connection);
+        for ending in ["-wal", "-shm"] {
+            let mut name = self.0.clone().into_os_string();
+            name.push(ending);
+            if merged.is_ok() {
+                // It may be gone as well.
+                let _ = std::fs::remove_file(name);
+            }
+        }
     }
 
     /// Opens a file that [`Place::open`] has made. Nothing is written.

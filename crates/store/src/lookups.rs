@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension};
 use sip::Aor;
 
 use crate::credentials::is_ha1;
-use crate::database::{Place, Reading};
+use crate::database::{Identity, Place, Reading};
 use crate::{forwards, names};
 
 /// Look-ups that wait: a second's work.
@@ -37,7 +37,7 @@ pub struct Lookups {
 #[derive(Debug)]
 pub struct Reader {
     place: Place,
-    connection: Option<Reading>,
+    connection: Option<(Reading, Option<Identity>)>,
     queue: Receiver<Lookup>,
     failing: Arc<Mutex<Option<StoreError>>>,
     delay: Duration,
@@ -114,14 +114,19 @@ impl Reader {
     }
 
     fn read<T>(&mut self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        let identity = self.place.identity();
+        let is_same = |opened: &Option<Identity>| identity.is_none() || *opened == identity;
         let opened = match self.connection.take() {
-            Some(connection) => Ok(connection),
-            None => self.place.open_to_read(),
+            // A file that was removed can still be read here; one that took its place is read instead.
+            Some((connection, opened)) if is_same(&opened) => Ok((connection, opened)),
+            // To open it would make an empty one.
+            _ if identity.is_none() => Err(self.place.missing()),
+            _ => self.place.open_to_read().map(|connection| (connection, identity)),
         };
-        let result = opened.and_then(|connection| {
+        let result = opened.and_then(|(connection, identity)| {
             let value = read(&connection).map_err(|error| self.place.failed(&error))?;
             if matches!(connection, Reading::Live(_)) {
-                self.connection = Some(connection);
+                self.connection = Some((connection, identity));
             }
             Ok(value)
         });

@@ -389,6 +389,38 @@ fn a_full_disk_is_waited_for_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_file_that_is_removed_while_it_serves_is_missed_and_taken_when_it_is_back() {
+    let place = Temporary::new();
+    add_alice(&place.file);
+    let store = place.open();
+    found(load(&store, "alice@example.org"));
+    let early = binding("alice@example.org", "sip:alice@10.0.0.8:5060");
+    store.save(put(&early));
+    while store.state().owed > 0 {
+        std::thread::yield_now();
+    }
+    let aside = place.file.with_extension("aside");
+    std::fs::rename(&place.file, &aside).expect("it is moved");
+
+    let late = binding("alice@example.org", "sip:alice@10.0.0.9:5060");
+    store.save(put(&late));
+
+    assert!(store.flush().is_err());
+    let failing = store.state().failing.expect("it is told");
+    assert!(failing.reason.contains("removed while the server runs"), "{failing}");
+    assert!(!place.file.exists(), "an empty file hides the loss");
+    // Accounts are still read from what was removed.
+    found(load(&store, "alice@example.org"));
+
+    std::fs::rename(&aside, &place.file).expect("it is back");
+
+    store.flush().expect("it can be written again");
+    assert_eq!(store.state().failing, None);
+    assert_eq!(store.bindings(), Ok(vec![early, late]));
+    found(load(&store, "alice@example.org"));
+}
+
+#[test]
 fn two_processes_may_make_the_tables_at_the_same_time() {
     let place = Temporary::new();
     let threads: Vec<_> = (0..8)

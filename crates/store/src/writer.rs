@@ -7,7 +7,7 @@ use clock::WallTime;
 use engine::{Change, StoreError, StoredNonce};
 use rusqlite::{Connection, TransactionBehavior};
 
-use crate::database::{Place, is_fault_of_row};
+use crate::database::{Identity, Place, is_fault_of_row};
 use crate::queue::{Batch, Queue};
 use crate::{bindings, nonces};
 
@@ -133,7 +133,9 @@ impl Backlog {
 
     /// The thread's work: returns when it is stopped. `connection` is absent if the file could not be
     /// opened to write; it is then tried again.
-    pub fn run(&self, mut connection: Option<Connection>) {
+    pub fn run(&self, connection: Option<Connection>) {
+        let identity = self.place.identity();
+        let mut connection = connection.zip(identity);
         let mut retry = RETRY_MIN;
         let mut tidied: Option<Instant> = None;
         while let Some(batch) = self.next_batch() {
@@ -181,13 +183,22 @@ impl Backlog {
     /// Writes a batch in one transaction; returns how many rows were refused for good.
     fn write(
         &self,
-        connection: &mut Option<Connection>,
+        opened: &mut Option<(Connection, Identity)>,
         batch: &Batch,
         tidy: bool,
     ) -> Result<u64, StoreError> {
-        let connection = match connection {
-            Some(connection) => connection,
-            None => connection.insert(self.place.open()?),
+        let identity = self.place.identity();
+        // What is written to a file that was removed is lost without a word.
+        if let Some((gone, _)) = opened.take_if(|(_, opened)| Some(*opened) != identity) {
+            self.place.part_with(gone);
+        }
+        let connection = match opened {
+            Some((connection, _)) => connection,
+            None => {
+                let connection = self.place.open_again()?;
+                let identity = self.place.identity().ok_or_else(|| self.place.missing())?;
+                &mut opened.insert((connection, identity)).0
+            }
         };
         write_batch(connection, batch, tidy).map_err(|error| self.place.failed(&error))
     }

@@ -133,9 +133,8 @@ impl StateDirectory {
             }
             Err(error) => return Err(error).with_context(|| format!("{} can not be locked", path.display())),
         }
-        file.set_len(0)
-            .and_then(|()| writeln!(file, "{}", std::process::id()))
-            .with_context(|| format!("{} can not be written", path.display()))?;
+        // Only a hint for who comes second: on a full disk the server serves without it.
+        let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         Ok(Lock(file))
     }
 
@@ -182,15 +181,27 @@ impl StateDirectory {
         let boot = match last.and_then(|last| last.checked_add(1)) {
             Some(boot) => boot,
             // The file is damaged. What was given before is unlikely to be drawn.
-            None => {
-                let mut bytes = [0; 4];
-                getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
-                u32::from_ne_bytes(bytes) / 2
-            }
+            None => drawn_boot()?,
         };
-        replace(&path, format!("{boot}\n").as_bytes()).with_context(name)?;
-        Ok(boot)
+        match replace(&path, format!("{boot}\n").as_bytes()) {
+            Ok(()) => Ok(boot),
+            // A full disk keeps nobody from serving. The number can not be given again if it was drawn.
+            Err(error) => {
+                tracing::error!(
+                    file = name(),
+                    %error,
+                    "the state directory can not be written; make room, or give it to the user that runs the server"
+                );
+                drawn_boot()
+            }
+        }
     }
+}
+
+fn drawn_boot() -> Result<u32> {
+    let mut bytes = [0; 4];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+    Ok(u32::from_ne_bytes(bytes) / 2)
 }
 
 /// Writes a file whole or not at all.
