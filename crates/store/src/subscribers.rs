@@ -56,6 +56,8 @@ pub enum SubscriberError {
     Exists(Aor),
     /// There is no such account.
     Unknown(Aor),
+    /// No account has this name as an alias.
+    NoAlias(Aor),
     /// More names than one account may have.
     TooManyNames,
     /// The database failed.
@@ -89,11 +91,7 @@ impl Subscribers {
                 params![user, domain, realm, md5, sha256, sha512_256],
             )?;
             for alias in &new.aliases {
-                connection.execute(
-                    "INSERT OR REPLACE INTO dbaliases (alias_username, alias_domain, username, domain) \
-                     VALUES (?1, ?2, ?3, ?4)",
-                    [alias.user(), alias.domain(), user, domain],
-                )?;
+                insert_alias(connection, &new.aor, alias)?;
             }
             for other in &new.may_use {
                 connection.execute(
@@ -116,6 +114,41 @@ impl Subscribers {
                 params![aor.user(), aor.domain(), realm, md5, sha256, sha512_256],
             )?;
             Ok(if changed == 0 { Err(SubscriberError::Unknown(aor.clone())) } else { Ok(()) })
+        })
+    }
+
+    /// Gives an account one more name.
+    pub fn add_alias(&mut self, aor: &Aor, alias: &Aor) -> Result<(), SubscriberError> {
+        self.change(|connection| {
+            if !is_subscriber(connection, aor)? {
+                return Ok(Err(SubscriberError::Unknown(aor.clone())));
+            }
+            if is_taken(connection, alias)? {
+                return Ok(Err(SubscriberError::Exists(alias.clone())));
+            }
+            if aliases(connection, aor)?.len() >= NAMES_MAX as usize {
+                return Ok(Err(SubscriberError::TooManyNames));
+            }
+            insert_alias(connection, aor, alias).map(Ok)
+        })
+    }
+
+    /// Takes a name away from the account that has it as an alias, and says which that was.
+    pub fn remove_alias(&mut self, alias: &Aor) -> Result<Aor, SubscriberError> {
+        self.change(|connection| {
+            let of = [alias.user(), alias.domain()];
+            let owner = connection
+                .query_row(
+                    "SELECT username, domain FROM dbaliases WHERE alias_username = ?1 AND alias_domain = ?2",
+                    of,
+                    |found| Ok(row::aor(found, 0, 1)),
+                )
+                .optional()?
+                .flatten();
+            let Some(owner) = owner else { return Ok(Err(SubscriberError::NoAlias(alias.clone()))) };
+            connection
+                .execute("DELETE FROM dbaliases WHERE alias_username = ?1 AND alias_domain = ?2", of)?;
+            Ok(Ok(owner))
         })
     }
 
@@ -242,6 +275,16 @@ fn is_subscriber(connection: &Connection, aor: &Aor) -> rusqlite::Result<bool> {
         .map(|found| found.is_some())
 }
 
+fn insert_alias(connection: &Connection, aor: &Aor, alias: &Aor) -> rusqlite::Result<()> {
+    connection
+        .execute(
+            "INSERT OR REPLACE INTO dbaliases (alias_username, alias_domain, username, domain) \
+             VALUES (?1, ?2, ?3, ?4)",
+            [alias.user(), alias.domain(), aor.user(), aor.domain()],
+        )
+        .map(|_| ())
+}
+
 /// Whether a name is that of an account or an alias of one.
 fn is_taken(connection: &Connection, name: &Aor) -> rusqlite::Result<bool> {
     let is_alias = connection
@@ -266,6 +309,9 @@ impl fmt::Display for SubscriberError {
             }
             Self::Unknown(aor) => {
                 write!(formatter, "there is no subscriber {aor}; `tandem subscriber list` shows all")
+            }
+            Self::NoAlias(alias) => {
+                write!(formatter, "{alias} is nobody's alias; `tandem subscriber list` shows all")
             }
             Self::TooManyNames => write!(formatter, "one subscriber may have at most {NAMES_MAX} names"),
             Self::Store(error) => error.fmt(formatter),

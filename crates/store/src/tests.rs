@@ -105,6 +105,34 @@ fn forwards_are_loaded_with_the_account_and_go_with_it() {
     assert!(found(load(&store, "alice@example.org")).calls.forwards.is_empty());
 }
 
+#[test]
+fn a_name_is_added_and_taken_away_and_is_never_that_of_two() {
+    let place = Temporary::new();
+    add_alice(&place.file);
+    let (alice, number) = (aor("alice@example.org"), aor("2001@example.com"));
+    let mut subscribers = Subscribers::open(&place.file).expect("the disk is good");
+    let store = place.open();
+
+    subscribers.add_alias(&alice, &number).expect("it is free");
+
+    assert_eq!(found(load(&store, "2001@example.com")).aor, alice);
+    for taken in [&number, &alice] {
+        assert_eq!(
+            subscribers.add_alias(&alice, taken),
+            Err(SubscriberError::Exists(taken.clone())),
+            "{taken}"
+        );
+    }
+    let nobody = aor("nobody@example.org");
+    assert_eq!(
+        subscribers.add_alias(&nobody, &aor("2002@example.com")),
+        Err(SubscriberError::Unknown(nobody.clone()))
+    );
+    assert_eq!(subscribers.remove_alias(&number), Ok(alice));
+    assert_eq!(load(&store, "2001@example.com"), Loaded::NotFound);
+    assert_eq!(subscribers.remove_alias(&number), Err(SubscriberError::NoAlias(number)));
+}
+
 /// A file of the first release, which had no forwards.
 #[test]
 fn an_older_file_is_brought_up_to_date() {

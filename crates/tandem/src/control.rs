@@ -56,6 +56,18 @@ pub enum Request {
         /// What is kept of its password.
         hashes: Hashes,
     },
+    /// Give an account one more name: done with a list of remarks.
+    AliasAdd {
+        /// Its address of record.
+        aor: String,
+        /// The name.
+        alias: String,
+    },
+    /// Take a name away: done with the address of record of the account that had it.
+    AliasRemove {
+        /// The name.
+        alias: String,
+    },
     /// Change where the calls of an account are forwarded.
     SubscriberForward {
         /// Its address of record.

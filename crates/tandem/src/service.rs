@@ -122,20 +122,22 @@ impl Service {
             may_use: names(may_use)?,
         };
         self.subscribers()?.add(&new).map_err(told)?;
-        let remarks: Vec<String> = std::iter::once(&new.aor)
-            .chain(&new.aliases)
-            .filter(|name| !self.serves(name))
-            .map(|name| {
-                format!(
-                    "{0} is no domain of this server: write it into sip.domains and `tandem reload`",
-                    name.domain()
-                )
-            })
-            .collect();
+        let remarks: Vec<String> =
+            std::iter::once(&new.aor).chain(&new.aliases).filter_map(|name| self.remark(name)).collect();
         for name in std::iter::once(new.aor).chain(new.aliases) {
             self.server.account_changed(name);
         }
         value(remarks)
+    }
+
+    /// What is odd about a name.
+    fn remark(&self, name: &Aor) -> Option<String> {
+        (!self.serves(name)).then(|| {
+            format!(
+                "{0} is no domain of this server: write it into sip.domains and `tandem reload`",
+                name.domain()
+            )
+        })
     }
 
     fn serves(&self, aor: &Aor) -> bool {
@@ -147,6 +149,24 @@ impl Service {
         let mut subscribers = self.subscribers()?;
         subscribers.set_credentials(&aor, &read_credentials(hashes)?).map_err(told)?;
         self.changed(&subscribers, &aor)
+    }
+
+    fn add_alias(&self, aor: &str, alias: &str) -> Result<Value, String> {
+        let (aor, alias) = (read_aor(aor)?, read_aor(alias)?);
+        let mut subscribers = self.subscribers()?;
+        subscribers.add_alias(&aor, &alias).map_err(told)?;
+        let remark = self.remark(&alias);
+        self.changed(&subscribers, &aor)?;
+        value(Vec::from_iter(remark))
+    }
+
+    fn remove_alias(&self, alias: &str) -> Result<Value, String> {
+        let alias = read_aor(alias)?;
+        let mut subscribers = self.subscribers()?;
+        let owner = subscribers.remove_alias(&alias).map_err(told)?;
+        self.server.account_changed(alias);
+        self.changed(&subscribers, &owner)?;
+        value(owner.to_string())
     }
 
     fn forward(&self, aor: &str, change: &ForwardChange) -> Result<Value, String> {
@@ -202,6 +222,8 @@ impl Answer for Service {
                 self.add(&aor, hashes, &aliases, &may_use)
             }
             Request::SubscriberPassword { aor, hashes } => self.set_password(&aor, hashes),
+            Request::AliasAdd { aor, alias } => self.add_alias(&aor, &alias),
+            Request::AliasRemove { alias } => self.remove_alias(&alias),
             Request::SubscriberForward { aor, change } => self.forward(&aor, &change),
             Request::SubscriberRemove { aor } => self.remove(&aor),
             Request::SubscriberList { domain } => {

@@ -13,6 +13,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "sipp_rings_the_phone_of_a_lower_q_after_the_preferred_one", run: in_turn },
     Scenario { name: "sipp_reaches_the_voicemail_of_a_busy_user", run: busy },
     Scenario { name: "sipp_reaches_the_voicemail_of_a_user_without_a_phone", run: not_registered },
+    Scenario { name: "sipp_reaches_a_user_by_a_name_in_another_domain", run: alias },
     Scenario { name: "sipp_reaches_another_phone_when_nobody_answers", run: no_answer },
 ];
 
@@ -55,6 +56,30 @@ fn not_registered(lab: &Lab) -> Result<()> {
     answers.succeed()?;
     let shown = process::output(&mut server.command(&["subscriber", "list"]))?;
     ensure!(shown.contains("not registered: sip:mail@203.0.113.10"), "the list is {shown:?}");
+    Ok(())
+}
+
+/// Another name in another domain of this server, which was not there when the server began.
+fn alias(lab: &Lab) -> Result<()> {
+    let settings = Settings::md5();
+    let toml = format!("{}\n[sip]\ndomains = [\"office.example\"]\n", settings.toml);
+    let server = Server::start(lab, &Settings { toml, ..settings }, &["alice", "bob", "mail"])?;
+    let (alice, mail) = (lab.host("alice", 21)?, lab.host("mail", 23)?);
+    Sipp::run(lab, &mail, &server, Flow::udp("register", "mail", ""))?;
+    forward(&server, &["--always", "sip:5000@office.example"])?;
+    let refused = Sipp::run(lab, &alice, &server, Flow::udp("caller_short", "alice", "bob"));
+    ensure!(refused.is_err(), "5000@office.example is nobody, and the call was answered");
+
+    let owner = format!("mail@{}", server.domain(Family::V4)?);
+    let words = ["subscriber", "alias", "add", &owner, "5000@office.example"];
+    process::quietly(&mut server.command(&words))?;
+    let answers = Sipp::start(lab, &mail, &server, Flow::udp("callee_short", "mail", ""))?;
+    Sipp::run(lab, &alice, &server, Flow::udp("caller_short", "alice", "bob"))?;
+    answers.succeed()?;
+
+    process::quietly(&mut server.command(&["subscriber", "alias", "remove", "5000@office.example"]))?;
+    let refused = Sipp::run(lab, &alice, &server, Flow::udp("caller_short", "alice", "bob"));
+    ensure!(refused.is_err(), "the name was taken away, and the call was answered");
     Ok(())
 }
 

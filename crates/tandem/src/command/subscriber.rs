@@ -73,6 +73,9 @@ pub enum SubscriberCommand {
         #[command(flatten)]
         place: Place,
     },
+    /// Add, remove and list the other names of an account
+    #[command(subcommand)]
+    Alias(AliasCommand),
     /// Show one account
     Show {
         /// Its address of record
@@ -96,6 +99,33 @@ pub enum SubscriberCommand {
     /// Take an account away, with its aliases
     Remove {
         /// Its address of record
+        aor: String,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AliasCommand {
+    /// Give an account one more name, by which it is called, registers and calls
+    Add {
+        /// The account's address of record
+        aor: String,
+        /// The name, USER@DOMAIN; the domain may be another one of this server
+        alias: String,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Take a name away
+    Remove {
+        /// The name
+        alias: String,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// List the names of an account
+    List {
+        /// The account's address of record
         aor: String,
         #[command(flatten)]
         place: Place,
@@ -148,6 +178,7 @@ impl SubscriberCommand {
                 }
                 print(&forwards_text(&accounts.find(&aor)?))
             }
+            Self::Alias(command) => command.run(),
             Self::Show { aor, json, place } => {
                 let found = Accounts::open(&place)?.find(&aor_of(&aor)?)?;
                 if json {
@@ -175,6 +206,31 @@ impl SubscriberCommand {
                     Accounts::Stopped { .. } => "",
                 };
                 print(&format!("{aor} was removed.\n{note}"))
+            }
+        }
+    }
+}
+
+impl AliasCommand {
+    fn run(self) -> Result<()> {
+        match self {
+            Self::Add { aor, alias, place } => {
+                let (aor, alias) = (aor_of(&aor)?, aor_of(&alias)?);
+                let remarks = Accounts::open(&place)?.add_alias(&aor, &alias)?;
+                let mut text = format!("{alias} is another name of {aor}.\n");
+                for remark in remarks {
+                    text.push_str(&format!("note: {remark}\n"));
+                }
+                print(&text)
+            }
+            Self::Remove { alias, place } => {
+                let alias = aor_of(&alias)?;
+                let owner = Accounts::open(&place)?.remove_alias(&alias)?;
+                print(&format!("{alias} is no name of {owner} any more.\n"))
+            }
+            Self::List { aor, place } => {
+                let found = Accounts::open(&place)?.find(&aor_of(&aor)?)?;
+                print(&found.aliases.iter().map(|alias| format!("{alias}\n")).collect::<String>())
             }
         }
     }
@@ -225,6 +281,25 @@ impl Accounts {
             Self::Running(client) => client
                 .ask(&Request::SubscriberPassword { aor: aor.to_string(), hashes: hashes_of(credentials) }),
             Self::Stopped { subscribers, .. } => Ok(subscribers.set_credentials(aor, credentials)?),
+        }
+    }
+
+    fn add_alias(&mut self, aor: &Aor, alias: &Aor) -> Result<Vec<String>> {
+        match self {
+            Self::Running(client) => {
+                client.ask(&Request::AliasAdd { aor: aor.to_string(), alias: alias.to_string() })
+            }
+            Self::Stopped { subscribers, .. } => {
+                subscribers.add_alias(aor, alias)?;
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    fn remove_alias(&mut self, alias: &Aor) -> Result<String> {
+        match self {
+            Self::Running(client) => client.ask(&Request::AliasRemove { alias: alias.to_string() }),
+            Self::Stopped { subscribers, .. } => Ok(subscribers.remove_alias(alias)?.to_string()),
         }
     }
 
