@@ -11,10 +11,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use clock::{Instant, Now};
 use lease::ActiveLease;
+use routing::bans::Deed;
 use routing::call::Output as UserOutput;
 use routing::{
-    Answer, CarrierNews, Count, Counts, KeepaliveMark, Keyring, Question, RegistrationView, Settings, Token,
-    TransactionUser,
+    Answer, CarrierNews, Count, Counts, KeepaliveMark, Keyring, Question, RegistrationView, Report, Settings,
+    Token, TransactionUser,
 };
 use sip::{Aor, Message, Method, Status};
 use transaction::{
@@ -58,6 +59,8 @@ pub enum Output {
     Publish(Arc<CarrierNews>),
     /// Tell the mark's partition that its keepalive was answered.
     KeepaliveAnswered(KeepaliveMark),
+    /// Tell the bans what a source did.
+    Report(Report),
 }
 
 /// What a shard holds and what has happened in it.
@@ -121,6 +124,7 @@ impl Shard {
     ) {
         let Ok((message, problem)) = Message::parse_lenient(bytes) else {
             self.malformed += 1;
+            out.push(Output::Report(Report::of(source.flow, Deed::Malformed)));
             return;
         };
         let problem =
@@ -129,6 +133,7 @@ impl Shard {
             (true, None) => self.take_request(now, lease, source, &message),
             (true, Some(problem)) => {
                 self.malformed += 1;
+                out.push(Output::Report(Report::of(source.flow, Deed::Malformed)));
                 self.user.refuse(
                     now,
                     source,
@@ -139,7 +144,10 @@ impl Shard {
                 );
             }
             (false, None) => self.take_response(now, lease, source, &message),
-            (false, Some(_)) => self.malformed += 1,
+            (false, Some(_)) => {
+                self.malformed += 1;
+                out.push(Output::Report(Report::of(source.flow, Deed::Malformed)));
+            }
         }
         self.settle(now, lease, out);
     }
@@ -317,7 +325,9 @@ impl Shard {
         }
         match method {
             Method::Cancel => match ServerKey::of_cancelled(&self.keyring.transaction, message) {
-                Ok(invite) => self.user.handle_cancel(now, lease, key, invite, request, &mut self.from_user),
+                Ok(invite) => {
+                    self.user.handle_cancel(now, lease, key, invite, source, request, &mut self.from_user)
+                }
                 Err(_) => {
                     self.malformed += 1;
                     self.transactions.end_server(key);
@@ -430,6 +440,7 @@ impl Shard {
             UserOutput::Resolve { token, query } => out.push(Output::Resolve { token, query }),
             UserOutput::Publish(news) => out.push(Output::Publish(news)),
             UserOutput::KeepaliveAnswered(mark) => out.push(Output::KeepaliveAnswered(mark)),
+            UserOutput::Report(report) => out.push(Output::Report(report)),
         }
     }
 }

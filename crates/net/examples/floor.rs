@@ -134,6 +134,7 @@ fn start() -> Result<Server, Box<dyn Error>> {
         edges: Vec::new(),
         trunks: Vec::new(),
         trusted: Vec::new(),
+        admission: Default::default(),
     };
     Ok(Server::start(Start {
         settings: Arc::new(settings),

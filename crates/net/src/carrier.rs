@@ -12,7 +12,7 @@ use bytes::Bytes;
 use clock::Now;
 use engine::{Asker, Loaded, Output, Partition, PartitionOutput, Shard};
 use lease::ActiveLease;
-use routing::{Answer, CarrierNews, KeepaliveMark, Question, Token};
+use routing::{Answer, CarrierNews, KeepaliveMark, Question, Report, Token};
 use sip::Aor;
 use transaction::ClientKey;
 use transport::selection::Records;
@@ -72,6 +72,7 @@ pub(crate) struct Carrier {
     posts: Vec<Post>,
     datagrams: Vec<Datagram>,
     failed: Vec<Sender>,
+    reports: Vec<Report>,
 }
 
 /// A message that leaves.
@@ -150,6 +151,7 @@ impl Carrier {
             while self.carry(edge, now) {}
             self.send(edge, now, lane);
             if self.failed.is_empty() {
+                edge.learn(now, &mut self.reports);
                 return;
             }
             for sender in std::mem::take(&mut self.failed) {
@@ -251,6 +253,7 @@ impl Carrier {
                 Output::KeepaliveAnswered(mark) => {
                     self.hold_for_partition(mark.partition, ToPartition::KeepaliveAnswered(mark));
                 }
+                Output::Report(report) => self.reports.push(report),
             }
         }
         self.from_shard = outputs;
@@ -290,6 +293,7 @@ impl Carrier {
                 PartitionOutput::LoadAccount(aor) => edge.load_account(partition, aor),
                 PartitionOutput::Save(change) => edge.store.save(change),
                 PartitionOutput::Send { to, message } => self.post(to, message, None),
+                PartitionOutput::Report(report) => self.reports.push(report),
             }
         }
         self.from_partition = outputs;

@@ -9,8 +9,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use clock::Now;
 use engine::{Shard, Store};
+use routing::Report;
+use routing::bans::{Ban, Deed, Judgement, Measure};
 use sip::Aor;
 use tokio::runtime::Handle;
+use tracing::info;
 use transport::selection::{Query, Records};
 use transport::{ConnectionId, Source};
 
@@ -51,9 +54,24 @@ impl Edge {
         self.me.upgrade()
     }
 
-    /// Gives the messages of a stream to their shards, in their order, and carries what follows from them.
-    pub(crate) fn take_messages(&self, source: Source, messages: &[bytes::Bytes]) {
+    /// Gives the messages of a stream to their shards, in their order, and carries what follows from them; unless
+    /// their source is held.
+    pub(crate) fn take_messages(&self, source: Source, messages: &[bytes::Bytes]) -> Judgement {
         let now = clocks::now();
+        let judgement = self.machines.bans.judge(now.instant, &source.flow);
+        match judgement {
+            Judgement::Pass => {}
+            Judgement::Slow => {
+                self.tallies.add_many(Tally::DroppedSlowed, messages.len());
+                let flood = Report::of(source.flow, Deed::Flood);
+                self.learn(now, &mut vec![flood; messages.len()]);
+                return judgement;
+            }
+            Judgement::Banned => {
+                self.tallies.add_many(Tally::DroppedBanned, messages.len());
+                return judgement;
+            }
+        }
         self.with_carrier(|carrier| {
             for message in messages {
                 let shard = self.machines.shard_of(message);
@@ -61,6 +79,36 @@ impl Edge {
             }
             carrier.settle(self, now, TOKIO_LANE);
         });
+        judgement
+    }
+
+    /// Lets the bans learn what sources did; whoever is banned by it is cut off.
+    pub(crate) fn learn(&self, now: Now, reports: &mut Vec<Report>) {
+        if reports.is_empty() {
+            return;
+        }
+        let mut begun = Vec::new();
+        self.machines.bans.learn(now.instant, reports, &mut begun);
+        for ban in begun {
+            self.enforce(&ban);
+        }
+    }
+
+    /// Says who is held from now on, and closes its connections if nothing of it is heard.
+    pub(crate) fn enforce(&self, ban: &Ban) {
+        let seconds = ban.left.as_secs();
+        info!(
+            source = %ban.source,
+            cause = ban.cause.name(),
+            seconds,
+            number = ban.number,
+            "{}; `tandem bans remove {}` lifts it",
+            ban.measure.name(),
+            ban.source
+        );
+        if ban.measure == Measure::Banned {
+            self.streams.close_from(ban.source);
+        }
     }
 
     /// Takes back the registrations that are not to outlast this server, while its event loops still run.

@@ -3,12 +3,14 @@
 //! One event loop per core takes datagrams in batches from a socket of its own on each UDP listener; TCP and
 //! the resolver run on tokio. Both hand messages to the shard of their Call-ID, carry questions from
 //! shards to partitions and answers back in the same batch, and send what comes out. Locks exist
-//! here alone, one for each shard and partition, and no thread holds two of them.
+//! here alone, one for each shard and partition and one for the bans, and no thread holds two of them. Whom a message
+//! comes from is judged by the bans before a shard is locked.
 //!
 //! [`Server`] is all that the program sees. It restores what the store has before it serves, takes a reload
 //! without touching listeners that stay, and writes all down when it stops.
 
 mod alarm;
+mod bans;
 mod carrier;
 mod clocks;
 mod edge;
@@ -27,8 +29,9 @@ mod test_settings;
 mod udp;
 mod upkeep;
 
-pub use routing::account::BindingView;
+pub use routing::account::{BindingView, SlowedName};
+pub use routing::bans::{Ban, Cause, Measure, NeverBanned, SourceNetwork};
 pub use server::{ReloadError, Server, Start, StartError};
 pub use socket::BindError;
-pub use status::{ListenerStatus, Status};
+pub use status::{Held, ListenerStatus, Status};
 pub use transport::ConnectionLimits;

@@ -11,7 +11,9 @@ use keys::RootKey;
 use lease::LeaseMirror;
 use routing::{Keyring, Settings, StoredBinding};
 use sip::Aor;
+use transport::RemoteAddr;
 
+use crate::bans::SharedBans;
 use crate::seat::Seat;
 
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub(crate) struct Machines {
     pub(crate) shards: Box<[Seat<Shard>]>,
     pub(crate) partitions: Box<[Seat<Partition>]>,
     pub(crate) lease: LeaseMirror,
+    /// Whom nobody listens to.
+    pub(crate) bans: SharedBans,
     keyring: Keyring,
     loops: usize,
 }
@@ -45,6 +49,7 @@ impl Machines {
             partitions: numbers.map(|number| Seat::new(now, partition(number))).collect(),
             // A node without a peer is always active.
             lease: LeaseMirror::permanent(),
+            bans: SharedBans::new(settings, &keyring),
             keyring,
             loops,
         }
@@ -87,11 +92,14 @@ impl Machines {
         for shard in &self.shards {
             shard.with(now, |shard, _| shard.reload(Arc::clone(settings)));
         }
+        self.bans.with(|bans| bans.reload(now.instant, Arc::clone(settings)));
     }
 
     /// Puts back what an earlier start had written down.
     pub(crate) fn restore(&self, now: Now, bindings: Vec<StoredBinding>, nonces: Vec<StoredNonce>) {
         for binding in bindings {
+            let (transport, received) = (binding.listener.0, RemoteAddr(binding.received));
+            self.bans.with(|bans| bans.handle_binding(now.instant, transport, received));
             let number = usize::from(self.partition_of(&binding.aor));
             self.partitions[number].with(now, |partition, now| partition.restore(now, binding));
         }

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use engine::{Store, StoreError};
+use engine::{Partition, SlowedName, Store, StoreError};
 use keys::RootKey;
 use routing::account::BindingView;
+use routing::bans::{Ban, NeverBanned, SourceNetwork};
 use routing::{RegistrationView, Settings};
 use sip::Aor;
 use tokio::runtime::Runtime;
@@ -22,8 +24,9 @@ use crate::edge::Edge;
 use crate::machines::Machines;
 use crate::numbering::{Exhausted, Numbering};
 use crate::resolver::Resolver;
+use crate::seat::Seat;
 use crate::socket::{self, BindError};
-use crate::status::{ListenerStatus, Status};
+use crate::status::{Held, ListenerStatus, Status};
 use crate::stream::Streams;
 use crate::tally::Tallies;
 use crate::udp::{EventLoop, UdpListener, UdpListeners};
@@ -221,6 +224,7 @@ impl Server {
             bindings: 0,
             accounts: 0,
             connections: self.edge.streams.len(),
+            held: machines.bans.read(|bans| bans.held(clocks::now().instant)),
             store: self.edge.store.state(),
         };
         for shard in &machines.shards {
@@ -240,6 +244,7 @@ impl Server {
             });
         }
         count(&mut self.edge.tallies.iter());
+        machines.bans.read(|bans| count(&mut bans.counts().iter()));
         let streams = self.edge.streams.counters();
         let udp = self.edge.udp.load();
         count(
@@ -287,6 +292,42 @@ impl Server {
             shards.flat_map(|shard| shard.read(|shard| shard.registrations(now))).collect();
         views.sort_by(|one, other| one.name.cmp(&other.name));
         views
+    }
+
+    /// Who is held now.
+    pub fn held(&self) -> Held {
+        let now = clocks::now();
+        let machines = &self.edge.machines;
+        let sources = machines.bans.read(|bans| bans.list(now.instant));
+        let slowed = |seat: &Seat<Partition>| seat.read(|partition| partition.slowed_names(now));
+        let mut names: Vec<SlowedName> = machines.partitions.iter().flat_map(slowed).collect();
+        names.sort();
+        Held { sources, names }
+    }
+
+    /// Bans a source and closes its connections.
+    pub fn ban(&self, address: IpAddr, lasts: Duration) -> Result<Ban, NeverBanned> {
+        let now = clocks::now().instant;
+        let ban = self.edge.machines.bans.with(|bans| bans.ban(now, address, lasts))?;
+        self.edge.enforce(&ban);
+        Ok(ban)
+    }
+
+    /// Lifts what holds a source, or all, and forgets its wrong passwords; returns who was held.
+    pub fn lift(&self, source: Option<SourceNetwork>) -> Held {
+        let now = clocks::now();
+        let mut held = self.held();
+        held.sources.retain(|ban| source.is_none_or(|source| ban.source == source));
+        held.names.retain(|name| source.is_none_or(|source| name.source == source));
+        let machines = &self.edge.machines;
+        machines.bans.with(|bans| match source {
+            Some(source) => drop(bans.remove(now.instant, source)),
+            None => drop(bans.remove_all(now.instant)),
+        });
+        for partition in &machines.partitions {
+            partition.with(now, |partition, _| partition.forgive(source));
+        }
+        held
     }
 
     /// Forgets what is cached of an account that was changed in the store. When this returns the old one is not used any

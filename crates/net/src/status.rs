@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use engine::StoreState;
+use engine::{SlowedName, StoreState};
+use routing::bans::Ban;
 use transport::{Advertise, ListenerId, LocalAddr, Transport};
 
 /// A running server at one moment. The parts are read one after the other, so they may differ by what
@@ -27,8 +28,19 @@ pub struct Status {
     pub accounts: usize,
     /// Stream connections that are open.
     pub connections: usize,
+    /// Sources that are banned or restrained.
+    pub held: usize,
     /// The database.
     pub store: StoreState,
+}
+
+/// Who is held.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Sources, by their address.
+    pub sources: Vec<Ban>,
+    /// Names whose passwords are not checked for some sources, by these.
+    pub names: Vec<SlowedName>,
 }
 
 /// One listener.

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clock::{Instant, Now};
+use routing::bans::{Judgement, SourceNetwork};
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 use tracing::{debug, warn};
@@ -188,6 +189,17 @@ impl Streams {
         self.lock().connections.sent(now, id);
     }
 
+    /// Closes all connections with a source.
+    pub(crate) fn close_from(&self, source: SourceNetwork) {
+        let table = self.lock();
+        for (id, queue) in &table.queues {
+            let remote = table.connections.remote(*id);
+            if remote.is_some_and(|remote| SourceNetwork::of(remote.0.ip()) == source) {
+                queue.close();
+            }
+        }
+    }
+
     /// A connection's task is over.
     fn ended(&self, link: &Link) {
         {
@@ -277,7 +289,12 @@ async fn accept(edge: Arc<Edge>, id: ListenerId, listener: TcpListener) {
         match listener.accept().await {
             Ok((stream, remote)) => {
                 let remote = RemoteAddr(remote);
-                let Some((id, queue)) = edge.streams.accepted(clocks::now().instant, id, remote) else {
+                let now = clocks::now().instant;
+                if edge.machines.bans.judge_address(now, remote.0.ip()) == Judgement::Banned {
+                    edge.tallies.add(Tally::ConnectionBanned);
+                    continue;
+                }
+                let Some((id, queue)) = edge.streams.accepted(now, id, remote) else {
                     continue;
                 };
                 let link = Link::new(Arc::clone(&edge), id, remote, queue);

@@ -24,6 +24,12 @@ pub(crate) enum Tally {
     StunAnswered,
     /// Messages for a listener that is gone.
     ListenerGone,
+    /// Datagrams and messages of sources that are banned.
+    DroppedBanned,
+    /// Messages of sources whose rate is used up.
+    DroppedSlowed,
+    /// Connections of sources that are banned.
+    ConnectionBanned,
     /// What came while this node may not act.
     Inactive,
     /// Connections that could not be opened.
@@ -52,6 +58,9 @@ const NAMES: [&str; Tally::ResolveRefused as usize + 1] = [
     "keepalive_received",
     "stun_answered",
     "listener_gone",
+    "dropped_banned",
+    "dropped_slowed",
+    "connection_banned",
     "inactive",
     "connection_failed",
     "connection_broken",

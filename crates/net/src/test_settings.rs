@@ -30,5 +30,6 @@ pub(crate) fn settings(listeners: &[&str]) -> Settings {
         edges: Vec::new(),
         trunks: Vec::new(),
         trusted: Vec::new(),
+        admission: Default::default(),
     }
 }

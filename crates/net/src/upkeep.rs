@@ -53,6 +53,7 @@ pub(crate) async fn run(edge: Arc<Edge>, pulse: Arc<Pulse>) {
             keep_bound(&edge, now);
         }
         edge.streams.sweep(now);
+        edge.machines.bans.sweep(now);
         if nonces_at <= now {
             nonces_at = now + NONCES_EVERY;
             save_nonces(&edge);

@@ -179,6 +179,7 @@ fn settings() -> Settings {
         nat: Nat::default(),
         edges: Vec::new(),
         trunks: Vec::new(),
+        admission: Default::default(),
         trusted: vec![TrustedPeer {
             network: "198.51.100.200/32".parse().expect("a network"),
             name: "c".to_owned(),

@@ -155,5 +155,6 @@ fn settings() -> Settings {
         edges: Vec::new(),
         trunks: Vec::new(),
         trusted: vec![],
+        admission: Default::default(),
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! The parts, each of which knows nothing of the others: `accounts` remembers what the store said and
 //! who waits for it; `verify` computes digests; `nonce_counts` tells a used nonce count from an
-//! unused one; `location` holds bindings; `registrar` decides over a REGISTER; `keepalive` writes the
+//! unused one; `failures` slows down who guesses, and `call_rate` who calls too often; `location` holds bindings; `registrar` decides over a REGISTER; `keepalive` writes the
 //! requests and keeps score. `partition` lets them work together.
 
 mod accounts;
@@ -15,6 +15,8 @@ mod aor_table;
 mod binding;
 mod binding_text;
 mod cache;
+mod call_rate;
+mod failures;
 mod keepalive;
 mod location;
 mod nonce_counts;
@@ -34,8 +36,9 @@ use clock::WallTime;
 use sip::Aor;
 use transport::{Destination, LocalAddr, Transport};
 
-use crate::{Account, Answer, StoredBinding, Token};
+use crate::{Account, Answer, Report, StoredBinding, Token};
 
+pub use failures::SlowedName;
 pub use partition::AccountPartition;
 
 /// No longer address of record is looked up or registered: who sends one is not one of ours.
@@ -63,6 +66,8 @@ pub enum Output {
         /// The whole message.
         message: Bytes,
     },
+    /// Tell the bans what a source did.
+    Report(Report),
 }
 
 /// A request that waits in a call shard.

@@ -10,6 +10,12 @@ pub enum Count {
     Challenged,
     /// Wrong passwords and unknown users.
     WrongCredentials,
+    /// Credentials that were not checked, because too many were wrong before.
+    Slowed,
+    /// Requests of scanners, which get no answer.
+    Scanner,
+    /// Calls refused because their account began too many.
+    CallsLimited,
     /// Right passwords with a used or old nonce.
     StaleNonce,
     /// Right passwords for somebody else's address of record.
@@ -70,6 +76,9 @@ const NAMES: [&str; Count::Diverted as usize + 1] = [
     "malformed",
     "challenged",
     "wrong_credentials",
+    "slowed",
+    "scanner",
+    "calls_limited",
     "stale_nonce",
     "not_owner",
     "unknown_token",

@@ -17,6 +17,8 @@ pub struct Keyring {
     pub keepalive: Key,
     /// What our own accounts at carriers are known by: Call-IDs, tags, cnonces.
     pub trunk: Key,
+    /// Tables of sources: hashes that a stranger can not make collide.
+    pub bans: Key,
     /// Which partition an address of record belongs to.
     pub partition: Key,
     /// Record-Route tokens that are made.
@@ -39,6 +41,7 @@ impl Keyring {
             nonce: root.subkey("nonce", 0),
             keepalive: root.subkey("keepalive", 0),
             trunk: root.subkey("trunk", 0),
+            bans: root.subkey("bans", 0),
             partition: root.subkey("partition", 0),
             token: root.subkey("record-route", 0),
             token_number: 0,

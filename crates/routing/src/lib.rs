@@ -7,6 +7,7 @@
 //! suspended and nothing blocks.
 
 pub mod account;
+pub mod bans;
 pub mod call;
 
 mod binding;
@@ -20,6 +21,7 @@ mod settings;
 mod trunk;
 
 pub use account::AccountPartition;
+pub use bans::{Admission, Bans, Report};
 pub use binding::{Account, BindingId, CallRules, StoredBinding, Target};
 pub use call::TransactionUser;
 pub use count::{Count, Counts};

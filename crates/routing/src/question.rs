@@ -7,6 +7,7 @@ use bytes::Bytes;
 use sip::Aor;
 use transport::Source;
 
+use crate::bans::Evidence;
 use crate::{Account, Algorithm, BindingId, Target};
 
 /// Names a suspended request in its shard. It is never used twice in one boot; an answer with a token
@@ -41,6 +42,10 @@ pub enum Answer {
 /// Credentials of our realm, whose nonce this server made (its MAC was verified), and what they must prove.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authenticate {
+    /// Where the request came from.
+    pub source: Source,
+    /// Whether the nonce shows that its sender is there.
+    pub evidence: Evidence,
     /// The account: user part of the digest username, and the domain.
     pub account: Aor,
     /// The digest username as sent, unquoted: HA1 is checked for the account, this goes to the logs.
@@ -88,7 +93,12 @@ pub enum Authenticated {
     Alias(Aor),
     /// The account is unknown or the response is wrong: challenge again.
     No,
-    /// The response is right but the nonce was used up: challenge with `stale=true`.
+    /// It was not checked, because too many were wrong before: no answer.
+    Slowed,
+    /// They are right, but the account has begun too many calls just now: 403.
+    TooManyCalls,
+    /// The response is right but the nonce was used up, or the nonce was sent to somebody else and is not believed here:
+    /// challenge with `stale=true`.
     Stale,
     /// The response is right, but the account owns neither this address of record nor may it use it: 403.
     NotOwner,

@@ -11,6 +11,7 @@ use transaction::Timers;
 use transport::{ListenerId, Listeners};
 
 use crate::Trunk;
+use crate::bans::{Admission, Enforcement};
 
 /// All settings of one start or reload. A transaction ends with the settings it began with.
 #[derive(Clone, Debug)]
@@ -37,6 +38,8 @@ pub struct Settings {
     pub edges: Vec<Edge>,
     /// Our own accounts at carriers, each with a name of its own.
     pub trunks: Vec<Arc<Trunk>>,
+    /// Who is slowed down and who is not heard.
+    pub admission: Admission,
 }
 
 /// Rules of RFC 3261 §16.
@@ -219,6 +222,15 @@ impl Settings {
     pub fn trusted_peer(&self, address: IpAddr) -> Option<&TrustedPeer> {
         let address = address.to_canonical();
         self.trusted.iter().find(|peer| peer.network.contains(&address))
+    }
+
+    /// Whether whoever has this address is never slowed or banned.
+    pub fn is_never_held(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        let Admission { enforcement, never, .. } = &self.admission;
+        *enforcement == Enforcement::Off
+            || never.iter().any(|network| network.contains(&address))
+            || self.is_peer(address)
     }
 }
 

@@ -165,12 +165,20 @@ pub(crate) fn cast(rng: &mut Rng, settings: &Settings) -> Cast {
     Cast { members, nats, neighbour }
 }
 
+/// A guesser moves to where phones of ours are: behind the first router.
+pub(crate) fn guess_from_the_office(cast: &mut Cast) {
+    let mallory = &mut cast.members[who::MALLORY];
+    mallory.setup.local = v4(10, 1, 0, 21, 5060);
+    mallory.nat = Some(0);
+}
+
 /// The settings of a seed.
 pub(crate) fn settings(rng: &mut Rng) -> Settings {
     let mut settings = defaults();
     settings.nat.keepalive = if rng.chance(800) { Keepalive::Options } else { Keepalive::Crlf };
     settings.digest.nonce_lifetime = Duration::from_secs(rng.pick(&[60, 300]));
     settings.proxy.ring_timeout = Duration::from_secs(rng.pick(&[30, 120]));
+    settings.admission.calls_per_minute = 60;
     settings
 }
 
@@ -205,6 +213,7 @@ pub(crate) fn defaults() -> Settings {
         edges: Vec::new(),
         trunks: Vec::new(),
         trusted: vec![trusted],
+        admission: Default::default(),
     }
 }
 

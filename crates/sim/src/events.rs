@@ -137,6 +137,12 @@ events! {
     StrangerSent "stranger_sent",
     /// A stranger got an answer.
     StrangerAnswered "stranger_answered",
+    /// A source was banned.
+    Banned "banned",
+    /// A source from which phones are registered was restrained in place of a ban.
+    Restrained "restrained",
+    /// Something of a banned source was not heard.
+    DroppedBanned "dropped_banned",
 }
 
 /// How often each event happened, in worlds and in their servers.
@@ -149,7 +155,12 @@ pub struct Events {
 impl Events {
     /// Counts one more.
     pub(crate) fn add(&mut self, event: Event) {
-        *self.world.entry(event).or_default() += 1;
+        self.add_many(event, 1);
+    }
+
+    /// Counts what happened `times` more.
+    pub(crate) fn add_many(&mut self, event: Event, times: u64) {
+        *self.world.entry(event).or_default() += times;
     }
 
     /// How often it happened.

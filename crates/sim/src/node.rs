@@ -14,7 +14,8 @@ use clock::{Instant, Now};
 use engine::{Asker, Change, Loaded, Partition, PartitionOutput, Shard, StoredNonce};
 use keys::RootKey;
 use lease::LeaseMirror;
-use routing::{Counts, Keyring, Settings, StoredBinding, Token};
+use routing::bans::{BanCounts, Deed, Judgement};
+use routing::{Bans, Counts, Keyring, Report, Settings, StoredBinding, Token};
 use sip::Aor;
 use transaction::ClientKey;
 use transport::selection::{Query, Records};
@@ -72,11 +73,22 @@ pub(crate) struct Node {
     keyring: Keyring,
     shards: Vec<Shard>,
     partitions: Vec<Partition>,
+    bans: Bans,
     connections: Connections,
     lines: BTreeMap<ConnectionId, Line>,
     by_stream: BTreeMap<StreamId, ConnectionId>,
     work: VecDeque<Work>,
     lease: LeaseMirror,
+    dropped: Dropped,
+}
+
+/// Datagrams, messages and connections that were not heard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Dropped {
+    /// Their source was banned.
+    pub(crate) banned: u64,
+    /// Its rate was used up.
+    pub(crate) slowed: u64,
 }
 
 /// What a node holds.
@@ -103,6 +115,7 @@ impl Node {
         let partitions =
             (0..PARTITIONS).map(|number| Partition::new(settings.clone(), keyring.clone(), number)).collect();
         Self {
+            bans: Bans::new(settings.clone(), &keyring),
             settings,
             keyring,
             shards,
@@ -112,12 +125,14 @@ impl Node {
             by_stream: BTreeMap::new(),
             work: VecDeque::new(),
             lease: LeaseMirror::permanent(),
+            dropped: Dropped::default(),
         }
     }
 
     /// Takes what the store kept from an earlier start.
     pub(crate) fn restore(&mut self, now: Now, bindings: Vec<StoredBinding>, nonces: Vec<StoredNonce>) {
         for binding in bindings {
+            self.bans.handle_binding(now.instant, binding.listener.0, RemoteAddr(binding.received));
             let partition = self.partition_of(&binding.aor);
             if let Some(partition) = self.partitions.get_mut(usize::from(partition)) {
                 partition.restore(now, binding);
@@ -159,6 +174,16 @@ impl Node {
         })
     }
 
+    /// What it did not hear.
+    pub(crate) fn dropped(&self) -> Dropped {
+        self.dropped
+    }
+
+    /// How many sources it banned and restrained.
+    pub(crate) fn ban_counts(&self) -> &BanCounts {
+        self.bans.counts()
+    }
+
     /// What has happened in it.
     pub(crate) fn counts(&self) -> Counts {
         let mut all = Counts::default();
@@ -181,9 +206,15 @@ impl Node {
         out: &mut Vec<Output>,
     ) {
         let Some(listener) = self.settings.listeners.find(Transport::Udp, LocalAddr(local)) else { return };
+        let flow = Flow::Datagram { listener, remote: RemoteAddr(remote) };
+        let judgement = self.bans.judge(now.instant, &flow);
+        if judgement == Judgement::Banned {
+            self.dropped.banned += 1;
+            return;
+        }
         match classify(bytes) {
+            Classified::Message if judgement == Judgement::Slow => self.dropped.slowed += 1,
             Classified::Message => {
-                let flow = Flow::Datagram { listener, remote: RemoteAddr(remote) };
                 self.take_message(now, Source { flow, transport: Transport::Udp }, bytes);
             }
             Classified::Stun => {
@@ -208,6 +239,10 @@ impl Node {
         let Some(listener) = self.settings.listeners.find(Transport::Tcp, LocalAddr(local)) else {
             return false;
         };
+        if self.bans.judge_address(now.instant, remote.ip()) == Judgement::Banned {
+            self.dropped.banned += 1;
+            return false;
+        }
         let Ok(id) = self.connections.accepted(now.instant, listener, RemoteAddr(remote)) else {
             return false;
         };
@@ -254,10 +289,22 @@ impl Node {
         let Some(remote) = self.connections.remote(id) else { return };
         let source = Source { flow: Flow::Connection { id, remote }, transport: Transport::Tcp };
         let Some(line) = self.lines.get_mut(&id) else { return };
+        let judgement = self.bans.judge(now.instant, &source.flow);
+        if judgement == Judgement::Banned {
+            self.dropped.banned += 1;
+            self.connections.closed(id);
+            self.forget(now, id);
+            out.push(Output::Close { stream });
+            return self.settle(now, out);
+        }
         line.framer.push(now.instant, bytes);
         // A message may close its own connection.
         while let Some(line) = self.lines.get_mut(&id) {
             match line.framer.next() {
+                Ok(Some(Frame::Message(_))) if judgement == Judgement::Slow => {
+                    self.dropped.slowed += 1;
+                    self.report(now, Report::of(source.flow, Deed::Flood));
+                }
                 Ok(Some(Frame::Message(message))) => self.take_message(now, source, &message),
                 Ok(Some(Frame::Ping)) => {
                     out.push(Output::Write { stream, bytes: Bytes::from_static(PONG) });
@@ -401,6 +448,7 @@ impl Node {
                 }
                 self.work.extend(outputs.into_iter().map(|output| Work::FromPartition(number, output)));
             }
+            engine::Output::Report(report) => self.report(now, report),
             engine::Output::Resolve { token, query } => {
                 out.push(Output::Resolve { shard, token, query });
             }
@@ -434,7 +482,13 @@ impl Node {
             PartitionOutput::LoadAccount(aor) => out.push(Output::Load { partition, aor }),
             PartitionOutput::Save(change) => out.push(Output::Save(change)),
             PartitionOutput::Send { to, message } => self.send(now, to, message, None, out),
+            PartitionOutput::Report(report) => self.report(now, report),
         }
+    }
+
+    /// A banned source's connections end when the next piece of them comes.
+    fn report(&mut self, now: Now, report: Report) {
+        self.bans.handle_report(now.instant, &report, &mut Vec::new());
     }
 
     fn send(

@@ -1,5 +1,6 @@
 //! One rule, one story: scripted worlds whose every step is known.
 
+mod bans;
 mod calls;
 mod dialogs;
 mod forks;

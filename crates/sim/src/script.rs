@@ -35,7 +35,10 @@ pub(crate) fn world(seed: u64, shown: bool) -> World {
         _ => Conditions::GOOD,
     };
     let settings = cast::settings(&mut rng.branch("settings"));
-    let cast = cast(&mut rng.branch("cast"), &settings);
+    let mut cast = cast(&mut rng.branch("cast"), &settings);
+    if rng.branch("mallory").chance(500) {
+        cast::guess_from_the_office(&mut cast);
+    }
     let bobs_in_turn = cast.members[who::BOB].setup.q.is_some();
     let mut world = World::new(rng.branch("world"), cast, settings, conditions, shown);
     if !conditions.is_lossless() {
@@ -48,6 +51,7 @@ pub(crate) fn world(seed: u64, shown: bool) -> World {
     script.registrations();
     script.calls();
     script.visitors();
+    script.fraud();
     if !seed.is_multiple_of(4) {
         script.faults();
     }
@@ -265,6 +269,18 @@ impl Script {
                 _ => Action::Attack,
             };
             self.world.plan(when, action);
+        }
+    }
+
+    /// A stolen password calls as often as it can.
+    fn fraud(&mut self) {
+        if self.rng.chance(100) {
+            let when = self.when(30, 500);
+            self.hurt(when, secs(60), &[who::ERIN]);
+            for _ in 0..70 {
+                let order = self.order(&format!("sip:nobody@{DOMAIN}"));
+                self.world.plan(when, Action::Call { caller: who::ERIN, order, expected: Expected::End });
+            }
         }
     }
 

@@ -104,7 +104,10 @@ impl Stranger {
                 &format!("Route: <sip:{to};lr>\r\n"),
                 ";tag=guessed",
             ),
-            13 => self.request("OPTIONS", &format!("sip:{DOMAIN}"), "", ""),
+            13 => {
+                let agent = self.rng.pick(&["", "User-Agent: friendly-scanner\r\n"]);
+                self.request("OPTIONS", &format!("sip:{DOMAIN}"), agent, "")
+            }
             14 => self.request("MESSAGE", &format!("sip:bob@{DOMAIN};maddr={}", VICTIM.ip()), "", ""),
             _ => self.reflected(),
         };

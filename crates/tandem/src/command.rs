@@ -1,5 +1,6 @@
 //! The command line.
 
+mod bans;
 mod run;
 mod show;
 mod subscriber;
@@ -15,6 +16,7 @@ use crate::control::Request;
 use crate::control::client::Client;
 use crate::host;
 use crate::state_directory::StateDirectory;
+use bans::BansCommand;
 use subscriber::SubscriberCommand;
 
 /// A highly available SIP service.
@@ -70,6 +72,9 @@ enum Command {
         #[command(flatten)]
         place: Place,
     },
+    /// Show who is banned or slowed down, and change it
+    #[command(subcommand)]
+    Bans(BansCommand),
     /// Let the running server read its configuration again
     Reload {
         #[command(flatten)]
@@ -119,6 +124,7 @@ impl CommandLine {
             Command::Contacts { aor, json, place } => show::contacts(&mut place.server()?, aor, json),
             Command::Registrations { json, place } => show::registrations(&mut place.server()?, json),
             Command::Status { json, place } => show::status(&mut place.server()?, json),
+            Command::Bans(command) => command.run(),
             Command::Reload { place } => reload(&mut place.server()?),
         }
     }
@@ -191,6 +197,11 @@ mod tests {
             "contacts alice@example.org --json --config a.toml",
             "registrations --json --config a.toml",
             "status --json",
+            "bans list --json",
+            "bans add 203.0.113.9",
+            "bans add 2001:db8::9 --for 1h30m --config a.toml",
+            "bans remove 2001:db8::/64",
+            "bans remove all --state-directory /s",
             "reload --state-directory /s",
         ] {
             let line = std::iter::once("tandem").chain(words.split(' '));

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use net::ConnectionLimits;
-use routing::{Digest, Edge, EdgeContact, Nat, Proxy, Registrar, Trunk, TrustedPeer};
+use routing::{Admission, Digest, Edge, EdgeContact, Nat, Proxy, Registrar, Trunk, TrustedPeer};
 use toml::de::DeValue;
 
 pub use duration::{parse_duration, write_duration};
@@ -63,6 +63,8 @@ pub struct Config {
     pub edges: Vec<Edge>,
     /// `[[registration]]`
     pub trunks: Vec<Arc<Trunk>>,
+    /// `[admission]`
+    pub admission: Admission,
     /// `[log]`
     pub log: Log,
 }
@@ -231,6 +233,10 @@ impl Config {
                 "write a timer_t1 that is not above timer_t2",
             );
         }
+        if self.admission.ban > self.admission.ban_max {
+            let key = if reading.has("admission.ban") { "admission.ban" } else { "admission.ban_max" };
+            reading.conflict(key, "conflicts: ban is above ban_max", "write a ban that is not above ban_max");
+        }
         if self.tcp.connections_per_source_max > self.tcp.connections_max
             && reading.has("sip.tcp.connections_per_source_max")
         {
@@ -282,6 +288,7 @@ impl Default for Config {
             trusted: Vec::new(),
             edges: Vec::new(),
             trunks: Vec::new(),
+            admission: Admission::default(),
             log: Log { level: LogLevel::Info, format: LogFormat::Text },
         };
         for field in SECTIONS.iter().flat_map(|section| section.fields) {

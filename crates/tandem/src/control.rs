@@ -9,6 +9,7 @@ pub mod client;
 pub mod server;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,20 @@ pub enum Request {
     Registrations {},
     /// Read the configuration again: done with a list of remarks.
     Reload {},
+    /// Who is banned or slowed down: an item for each.
+    Bans {},
+    /// Ban a source: done with its item.
+    BanAdd {
+        /// Its address.
+        address: IpAddr,
+        /// For how long.
+        seconds: u64,
+    },
+    /// Lift what holds a source: an item for each that was held.
+    BanRemove {
+        /// The source as it is listed, or an address of it; all without one.
+        address: Option<String>,
+    },
     /// The realm of all domains: done with a text, or null for the domain of the request.
     Realm {},
     /// Add an account.
@@ -191,6 +206,8 @@ pub struct StatusView {
     pub forwarding: usize,
     /// TCP connections.
     pub connections: usize,
+    /// Sources that are banned or restrained.
+    pub held: usize,
     /// What was counted since the start.
     pub counters: BTreeMap<String, u64>,
     /// The database.
@@ -291,6 +308,24 @@ pub struct RegistrationView {
     pub next_s: Option<u64>,
     /// Attempts in a row that failed.
     pub failures: u32,
+}
+
+/// Who is banned or slowed down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BanView {
+    /// An address, or the /64 of an IPv6 address.
+    pub source: String,
+    /// The account that is slowed down for this source; the whole source without one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub account: Option<String>,
+    /// `banned`, `restrained` or `slowed`.
+    pub measure: String,
+    /// Why.
+    pub cause: String,
+    /// Seconds left.
+    pub left_s: u64,
+    /// The how many-th ban of the source it is, or how many wrong passwords there were.
+    pub count: u32,
 }
 
 /// One account.

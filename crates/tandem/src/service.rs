@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use engine::StoreState;
 use serde_json::Value;
@@ -13,8 +13,8 @@ use store::{Credentials, NewSubscriber, Subscriber, SubscriberError, Subscribers
 use crate::config::{Config, Log, Node};
 use crate::control::server::Answer;
 use crate::control::{
-    ContactView, ForwardChange, Hashes, ListenerView, RegistrationView, Request, StatusView, StoreView,
-    SubscriberView, TransactionsView,
+    BanView, ContactView, ForwardChange, Hashes, ListenerView, RegistrationView, Request, StatusView,
+    StoreView, SubscriberView, TransactionsView,
 };
 use crate::forwards;
 use crate::host;
@@ -94,6 +94,7 @@ impl Service {
             suspended: status.suspended,
             forwarding: status.contexts,
             connections: status.connections,
+            held: status.held,
             counters: status.counters.into_iter().map(|(name, figure)| (name.to_owned(), figure)).collect(),
             store: store_view(status.store),
         }
@@ -216,6 +217,25 @@ impl Answer for Service {
                 }
                 Ok(Value::Null)
             }
+            Request::Bans {} => {
+                for held in held_views(&self.server.held()) {
+                    item(value(held)?).map_err(gone)?;
+                }
+                Ok(Value::Null)
+            }
+            Request::BanAdd { address, seconds } => {
+                let ban = self.server.ban(address, Duration::from_secs(seconds)).map_err(|net::NeverBanned| {
+                    format!("{address} is never banned: see admission.never and [[trusted]]; loopback never is")
+                })?;
+                value(source_view(&ban))
+            }
+            Request::BanRemove { address } => {
+                let source = address.map(|text| read_source(&text)).transpose()?;
+                for held in held_views(&self.server.lift(source)) {
+                    item(value(held)?).map_err(gone)?;
+                }
+                Ok(Value::Null)
+            }
             Request::Reload {} => value(self.reload()?),
             Request::Realm {} => value(self.realm()),
             Request::SubscriberAdd { aor, hashes, aliases, may_use } => {
@@ -237,6 +257,41 @@ impl Answer for Service {
             }
         }
     }
+}
+
+/// Who is held, as it is shown: sources first.
+fn held_views(held: &net::Held) -> Vec<BanView> {
+    let names = held.names.iter().map(|name| BanView {
+        source: name.source.to_string(),
+        account: Some(name.account.to_string()),
+        measure: net::Measure::Slowed.name().to_owned(),
+        cause: net::Cause::WrongCredentials.name().to_owned(),
+        left_s: whole_seconds(name.left),
+        count: name.failures,
+    });
+    held.sources.iter().map(source_view).chain(names).collect()
+}
+
+fn source_view(ban: &net::Ban) -> BanView {
+    BanView {
+        source: ban.source.to_string(),
+        account: None,
+        measure: ban.measure.name().to_owned(),
+        cause: ban.cause.name().to_owned(),
+        left_s: whole_seconds(ban.left),
+        count: ban.number,
+    }
+}
+
+/// Rounded up: what has not ended has a second left.
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+fn read_source(text: &str) -> Result<net::SourceNetwork, String> {
+    net::SourceNetwork::parse(text).ok_or_else(|| {
+        format!("`{text}` is no address: write one as `tandem bans list` shows it, such as 203.0.113.9")
+    })
 }
 
 /// Reads an address of record from the command line.

@@ -126,6 +126,7 @@ fn base() -> Settings {
         nat: Nat::default(),
         edges: Vec::new(),
         trunks: Vec::new(),
+        admission: Default::default(),
         trusted: vec![TrustedPeer {
             network: "198.51.100.200/32".parse().expect("a network"),
             name: "carrier".to_owned(),

@@ -408,6 +408,8 @@ impl World {
                 }
             }
             Output::Publish(_) => unreachable!("there is no account of our own"),
+            // Who is heard is not the engine's affair: here everything is.
+            Output::Report(_) => {}
             Output::KeepaliveAnswered(mark) => {
                 assert!(mark.partition < PARTITIONS, "a keepalive of a partition that is not there");
                 self.with_partition(mark.partition, |partition, now, _, out| {
@@ -438,6 +440,7 @@ impl World {
                 self.stored.remove(&key);
             }
             PartitionOutput::Send { to, message } => self.send(to, message, None),
+            PartitionOutput::Report(_) => {}
         }
     }
 

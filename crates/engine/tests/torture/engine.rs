@@ -96,11 +96,13 @@ impl Engine {
                                 self.partition.handle_account(now(), &lease, &aor, loaded, &mut more);
                                 answers.extend(more);
                             }
-                            PartitionOutput::Save(_) | PartitionOutput::Send { .. } => {}
+                            PartitionOutput::Save(_)
+                            | PartitionOutput::Send { .. }
+                            | PartitionOutput::Report(_) => {}
                         }
                     }
                 }
-                Output::Publish(_) | Output::KeepaliveAnswered(_) => {}
+                Output::Publish(_) | Output::KeepaliveAnswered(_) | Output::Report(_) => {}
             }
             work.extend(out);
         }
@@ -162,6 +164,7 @@ fn settings(trusted: Option<IpAddr>, domains: &[&str]) -> Settings {
         nat: Nat::default(),
         edges: Vec::new(),
         trunks: Vec::new(),
+        admission: Default::default(),
         trusted: trusted
             .map(|address| TrustedPeer { network: address.into(), name: "peer".to_owned() })
             .into_iter()

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clock::Instant;
+use routing::Report;
+use routing::bans::{Deed, Judgement};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -127,10 +129,11 @@ async fn read(link: &Link, reading: OwnedReadHalf) {
         let mut messages = Vec::new();
         let framed = take_frames(link, &mut framer, &mut messages);
         link.edge.streams.received(now, link.id, Progress::of(framer.partial_since()));
-        if !messages.is_empty() {
-            link.edge.take_messages(source, &messages);
+        if !messages.is_empty() && link.edge.take_messages(source, &messages) == Judgement::Banned {
+            return;
         }
         if let Err(error) = framed {
+            link.edge.learn(clocks::now(), &mut vec![Report::of(source.flow, Deed::Malformed)]);
             debug!(remote = %link.remote, ?error, "connection brings no SIP");
             link.edge.tallies.add(Tally::ConnectionBroken);
             return;

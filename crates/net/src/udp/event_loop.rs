@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clock::{Instant, Now};
+use routing::bans::Judgement;
 use rustix::event::{Timespec, epoll};
 use tracing::{error, trace};
 use transport::{Classified, Flow, ListenerId, RemoteAddr, Source, Transport};
@@ -43,6 +44,7 @@ pub(crate) struct EventLoop {
     answers: Vec<Datagram>,
     answer: Vec<u8>,
     events: Vec<Event>,
+    judgements: [Judgement; BATCH_MAX],
 }
 
 impl EventLoop {
@@ -66,6 +68,7 @@ impl EventLoop {
             answers: Vec::new(),
             answer: Vec::new(),
             events: Vec::new(),
+            judgements: [Judgement::Pass; BATCH_MAX],
         };
         event_loop.take_listeners()?;
         Ok(event_loop)
@@ -168,6 +171,7 @@ impl EventLoop {
         let Ok(count) = self.batch.receive(listener.lane(self.lane)) else { return };
         let now = clocks::now();
         self.edge.tallies.add_many(Tally::DatagramReceived, count);
+        self.judge(now, id, count);
         let mut shard_of = [None; BATCH_MAX];
         for (number, shard) in shard_of.iter_mut().enumerate().take(count) {
             *shard = self.sort(id, number);
@@ -195,10 +199,36 @@ impl EventLoop {
         }
     }
 
+    /// Judges whom the datagrams of a batch come from.
+    fn judge(&mut self, now: Now, listener: ListenerId, count: usize) {
+        let bans = &self.edge.machines.bans;
+        self.judgements = [Judgement::Pass; BATCH_MAX];
+        if bans.is_quiet(now.instant) {
+            return;
+        }
+        let batch = &self.batch;
+        let judged = self.judgements.iter_mut().take(count).enumerate();
+        bans.judge_all(
+            now.instant,
+            judged.filter_map(|(number, judgement)| {
+                let (_, remote) = batch.datagram(number)?;
+                Some((Flow::Datagram { listener, remote: RemoteAddr(remote) }, judgement))
+            }),
+        );
+    }
+
     /// Says which shard a datagram is for; what is for none is done at once.
     fn sort(&mut self, listener: ListenerId, number: usize) -> Option<u16> {
         let (datagram, remote) = self.batch.datagram(number)?;
+        let judgement = self.judgements[number];
+        if judgement == Judgement::Banned {
+            self.edge.tallies.add(Tally::DroppedBanned);
+            return None;
+        }
         match transport::classify(datagram) {
+            Classified::Message if judgement == Judgement::Slow => {
+                self.edge.tallies.add(Tally::DroppedSlowed);
+            }
             Classified::Message => {
                 trace!(listener = listener.0, %remote, bytes = datagram.len(), "received");
                 return Some(self.edge.machines.shard_of(datagram));

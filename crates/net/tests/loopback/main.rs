@@ -4,6 +4,7 @@
 //! waits for something to arrive; the time-outs only end a test that has failed.
 
 mod accounts;
+mod bans;
 mod datagrams;
 mod lifetime;
 mod outbound;

@@ -56,6 +56,7 @@ pub(crate) fn settings(listeners: &[(Transport, SocketAddr)]) -> Settings {
         edges: Vec::new(),
         trunks: Vec::new(),
         trusted: vec![trusted],
+        admission: Default::default(),
     }
 }
 

@@ -83,7 +83,7 @@ impl NonceCounts {
         count: Option<u32>,
         left: Duration,
     ) -> Use {
-        let id = *self.key.mac(&[b"nonce count", account.as_str().as_bytes(), nonce]).as_bytes();
+        let id = self.id(account, nonce);
         if let Some(known) = self.nonces.get_mut(&id) {
             return match count {
                 Some(count) => known.counts.use_count(count),
@@ -97,6 +97,11 @@ impl NonceCounts {
         let counts = count.map_or(Window::FULL, Window::new);
         self.add(id, Nonce { account: account.clone(), counts, ends_at });
         Use::First
+    }
+
+    /// Whether an account has used a nonce with a right password.
+    pub(super) fn is_known(&self, account: &Aor, nonce: &[u8]) -> bool {
+        self.nonces.contains_key(&self.id(account, nonce))
     }
 
     /// Takes a nonce that was in use before the restart.
@@ -132,6 +137,10 @@ impl NonceCounts {
     /// When the next nonce ends.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.ends.next()
+    }
+
+    fn id(&self, account: &Aor, nonce: &[u8]) -> [u8; 16] {
+        *self.key.mac(&[b"nonce count", account.as_str().as_bytes(), nonce]).as_bytes()
     }
 
     fn add(&mut self, id: [u8; 16], nonce: Nonce) {

@@ -17,14 +17,17 @@ use transport::{ConnectionId, Destination};
 use super::accounts::{Accounts, Asked, Knowledge, Settled, Waiter, Wants};
 use super::binding::{Binding, Registration};
 use super::binding_text::{BindingText, Parts};
+use super::call_rate::{Allowance, CallRates};
+use super::failures::{Failures, Pace, SlowedName};
 use super::keepalive::{self, Score};
 use super::location::Location;
 use super::nonce_counts::{NonceCounts, Use};
 use super::registrar::Registrar;
 use super::{Asker, BindingView, Change, Loaded, Output, StoredNonce, verify};
+use crate::bans::{Admission, Deed, Enforcement, Evidence, SourceNetwork};
 use crate::{
     Account, Answer, Authenticate, Authenticated, BindingId, Count, Counts, Keepalive, KeepaliveMark,
-    Keyring, Located, Question, Register, Settings, StoredBinding, Target,
+    Keyring, Located, Question, Register, Report, Settings, StoredBinding, Target,
 };
 
 /// Bindings that one call looks after, so that it stays short when very many are due.
@@ -34,6 +37,17 @@ const TURN_MAX: usize = 1_024;
 /// not `max_expires`, which may have been lowered after the phone was promised more.
 const RESTORED_LEFT_MAX: Duration = Duration::from_secs(24 * 3_600);
 
+/// Whether credentials are slowed down because others were wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// The operator says never.
+    NeverHeld,
+    /// Not this sender, which was right before.
+    Known,
+    /// They are.
+    Unknown,
+}
+
 /// One partition of all addresses of record.
 #[derive(Debug)]
 pub struct AccountPartition {
@@ -42,6 +56,8 @@ pub struct AccountPartition {
     number: u16,
     accounts: Accounts,
     nonces: NonceCounts,
+    failures: Failures,
+    call_rates: CallRates,
     location: Location,
     counts: Counts,
 }
@@ -52,6 +68,8 @@ impl AccountPartition {
         Self {
             accounts: Accounts::new(&keyring.partition),
             nonces: NonceCounts::new(&keyring.nonce),
+            failures: Failures::new(),
+            call_rates: CallRates::new(),
             location: Location::new(&keyring.partition),
             counts: Counts::default(),
             number: partition,
@@ -231,6 +249,16 @@ impl AccountPartition {
         self.nonces.stored(now)
     }
 
+    /// The names that are slowed down now, in order.
+    pub fn slowed_names(&self, now: Now) -> Vec<SlowedName> {
+        self.failures.slowed(now.instant)
+    }
+
+    /// Forgets the wrong passwords of one source, or of all.
+    pub fn forgive(&mut self, network: Option<SourceNetwork>) {
+        self.failures.forgive(network);
+    }
+
     /// What has happened.
     pub fn counts(&self) -> &Counts {
         &self.counts
@@ -255,6 +283,10 @@ impl AccountPartition {
     ) {
         let aor = authenticate.account.clone();
         let wait = |authenticate| Waiter { asker, wants: Wants::Verdict(authenticate) };
+        let standing = self.standing(now, &authenticate);
+        if let Some(verdict) = self.unchecked(now, &authenticate, standing) {
+            return self.judged(now, asker, &authenticate, standing, verdict, out);
+        }
         match self.accounts.find(now.instant, &aor) {
             Knowledge::Known(known) => {
                 let verdict = self.verdict(now, Some(&known.account), &authenticate);
@@ -264,11 +296,11 @@ impl AccountPartition {
                 if known.is_due && self.accounts.refresh(now.instant, &aor) == Asked::First {
                     out.push(Output::LoadAccount(aor));
                 }
-                judged(asker, verdict, out);
+                self.judged(now, asker, &authenticate, standing, verdict, out);
             }
             Knowledge::Unknown => {
                 let verdict = self.verdict(now, None, &authenticate);
-                judged(asker, verdict, out);
+                self.judged(now, asker, &authenticate, standing, verdict, out);
             }
             Knowledge::Nothing => {
                 let unavailable = Answer::Authenticated(Authenticated::Unavailable);
@@ -355,16 +387,18 @@ impl AccountPartition {
         let knowledge = self.accounts.find(now.instant, aor);
         for Waiter { asker, wants } in waiters {
             match (wants, &knowledge) {
-                (Wants::Verdict(authenticate), Knowledge::Known(known)) => {
-                    let verdict = self.verdict(now, Some(&known.account), &authenticate);
-                    judged(asker, verdict, out);
-                }
-                (Wants::Verdict(authenticate), Knowledge::Unknown) => {
-                    let verdict = self.verdict(now, None, &authenticate);
-                    judged(asker, verdict, out);
-                }
-                (Wants::Verdict(_), Knowledge::Nothing) => {
-                    judged(asker, Authenticated::Unavailable, out);
+                (Wants::Verdict(authenticate), knowledge) => {
+                    // Those that waited with it may have been wrong meanwhile.
+                    let standing = self.standing(now, &authenticate);
+                    let verdict = match (self.unchecked(now, &authenticate, standing), knowledge) {
+                        (Some(verdict), _) => verdict,
+                        (None, Knowledge::Known(known)) => {
+                            self.verdict(now, Some(&known.account), &authenticate)
+                        }
+                        (None, Knowledge::Unknown) => self.verdict(now, None, &authenticate),
+                        (None, Knowledge::Nothing) => Authenticated::Unavailable,
+                    };
+                    self.judged(now, asker, &authenticate, standing, verdict, out);
                 }
                 (Wants::Existence, knowledge) => {
                     let targets = self.targets(now, aor);
@@ -376,6 +410,102 @@ impl AccountPartition {
                 }
             }
         }
+    }
+
+    /// Whether the wrong passwords of others are laid to the sender.
+    // A phone whose password somebody behind the same NAT guesses: its own flow, and a nonce that it has answered
+    // rightly, are known to nobody else.
+    fn standing(&self, now: Now, authenticate: &Authenticate) -> Standing {
+        let Authenticate { account, source, evidence, nonce, .. } = authenticate;
+        let remote = source.flow.remote().0;
+        let is_from = |binding: &Binding| binding.is_live(now) && binding.registration.remote == remote;
+        let is_own_flow = || *evidence == Evidence::Shown && self.location.of(account).iter().any(is_from);
+        if self.settings.is_never_held(remote.ip()) {
+            Standing::NeverHeld
+        } else if is_own_flow() || self.nonces.is_known(account, nonce) {
+            Standing::Known
+        } else {
+            Standing::Unknown
+        }
+    }
+
+    /// The verdict over credentials that are not checked, because others were wrong before.
+    fn unchecked(&self, now: Now, authenticate: &Authenticate, standing: Standing) -> Option<Authenticated> {
+        if standing != Standing::Unknown {
+            return None;
+        }
+        let Authenticate { account, source, evidence, .. } = authenticate;
+        let network = SourceNetwork::of(source.flow.remote().0.ip());
+        match self.failures.pace(now.instant, &self.settings.admission, network, account, *evidence) {
+            Pace::Free => None,
+            Pace::Slow => Some(Authenticated::Slowed),
+            Pace::Afresh => Some(Authenticated::Stale),
+        }
+    }
+
+    /// Gives a verdict, and tells what it says of the source.
+    fn judged(
+        &mut self,
+        now: Now,
+        asker: Asker,
+        authenticate: &Authenticate,
+        standing: Standing,
+        verdict: Authenticated,
+        out: &mut Vec<Output>,
+    ) {
+        let Authenticate { account, source, evidence, .. } = authenticate;
+        let network = SourceNetwork::of(source.flow.remote().0.ip());
+        let deed = match verdict {
+            Authenticated::No => {
+                if standing != Standing::NeverHeld {
+                    let rules = &self.settings.admission;
+                    self.failures.wrong(now.instant, rules, network, account, *evidence);
+                }
+                Some(Deed::WrongCredentials)
+            }
+            Authenticated::Slowed => Some(Deed::Persisted),
+            Authenticated::Yes | Authenticated::Alias(_) | Authenticated::NotOwner => {
+                // Who guesses behind the same NAT is not forgiven because the phone is right.
+                if standing == Standing::Unknown {
+                    self.failures.right(network, account);
+                }
+                Some(Deed::Authenticated)
+            }
+            Authenticated::Stale | Authenticated::TooManyCalls | Authenticated::Unavailable => None,
+        };
+        if let Some(deed) = deed {
+            out.push(Output::Report(Report { flow: source.flow, evidence: *evidence, deed }));
+        }
+        out.push(Output::Answer {
+            asker,
+            answer: Answer::Authenticated(self.within_rate(now, authenticate, verdict)),
+        });
+    }
+
+    /// The verdict over a call that would be let in: its account may have begun too many.
+    fn within_rate(
+        &mut self,
+        now: Now,
+        authenticate: &Authenticate,
+        verdict: Authenticated,
+    ) -> Authenticated {
+        let is_in = matches!(verdict, Authenticated::Yes | Authenticated::Alias(_));
+        if !is_in || authenticate.method != "INVITE" {
+            return verdict;
+        }
+        let Admission { calls_per_minute, enforcement, .. } = self.settings.admission;
+        let per_minute = if enforcement == Enforcement::On { calls_per_minute } else { 0 };
+        let account = &authenticate.account;
+        match self.call_rates.begin(now.instant, per_minute, account) {
+            Allowance::Granted => return verdict,
+            Allowance::SpentNow => tracing::warn!(
+                %account,
+                per_minute,
+                "an account begins more calls than it may; its password may be stolen"
+            ),
+            Allowance::Spent => {}
+        }
+        Authenticated::TooManyCalls
     }
 
     fn verdict(&mut self, now: Now, account: Option<&Account>, authenticate: &Authenticate) -> Authenticated {
@@ -489,10 +619,6 @@ fn ruled(aor: &Aor, knowledge: &Knowledge, targets: Vec<Target>) -> Located {
 /// The answer for an address of record that exists but has no binding of its own.
 fn nowhere(aor: &Aor, account: &Account) -> Located {
     if account.aor == *aor { Located::Targets(Vec::new()) } else { Located::Alias(account.aor.clone()) }
-}
-
-fn judged(asker: Asker, verdict: Authenticated, out: &mut Vec<Output>) {
-    out.push(Output::Answer { asker, answer: Answer::Authenticated(verdict) });
 }
 
 fn located(asker: Asker, located: Located, out: &mut Vec<Output>) {

@@ -1,6 +1,7 @@
 //! A partition in a world of its own: a calendar and a clock that tests move, a store that tests are,
 //! and phones that register.
 
+mod admission;
 mod authenticate;
 mod keepalive;
 mod locate;
@@ -23,6 +24,7 @@ use transport::{
 };
 
 use super::{AccountPartition, Asker, Change, Output};
+use crate::bans::{Deed, Evidence};
 use crate::{
     Account, Algorithm, Answer, Authority, ContactUpdate, Contacts, Keyring, Located, Question, Register,
     RegisterRefusal, Registered, RegisteredContact, Settings, StoredBinding, Target, Token,
@@ -126,8 +128,22 @@ impl World {
         self.partition.handle_timeout(self.now, &lease, &mut self.out);
     }
 
+    /// What came out, but for the reports.
     fn take(&mut self) -> Vec<Output> {
-        std::mem::take(&mut self.out)
+        let mut out = std::mem::take(&mut self.out);
+        out.retain(|output| !matches!(output, Output::Report(_)));
+        out
+    }
+
+    /// What the bans were told.
+    fn take_reports(&mut self) -> Vec<(Deed, Evidence)> {
+        let reports = self.out.extract_if(.., |output| matches!(output, Output::Report(_)));
+        reports
+            .map(|output| match output {
+                Output::Report(report) => (report.deed, report.evidence),
+                other => unreachable!("{other:?} is no report"),
+            })
+            .collect()
     }
 
     fn take_saved(&mut self) -> Vec<Change> {
@@ -152,6 +168,7 @@ fn settings() -> Settings {
         edges: Vec::new(),
         trunks: Vec::new(),
         trusted: vec![],
+        admission: Default::default(),
     }
 }
 

@@ -71,8 +71,11 @@ mod tests {
     use bytes::Bytes;
     use sip::Aor;
 
+    use transport::{Flow, ListenerId, RemoteAddr, Source, Transport};
+
     use super::*;
     use crate::Quality;
+    use crate::bans::Evidence;
 
     #[test]
     /// RFC 7616 §3.9.1: the two examples, with their own nonce.
@@ -262,7 +265,11 @@ mod tests {
         response: &str,
     ) -> Authenticate {
         let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+        let remote = RemoteAddr("192.0.2.7:5060".parse().unwrap());
+        let flow = Flow::Datagram { listener: ListenerId(0), remote };
         Authenticate {
+            source: Source { flow, transport: Transport::Udp },
+            evidence: Evidence::Shown,
             account: Aor::parse("alice@example.org").unwrap(),
             username: bytes("alice"),
             owns: Aor::parse("alice@example.org").unwrap(),

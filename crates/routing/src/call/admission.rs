@@ -17,6 +17,7 @@ use super::edge;
 use super::inbound::Sender;
 use super::nonce::{self, Verdict};
 use super::reply::Reply;
+use crate::bans::Evidence;
 use crate::{Algorithm, Authenticate, Keyring, Quality, Settings};
 
 /// Credentials of our realms that are looked at in one request. A phone sends one for each algorithm at most.
@@ -80,6 +81,7 @@ pub(super) fn proof(
     settings: &Settings,
     keyring: &Keyring,
     now: WallTime,
+    source: &Source,
     request: &Message<'_>,
     realm: &Realm,
     owns: Option<&Aor>,
@@ -90,13 +92,13 @@ pub(super) fn proof(
         let is_ours = credentials.realm.is_some_and(|value| value.is_ignoring_case(realm.text.as_bytes()));
         let Some(nonce) = credentials.nonce.filter(|_| is_ours && credentials.is_digest()) else { continue };
         let lifetime = settings.digest.nonce_lifetime;
-        match nonce::judge(&keyring.nonce, realm.text.as_bytes(), now, lifetime, nonce.as_bytes()) {
+        let text = realm.text.as_bytes();
+        match nonce::judge(&keyring.nonce, text, &source.flow, now, lifetime, nonce.as_bytes()) {
             Verdict::Foreign => {}
             Verdict::Stale => best = Proof::Stale,
-            Verdict::Good(left) => {
-                if let Some(mut question) = question(settings, request, realm, &credentials, owns) {
-                    question.nonce_left = left;
-                    return Proof::Offered(Box::new(question));
+            Verdict::Good(nonce_left, evidence) => {
+                if let Some(question) = question(settings, source, request, realm, &credentials, owns) {
+                    return Proof::Offered(Box::new(Authenticate { nonce_left, evidence, ..question }));
                 }
             }
         }
@@ -107,9 +109,7 @@ pub(super) fn proof(
 /// The refusal that asks for credentials.
 pub(super) fn challenge(
     settings: &Settings,
-    keyring: &Keyring,
-    now: WallTime,
-    salt: u64,
+    nonce: &[u8],
     request: &Message<'_>,
     realm: &Realm,
     freshness: Freshness,
@@ -119,13 +119,11 @@ pub(super) fn challenge(
         Some(Method::Register) => (Status::UNAUTHORIZED, Name::WwwAuthenticate),
         _ => (Status::PROXY_AUTHENTICATION_REQUIRED, Name::ProxyAuthenticate),
     };
-    let mut nonce = Vec::with_capacity(48);
-    nonce::write(&keyring.nonce, realm.text.as_bytes(), now, salt, &mut nonce);
     // RFC 8760 §2.4: one header field for each algorithm, the preferred one first.
     offer(settings, request).iter().fold(Reply::new(status), |reply, algorithm| {
         let mut value = Vec::with_capacity(160);
         let algorithm = algorithm.name().as_bytes();
-        Challenge { realm: realm.text.as_bytes(), nonce: &nonce, algorithm, freshness }.write(&mut value);
+        Challenge { realm: realm.text.as_bytes(), nonce, algorithm, freshness }.write(&mut value);
         reply.with(name, value)
     })
 }
@@ -185,6 +183,7 @@ fn credentials_name(request: &Message<'_>) -> Name {
 
 fn question(
     settings: &Settings,
+    source: &Source,
     request: &Message<'_>,
     realm: &Realm,
     credentials: &Credentials<'_>,
@@ -209,6 +208,8 @@ fn question(
         return None;
     }
     Some(Authenticate {
+        source: *source,
+        evidence: Evidence::of(&source.flow),
         owns: owns.cloned().unwrap_or_else(|| account.clone()),
         account,
         username: Bytes::from(username),

@@ -147,7 +147,10 @@ impl TransactionUser {
     ) {
         let bytes = context.inbound.bytes.clone();
         match Message::parse(&bytes) {
-            Ok(request) => self.advance(Turn { now, key, request: &request }, context, index, out),
+            Ok(request) => {
+                let flow = context.inbound.source.flow;
+                self.advance(Turn { now, key, request: &request, flow }, context, index, out);
+            }
             Err(_) => end(context, index, Status::SERVER_INTERNAL_ERROR),
         }
     }
@@ -160,7 +163,7 @@ impl TransactionUser {
         index: usize,
         out: &mut Vec<Output>,
     ) {
-        let Turn { now, key, request } = turn;
+        let Turn { now, key, request, .. } = turn;
         let ringing = context.ringing();
         loop {
             let (inbound, branch) = (&context.inbound, &mut context.branches[index]);

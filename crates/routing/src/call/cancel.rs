@@ -19,7 +19,7 @@ impl TransactionUser {
         if let Some(inbound) = self.waiting.cancel(invite).and_then(Stage::into_inbound) {
             self.confirm(turn, out);
             let Some(request) = inbound.message() else { return };
-            let turn = Turn { now: turn.now, key: invite, request: &request };
+            let turn = Turn { key: invite, request: &request, ..turn };
             return self.respond(turn, &inbound, &Reply::new(Status::REQUEST_TERMINATED), out);
         }
         let Some(mut context) = self.contexts.remove(&invite) else {

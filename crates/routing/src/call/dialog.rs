@@ -17,7 +17,8 @@ use super::round::Round;
 use super::suspended::{Located as Look, Stage};
 use super::user::TransactionUser;
 use super::{Output, edge, tag, target, validation};
-use crate::{Count, Located, Question, Target};
+use crate::bans::Deed;
+use crate::{Count, Located, Question, Report, Target};
 
 impl TransactionUser {
     /// A request with a To tag.
@@ -40,6 +41,7 @@ impl TransactionUser {
         if !self.is_confirmed(&inbound, turn.request) {
             return self.authenticate(turn, inbound, out);
         }
+        out.push(Output::Report(Report::shown(inbound.source.flow, Deed::InCall)));
         inbound.sender = Some(Sender::Dialog);
         self.trying(turn, &inbound, out);
         match &side.binding {
@@ -100,6 +102,7 @@ impl TransactionUser {
                 return self.aim_ack(now, ack, inbound, Look::ByName, out);
             }
             self.counts.add(Count::NoToken);
+            out.push(Output::Report(Report::of(source.flow, Deed::Unproven)));
             return;
         };
         inbound.sender = Some(Sender::Dialog);

@@ -28,6 +28,7 @@ use super::round::Round;
 use super::suspended::Stage;
 use super::user::TransactionUser;
 use super::{Output, nat, register, target, validation};
+use crate::bans::Deed;
 use crate::{Authority, Contacts, Count, Edge, EdgeContact, Keyring, Question, Settings};
 
 /// The edge whose registrar a request is for: by its Request-URI, or by its From where the Request-URI is no domain of
@@ -80,6 +81,19 @@ fn leads_to_registrar(edge: &Edge, uri: &[u8]) -> bool {
     };
     let port = |uri: &SipUri<'_>| uri.port.unwrap_or(Transport::Udp.default_port());
     registrar.host == uri.host && port(&registrar) == port(&uri) && uri.maddr().is_none()
+}
+
+/// What the registrar's final response says of who sent the request: it judges in our place.
+pub(super) fn judged(inbound: &Inbound, status: Status) -> Option<Deed> {
+    match status {
+        _ if inbound.sender != Some(Sender::ToRegistrar) => None,
+        status if status.is_success() => Some(Deed::Authenticated),
+        Status::UNAUTHORIZED
+        | Status::PROXY_AUTHENTICATION_REQUIRED
+        | Status::FORBIDDEN
+        | Status::NOT_FOUND => Some(Deed::Unproven),
+        _ => None,
+    }
 }
 
 impl TransactionUser {

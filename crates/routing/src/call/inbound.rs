@@ -7,7 +7,7 @@ use bytes::Bytes;
 use clock::Now;
 use sip::{Aor, Message, Method};
 use transaction::{Kind, ServerKey};
-use transport::Source;
+use transport::{Flow, Source};
 
 use super::lead::Diversion;
 use super::route::Routed;
@@ -46,6 +46,8 @@ pub(super) struct Turn<'m, 'a> {
     pub(super) key: ServerKey,
     /// The request.
     pub(super) request: &'m Message<'a>,
+    /// The way that it came.
+    pub(super) flow: Flow,
 }
 
 /// By what right a request was admitted.

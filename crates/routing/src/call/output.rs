@@ -8,7 +8,7 @@ use transaction::{ClientKey, Kind, ServerKey};
 use transport::Destination;
 use transport::selection::Query;
 
-use crate::{CarrierNews, KeepaliveMark, Question, Token};
+use crate::{CarrierNews, KeepaliveMark, Question, Report, Token};
 
 /// What is to be done, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,4 +77,6 @@ pub enum Output {
     Publish(Arc<CarrierNews>),
     /// A keepalive of this server was answered.
     KeepaliveAnswered(KeepaliveMark),
+    /// A source did something that the bans have to know.
+    Report(Report),
 }

@@ -69,12 +69,8 @@ impl TransactionUser {
         });
         match begun {
             Some((key, request, inbound, aim)) => {
-                self.begin(
-                    Turn { now, key, request: &request },
-                    inbound,
-                    Plan::of(vec![Round::at_server(aim)]),
-                    out,
-                );
+                let turn = Turn { now, key, request: &request, flow: inbound.source.flow };
+                self.begin(turn, inbound, Plan::of(vec![Round::at_server(aim)]), out);
             }
             None => self.conclude(now, &trunk, Outcome::Failed(Status::SERVICE_UNAVAILABLE), out),
         }

@@ -11,7 +11,7 @@ use super::own::is_own;
 use super::reply::Reply;
 use super::suspended::{Located as Look, Stage};
 use super::user::TransactionUser;
-use super::{Output, edge, register, target, validation};
+use super::{Output, edge, nonce, register, target, validation};
 use crate::{Authenticated, Count, Located, Question, RegisterRefusal, Registered};
 
 /// What a Request-URI means to this server.
@@ -96,7 +96,16 @@ impl TransactionUser {
             }
         };
         let settings = &inbound.settings;
-        match admission::proof(settings, &self.keyring, turn.now.wall, turn.request, &realm, owns.as_ref()) {
+        let source = &inbound.source;
+        match admission::proof(
+            settings,
+            &self.keyring,
+            turn.now.wall,
+            source,
+            turn.request,
+            &realm,
+            owns.as_ref(),
+        ) {
             Proof::None => self.challenge(turn, &inbound, Freshness::Wrong, out),
             Proof::Stale => {
                 self.counts.add(Count::StaleNonce);
@@ -144,6 +153,15 @@ impl TransactionUser {
             Authenticated::NotOwner => {
                 self.counts.add(Count::NotOwner);
                 self.refuse_stateless(turn, &Reply::new(Status::FORBIDDEN), out);
+            }
+            Authenticated::Slowed => {
+                self.counts.add(Count::Slowed);
+                out.push(Output::Drop { key: turn.key });
+            }
+            Authenticated::TooManyCalls => {
+                self.counts.add(Count::CallsLimited);
+                let reply = Reply::new(Status::FORBIDDEN).because("Too Many Calls");
+                self.refuse_stateless(turn, &reply, out);
             }
             Authenticated::Unavailable => {
                 let reply = Reply::later(Status::SERVER_INTERNAL_ERROR);
@@ -273,15 +291,10 @@ impl TransactionUser {
         let salt = self.next_salt();
         let settings = &inbound.settings;
         let realm = admission::realm(settings, &inbound.source, turn.request);
-        let reply = admission::challenge(
-            settings,
-            &self.keyring,
-            turn.now.wall,
-            salt,
-            turn.request,
-            &realm,
-            freshness,
-        );
+        let mut nonce = Vec::with_capacity(48);
+        let (key, flow) = (&self.keyring.nonce, &inbound.source.flow);
+        nonce::write(key, realm.text.as_bytes(), flow, turn.now.wall, salt, &mut nonce);
+        let reply = admission::challenge(settings, &nonce, turn.request, &realm, freshness);
         self.refuse_stateless(turn, &reply, out);
     }
 }

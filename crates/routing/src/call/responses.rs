@@ -16,7 +16,7 @@ use super::response_context::{Candidate, ContextState, ResponseContext, Ringing}
 use super::round::Ending;
 use super::user::TransactionUser;
 use super::{edge, failover, forward};
-use crate::Count;
+use crate::{Count, Report};
 
 impl TransactionUser {
     /// A response to one of our requests.
@@ -53,6 +53,9 @@ impl TransactionUser {
             }
             let is_registration =
                 context.inbound.sender == Some(Sender::ToRegistrar) && cseq.method == Method::Register;
+            if let Some(deed) = edge::judged(&context.inbound, status) {
+                out.push(Output::Report(Report::shown(context.inbound.source.flow, deed)));
+            }
             if status.is_provisional() {
                 let copy = (status != Status::TRYING).then(copy);
                 self.provisional(now, key, &mut context, index, status, copy, out);

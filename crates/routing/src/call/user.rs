@@ -13,6 +13,7 @@ use transaction::{ClientEvent, ClientKey, Kind, ServerEvent, ServerKey};
 use transport::selection::{Avoided, Records};
 use transport::{Destination, Source};
 
+use super::admission::{self, Proof};
 use super::inbound::{Inbound, Turn};
 use super::reply::Reply;
 use super::response_context::ResponseContext;
@@ -20,7 +21,8 @@ use super::suspended::{Stage, WAIT_MAX, Waiting, fixed_hasher};
 use super::trunks::Trunks;
 use super::validation::{self, Refused};
 use super::{Output, route};
-use crate::{Answer, CarrierNews, Count, Counts, KeepaliveMark, Keyring, Located, Settings, Token};
+use crate::bans::{Deed, Evidence};
+use crate::{Answer, CarrierNews, Count, Counts, KeepaliveMark, Keyring, Located, Report, Settings, Token};
 
 /// Requests that are proxied at a time by one shard. Each lives for half a minute after its end, so these
 /// many are reached by 6,000 requests each second; with 3 KB each they take 600 MB.
@@ -99,13 +101,20 @@ impl TransactionUser {
             out.push(Output::Drop { key });
             return;
         };
+        if let Some(evidence) = self.scanner(now, &source, &message) {
+            self.counts.add(Count::Scanner);
+            out.push(Output::Report(Report { flow: source.flow, evidence, deed: Deed::Scanner }));
+            out.push(Output::Drop { key });
+            return;
+        }
+        let turn = Turn { now, key, request: &message, flow: source.flow };
         match self.inbound(source, &request, &message) {
-            Ok(inbound) => self.receive(Turn { now, key, request: &message }, inbound, out),
+            Ok(inbound) => self.receive(turn, inbound, out),
             Err(refused) => {
                 if let Some(count) = refused.count {
                     self.counts.add(count);
                 }
-                self.refuse_stateless(Turn { now, key, request: &message }, &refused.reply, out);
+                self.refuse_stateless(turn, &refused.reply, out);
             }
         }
     }
@@ -127,12 +136,14 @@ impl TransactionUser {
     }
 
     /// A CANCEL, whose own server transaction `key` has begun, for the INVITE of `invite`.
+    #[expect(clippy::too_many_arguments, reason = "they are one request and its way")]
     pub fn handle_cancel(
         &mut self,
         now: Now,
         _lease: &ActiveLease<'_>,
         key: ServerKey,
         invite: ServerKey,
+        source: Source,
         cancel: Bytes,
         out: &mut Vec<Output>,
     ) {
@@ -141,7 +152,7 @@ impl TransactionUser {
             out.push(Output::Drop { key });
             return;
         };
-        self.receive_cancel(Turn { now, key, request: &message }, invite, out);
+        self.receive_cancel(Turn { now, key, request: &message, flow: source.flow }, invite, out);
     }
 
     /// A request that can be answered, but not understood: it has no transaction.
@@ -185,6 +196,9 @@ impl TransactionUser {
         response: &Message<'_>,
         out: &mut Vec<Output>,
     ) {
+        if response.status().is_some_and(Status::is_final) {
+            out.push(Output::Report(Report::shown(source.flow, Deed::Answered)));
+        }
         self.receive_response(now, key, source, response, out);
     }
 
@@ -202,9 +216,15 @@ impl TransactionUser {
             .ok()
             .and_then(|via| KeepaliveMark::read_branch(&self.keyring.keepalive, via.branch()?, &source.flow));
         match mark {
-            Some(mark) => out.push(Output::KeepaliveAnswered(mark)),
+            Some(mark) => {
+                out.push(Output::Report(Report::shown(source.flow, Deed::Answered)));
+                out.push(Output::KeepaliveAnswered(mark));
+            }
             // RFC 6026 §7.3: a response without a transaction is not forwarded.
-            None => self.counts.add(Count::StrayResponse),
+            None => {
+                self.counts.add(Count::StrayResponse);
+                out.push(Output::Report(Report::of(source.flow, Deed::Unproven)));
+            }
         }
     }
 
@@ -364,9 +384,13 @@ impl TransactionUser {
 
     /// Answers a request of which nothing is kept.
     pub(super) fn refuse_stateless(&self, turn: Turn<'_, '_>, reply: &Reply, out: &mut Vec<Output>) {
-        let Turn { key, request, .. } = turn;
+        let Turn { key, request, flow, .. } = turn;
         tracing::debug!(call_id = %Inbound::call_id(request), status = reply.status.0, "refused");
         let message = reply.write(request, &self.keyring, &self.settings);
+        // A trouble of our own is not laid to the sender.
+        if reply.status < Status::SERVER_INTERNAL_ERROR {
+            out.push(Output::Report(Report::of(flow, Deed::Unproven)));
+        }
         out.push(Output::RespondStateless { key, message });
     }
 
@@ -397,14 +421,34 @@ impl TransactionUser {
         self.contexts.len() < CONTEXTS_MAX
     }
 
-    /// A number for a nonce that no other nonce has.
-    pub(super) fn next_salt(&mut self) -> u64 {
+    /// A number for a nonce that hardly any other nonce has.
+    pub(super) fn next_salt(&mut self) -> u32 {
         self.salts += 1;
         let Place { shard, boot } = self.place;
-        self.keyring
-            .nonce
-            .mac(&[b"salt", &boot.to_be_bytes(), &shard.to_be_bytes(), &self.salts.to_be_bytes()])
-            .short()
+        let salt = self.keyring.nonce.mac(&[
+            b"salt",
+            &boot.to_be_bytes(),
+            &shard.to_be_bytes(),
+            &self.salts.to_be_bytes(),
+        ]);
+        // Two nonces of one millisecond may be equal once in four thousand million: then one is found to be used.
+        salt.short() as u32
+    }
+
+    /// What shows that the scanner whose request this is is there; `None` for whoever is no scanner.
+    fn scanner(&self, now: Now, source: &Source, request: &Message<'_>) -> Option<Evidence> {
+        let agent = request.header(Name::UserAgent)?;
+        if !self.settings.admission.is_scanner(agent)
+            || self.settings.is_never_held(source.flow.remote().0.ip())
+        {
+            return None;
+        }
+        let realm = admission::realm(&self.settings, source, request);
+        let proof = admission::proof(&self.settings, &self.keyring, now.wall, source, request, &realm, None);
+        Some(match proof {
+            Proof::Offered(question) => question.evidence,
+            Proof::None | Proof::Stale => Evidence::of(&source.flow),
+        })
     }
 
     /// Takes a request up again.
@@ -420,19 +464,19 @@ impl TransactionUser {
         };
         let bytes = stage.bytes().unwrap_or_default();
         let Ok(request) = Message::parse(&bytes) else { return self.give_up(now, stage, out) };
-        let turn = |key| Turn { now, key, request: &request };
+        let turn = |key, inbound: &Inbound| Turn { now, key, request: &request, flow: inbound.source.flow };
         match (stage, answer) {
             (Stage::Authenticate(key, inbound, account), Answer::Authenticated(verdict)) => {
-                self.authenticated(turn(key), *inbound, account, verdict, out);
+                self.authenticated(turn(key, &inbound), *inbound, account, verdict, out);
             }
             (Stage::Register(key, inbound), Answer::Registered(verdict)) => {
-                self.registered(turn(key), &inbound, verdict, out);
+                self.registered(turn(key, &inbound), &inbound, verdict, out);
             }
             (Stage::Locate(key, inbound, look), Answer::Located(found)) => {
-                self.located(turn(key), *inbound, look, found, out);
+                self.located(turn(key, &inbound), *inbound, look, found, out);
             }
             (Stage::Side(key, inbound), Answer::Located(found)) => {
-                self.side_found(turn(key), *inbound, &targets(found), out);
+                self.side_found(turn(key, &inbound), *inbound, &targets(found), out);
             }
             (Stage::AckSide(inbound), Answer::Located(found)) => {
                 self.ack_side_found(now, &request, *inbound, &targets(found), out);
@@ -453,16 +497,17 @@ impl TransactionUser {
         let bytes = stage.bytes().unwrap_or_default();
         let request = Message::parse(&bytes);
         let later = Reply::later(Status::SERVER_INTERNAL_ERROR);
+        let turn = |key, request, inbound: &Inbound| Turn { now, key, request, flow: inbound.source.flow };
         match (stage, &request) {
             (
                 Stage::Authenticate(key, inbound, _)
                 | Stage::Register(key, inbound)
                 | Stage::Locate(key, inbound, _),
                 Ok(request),
-            ) => self.answer(Turn { now, key, request }, &inbound, &later, out),
+            ) => self.answer(turn(key, request, &inbound), &inbound, &later, out),
             // What the token says is still the best that is known.
             (Stage::Side(key, inbound), Ok(request)) => {
-                self.side_found(Turn { now, key, request }, *inbound, &[], out);
+                self.side_found(turn(key, request, &inbound), *inbound, &[], out);
             }
             (Stage::AckSide(inbound), Ok(request)) => self.ack_side_found(now, request, *inbound, &[], out),
             (Stage::Branch(key, index), _) => self.branch_resolved(now, key, index, Records::Failed, out),

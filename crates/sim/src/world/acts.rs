@@ -237,7 +237,7 @@ impl World {
     }
 
     fn stop(&mut self, lasts: Duration) {
-        self.events.add_server(&self.node.counts());
+        self.count_node();
         for stream in self.node.streams() {
             self.close(stream, Host::Node);
         }

@@ -162,9 +162,18 @@ impl World {
         }
     }
 
+    /// Adds what this start of the server has counted.
+    pub(super) fn count_node(&mut self) {
+        self.events.add_server(&self.node.counts());
+        let bans = self.node.ban_counts();
+        self.events.add_many(Event::Banned, bans.banned());
+        self.events.add_many(Event::Restrained, bans.restrained());
+        self.events.add_many(Event::DroppedBanned, self.node.dropped().banned);
+    }
+
     /// Counts what can be told only when all is over, and compares all calls with their scripts.
     pub(crate) fn close_books(&mut self) {
-        self.events.add_server(&self.node.counts());
+        self.count_node();
         let records: Vec<_> = self.calls.iter().cloned().collect();
         let ring_timeout = self.settings.proxy.ring_timeout;
         for record in records {

@@ -75,6 +75,10 @@ fn status_text(status: &StatusView) -> String {
         (Some(error), owed) => format!("FAILING: {error} ({owed} changes wait)"),
         (None, owed) => format!("{} ({owed} changes wait)", status.store.state),
     };
+    let banned = match status.held {
+        0 => "nobody".to_owned(),
+        held => format!("{held} sources; `tandem bans list` shows them"),
+    };
     let lost = match status.store.dropped {
         0 => String::new(),
         dropped => format!(", {dropped} LOST"),
@@ -85,6 +89,7 @@ fn status_text(status: &StatusView) -> String {
         ("bindings", status.bindings.to_string()),
         ("accounts cached", status.accounts_cached.to_string()),
         ("connections", status.connections.to_string()),
+        ("banned", banned),
         (
             "transactions",
             format!("{} server, {} client", status.transactions.server, status.transactions.client),
@@ -163,7 +168,7 @@ mod tests {
             "state": "running", "node": "a", "version": "0.1.0", "pid": 7, "uptime_s": 3_661,
             "listeners": [{"listener": "udp:192.0.2.5:5060", "digest": false}],
             "domains": ["example.org"], "edges": {"pbx.example": "sip:10.0.0.20"}, "bindings": 2, "accounts_cached": 1,
-            "transactions": {"server": 3, "client": 4}, "suspended": 0, "forwarding": 0, "connections": 0,
+            "transactions": {"server": 3, "client": 4}, "suspended": 0, "forwarding": 0, "connections": 0, "held": 2,
             "counters": {"forwarded": 5, "loop": 0},
             "store": {"state": "failing", "error": "/s/tandem.sqlite: disk full", "owed": 6, "dropped": 1}
         }))
@@ -176,6 +181,7 @@ mod tests {
             "udp:192.0.2.5:5060                 OFF",
             "domains         example.org, and the listeners' addresses",
             "edge of         pbx.example at sip:10.0.0.20",
+            "banned          2 sources",
             "database        FAILING: /s/tandem.sqlite: disk full (6 changes wait), 1 LOST",
             "forwarded        5",
         ] {

@@ -1,10 +1,11 @@
 //! From what the operator wrote to what the engine takes.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use routing::Settings;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use routing::{Admission, Settings};
 use transaction::Timers;
 use transport::{Listener, ListenerId, Listeners, LocalAddr, Transport};
 
@@ -59,9 +60,22 @@ impl Config {
             trusted: self.trusted.clone(),
             edges: self.edges.clone(),
             trunks: self.trunks.clone(),
+            admission: self.admission(),
         })
     }
+
+    /// The rules with the addresses by which the host speaks to itself, which are never held.
+    fn admission(&self) -> Admission {
+        let mut admission = self.admission.clone();
+        admission.never.extend(LOOPBACK);
+        admission
+    }
 }
+
+const LOOPBACK: [IpNet; 2] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
+];
 
 /// Puts every address of the host where `*` stands. An address that an entry names itself is left to
 /// that entry, because it says more about it.
@@ -141,6 +155,17 @@ mod tests {
         let error = compile(&format!("[sip]\nlisten = [{}]", many.join(",")));
 
         assert_eq!(error.err(), Some(CompileError::TooManyListeners { wanted: 300 }));
+    }
+
+    #[test]
+    fn the_host_itself_is_never_held_whatever_the_file_says() {
+        let settings = compile("[admission]\nnever = ['198.51.100.0/24']").expect("it is right");
+
+        for (address, is_never) in
+            [("127.0.0.1", true), ("::1", true), ("198.51.100.7", true), ("10.0.0.5", false)]
+        {
+            assert_eq!(settings.is_never_held(address.parse().expect("an address")), is_never, "{address}");
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The table of all keys: the one place that knows their names, defaults, limits and meaning. The
 //! reader, the defaults and the printed reference are made from it, so they can not differ.
 
+mod admission;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -423,6 +425,7 @@ pub const SECTIONS: &[Section] = &[
             },
         ],
     },
+    admission::SECTION,
     Section {
         name: "log",
         meaning: &["What is logged, to standard error."],

@@ -291,11 +291,13 @@ fn found(account: Account) -> Loaded {
     Loaded::Found(Arc::new(account))
 }
 
-fn right(user: &str, count: u32) -> Authenticate {
+pub(super) fn right(user: &str, count: u32) -> Authenticate {
     let nc = format!("{count:08x}");
     let ha2 = md5("INVITE:sip:bob@example.org");
     let response = md5(&format!("{}:nonce:{nc}:cnonce:auth:{ha2}", account(user).ha1[0].1));
     Authenticate {
+        source: udp_from("192.0.2.7:5060"),
+        evidence: Evidence::Shown,
         account: aor(user),
         username: Bytes::copy_from_slice(user.as_bytes()),
         owns: aor(user),
@@ -315,6 +317,6 @@ fn right(user: &str, count: u32) -> Authenticate {
     }
 }
 
-fn wrong(user: &str, count: u32) -> Authenticate {
+pub(super) fn wrong(user: &str, count: u32) -> Authenticate {
     Authenticate { response: Bytes::from(md5("guessed")), ..right(user, count) }
 }

@@ -7,8 +7,9 @@ use transport::selection::{Query, Records};
 use transport::{Destination, Source};
 
 use super::scene::*;
+use crate::bans::Deed;
 use crate::call::Output;
-use crate::{Authority, Contacts, Count, Edge, EdgeContact, Question, Register};
+use crate::{Authority, Contacts, Count, Edge, EdgeContact, Question, Register, Report};
 
 /// The registrar of pbx.example, behind this server.
 const PBX: &str = "192.0.2.20:5060";
@@ -61,6 +62,29 @@ fn a_challenge_and_its_answer_pass() {
     assert!(header(&refused, Name::WwwAuthenticate).is_some());
     assert!(header(&left.request, Name::Authorization).is_some());
     assert_eq!(scene.counts().of(Count::Challenged), 0);
+}
+
+#[test]
+fn the_verdict_of_the_registrar_is_told_to_the_bans() {
+    let mut scene = scene(EdgeContact::Keep);
+    for (status, expected) in [
+        (401, Some(Deed::Unproven)),
+        (403, Some(Deed::Unproven)),
+        (200, Some(Deed::Authenticated)),
+        (503, None),
+        (100, None),
+    ] {
+        let mut request = registration();
+        request.call_id = format!("call-{status}");
+        let left = only_left(&scene.receive(CAROL, &request.text()));
+        scene.reports.clear();
+
+        scene.reply(&left, status, "");
+
+        let of_carol = |report: &&Report| report.flow == datagram(UDP, CAROL);
+        let told: Vec<_> = scene.reports.iter().filter(of_carol).map(|report| report.deed).collect();
+        assert_eq!(told.first().copied(), expected, "{status}");
+    }
 }
 
 #[test]

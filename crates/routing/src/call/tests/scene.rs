@@ -19,7 +19,7 @@ use crate::call::inbound::Inbound;
 use crate::call::{Output, TransactionUser};
 use crate::{
     Answer, Authenticated, BindingId, Counts, Digest, Keyring, Located, Nat, Proxy, Question, Registrar,
-    Settings, Target, Token, TrustedPeer,
+    Report, Settings, Target, Token, TrustedPeer,
 };
 
 pub(super) const UDP: ListenerId = ListenerId(0);
@@ -42,6 +42,8 @@ pub(in crate::call) struct Scene {
     pub(super) user: TransactionUser,
     pub(in crate::call) keyring: Keyring,
     pub(super) now: Now,
+    /// What the bans were told.
+    pub(super) reports: Vec<Report>,
     mirror: LeaseMirror,
 }
 
@@ -66,6 +68,7 @@ impl Scene {
             user: TransactionUser::new(Arc::new(settings), keyring.clone(), 3, 9),
             keyring,
             now: Now::new(Instant::START, WallTime::from_millis(1_700_000_000_000)),
+            reports: Vec::new(),
             mirror: LeaseMirror::permanent(),
         }
     }
@@ -105,10 +108,10 @@ impl Scene {
         let (user, now, request, mut out) = (&mut self.user, self.now, Bytes::from(stamped), Vec::new());
         match method {
             Method::Ack => user.handle_ack(now, &lease, source, request, &mut out),
-            Method::Cancel => user.handle_cancel(now, &lease, key, invite, request, &mut out),
+            Method::Cancel => user.handle_cancel(now, &lease, key, invite, source, request, &mut out),
             _ => user.handle_request(now, &lease, key, source, request, &mut out),
         }
-        out
+        self.without_reports(out)
     }
 
     /// A request that the layers below could not understand.
@@ -116,7 +119,7 @@ impl Scene {
         let mut out = Vec::new();
         let source = udp(UDP, STRANGER);
         self.user.refuse(self.now, source, message, sip::Status::BAD_REQUEST, "Bad", &mut out);
-        out
+        self.without_reports(out)
     }
 
     /// A response that a client transaction passed up.
@@ -124,28 +127,28 @@ impl Scene {
         let lease = self.mirror.active(self.now.instant).unwrap();
         let mut out = Vec::new();
         self.user.handle_response(self.now, &lease, key, udp(UDP, STRANGER), message, &mut out);
-        out
+        self.without_reports(out)
     }
 
     pub(super) fn answer(&mut self, token: Token, answer: Answer) -> Vec<Output> {
         let lease = self.mirror.active(self.now.instant).unwrap();
         let mut out = Vec::new();
         self.user.handle_answer(self.now, &lease, token, answer, &mut out);
-        out
+        self.without_reports(out)
     }
 
     pub(super) fn resolved(&mut self, token: Token, records: Records) -> Vec<Output> {
         let lease = self.mirror.active(self.now.instant).unwrap();
         let mut out = Vec::new();
         self.user.handle_resolved(self.now, &lease, token, records, &mut out);
-        out
+        self.without_reports(out)
     }
 
     pub(super) fn client_event(&mut self, key: ClientKey, event: ClientEvent) -> Vec<Output> {
         let lease = self.mirror.active(self.now.instant).unwrap();
         let mut out = Vec::new();
         self.user.handle_client_event(self.now, &lease, key, event, &mut out);
-        out
+        self.without_reports(out)
     }
 
     /// A response from where the request went, made of the request.
@@ -168,7 +171,7 @@ impl Scene {
         let lease = self.mirror.active(self.now.instant).unwrap();
         let mut out = Vec::new();
         self.user.handle_response(self.now, &lease, key, source, &message, &mut out);
-        out
+        self.without_reports(out)
     }
 
     /// Lets time pass, and calls whenever the machine wants to be called.
@@ -181,7 +184,7 @@ impl Scene {
             self.user.handle_timeout(self.now, &lease, &mut out);
         }
         self.step_to(end);
-        out
+        self.without_reports(out)
     }
 
     fn step_to(&mut self, at: Instant) {
@@ -223,6 +226,17 @@ impl Scene {
         let (token, question) = only_ask(&admitted);
         assert!(matches!(question, Question::Locate(_) | Question::Call(_)), "{admitted:?}");
         self.answer(token, Answer::Located(Located::Targets(targets)))
+    }
+
+    /// What came out, but for the reports, which are kept apart.
+    fn without_reports(&mut self, out: Vec<Output>) -> Vec<Output> {
+        let (reports, others): (Vec<_>, Vec<_>) =
+            out.into_iter().partition(|output| matches!(output, Output::Report(_)));
+        self.reports.extend(reports.into_iter().map(|output| match output {
+            Output::Report(report) => report,
+            other => unreachable!("{other:?} is no report"),
+        }));
+        others
     }
 }
 
@@ -377,6 +391,7 @@ pub(super) fn settings() -> Settings {
         nat: Nat::default(),
         edges: Vec::new(),
         trunks: Vec::new(),
+        admission: Default::default(),
         trusted: vec![TrustedPeer {
             network: "198.51.100.200/32".parse().unwrap(),
             name: "carrier".to_owned(),
