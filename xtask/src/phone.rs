@@ -162,6 +162,12 @@ impl Phone {
             .with("Expires", expires.to_string())
     }
 
+    /// Its next REGISTER has another Call-ID, as after a restart.
+    pub fn register_again_as_another_series(&mut self) {
+        self.register_call_id = self.unique("register");
+        self.register_cseq = 0;
+    }
+
     /// Registers for ten minutes: a 401 and a second try are passed over, a 200 must come.
     pub fn register(&mut self) -> Result<Message> {
         let first = self.register_request(600);

@@ -24,6 +24,7 @@ mod edge;
 mod first_run;
 mod forwarding;
 mod fragmented_invite;
+mod gruu;
 mod hanging_look_up;
 mod hostile;
 mod identity;
@@ -112,6 +113,7 @@ pub fn all() -> Vec<Scenario> {
         internet::SCENARIOS,
         disk_faults::SCENARIOS,
         edge::SCENARIOS,
+        gruu::SCENARIOS,
         path::SCENARIOS,
         hostile::datagrams::SCENARIOS,
         hostile::order::SCENARIOS,

@@ -127,6 +127,7 @@ fn register(number: u32, cseq: u32) -> Register {
         user_agent: Some(Bytes::from_static(b"Vendor Phone T46S 66.86.0.15 001565a1b2c3")),
         nat: true,
         outbound: false,
+        gruu: false,
         response_hash: 1,
     }
 }

@@ -44,7 +44,7 @@ mod response_context;
 mod responses;
 mod round;
 mod route;
-mod seal;
+pub(crate) mod seal;
 mod search;
 mod suspended;
 mod tag;

@@ -27,6 +27,8 @@ pub struct Keyring {
     pub token_number: u8,
     /// Flow tokens: in Path, and in a Contact that leads here.
     pub flow: Key,
+    /// Temporary GRUUs.
+    pub gruu: Key,
     /// Record-Route tokens of the key before, for 24 hours after a change.
     pub token_previous: Option<(u8, Key)>,
 }
@@ -46,6 +48,7 @@ impl Keyring {
             token: root.subkey("record-route", 0),
             token_number: 0,
             flow: root.subkey("flow token", 0),
+            gruu: root.subkey("gruu", 0),
             token_previous: None,
         }
     }

@@ -14,6 +14,7 @@ mod binding;
 mod count;
 mod digest;
 mod forwards;
+mod gruu;
 mod keepalive_mark;
 mod keyring;
 mod question;
@@ -26,6 +27,7 @@ pub use binding::{Account, BindingId, CallRules, StoredBinding, Target};
 pub use call::TransactionUser;
 pub use count::{Count, Counts};
 pub use forwards::{ForwardReason, ForwardTarget, Forwards};
+pub use gruu::{Gruus, Phone};
 pub use keepalive_mark::KeepaliveMark;
 pub use keyring::Keyring;
 pub use question::{

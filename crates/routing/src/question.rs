@@ -8,7 +8,7 @@ use sip::Aor;
 use transport::Source;
 
 use crate::bans::Evidence;
-use crate::{Account, Algorithm, BindingId, Target};
+use crate::{Account, Algorithm, BindingId, Gruus, Phone, Target};
 
 /// Names a suspended request in its shard. It is never used twice in one boot; an answer with a token
 /// that is not waited for is discarded and counted.
@@ -26,6 +26,8 @@ pub enum Question {
     Locate(Aor),
     /// Where is a call for this address of record to go? As [`Question::Locate`], with what its account wants.
     Call(Aor),
+    /// Where can this one phone of it be reached? Its flows come newest first.
+    LocatePhone(Aor, Phone),
 }
 
 /// Told to the shard that asked.
@@ -35,7 +37,7 @@ pub enum Answer {
     Authenticated(Authenticated),
     /// To [`Question::Register`].
     Registered(Result<Registered, RegisterRefusal>),
-    /// To [`Question::Locate`] and [`Question::Call`].
+    /// To [`Question::Locate`], [`Question::Call`] and [`Question::LocatePhone`].
     Located(Located),
 }
 
@@ -141,6 +143,8 @@ pub struct Register {
     /// Whether RFC 5626 is in force: the phone supports `outbound`, and so does its first hop, be it this
     /// server or the first proxy in the Path. Without it `reg-id` is ignored.
     pub outbound: bool,
+    /// Whether the phone wants to be told its GRUUs.
+    pub gruu: bool,
     /// Hash of the digest `response`, 0 without one.
     pub response_hash: u64,
 }
@@ -195,6 +199,8 @@ pub struct RegisteredContact {
     pub instance: Option<Bytes>,
     /// RFC 5626 `reg-id`.
     pub reg_id: Option<u32>,
+    /// Its GRUUs, if it wants them and has an instance.
+    pub gruus: Option<Gruus>,
 }
 
 /// Why a REGISTER changed nothing.

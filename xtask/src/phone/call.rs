@@ -111,6 +111,11 @@ impl Dialog {
         &self.routes
     }
 
+    /// The Contact of the other side.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
     /// The next request inside the dialog.
     pub fn request(&mut self, phone: &mut Phone, method: &str) -> Message {
         self.cseq += 1;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use clock::{Instant, Now};
+use keys::Key;
 use sip::Aor;
 use transport::{ConnectionId, Flow, RemoteAddr};
 
@@ -11,7 +12,8 @@ use super::binding_text::BindingText;
 use super::keepalive::Score;
 use super::places::{PlaceId, Places};
 use super::{BindingKey, BindingView};
-use crate::{BindingId, RegisteredContact, StoredBinding, Target};
+use crate::gruu;
+use crate::{BindingId, Gruus, RegisteredContact, StoredBinding, Target};
 
 /// A binding in the location.
 #[derive(Debug)]
@@ -91,7 +93,15 @@ impl Binding {
             q: self.registration.q,
             instance: text.instance().map(Bytes::copy_from_slice),
             reg_id: self.registration.reg_id,
+            gruus: None,
         }
+    }
+
+    /// The GRUUs of its phone.
+    pub(super) fn gruus(&self, key: &Key, aor: &Aor) -> Option<Gruus> {
+        let Registration { text, cseq, .. } = &self.registration;
+        let instance = text.instance()?;
+        gruu::make(key, &gruu::Registration { aor, instance, call_id: text.call_id(), cseq: *cseq })
     }
 
     /// What it is in the store.

@@ -25,9 +25,10 @@ use super::nonce_counts::{NonceCounts, Use};
 use super::registrar::Registrar;
 use super::{Asker, BindingView, Change, Loaded, Output, StoredNonce, verify};
 use crate::bans::{Admission, Deed, Enforcement, Evidence, SourceNetwork};
+use crate::gruu;
 use crate::{
     Account, Answer, Authenticate, Authenticated, BindingId, Count, Counts, Keepalive, KeepaliveMark,
-    Keyring, Located, Question, Register, Report, Settings, StoredBinding, Target,
+    Keyring, Located, Phone, Question, Register, Report, Settings, StoredBinding, Target,
 };
 
 /// Bindings that one call looks after, so that it stays short when very many are due.
@@ -102,6 +103,7 @@ impl AccountPartition {
             Question::Register(register) => self.register(now, lease, asker, &register, out),
             Question::Locate(aor) => self.locate(now, asker, aor, out),
             Question::Call(aor) => self.call(now, asker, aor, out),
+            Question::LocatePhone(aor, phone) => self.locate_phone(now, asker, aor, &phone, out),
         }
     }
 
@@ -321,6 +323,7 @@ impl AccountPartition {
             location: &mut self.location,
             settings: &self.settings,
             key: &self.keyring.keepalive,
+            gruu_key: &self.keyring.gruu,
             counts: &mut self.counts,
         };
         let answer = Answer::Registered(registrar.register(now, lease, register, out));
@@ -366,6 +369,34 @@ impl AccountPartition {
                 }
                 located(asker, ruled(&aor, &knowledge, targets), out);
             }
+        }
+    }
+
+    // RFC 5627 §6.1: a request for a GRUU goes to that phone alone, by the flow that was registered last.
+    fn locate_phone(&mut self, now: Now, asker: Asker, aor: Aor, phone: &Phone, out: &mut Vec<Output>) {
+        let key = &self.keyring.gruu;
+        let is_meant = |binding: &&Binding| {
+            let text = &binding.registration.text;
+            let instance = text.instance().unwrap_or_default();
+            binding.is_live(now) && gruu::is_meant(key, phone, instance, text.call_id())
+        };
+        let mut found: Vec<&Binding> = self.location.of(&aor).iter().filter(is_meant).collect();
+        // A phone asks for the same time on each of its flows.
+        found.sort_by_key(|binding| std::cmp::Reverse((binding.registration.expires_at, binding.id)));
+        // Contacts that are no flows (RFC 5626) of one phone: only the last one is where it is.
+        if found.first().is_some_and(|binding| binding.registration.reg_id.is_none()) {
+            found.truncate(1);
+        }
+        let places = self.location.places();
+        let targets: Vec<_> = found.iter().map(|binding| binding.target(&aor, places)).collect();
+        match phone {
+            _ if !targets.is_empty() => located(asker, Located::Targets(targets), out),
+            // RFC 5627 §5.3: a temporary one ends with the registration, and is nobody's then.
+            Phone::Temporary { .. } => located(asker, Located::UnknownAor, out),
+            Phone::Instance(_) if !self.location.of(&aor).is_empty() => {
+                located(asker, Located::Targets(Vec::new()), out);
+            }
+            Phone::Instance(_) => self.locate(now, asker, aor, out),
         }
     }
 

@@ -26,7 +26,7 @@ use super::places::PlaceId;
 use super::{AOR_BYTES_MAX, Change, Output};
 use crate::{
     Authority, BindingId, ContactUpdate, Contacts, Count, Counts, Register, RegisterRefusal, Registered,
-    Settings,
+    RegisteredContact, Settings,
 };
 
 /// Contacts that one request may name. Comparing them costs the square of their number.
@@ -55,6 +55,8 @@ pub(super) struct Registrar<'a> {
     pub settings: &'a Settings,
     /// For the phases of keepalives.
     pub key: &'a Key,
+    /// For temporary GRUUs.
+    pub gruu_key: &'a Key,
     /// What happened.
     pub counts: &'a mut Counts,
 }
@@ -80,8 +82,13 @@ impl Registrar<'_> {
             }
             Contacts::Update(wishes) => self.update(now, register, wishes, out)?,
         };
-        let contacts =
-            self.location.of(&register.aor).iter().map(|binding| binding.registered(now)).collect();
+        let bindings = self.location.of(&register.aor).iter();
+        let contacts = bindings
+            .map(|binding| RegisteredContact {
+                gruus: register.gruu.then(|| binding.gruus(self.gruu_key, &register.aor)).flatten(),
+                ..binding.registered(now)
+            })
+            .collect();
         Ok(Registered { contacts, is_outbound })
     }
 

@@ -3,6 +3,7 @@
 
 mod admission;
 mod authenticate;
+mod gruu;
 mod keepalive;
 mod locate;
 mod order;
@@ -210,6 +211,7 @@ fn a_register(user: &str, cseq: u32, contacts: &[ContactUpdate]) -> Register {
         user_agent: None,
         nat: false,
         outbound: false,
+        gruu: false,
         response_hash: 0,
     }
 }

@@ -18,6 +18,7 @@ use super::inbound::Sender;
 use super::nonce::{self, Verdict};
 use super::reply::Reply;
 use crate::bans::Evidence;
+use crate::gruu::{self, Gruu};
 use crate::{Algorithm, Authenticate, Keyring, Quality, Settings};
 
 /// Credentials of our realms that are looked at in one request. A phone sends one for each algorithm at most.
@@ -156,11 +157,15 @@ pub(super) enum Identity {
 }
 
 /// Who a request says that it is from: To of a REGISTER, From of all else.
-pub(super) fn identity(request: &Message<'_>) -> Identity {
+pub(super) fn identity(keyring: &Keyring, request: &Message<'_>) -> Identity {
     let address = if request.method() == Some(Method::Register) { request.to() } else { request.from() };
     match address.as_ref().map(NameAddr::uri) {
         Ok(Ok(Uri::Sip(uri))) if uri.host == Host::Name(ANONYMOUS_DOMAIN) => Identity::Anonymous,
-        Ok(Ok(Uri::Sip(uri))) => Aor::of(&uri).map_or(Identity::Nobody, Identity::Of),
+        // RFC 5627 §4.4: a phone may call from its GRUU, and of a temporary one only this server knows whose it is.
+        Ok(Ok(Uri::Sip(uri))) => match gruu::read(&keyring.gruu, &uri) {
+            Some(Gruu::Of(aor, _)) => Identity::Of(aor),
+            Some(Gruu::Invalid) | None => Aor::of(&uri).map_or(Identity::Nobody, Identity::Of),
+        },
         _ => Identity::Nobody,
     }
 }

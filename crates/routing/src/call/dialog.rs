@@ -65,7 +65,7 @@ impl TransactionUser {
         let Some(side) = self.next_side(&inbound, turn.request) else { return };
         // A side that is a user of ours and no flow: its Request-URI is looked up like any other.
         let resource = resource(&inbound);
-        if matches!(resource, Resource::User(_) | Resource::Ourselves) && !has_flow(&side) {
+        if is_ours(&resource) && !has_flow(&side) {
             return self.aim(turn, inbound, out);
         }
         let aim = target::side_aim(&self.keyring, &inbound, &side, targets);
@@ -126,7 +126,7 @@ impl TransactionUser {
         out: &mut Vec<Output>,
     ) {
         let Some(side) = self.next_side(&inbound, ack) else { return };
-        if matches!(resource(&inbound), Resource::User(_) | Resource::Ourselves) && !has_flow(&side) {
+        if is_ours(&resource(&inbound)) && !has_flow(&side) {
             return self.aim_ack(now, ack, inbound, Look::ByName, out);
         }
         let aim = target::side_aim(&self.keyring, &inbound, &side, targets);
@@ -185,7 +185,9 @@ impl TransactionUser {
     ) {
         match (found, look) {
             // One ACK goes one way; more targets than one means that it names no phone.
-            (Located::Targets(mut targets), _) if targets.len() == 1 => {
+            // The flows of the one phone that a GRUU means come newest first.
+            (Located::Targets(mut targets), _) if targets.len() == 1 || inbound.routed.gruu.is_some() => {
+                targets.truncate(1);
                 if let Some(target) = targets.pop() {
                     let aim = target::aim(&self.keyring, target);
                     self.send_ack(now, ack, inbound, aim, out);
@@ -204,7 +206,7 @@ impl TransactionUser {
                 let aim = Aim::at_uri(inbound.routed.request_uri.clone(), Size::Counts);
                 self.send_ack(now, ack, inbound, aim, out);
             }
-            Resource::Ourselves | Resource::Number => {}
+            Resource::Ourselves | Resource::Number | Resource::Nobody => {}
         }
     }
 
@@ -213,8 +215,9 @@ impl TransactionUser {
             self.counts.add(Count::Full);
             return;
         }
+        let question = inbound.routed.where_is(aor.clone());
         let token = self.suspend(now, Stage::AckLocate(Box::new(inbound), look));
-        out.push(Output::Ask { partition_of: aor.clone(), token, question: Question::Locate(aor) });
+        out.push(Output::Ask { partition_of: aor, token, question });
     }
 
     /// The side that a request goes to by its token; `None` without one.
@@ -236,6 +239,11 @@ impl TransactionUser {
             || edge::is_towards_registrar(inbound)
             || admission::without_digest(&inbound.settings, &inbound.source).is_some()
     }
+}
+
+/// Whether this server says where a request goes.
+fn is_ours(resource: &Resource) -> bool {
+    matches!(resource, Resource::User(_) | Resource::Ourselves | Resource::Nobody)
 }
 
 fn has_flow(side: &Side) -> bool {

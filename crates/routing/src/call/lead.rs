@@ -66,7 +66,10 @@ impl TransactionUser {
     pub(super) fn lead(&mut self, inbound: &Inbound) -> Lead {
         match resource(inbound) {
             Resource::User(aor) => Lead::Ask(aor, Look::ByName),
-            Resource::Ourselves | Resource::Number => Lead::Refuse(Reply::new(Status::NOT_FOUND)),
+            // RFC 5627 §6.1: 404 for a GRUU that is not valid.
+            Resource::Ourselves | Resource::Number | Resource::Nobody => {
+                Lead::Refuse(Reply::new(Status::NOT_FOUND))
+            }
             // A listener without digest is open for our own users only: else everybody on its network could send
             // through this server to anywhere. What one of our users forwards goes there in that user's name.
             Resource::Foreign if inbound.sender == Some(Sender::Open) && inbound.diversions.is_empty() => {
@@ -124,11 +127,16 @@ impl TransactionUser {
         self.counts.add(Count::Diverted);
         inbound.diversions.push(Diversion { by: account.aor.clone(), reason });
         inbound.routed.request_uri = Bytes::copy_from_slice(target.as_str().as_bytes());
+        inbound.routed.gruu = None;
         self.lead(inbound)
     }
 
-    /// What the location is asked for a request: a call goes by the rules of the account that is called.
+    /// What the location is asked for a request: a call goes by the rules of the account that is called, unless it is for
+    /// one phone of it.
     pub(super) fn question(inbound: &Inbound, aor: Aor) -> Question {
+        if inbound.routed.gruu.is_some() {
+            return inbound.routed.where_is(aor);
+        }
         let message = inbound.message();
         let is_call = message
             .is_some_and(|request| request.method() == Some(Method::Invite) && request.to_tag().is_none());

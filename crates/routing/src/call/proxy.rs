@@ -12,6 +12,7 @@ use super::reply::Reply;
 use super::suspended::{Located as Look, Stage};
 use super::user::TransactionUser;
 use super::{Output, edge, nonce, register, target, validation};
+use crate::gruu::Gruu;
 use crate::{Authenticated, Count, Located, Question, RegisterRefusal, Registered};
 
 /// What a Request-URI means to this server.
@@ -25,12 +26,19 @@ pub(super) enum Resource {
     Foreign,
     /// A number, to which no way leads.
     Number,
+    /// A GRUU that is none.
+    Nobody,
 }
 
 /// RFC 3261 §16.5: what a request is for, once Route is read. A Route that leads elsewhere goes first.
 pub(super) fn resource(inbound: &Inbound) -> Resource {
     if inbound.routed.next.is_some() {
         return Resource::Foreign;
+    }
+    match &inbound.routed.gruu {
+        Some(Gruu::Of(aor, _)) => return Resource::User(aor.clone()),
+        Some(Gruu::Invalid) => return Resource::Nobody,
+        None => {}
     }
     match Uri::parse(&inbound.routed.request_uri) {
         Ok(Uri::Sip(uri)) if is_own(&inbound.settings, &uri) => {
@@ -77,6 +85,7 @@ impl TransactionUser {
         if let Some(CarrierCall { trunk, called }) = self.carrier_call(&inbound, turn.request, &resource) {
             let uri = format!("sip:{called}");
             inbound.routed.request_uri = Bytes::from(uri);
+            inbound.routed.gruu = None;
             return self.admitted(turn, inbound, Sender::Carrier(trunk), None, out);
         }
         match sender {
@@ -87,7 +96,7 @@ impl TransactionUser {
 
     pub(super) fn authenticate(&mut self, turn: Turn<'_, '_>, inbound: Inbound, out: &mut Vec<Output>) {
         let realm = admission::realm(&inbound.settings, &inbound.source, turn.request);
-        let owns = match admission::identity(turn.request) {
+        let owns = match admission::identity(&self.keyring, turn.request) {
             Identity::Of(aor) => Some(aor),
             Identity::Anonymous => None,
             Identity::Nobody => {
@@ -132,7 +141,7 @@ impl TransactionUser {
     ) {
         match verdict {
             Authenticated::Yes => {
-                let home = match admission::identity(turn.request) {
+                let home = match admission::identity(&self.keyring, turn.request) {
                     Identity::Of(aor) => aor,
                     Identity::Anonymous | Identity::Nobody => account.clone(),
                 };
@@ -240,7 +249,7 @@ impl TransactionUser {
         registers: Option<Aor>,
         out: &mut Vec<Output>,
     ) {
-        let aor = match (registers, admission::identity(turn.request)) {
+        let aor = match (registers, admission::identity(&self.keyring, turn.request)) {
             (Some(aor), _) | (None, Identity::Of(aor)) => aor,
             (None, Identity::Anonymous | Identity::Nobody) => {
                 return self.respond(turn, &inbound, &Reply::new(Status::NOT_FOUND), out);
@@ -249,7 +258,7 @@ impl TransactionUser {
         if !self.waiting.has_room() {
             return self.too_many(turn, &inbound, out);
         }
-        match register::wish(&self.keyring.nonce, turn.request, inbound.source, aor.clone()) {
+        match register::wish(&self.keyring, turn.request, inbound.source, aor.clone()) {
             Err(reply) => self.respond(turn, &inbound, &reply, out),
             Ok(wish) => {
                 let token = self.suspend(turn.now, Stage::Register(turn.key, Box::new(inbound)));

@@ -60,12 +60,12 @@ fn caller(keyring: &Keyring, inbound: &Inbound, request: &Message<'_>) -> Side {
         )
         | None => None,
         Some(Sender::Account { home, .. }) => Some(home.clone()),
-        Some(Sender::Open) => match admission::identity(request) {
+        Some(Sender::Open) => match admission::identity(keyring, request) {
             Identity::Of(aor) if is_own(inbound, &aor) => Some(aor),
             _ => None,
         },
         // What an impostor gains is that requests of its own call find their way to whom it claims to be.
-        Some(Sender::ToRegistrar) => match admission::identity(request) {
+        Some(Sender::ToRegistrar) => match admission::identity(keyring, request) {
             Identity::Of(aor) => Some(aor),
             _ => None,
         },

@@ -8,11 +8,12 @@ use transport::Source;
 
 use super::inbound::Inbound;
 use super::reply::Reply;
-use super::target::SUPPORTED;
+use super::target::{REGISTRAR_TAGS, SUPPORTED};
 use super::validation::unsupported;
 use super::{nat, own};
+use crate::gruu::{self, Gruu};
 use crate::{
-    Authority, ContactUpdate, Contacts, Register, RegisterRefusal, Registered, RegisteredContact,
+    Authority, ContactUpdate, Contacts, Keyring, Register, RegisterRefusal, Registered, RegisteredContact,
     ServiceRoute,
 };
 
@@ -24,9 +25,14 @@ const FLOW_TIMER_SECONDS: &[u8] = b"120";
 /// # Errors
 ///
 /// The refusal of a request that can not be understood.
-pub(super) fn wish(key: &Key, request: &Message<'_>, source: Source, aor: Aor) -> Result<Register, Reply> {
+pub(super) fn wish(
+    keyring: &Keyring,
+    request: &Message<'_>,
+    source: Source,
+    aor: Aor,
+) -> Result<Register, Reply> {
     // RFC 3261 §10.3 step 2: what is required and not there.
-    if let Some(unsupported) = unsupported(request, Name::Require, &[b"path", b"outbound"]) {
+    if let Some(unsupported) = unsupported(request, Name::Require, REGISTRAR_TAGS) {
         return Err(Reply::new(Status::BAD_EXTENSION).with(Name::Unsupported, unsupported));
     }
     let has_outbound = supports(request, b"outbound");
@@ -37,6 +43,9 @@ pub(super) fn wish(key: &Key, request: &Message<'_>, source: Source, aor: Aor) -
         return Err(Reply::new(Status::BAD_EXTENSION).with(Name::Unsupported, *b"path"));
     }
     let contacts = contacts(request, has_outbound)?;
+    if is_own_gruu(keyring, &contacts, &aor) {
+        return Err(Reply::new(Status::FORBIDDEN).because("Contact Is A GRUU"));
+    }
     // RFC 5626 §6: a flow needs a first hop that keeps it: this server, or a proxy that says so in its Path.
     let is_flow_kept = is_first_hop || has_outbound_path(request);
     if has_reg_id(&contacts) && !is_flow_kept {
@@ -56,7 +65,8 @@ pub(super) fn wish(key: &Key, request: &Message<'_>, source: Source, aor: Aor) -
         cseq: number.number,
         user_agent: request.header(Name::UserAgent).map(Bytes::copy_from_slice),
         outbound: has_outbound && is_flow_kept,
-        response_hash: response_hash(key, request),
+        gruu: supports(request, b"gruu"),
+        response_hash: response_hash(&keyring.nonce, request),
     })
 }
 
@@ -148,6 +158,15 @@ fn update(contact: &NameAddr<'_>, has_outbound: bool) -> ContactUpdate {
     }
 }
 
+// RFC 5627 §5.1: a GRUU that is bound to its own address of record would lead back to itself.
+fn is_own_gruu(keyring: &Keyring, contacts: &Contacts, aor: &Aor) -> bool {
+    let Contacts::Update(updates) = contacts else { return false };
+    updates.iter().any(|update| {
+        let named = SipUri::parse(&update.uri).ok().and_then(|uri| gruu::read(&keyring.gruu, &uri));
+        matches!(named, Some(Gruu::Of(named, _)) if named == *aor)
+    })
+}
+
 fn has_reg_id(contacts: &Contacts) -> bool {
     matches!(contacts, Contacts::Update(updates) if updates.iter().any(|update| update.reg_id.is_some()))
 }
@@ -173,6 +192,14 @@ fn contact_value(contact: &RegisteredContact) -> Vec<u8> {
     }
     if let Some(reg_id) = contact.reg_id {
         value.extend_from_slice(format!(";reg-id={reg_id}").as_bytes());
+    }
+    // RFC 5627 §5.2: both stand in quotes.
+    if let Some(gruus) = &contact.gruus {
+        for (name, uri) in [(";pub-gruu=\"", &gruus.public), (";temp-gruu=\"", &gruus.temporary)] {
+            value.extend_from_slice(name.as_bytes());
+            value.extend_from_slice(uri);
+            value.push(b'"');
+        }
     }
     value
 }

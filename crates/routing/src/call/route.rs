@@ -1,12 +1,13 @@
 //! RFC 3261 §16.4: what Route and Request-URI say of the way, once what is ours is taken off.
 
 use bytes::Bytes;
-use sip::{Message, Name, NameAddr, SipUri, Uri};
+use sip::{Aor, Message, Name, NameAddr, SipUri, Uri};
 
 use super::dialog_token::DialogToken;
 use super::flow_token::FlowToken;
-use super::own::is_own_route;
-use crate::{Keyring, Settings};
+use super::own::{is_own, is_own_route};
+use crate::gruu::{self, Gruu};
+use crate::{Keyring, Question, Settings};
 
 /// The way of a request, as its sender wants it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,18 @@ pub(super) struct Routed {
     pub(super) token: Option<DialogToken>,
     /// The flow that a Route or the Request-URI names by a token of ours.
     pub(super) flow: Option<FlowToken>,
+    /// What the Request-URI means if it is a GRUU of ours.
+    pub(super) gruu: Option<Gruu>,
+}
+
+impl Routed {
+    /// The question where `aor` is: all of it, or the one phone that the Request-URI means.
+    pub(super) fn where_is(&self, aor: Aor) -> Question {
+        match &self.gruu {
+            Some(Gruu::Of(_, phone)) => Question::LocatePhone(aor, phone.clone()),
+            _ => Question::Locate(aor),
+        }
+    }
 }
 
 /// Reads the way. `bytes` are those of `request`.
@@ -39,6 +52,7 @@ pub(super) fn read(settings: &Settings, keyring: &Keyring, bytes: &Bytes, reques
         next: None,
         token: None,
         flow: None,
+        gruu: None,
     };
 
     // RFC 3261 §16.4: a strict router before us has put our Record-Route into the Request-URI, and the target last.
@@ -79,7 +93,19 @@ pub(super) fn read(settings: &Settings, keyring: &Keyring, bytes: &Bytes, reques
         .next()
         .and_then(|value| NameAddr::parse(value).ok())
         .map(|address| bytes.slice_ref(address.uri));
+    routed.gruu = gruu_of(settings, keyring, &routed.request_uri);
     routed
+}
+
+fn gruu_of(settings: &Settings, keyring: &Keyring, uri: &[u8]) -> Option<Gruu> {
+    // Hardly any URI has the parameter, and most need not be read for that.
+    if !uri.windows(3).any(|window| window.eq_ignore_ascii_case(b";gr")) {
+        return None;
+    }
+    match Uri::parse(uri) {
+        Ok(Uri::Sip(uri)) if is_own(settings, &uri) => gruu::read(&keyring.gruu, &uri),
+        _ => None,
+    }
 }
 
 fn flow_token(settings: &Settings, keyring: &Keyring, user: Option<&[u8]>) -> Option<FlowToken> {

@@ -10,7 +10,7 @@ use keys::Key;
 const TAG_BYTES: usize = 12;
 
 /// Appends the seal of `plain`; it opens only together with `context`.
-pub(super) fn seal(key: &Key, context: &[u8], plain: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn seal(key: &Key, context: &[u8], plain: &[u8], out: &mut Vec<u8>) {
     let mac = key.mac(&[b"tag", context, plain]);
     let tag = &mac.as_bytes()[..TAG_BYTES];
     out.extend_from_slice(tag);
@@ -20,7 +20,7 @@ pub(super) fn seal(key: &Key, context: &[u8], plain: &[u8], out: &mut Vec<u8>) {
 }
 
 /// What was sealed, if this key sealed it for this context.
-pub(super) fn open(key: &Key, context: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn open(key: &Key, context: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
     let (tag, hidden) = sealed.split_first_chunk::<TAG_BYTES>()?;
     let mut plain = hidden.to_vec();
     hide(key, tag, &mut plain);

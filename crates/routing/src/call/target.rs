@@ -19,8 +19,11 @@ use crate::{Keyring, Target, Trunk};
 const ALLOW: &[u8] = b"OPTIONS, REGISTER";
 
 /// The extensions that this server has as a registrar.
-// RFC 3327 §5.3, RFC 5626 §6.
-pub(super) const SUPPORTED: &[u8] = b"path, outbound";
+// RFC 3327 §5.3, RFC 5626 §6, RFC 5627 §5.2.
+pub(super) const SUPPORTED: &[u8] = b"path, outbound, gruu";
+
+/// The same, as a REGISTER may require them.
+pub(super) const REGISTRAR_TAGS: &[&[u8]] = &[b"path", b"outbound", b"gruu"];
 
 /// The answer to a request for this server itself.
 pub(super) fn for_ourselves(request: &Message<'_>) -> Reply {
@@ -29,7 +32,7 @@ pub(super) fn for_ourselves(request: &Message<'_>) -> Reply {
         return Reply::new(Status::METHOD_NOT_ALLOWED).with(Name::Allow, ALLOW);
     }
     // RFC 3261 §8.2.2.3: what is required and not there.
-    if let Some(unsupported) = unsupported(request, Name::Require, &[b"path", b"outbound"]) {
+    if let Some(unsupported) = unsupported(request, Name::Require, REGISTRAR_TAGS) {
         return Reply::new(Status::BAD_EXTENSION).with(Name::Unsupported, unsupported);
     }
     // RFC 3261 §11.2: what an INVITE would be told, and what this server can do.
@@ -115,6 +118,10 @@ pub(super) fn side_aim(keyring: &Keyring, inbound: &Inbound, side: &Side, target
         Some(target) => {
             aim.listener = target.listener.or(listener);
             aim.hops.extend(target.flow.map(Hop::Flow));
+            // RFC 5627 §6.1: the phone is sent its own Contact, as by every other way.
+            if inbound.routed.gruu.is_some() {
+                aim.request_uri = target.contact.clone();
+            }
         }
         None => aim.hops.extend(token_hop(inbound, side, listener)),
     }

@@ -8,6 +8,7 @@ mod diversion;
 mod edge;
 mod fork;
 mod forward;
+mod gruu;
 mod hostile;
 mod identity;
 mod register;

@@ -58,10 +58,10 @@ fn a_star_removes_all_and_does_nothing_else() {
 fn an_extension_that_the_registrar_lacks_is_refused() {
     let mut scene = Scene::new();
 
-    let out = scene.receive_by(open(), &register().header("Require: outbound, gruu").text());
+    let out = scene.receive_by(open(), &register().header("Require: outbound, gruu, 100rel").text());
 
     assert_eq!(statuses(&out), [420]);
-    assert_eq!(header(&only_response(&out), Name::Unsupported).unwrap(), "gruu");
+    assert_eq!(header(&only_response(&out), Name::Unsupported).unwrap(), "100rel");
 }
 
 #[test]
@@ -122,6 +122,7 @@ fn a_200_has_all_bindings() {
         q,
         instance: reg_id.map(|_| Bytes::from_static(b"<urn:uuid:1>")),
         reg_id,
+        gruus: None,
     };
     let contacts =
         vec![contact("sip:a@192.0.2.1", Some(50), None), contact("sip:b@192.0.2.2", None, Some(7))];
@@ -171,6 +172,7 @@ fn a_service_route_leads_to_the_listener_that_the_phone_registered_on() {
             q: None,
             instance: None,
             reg_id: None,
+            gruus: None,
         }];
         let out = scene.answer(token, Answer::Registered(Ok(Registered { contacts, is_outbound: false })));
         values(&only_response(&out), Name::ServiceRoute)

@@ -296,7 +296,7 @@ fn a_call_to_our_contact_is_for_whom_the_operator_named() {
 
     assert_eq!(statuses(&out), [100]);
     let (token, question) = only_ask(&out);
-    assert_eq!(question, Question::Locate(Aor::parse("reception@example.org").unwrap()));
+    assert_eq!(question, Question::Call(Aor::parse("reception@example.org").unwrap()));
     let sent = only_left(&scene.answer(token, Answer::Located(Located::Targets(vec![bob()]))));
     assert_eq!(
         header(&sent.request, Name::PAssertedIdentity).unwrap(),
@@ -313,7 +313,7 @@ fn the_number_that_was_dialled_can_say_whom_a_call_is_for() {
         let mut scene = registered_with(by_number);
         let out = scene.receive(REGISTRAR, &invite(uri).to(to).text());
         match only_ask(&out).1 {
-            Question::Locate(aor) => aor.to_string(),
+            Question::Call(aor) => aor.to_string(),
             other => panic!("{other:?}"),
         }
     };
