@@ -35,7 +35,7 @@ pub struct Phone {
     pub domain: String,
     wire: Wire,
     serial: u32,
-    instance: Option<&'static str>,
+    flow: Option<(&'static str, u32)>,
     register_call_id: String,
     register_cseq: u32,
     credentials: Option<(Challenge, u32)>,
@@ -72,7 +72,7 @@ impl Phone {
             register_call_id: format!("register-{user}-{}", wire.local().port()),
             wire,
             serial: 0,
-            instance: None,
+            flow: None,
             register_cseq: 0,
             credentials: None,
             inbox: VecDeque::new(),
@@ -90,8 +90,13 @@ impl Phone {
     }
 
     /// Gives it an instance id (RFC 5626 §4.1), by which the server knows it again.
-    pub fn with_instance(mut self, urn: &'static str) -> Phone {
-        self.instance = Some(urn);
+    pub fn with_instance(self, urn: &'static str) -> Phone {
+        self.with_flow(urn, 1)
+    }
+
+    /// The same for one of several flows of an instance (RFC 5626 §4.2).
+    pub fn with_flow(mut self, urn: &'static str, reg_id: u32) -> Phone {
+        self.flow = Some((urn, reg_id));
         self
     }
 
@@ -148,7 +153,7 @@ impl Phone {
     pub fn register_request(&mut self, expires: u32) -> Message {
         self.register_cseq += 1;
         let (via, tag) = (self.via(), self.unique("t"));
-        let flow = self.instance.map(|urn| format!(";+sip.instance=\"<{urn}>\";reg-id=1"));
+        let flow = self.flow.map(|(urn, reg_id)| format!(";+sip.instance=\"<{urn}>\";reg-id={reg_id}"));
         let contact = format!("<{}>{}", self.contact(), flow.unwrap_or_default());
         Message::request("REGISTER", &format!("sip:{}", self.domain))
             .with("Via", via)

@@ -37,6 +37,7 @@ mod other_domains;
 mod path;
 mod proxy_acknowledgement;
 mod restart;
+mod several_flows;
 mod sipp_call;
 mod sipp_fork;
 
@@ -108,6 +109,7 @@ pub fn all() -> Vec<Scenario> {
         proxy_acknowledgement::SCENARIOS,
         hanging_look_up::SCENARIOS,
         other_domains::SCENARIOS,
+        several_flows::SCENARIOS,
         nonce_count::SCENARIOS,
         keepalive::SCENARIOS,
         internet::SCENARIOS,

@@ -22,6 +22,7 @@ mod location;
 mod nonce_counts;
 mod partition;
 mod places;
+mod preference;
 mod registrar;
 #[cfg(test)]
 mod scenarios;

@@ -23,7 +23,7 @@ use super::keepalive::{self, Score};
 use super::location::Location;
 use super::nonce_counts::{NonceCounts, Use};
 use super::registrar::Registrar;
-use super::{Asker, BindingView, Change, Loaded, Output, StoredNonce, verify};
+use super::{Asker, BindingView, Change, Loaded, Output, StoredNonce, preference, verify};
 use crate::bans::{Admission, Deed, Enforcement, Evidence, SourceNetwork};
 use crate::gruu;
 use crate::{
@@ -558,12 +558,11 @@ impl AccountPartition {
         }
     }
 
-    /// Best `q` first, and in the order of their registration where it is equal.
     pub(super) fn targets(&self, now: Now, aor: &Aor) -> Vec<crate::Target> {
         let live = self.location.of(aor).iter().filter(|binding| binding.is_live(now));
-        let mut targets: Vec<_> = live.map(|binding| binding.target(aor, self.location.places())).collect();
-        targets.sort_by_key(|target| std::cmp::Reverse(target.q));
-        targets
+        let places = self.location.places();
+        let targets = live.map(|it| (it.registration.expires_at, it.target(aor, places)));
+        preference::in_order(targets.collect())
     }
 
     /// A binding's turn to get a keepalive.

@@ -11,6 +11,7 @@ use super::challenge::Challenge;
 use super::client_branch::{BranchState, Cause, Phase};
 use super::inbound::{Inbound, Sender};
 use super::own_request;
+use super::proxy::{Resource, resource};
 use super::reply::Reply;
 use super::response_context::{Candidate, ContextState, ResponseContext, Ringing};
 use super::round::Ending;
@@ -284,6 +285,13 @@ impl TransactionUser {
             Candidate::Received(Status::SERVICE_UNAVAILABLE, _)
             | Candidate::Local(Status::SERVICE_UNAVAILABLE) => {
                 self.respond_to(key, &context.inbound, &Reply::new(Status::SERVER_INTERNAL_ERROR), out);
+            }
+            // RFC 5626 §7: a 430 tells the proxy of an address of record that one flow of a phone has failed. This is that
+            // proxy, and none is left; the caller could do nothing with it.
+            Candidate::Received(Status::FLOW_FAILED, _)
+                if matches!(resource(&context.inbound), Resource::User(_)) =>
+            {
+                self.respond_to(key, &context.inbound, &Reply::new(Status::TEMPORARILY_UNAVAILABLE), out);
             }
             Candidate::Local(status) => self.respond_to(key, &context.inbound, &Reply::new(status), out),
             Candidate::Received(status, message) => {

@@ -67,8 +67,10 @@ pub(super) fn aim(keyring: &Keyring, target: Target) -> Aim {
     let flow = target.flow.filter(|flow| !by_path && is_reached_by_flow(&target, flow));
     let mut hops = VecDeque::with_capacity(2);
     hops.extend(flow.map(Hop::Flow));
+    // RFC 5626 §5.3.1: what can not go by the flow goes by no other way; the phone's next flow is tried.
+    let is_flow_alone = target.reg_id.is_some() && flow.is_some();
     // Behind NAT the Contact leads nowhere, or to somebody else.
-    if by_path || !target.nat {
+    if by_path || !(target.nat || is_flow_alone) {
         hops.push_back(Hop::Uri(Size::Ignored));
     }
     Aim {

@@ -37,6 +37,29 @@ fn the_best_q_comes_first() {
     assert_eq!(order, ["sip:bob@b", "sip:bob@d", "sip:bob@a", "sip:bob@c"]);
 }
 
+/// RFC 5626 §7: of the flows of one phone the one that was heard of last.
+#[test]
+fn the_flow_that_was_refreshed_last_comes_first_and_no_other_phone_moves() {
+    let mut world = World::new();
+    let register = |world: &mut World, cseq, contact| {
+        world.register(Register { outbound: true, ..a_register("bob", cseq, &[contact]) }).unwrap();
+        world.pass(Duration::from_secs(1));
+    };
+    let flow =
+        |uri: &str, reg_id| flow_contact(uri, "<urn:uuid:00000000-0000-1000-8000-000A95A0E128>", reg_id);
+    register(&mut world, 1, flow("sip:bob@first", 1));
+    register(&mut world, 2, contact("sip:bob@another-phone"));
+    register(&mut world, 3, flow("sip:bob@second", 2));
+    let order = |world: &mut World| -> Vec<String> {
+        world.targets("bob").iter().map(|target| text(&target.contact).to_owned()).collect()
+    };
+    assert_eq!(order(&mut world), ["sip:bob@second", "sip:bob@another-phone", "sip:bob@first"]);
+
+    register(&mut world, 4, flow("sip:bob@first", 1));
+
+    assert_eq!(order(&mut world), ["sip:bob@first", "sip:bob@another-phone", "sip:bob@second"]);
+}
+
 #[test]
 fn a_user_who_is_known_but_nowhere_is_not_unknown() {
     let mut world = World::new();

@@ -199,6 +199,37 @@ fn flows_of_one_phone_are_in_one_round() {
     assert_eq!(request_uri(&last.request), "sip:carol@10.9.9.9:5060");
 }
 
+/// RFC 5626 §5.3.1: the Contact of a flow leads by the very connection that failed, or to nobody.
+#[test]
+fn a_flow_that_failed_is_not_tried_again_by_its_contact() {
+    let mut scene = Scene::new();
+    let flow = |reg_id, remote| Target {
+        instance: Some("phone".into()),
+        reg_id: Some(reg_id),
+        ..target(&format!("sip:bob@{remote}"), UDP, remote)
+    };
+    let targets = vec![flow(2, DESK), flow(1, BOB)];
+    let first = only_left(&scene.call_as_account(ALICE, &invite("sip:bob@example.org"), targets));
+    assert_eq!(first.to.remote().0.to_string(), DESK);
+
+    let second = only_left(&scene.reply(&first, 430, ""));
+
+    assert_eq!(second.to.remote().0.to_string(), BOB);
+}
+
+/// RFC 5626 §7: a caller is told that nobody is there, and not which flow failed.
+#[test]
+fn a_phone_whose_every_flow_failed_is_unavailable() {
+    let mut scene = Scene::new();
+    let first = only_left(&scene.call_as_account(ALICE, &invite("sip:bob@example.org"), vec![bob()]));
+    assert_eq!(statuses(&scene.reply(&first, 430, "")), [480]);
+
+    let mut scene = Scene::new();
+    let abroad = invite("sip:x@198.51.100.99:5070");
+    let first = only_left(&scene.send_as_account(ALICE, &abroad));
+    assert_eq!(statuses(&scene.reply(&first, 430, "")), [430], "another proxy has other flows");
+}
+
 fn desk() -> Target {
     target("sip:desk@192.0.2.110:5060", UDP, DESK)
 }
