@@ -34,6 +34,7 @@ mod nat_port_change;
 mod nonce_count;
 mod open_relay;
 mod other_domains;
+mod passed_through;
 mod path;
 mod proxy_acknowledgement;
 mod restart;
@@ -109,6 +110,7 @@ pub fn all() -> Vec<Scenario> {
         proxy_acknowledgement::SCENARIOS,
         hanging_look_up::SCENARIOS,
         other_domains::SCENARIOS,
+        passed_through::SCENARIOS,
         several_flows::SCENARIOS,
         nonce_count::SCENARIOS,
         keepalive::SCENARIOS,
