@@ -11,6 +11,10 @@ use transport::LocalAddr;
 
 use super::scene::*;
 use crate::call::Output;
+use crate::call::aim::{Aim, Size};
+use crate::call::inbound::{Sender, Turn};
+use crate::call::lead::Plan;
+use crate::call::round::Round;
 use crate::{
     Answer, AtStop, Called, CarrierNews, Count, Located, Login, Password, Question, Registration,
     RegistrationState, RegistrationView, Settings, Trunk,
@@ -405,6 +409,109 @@ fn a_carrier_that_does_not_accept_the_answer_is_a_bad_gateway() {
     let foreign = only_left(&scene.receive(BOB, &in_dialog("INFO", &sent, 9)));
     let out = scene.reply(&foreign, 401, "WWW-Authenticate: Digest realm=\"callee\", nonce=\"x\"");
     assert_eq!(statuses(&out), [401], "what is not our carrier's goes on to who may know it");
+}
+
+/// RFC 3261 §22.2: the number grows with the credentials, and whoever called goes on counting as before.
+#[test]
+fn a_call_that_is_challenged_goes_on_with_numbers_of_its_own() {
+    let mut scene = registered();
+    let call = invite("sip:0170@203.0.113.200").contact("<sip:alice@192.0.2.101:5060>");
+    let first = only_left(&begin_at_carrier(&mut scene, &call));
+    assert_eq!(cseq(&first.request), 1);
+
+    let out =
+        scene.reply(&first, 407, "Proxy-Authenticate: Digest realm=\"carrier\", nonce=\"i1\", qop=\"auth\"");
+    assert!(responses(&out).is_empty(), "who calls knows nothing of our account");
+    let second = only_left(&out);
+    assert!(
+        header(&second.request, Name::ProxyAuthorization).unwrap().contains("uri=\"sip:0170@203.0.113.200\"")
+    );
+    assert_eq!(header(&second.request, Name::CSeq).unwrap(), "2 INVITE");
+    assert_ne!(values(&first.request, Name::RecordRoute), values(&second.request, Name::RecordRoute));
+
+    // Upstream the number is the caller's.
+    let reliable = "Require: 100rel\nRSeq: 9\nContact: <sip:0170@203.0.113.200:5060>";
+    let ringing = only_response(&scene.reply(&second, 183, reliable));
+    assert_eq!(header(&ringing, Name::CSeq).unwrap(), "1 INVITE");
+    let prack = of_caller(&second, "PRACK", 2).replace("Max-Forwards", "RAck: 9 1 INVITE\nMax-Forwards");
+    let prack = only_left(&scene.receive(ALICE, &prack));
+    assert_eq!(header(&prack.request, Name::CSeq).unwrap(), "3 PRACK");
+    assert_eq!(header(&prack.request, Name::Rack).unwrap(), "9 2 INVITE");
+    let accepted = only_response(&scene.reply(&prack, 200, ""));
+    assert_eq!(header(&accepted, Name::CSeq).unwrap(), "2 PRACK");
+
+    let answered = only_response(&scene.reply(&second, 200, "Contact: <sip:0170@203.0.113.200:5060>"));
+    assert_eq!(header(&answered, Name::CSeq).unwrap(), "1 INVITE");
+    let out = scene.receive(ALICE, &of_caller(&second, "ACK", 1));
+    let [Output::SendStateless { message: ack, .. }] = &out[..] else { panic!("{out:?}") };
+    assert_eq!(header(ack, Name::CSeq).unwrap(), "2 ACK");
+
+    // Also where the account was taken out of the configuration since.
+    scene.user.reload(Arc::new(settings()));
+    let bye = only_left(&scene.receive(ALICE, &of_caller(&second, "BYE", 3)));
+    assert_eq!(header(&bye.request, Name::CSeq).unwrap(), "4 BYE");
+    let ended = only_response(&scene.reply(&bye, 200, ""));
+    assert_eq!(header(&ended, Name::CSeq).unwrap(), "3 BYE");
+}
+
+#[test]
+fn the_next_call_brings_its_answer_along_and_keeps_its_numbers() {
+    let mut scene = registered();
+    let first = only_left(&begin_at_carrier(&mut scene, &invite("sip:0170@203.0.113.200")));
+    scene.reply(&first, 407, "Proxy-Authenticate: Digest realm=\"carrier\", nonce=\"i1\", qop=\"auth\"");
+
+    let other = Request { call_id: "call-2".into(), ..invite("sip:0171@203.0.113.200") };
+    let sent =
+        only_left(&begin_at_carrier(&mut scene, &other.via("SIP/2.0/UDP 192.0.2.101;branch=z9hG4bKy")));
+
+    assert!(header(&sent.request, Name::ProxyAuthorization).unwrap().contains("nc=00000002"));
+    assert_eq!(cseq(&sent.request), 1);
+}
+
+/// RFC 3261 §9.1: what was cancelled is not begun again.
+#[test]
+fn a_call_that_was_cancelled_is_not_sent_again_for_a_challenge() {
+    let mut scene = registered();
+    let call = invite("sip:0170@203.0.113.200");
+    let first = only_left(&begin_at_carrier(&mut scene, &call));
+    let cancel = Request { method: "CANCEL", contact: String::new(), ..call };
+    assert_eq!(statuses(&scene.receive(ALICE, &cancel.text())), [200]);
+
+    let out = scene.reply(&first, 407, "Proxy-Authenticate: Digest realm=\"carrier\", nonce=\"i1\"");
+
+    assert!(left(&out).is_empty(), "{out:?}");
+    assert_eq!(responses(&out).len(), 1);
+}
+
+/// Forwards a request to the carrier, as a route to a gateway does.
+fn begin_at_carrier(scene: &mut Scene, request: &Request) -> Vec<Output> {
+    let bytes = Bytes::from(request.text().replace('\n', "\r\n"));
+    let message = Message::parse(&bytes).unwrap();
+    let key = transaction::ServerKey::of(&scene.keyring.transaction, &message).unwrap();
+    let mut inbound = scene.user.inbound(udp(UDP, ALICE), &bytes, &message).unwrap();
+    inbound.sender = Some(Sender::Trusted);
+    let mut aim = Aim::at_uri(inbound.routed.request_uri.clone(), Size::Counts);
+    aim.account = inbound.settings.trunk("carrier").cloned();
+    let mut out = Vec::new();
+    let turn = Turn { now: scene.now, key, flow: inbound.source.flow, request: &message };
+    scene.user.begin(turn, inbound, Plan::of(vec![Round::at_server(aim)]), &mut out);
+    out
+}
+
+/// A request from the one who called, within the dialog of an INVITE that has left.
+fn of_caller(invite: &Left, method: &str, cseq: u32) -> String {
+    let line = |name| header(&invite.request, name).unwrap();
+    let mut routes = values(&invite.request, Name::RecordRoute);
+    routes.reverse();
+    let routes: String = routes.iter().map(|route| format!("Route: {route}\n")).collect();
+    format!(
+        "{method} sip:0170@203.0.113.200:5060 SIP/2.0\nVia: SIP/2.0/UDP 192.0.2.101:5060;branch=z9hG4bK-{method}-{cseq}\n\
+         {routes}Max-Forwards: 70\nFrom: {}\nTo: {};tag=callee-tag\nCall-ID: {}\nCSeq: {cseq} {method}\n\
+         Content-Length: 0\n\n",
+        line(Name::From),
+        line(Name::To),
+        line(Name::CallId)
+    )
 }
 
 /// A request from the one who was called, within the dialog of an INVITE that has left.
