@@ -27,7 +27,7 @@ const REPEATS: usize = 5;
 
 /// Builds the server, and measures in namespaces of its own.
 pub fn run(consent: Consent) -> Result<ExitCode> {
-    packages::ensure_installed(packages::FOR_BENCH, consent)?;
+    packages::ensure_installed(packages::FOR_BENCH, &[], consent)?;
     let cores = std::thread::available_parallelism()?.get();
     ensure!(cores >= 2, "this needs two cores, one for the server and one for the load");
     process::loudly(&mut workspace::cargo(&["build", "--release", "-p", "tandem"]))?;

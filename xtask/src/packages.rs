@@ -34,8 +34,13 @@ pub const FOR_TESTS: &[Needed] = &[
         package: "kamailio",
         reason: "a registrar behind our edge, and an edge before us",
     },
+    Needed { program: "sipsak", package: "sipsak", reason: "an honest tool that floods" },
     Needed { program: "dnsmasq", package: "dnsmasq-base", reason: "the DNS of other domains" },
 ];
+
+/// What some scenarios are skipped without: not every release of Debian has it.
+pub const WISHED_FOR_TESTS: &[Needed] =
+    &[Needed { program: "svcrack", package: "sipvicious", reason: "guessers and scanners" }];
 
 /// What `cargo xtask bench` needs.
 pub const FOR_BENCH: &[Needed] = &[
@@ -56,7 +61,8 @@ pub enum Consent {
 /// The folders where programs are; an ordinary user's PATH lacks those of the administrator.
 const SYSTEM_FOLDERS: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
 
-/// Installs with every daemon kept from starting. `$1` is the policy's path, the rest are packages.
+/// Installs with every daemon kept from starting. `$1` is the policy's path, the rest are packages; of those in
+/// `WISHED` what this release of Debian has.
 const INSTALL: &str = r#"
 set -eu
 policy=$1; shift
@@ -71,35 +77,53 @@ if [ -e "$policy" ] && [ ! -e "$kept" ]; then mv "$policy" "$kept"; fi
 printf '#!/bin/sh\n# Written by cargo xtask: no daemon starts while it installs.\nexit 101\n' > "$policy"
 chmod 755 "$policy"
 apt-get -q update
+for package in ${WISHED:-}; do
+    if apt-cache show "$package" > /dev/null 2>&1; then set -- "$@" "$package"; fi
+done
+if [ $# -eq 0 ]; then exit 0; fi
 DEBIAN_FRONTEND=noninteractive apt-get -q install --yes --no-install-recommends "$@"
 "#;
 
-/// Makes sure that all is there; lists what is not, asks, and installs it.
-pub fn ensure_installed(needed: &[Needed], consent: Consent) -> Result<()> {
-    let missing: Vec<Needed> = needed.iter().filter(|one| !is_installed(one.program)).copied().collect();
-    if missing.is_empty() {
+/// Makes sure that all is there; lists what is not, asks, and installs it. What is only wished for may stay away.
+pub fn ensure_installed(needed: &[Needed], wished: &[Needed], consent: Consent) -> Result<()> {
+    let missing = missing(needed);
+    let wished = self::missing(wished);
+    if missing.is_empty() && wished.is_empty() {
         println!("nothing to install");
         return Ok(());
     }
     println!("These Debian packages are missing and will be installed:");
-    for one in &missing {
+    for one in missing.iter().chain(&wished) {
         println!("  {:14} {} ({})", one.package, one.reason, one.program);
     }
     ensure!(is_installed("apt-get"), "this is no Debian; install them, or what has the programs");
     println!("No daemon will be started.");
     if consent == Consent::Ask && !says_yes()? {
+        if missing.is_empty() {
+            println!("not installed; what needs them is skipped");
+            return Ok(());
+        }
         bail!("not installed; `--yes` answers this question");
     }
-    let mut packages: Vec<&str> = missing.iter().map(|one| one.package).collect();
-    packages.sort_unstable();
-    packages.dedup();
     let mut command = as_root()?;
-    command.args(["sh", "-c", INSTALL, "install", "/usr/sbin/policy-rc.d"]).args(packages);
+    command.arg("env").arg(format!("WISHED={}", packages(&wished).join(" ")));
+    command.args(["sh", "-c", INSTALL, "install", "/usr/sbin/policy-rc.d"]).args(packages(&missing));
     process::loudly(&mut command)?;
     for one in missing {
         ensure!(is_installed(one.program), "{} is not in {}", one.program, one.package);
     }
     Ok(())
+}
+
+fn missing(needed: &[Needed]) -> Vec<Needed> {
+    needed.iter().filter(|one| !is_installed(one.program)).copied().collect()
+}
+
+fn packages(needed: &[Needed]) -> Vec<&'static str> {
+    let mut packages: Vec<&str> = needed.iter().map(|one| one.package).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    packages
 }
 
 fn is_installed(program: &str) -> bool {
@@ -162,6 +186,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_only_wished_for_is_installed_where_it_is_to_be_had() {
+        let place = place("wished", "echo \"$@\" >> $SEEN");
+        let known = "#!/bin/sh\ntest \"$2\" = known\n";
+        fs::write(place.join("apt-cache"), known).expect("written");
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(place.join("apt-cache"), mode).expect("made executable");
+
+        install(&place);
+
+        let seen = fs::read_to_string(place.join("seen")).expect("seen");
+        assert!(seen.contains("a-package known\n") && !seen.contains("unknown"), "{seen}");
+    }
+
+    #[test]
     fn without_an_old_policy_none_is_left() {
         let place = place("none", "true");
 
@@ -185,7 +223,7 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", INSTALL, "install"]).arg(place.join("policy")).arg("a-package");
         command.env("PATH", path).env("POLICY", place.join("policy"));
-        command.env("SEEN", place.join("seen"));
+        command.env("SEEN", place.join("seen")).env("WISHED", "known unknown");
         command.status().expect("sh runs").code()
     }
 }

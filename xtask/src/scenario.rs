@@ -16,6 +16,7 @@ use crate::lab::{self, Lab};
 use crate::process::{self, Running};
 
 mod account;
+mod attack;
 mod baresip_call;
 mod carrier;
 mod command_line;
@@ -99,6 +100,7 @@ pub fn all() -> Vec<Scenario> {
         forwarding::SCENARIOS,
         command_line::SCENARIOS,
         account::SCENARIOS,
+        attack::SCENARIOS,
         sipp_call::SCENARIOS,
         sipp_fork::SCENARIOS,
         baresip_call::SCENARIOS,

@@ -77,7 +77,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let scenarios = scenario::all().iter().filter(|one| one.name.contains(filter)).count();
     ensure!(!steps.is_empty() || scenarios > 0, "nothing has {filter:?} in its name");
     if scenarios > 0 {
-        packages::ensure_installed(packages::FOR_TESTS, options.consent)?;
+        packages::ensure_installed(packages::FOR_TESTS, packages::WISHED_FOR_TESTS, options.consent)?;
     }
     let mut tally = Tally::default();
     for step in steps {

@@ -61,7 +61,7 @@ impl Options {
 /// Runs the minutes that are left, in namespaces of their own, and writes the page.
 pub fn run(options: &Options) -> Result<ExitCode> {
     let Options { minutes, dir, program, consent } = options;
-    packages::ensure_installed(packages::FOR_TESTS, *consent)?;
+    packages::ensure_installed(packages::FOR_TESTS, packages::WISHED_FOR_TESTS, *consent)?;
     let binary = match program {
         Some(path) => path.clone(),
         None => {
