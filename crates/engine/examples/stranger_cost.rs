@@ -109,6 +109,7 @@ fn settings() -> Settings {
         trusted: Vec::new(),
         edges: Vec::new(),
         trunks: Vec::new(),
+        dial_plan: routing::DialPlan::default(),
         admission: Default::default(),
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A [`Shard`] owns all of a call: it takes messages from the transport, keeps their transactions and
 //! asks the transaction user. A [`Partition`] owns all of an address of record. They exchange values:
-//! a shard emits [`Output::Ask`], and whoever runs both carries the question over and the answer back.
+//! a shard emits [`Output::Ask`], and whoever runs both carries the question over and the answer back. One
+//! [`Prober`] watches the gateways of all shards.
 //! [`shard_of`] and [`partition_of`] say which of several is the right one; both nodes of a pair
 //! agree. No rule of a protocol stands here.
 
@@ -14,5 +15,6 @@ pub use place::{partition_of, shard_of};
 pub use routing::AccountPartition as Partition;
 pub use routing::Report;
 pub use routing::account::{Asker, Change, Loaded, Output as PartitionOutput, SlowedName, StoredNonce};
+pub use routing::gateway::{Output as ProberOutput, Prober};
 pub use shard::{Output, Shard, ShardCounts};
 pub use store::{Store, StoreError, StoreState};

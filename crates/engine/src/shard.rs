@@ -13,9 +13,10 @@ use clock::{Instant, Now};
 use lease::ActiveLease;
 use routing::bans::Deed;
 use routing::call::Output as UserOutput;
+use routing::gateway::{Outcome, ProbeMark, Verdicts};
 use routing::{
-    Answer, CarrierNews, Count, Counts, KeepaliveMark, Keyring, Question, RegistrationView, Report, Settings,
-    Token, TransactionUser,
+    Answer, CarrierNews, Count, Counts, Gateway, KeepaliveMark, Keyring, Question, RegistrationView, Report,
+    Settings, Token, TransactionUser,
 };
 use sip::{Aor, Message, Method, Status};
 use transaction::{
@@ -61,6 +62,10 @@ pub enum Output {
     KeepaliveAnswered(KeepaliveMark),
     /// Tell the bans what a source did.
     Report(Report),
+    /// Tell the prober that a probe was answered.
+    ProbeAnswered(ProbeMark, Status),
+    /// Tell the prober what became of a request to a gateway.
+    GatewayOutcome(Arc<Gateway>, Outcome),
 }
 
 /// What a shard holds and what has happened in it.
@@ -239,6 +244,11 @@ impl Shard {
     /// Learns how an account of ours stands at its carrier.
     pub fn handle_news(&mut self, news: Arc<CarrierNews>) {
         self.user.handle_news(news);
+    }
+
+    /// Learns what the prober thinks of the gateways.
+    pub fn handle_verdicts(&mut self, verdicts: Arc<Verdicts>) {
+        self.user.handle_verdicts(verdicts);
     }
 
     /// When [`Shard::handle_timeout`] wants to be called.
@@ -441,6 +451,10 @@ impl Shard {
             UserOutput::Publish(news) => out.push(Output::Publish(news)),
             UserOutput::KeepaliveAnswered(mark) => out.push(Output::KeepaliveAnswered(mark)),
             UserOutput::Report(report) => out.push(Output::Report(report)),
+            UserOutput::ProbeAnswered(mark, status) => out.push(Output::ProbeAnswered(mark, status)),
+            UserOutput::GatewayOutcome(gateway, outcome) => {
+                out.push(Output::GatewayOutcome(gateway, outcome))
+            }
         }
     }
 }

@@ -140,6 +140,7 @@ fn shard() -> Shard {
         trusted: Vec::new(),
         edges: Vec::new(),
         trunks: Vec::new(),
+        dial_plan: routing::DialPlan::default(),
         admission: Default::default(),
     };
     Shard::new(Arc::new(settings), Keyring::derive(&RootKey::new([5; 32])), 0, 1)

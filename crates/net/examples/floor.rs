@@ -135,6 +135,7 @@ fn start() -> Result<Server, Box<dyn Error>> {
         trunks: Vec::new(),
         trusted: Vec::new(),
         admission: Default::default(),
+        dial_plan: routing::DialPlan::default(),
     };
     Ok(Server::start(Start {
         settings: Arc::new(settings),

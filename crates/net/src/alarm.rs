@@ -14,12 +14,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use clock::Instant;
 use engine::Loaded;
-use routing::Token;
 use rustix::event::{EventfdFlags, eventfd};
 use sip::Aor;
 use transaction::ClientKey;
 use transport::selection::Records;
 use transport::{ConnectionId, Flow};
+
+use crate::resolver::Waiter;
 
 /// What other threads tell an event loop.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ pub(crate) enum Event {
     /// The store answered.
     Loaded { partition: u16, aor: Aor, loaded: Loaded },
     /// The resolver answered.
-    Resolved { shard: u16, token: Token, records: Records },
+    Resolved { waiter: Waiter, records: Records },
     /// A message that was taken over could not be sent.
     SendFailed { shard: u16, key: ClientKey },
     /// A datagram was refused, which began like this.

@@ -1,4 +1,4 @@
-//! Carries values between shards, partitions and the world until nothing is left to carry.
+//! Carries values between shards, partitions, the prober and the world until nothing is left to carry.
 //!
 //! A shard's question goes to its partition and the answer back to the shard, in the same batch. What is
 //! for the store, the resolver or a socket leaves. Each step takes one lock, lets one machine work through all
@@ -10,16 +10,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use clock::Now;
-use engine::{Asker, Loaded, Output, Partition, PartitionOutput, Shard};
+use engine::{Asker, Loaded, Output, Partition, PartitionOutput, Prober, ProberOutput, Shard};
 use lease::ActiveLease;
-use routing::{Answer, CarrierNews, KeepaliveMark, Question, Report, Token};
-use sip::Aor;
+use routing::gateway::{GatewayMark, Outcome, ProbeMark};
+use routing::{Answer, CarrierNews, Gateway, KeepaliveMark, Question, Report, Token};
+use sip::{Aor, Status};
 use transaction::ClientKey;
-use transport::selection::Records;
+use transport::selection::{Query, Records};
 use transport::{ConnectionId, Destination, Flow, Source};
 
 use crate::alarm::Event;
 use crate::edge::Edge;
+use crate::machines::PROBER_LOOP;
 use crate::resolver::{Lookup, Waiter};
 use crate::tally::Tally;
 use crate::udp::{Datagram, send_all};
@@ -46,6 +48,15 @@ enum ToPartition {
     Timeout,
 }
 
+/// What waits for the prober.
+#[derive(Debug)]
+enum ToProber {
+    Answered(ProbeMark, Status),
+    Outcome(Arc<Gateway>, Outcome),
+    Resolved(GatewayMark, Records),
+    Timeout,
+}
+
 /// A message on its way to a connection.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
@@ -66,8 +77,10 @@ pub(crate) struct Sender {
 pub(crate) struct Carrier {
     shards: Vec<Vec<ToShard>>,
     partitions: Vec<Vec<ToPartition>>,
+    prober: Vec<ToProber>,
     from_shard: Vec<Output>,
     from_partition: Vec<PartitionOutput>,
+    from_prober: Vec<ProberOutput>,
     /// In the order in which they leave.
     posts: Vec<Post>,
     datagrams: Vec<Datagram>,
@@ -115,12 +128,10 @@ impl Carrier {
             Event::ConnectionClosed { partition, id } => {
                 self.hold_for_partition(partition, ToPartition::ConnectionClosed(id));
             }
-            Event::Resolved { shard, token, records } => {
-                self.hold_for_shard(shard, ToShard::Resolved(token, records));
-            }
             Event::Refused { shard, flow, quote } => {
                 self.hold_for_shard(shard, ToShard::Refused(flow, quote))
             }
+            Event::Resolved { waiter, records } => self.hold_records(waiter, records),
             Event::SendFailed { shard, key } => self.hold_for_shard(shard, ToShard::SendFailed(key)),
             Event::ListenersChanged | Event::Stop => unreachable!("the event loop keeps these to itself"),
         }
@@ -142,6 +153,16 @@ impl Carrier {
             if edge.machines.partitions[usize::from(number)].due() <= now.instant {
                 self.hold_for_partition(number, ToPartition::Timeout);
             }
+        }
+        if event_loop == PROBER_LOOP && edge.machines.prober.due() <= now.instant {
+            self.prober.push(ToProber::Timeout);
+        }
+    }
+
+    fn hold_records(&mut self, waiter: Waiter, records: Records) {
+        match waiter {
+            Waiter::Shard(shard, token) => self.hold_for_shard(shard, ToShard::Resolved(token, records)),
+            Waiter::Prober(gateway) => self.prober.push(ToProber::Resolved(gateway, records)),
         }
     }
 
@@ -202,6 +223,12 @@ impl Carrier {
                 self.shards[number] = put_back(inputs, &mut self.shards[number]);
             }
         }
+        if !self.prober.is_empty() {
+            carried = true;
+            let mut inputs = std::mem::take(&mut self.prober);
+            self.step_prober(edge, now, &mut inputs);
+            self.prober = put_back(inputs, &mut self.prober);
+        }
         carried
     }
 
@@ -237,26 +264,63 @@ impl Carrier {
                         ToPartition::Question(Asker { shard, token }, question),
                     );
                 }
-                Output::Resolve { token, query } => match edge.resolve(now, query, Waiter { shard, token }) {
-                    Lookup::Known(records) => self.hold_for_shard(shard, ToShard::Resolved(token, records)),
-                    Lookup::UnderWay => {}
-                    Lookup::Refused => {
-                        edge.tallies.add(Tally::ResolveRefused);
-                        self.hold_for_shard(shard, ToShard::Resolved(token, Records::Failed));
-                    }
-                },
                 Output::Publish(news) => {
                     for number in 0..edge.machines.shards.len() as u16 {
                         self.hold_for_shard(number, ToShard::News(Arc::clone(&news)));
                     }
                 }
+                Output::Resolve { token, query } => {
+                    self.resolve(edge, now, query, Waiter::Shard(shard, token));
+                }
                 Output::KeepaliveAnswered(mark) => {
                     self.hold_for_partition(mark.partition, ToPartition::KeepaliveAnswered(mark));
                 }
                 Output::Report(report) => self.reports.push(report),
+                Output::ProbeAnswered(mark, status) => self.prober.push(ToProber::Answered(mark, status)),
+                Output::GatewayOutcome(gateway, outcome) => {
+                    self.prober.push(ToProber::Outcome(gateway, outcome));
+                }
             }
         }
         self.from_shard = outputs;
+    }
+
+    fn resolve(&mut self, edge: &Edge, now: Now, query: Query, waiter: Waiter) {
+        match edge.resolve(now, query, waiter) {
+            Lookup::Known(records) => self.hold_records(waiter, records),
+            Lookup::UnderWay => {}
+            Lookup::Refused => {
+                edge.tallies.add(Tally::ResolveRefused);
+                self.hold_records(waiter, Records::Failed);
+            }
+        }
+    }
+
+    fn step_prober(&mut self, edge: &Edge, now: Now, inputs: &mut Vec<ToProber>) {
+        let Some(lease) = edge.machines.lease.active(now.instant) else {
+            edge.tallies.add_many(Tally::Inactive, inputs.len());
+            inputs.clear();
+            return;
+        };
+        let out = &mut self.from_prober;
+        edge.machines.prober.with(now, |prober, now| {
+            for input in inputs.drain(..) {
+                give_prober(prober, now, &lease, input, out);
+            }
+        });
+        edge.remind_prober();
+        let mut outputs = std::mem::take(&mut self.from_prober);
+        edge.machines.publish(now, &outputs);
+        for output in outputs.drain(..) {
+            match output {
+                ProberOutput::Send { to, message } => self.post(to, message, None),
+                ProberOutput::Resolve { gateway, query } => {
+                    self.resolve(edge, now, query, Waiter::Prober(gateway));
+                }
+                ProberOutput::Publish(_) => {}
+            }
+        }
+        self.from_prober = outputs;
     }
 
     fn step_partition(&mut self, edge: &Edge, now: Now, number: u16, inputs: &mut Vec<ToPartition>) {
@@ -337,6 +401,21 @@ fn give_shard(shard: &mut Shard, now: Now, lease: &ActiveLease<'_>, input: ToSha
         ToShard::News(news) => shard.handle_news(news),
         ToShard::Timeout => shard.handle_timeout(now, lease, out),
         ToShard::Stop => shard.handle_stop(now, lease, out),
+    }
+}
+
+fn give_prober(
+    prober: &mut Prober,
+    now: Now,
+    lease: &ActiveLease<'_>,
+    input: ToProber,
+    out: &mut Vec<ProberOutput>,
+) {
+    match input {
+        ToProber::Answered(mark, status) => prober.handle_answered(now, lease, mark, status, out),
+        ToProber::Outcome(gateway, outcome) => prober.handle_outcome(now, &gateway.name, outcome, out),
+        ToProber::Resolved(gateway, records) => prober.handle_resolved(now, lease, gateway, records, out),
+        ToProber::Timeout => prober.handle_timeout(now, lease, out),
     }
 }
 

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use clock::Now;
-use engine::{Shard, Store};
+use engine::{Prober, Shard, Store};
 use routing::Report;
 use routing::bans::{Ban, Deed, Judgement, Measure};
+use routing::gateway::{Service, UnknownGateway};
 use sip::Aor;
 use tokio::runtime::Handle;
 use tracing::info;
@@ -20,7 +21,7 @@ use transport::{ConnectionId, Source};
 use crate::alarm::{Alarm, Event};
 use crate::carrier::{Carrier, Outgoing, Sender};
 use crate::clocks;
-use crate::machines::Machines;
+use crate::machines::{Machines, PROBER_LOOP};
 use crate::resolver::{Lookup, Resolver, Waiter};
 use crate::stream::Streams;
 use crate::tally::{Tallies, Tally};
@@ -158,7 +159,7 @@ impl Edge {
         );
     }
 
-    /// Asks the DNS on behalf of a shard.
+    /// Asks the DNS on behalf of a shard, or the prober.
     pub(crate) fn resolve(&self, now: Now, query: Query, waiter: Waiter) -> Lookup {
         let alarms = Arc::clone(&self.alarms);
         let tallies = Arc::clone(&self.tallies);
@@ -170,8 +171,11 @@ impl Edge {
                 }
                 Records::Failed => Tally::ResolveFailed,
             });
-            let alarm = &alarms[usize::from(waiter.shard) % alarms.len()];
-            alarm.deliver(Event::Resolved { shard: waiter.shard, token: waiter.token, records });
+            let lane = match waiter {
+                Waiter::Shard(shard, _) => usize::from(shard) % alarms.len(),
+                Waiter::Prober(_) => PROBER_LOOP,
+            };
+            alarms[lane].deliver(Event::Resolved { waiter, records });
         };
         self.resolver.resolve(&self.runtime, now.instant, query, waiter, answer)
     }
@@ -179,6 +183,20 @@ impl Edge {
     /// Wakes the owner of a shard or partition if it would sleep past its deadline.
     pub(crate) fn remind_owner(&self, number: u16, due: clock::Instant) {
         self.alarm_of(number).remind(due);
+    }
+
+    /// Wakes the prober's event loop if it would sleep past the prober's deadline.
+    pub(crate) fn remind_prober(&self) {
+        self.alarms[PROBER_LOOP].remind(self.machines.prober.due());
+    }
+
+    /// Takes a gateway out of service, or puts it back.
+    pub(crate) fn set_gateway(&self, name: &str, service: Service) -> Result<(), UnknownGateway> {
+        let (now, mut out) = (clocks::now(), Vec::new());
+        let set = |prober: &mut Prober, now| prober.set_service(now, name, service, &mut out);
+        let result = self.machines.prober.with(now, set);
+        self.machines.publish(now, &out);
+        result
     }
 
     fn alarm_of(&self, number: u16) -> &Arc<Alarm> {

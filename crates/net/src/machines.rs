@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use clock::{Instant, Now};
-use engine::{Partition, Shard, StoredNonce};
+use engine::{Partition, Prober, ProberOutput, Shard, StoredNonce};
 use keys::RootKey;
 use lease::LeaseMirror;
 use routing::{Keyring, Settings, StoredBinding};
@@ -16,10 +16,14 @@ use transport::RemoteAddr;
 use crate::bans::SharedBans;
 use crate::seat::Seat;
 
+/// The event loop that lets the prober's deadlines pass.
+pub(crate) const PROBER_LOOP: usize = 0;
+
 #[derive(Debug)]
 pub(crate) struct Machines {
     pub(crate) shards: Box<[Seat<Shard>]>,
     pub(crate) partitions: Box<[Seat<Partition>]>,
+    pub(crate) prober: Seat<Prober>,
     pub(crate) lease: LeaseMirror,
     /// Whom nobody listens to.
     pub(crate) bans: SharedBans,
@@ -47,6 +51,7 @@ impl Machines {
         Self {
             shards: numbers.clone().map(|number| Seat::new(now, shard(number))).collect(),
             partitions: numbers.map(|number| Seat::new(now, partition(number))).collect(),
+            prober: Seat::new(now, Prober::new(now, Arc::clone(settings), &keyring)),
             // A node without a peer is always active.
             lease: LeaseMirror::permanent(),
             bans: SharedBans::new(settings, &keyring),
@@ -80,6 +85,7 @@ impl Machines {
         self.owned_by(event_loop)
             .map(usize::from)
             .map(|number| self.shards[number].due().min(self.partitions[number].due()))
+            .chain((event_loop == PROBER_LOOP).then(|| self.prober.due()))
             .min()
             .unwrap_or(Instant::FAR)
     }
@@ -93,6 +99,20 @@ impl Machines {
             shard.with(now, |shard, _| shard.reload(Arc::clone(settings)));
         }
         self.bans.with(|bans| bans.reload(now.instant, Arc::clone(settings)));
+        let mut out = Vec::new();
+        self.prober.with(now, |prober, now| prober.reload(now, Arc::clone(settings), &mut out));
+        self.publish(now, &out);
+    }
+
+    /// Gives every shard the prober's last verdicts.
+    pub(crate) fn publish(&self, now: Now, outputs: &[ProberOutput]) {
+        for output in outputs {
+            if let ProberOutput::Publish(verdicts) = output {
+                for shard in &self.shards {
+                    shard.with(now, |shard, _| shard.handle_verdicts(Arc::clone(verdicts)));
+                }
+            }
+        }
     }
 
     /// Puts back what an earlier start had written down.
@@ -111,6 +131,8 @@ impl Machines {
 
     /// Whether a thread panicked inside a machine.
     pub(crate) fn is_broken(&self) -> bool {
-        self.shards.iter().any(Seat::is_broken) || self.partitions.iter().any(Seat::is_broken)
+        self.shards.iter().any(Seat::is_broken)
+            || self.partitions.iter().any(Seat::is_broken)
+            || self.prober.is_broken()
     }
 }

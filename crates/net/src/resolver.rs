@@ -16,6 +16,7 @@ use hickory_resolver::proto::op::Query as DnsQuery;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{Hosts, TokioResolver};
 use routing::Token;
+use routing::gateway::GatewayMark;
 use tokio::runtime::Handle;
 use tracing::{debug, warn};
 use transport::selection::{NaptrRecord, Query, Records, SrvRecord};
@@ -49,9 +50,11 @@ pub(crate) enum Lookup {
 
 /// Who waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Waiter {
-    pub(crate) shard: u16,
-    pub(crate) token: Token,
+pub(crate) enum Waiter {
+    /// A request of this shard.
+    Shard(u16, Token),
+    /// The prober, for this gateway.
+    Prober(GatewayMark),
 }
 
 pub(crate) struct Resolver {

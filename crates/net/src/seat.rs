@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use clock::{Instant, Now};
-use engine::{Partition, Shard};
+use engine::{Partition, Prober, Shard};
 
 /// What has deadlines.
 pub(crate) trait Machine {
@@ -26,6 +26,12 @@ impl Machine for Shard {
 }
 
 impl Machine for Partition {
+    fn due(&self) -> Option<Instant> {
+        self.poll_timeout()
+    }
+}
+
+impl Machine for Prober {
     fn due(&self) -> Option<Instant> {
         self.poll_timeout()
     }

@@ -12,6 +12,7 @@ use engine::{Partition, SlowedName, Store, StoreError};
 use keys::RootKey;
 use routing::account::BindingView;
 use routing::bans::{Ban, NeverBanned, SourceNetwork};
+use routing::gateway::{GatewayView, Service, UnknownGateway};
 use routing::{RegistrationView, Settings};
 use sip::Aor;
 use tokio::runtime::Runtime;
@@ -328,6 +329,16 @@ impl Server {
             partition.with(now, |partition, _| partition.forgive(source));
         }
         held
+    }
+
+    /// The gateways, in the order of the configuration.
+    pub fn gateways(&self) -> Vec<GatewayView> {
+        self.edge.machines.prober.read(|prober| prober.gateways(clocks::now().instant))
+    }
+
+    /// Takes a gateway out of service, or puts it back: calls that it has go on.
+    pub fn set_gateway(&self, name: &str, service: Service) -> Result<(), UnknownGateway> {
+        self.edge.set_gateway(name, service)
     }
 
     /// Forgets what is cached of an account that was changed in the store. When this returns the old one is not used any

@@ -31,5 +31,6 @@ pub(crate) fn settings(listeners: &[&str]) -> Settings {
         trunks: Vec::new(),
         trusted: Vec::new(),
         admission: Default::default(),
+        dial_plan: routing::DialPlan::default(),
     }
 }

@@ -180,6 +180,7 @@ fn settings() -> Settings {
         edges: Vec::new(),
         trunks: Vec::new(),
         admission: Default::default(),
+        dial_plan: routing::DialPlan::default(),
         trusted: vec![TrustedPeer {
             network: "198.51.100.200/32".parse().expect("a network"),
             name: "c".to_owned(),

@@ -157,5 +157,6 @@ fn settings() -> Settings {
         trunks: Vec::new(),
         trusted: vec![],
         admission: Default::default(),
+        dial_plan: routing::DialPlan::default(),
     }
 }

@@ -70,9 +70,15 @@ pub enum Count {
     CarrierNotRegistered,
     /// Calls that a user of ours forwards.
     Diverted,
+    /// Requests that a route led to a gateway.
+    RoutedToGateway,
+    /// Requests that a route refused, or all of whose gateways are out of service.
+    RouteRefused,
+    /// Gateways that were given up for a request, so that the next one was tried.
+    GatewaySilent,
 }
 
-const NAMES: [&str; Count::Diverted as usize + 1] = [
+const NAMES: [&str; Count::GatewaySilent as usize + 1] = [
     "malformed",
     "challenged",
     "wrong_credentials",
@@ -106,6 +112,9 @@ const NAMES: [&str; Count::Diverted as usize + 1] = [
     "carrier_registered",
     "carrier_not_registered",
     "diverted",
+    "routed_to_gateway",
+    "route_refused",
+    "gateway_silent",
 ];
 
 /// How often each thing happened since the start.

@@ -9,6 +9,8 @@
 pub mod account;
 pub mod bans;
 pub mod call;
+pub mod dial_plan;
+pub mod gateway;
 
 mod binding;
 mod count;
@@ -26,6 +28,7 @@ pub use bans::{Admission, Bans, Report};
 pub use binding::{Account, BindingId, CallRules, StoredBinding, Target};
 pub use call::TransactionUser;
 pub use count::{Count, Counts};
+pub use dial_plan::{DialPlan, Gateway, Route};
 pub use forwards::{ForwardReason, ForwardTarget, Forwards};
 pub use gruu::{Gruus, Phone};
 pub use keepalive_mark::KeepaliveMark;

@@ -10,8 +10,8 @@ use sip::{Host, SipUri};
 use transaction::Timers;
 use transport::{ListenerId, Listeners};
 
-use crate::Trunk;
 use crate::bans::{Admission, Enforcement};
+use crate::{DialPlan, Trunk};
 
 /// All settings of one start or reload. A transaction ends with the settings it began with.
 #[derive(Clone, Debug)]
@@ -40,6 +40,8 @@ pub struct Settings {
     pub trunks: Vec<Arc<Trunk>>,
     /// Who is slowed down and who is not heard.
     pub admission: Admission,
+    /// Gateways, and the routes to them.
+    pub dial_plan: DialPlan,
 }
 
 /// Rules of RFC 3261 §16.
@@ -216,6 +218,11 @@ impl Settings {
     /// Our own account of this name.
     pub fn trunk(&self, name: &str) -> Option<&Arc<Trunk>> {
         self.trunks.iter().find(|trunk| &*trunk.name == name)
+    }
+
+    /// Whether somebody at this address believes what this server sends: a peer, or a gateway.
+    pub fn is_believing(&self, address: IpAddr) -> bool {
+        self.is_peer(address) || self.dial_plan.has_address(address)
     }
 
     /// The trusted peer that has this address.

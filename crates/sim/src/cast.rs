@@ -214,6 +214,7 @@ pub(crate) fn defaults() -> Settings {
         trunks: Vec::new(),
         trusted: vec![trusted],
         admission: Default::default(),
+        dial_plan: routing::DialPlan::default(),
     }
 }
 

@@ -465,6 +465,8 @@ impl Node {
                 self.work
                     .extend(outputs.into_iter().map(|output| Work::FromPartition(mark.partition, output)));
             }
+            // The simulated servers have no gateways.
+            engine::Output::ProbeAnswered(..) | engine::Output::GatewayOutcome(..) => {}
         }
     }
 

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod bans;
+mod gateways;
 mod run;
 mod show;
 mod subscriber;
@@ -58,6 +59,16 @@ enum Command {
     },
     /// Show how our own registrations at carriers stand
     Registrations {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Show the gateways and how they are; `down NAME` takes one out of service, `up NAME` puts it back
+    Gateways {
+        #[command(subcommand)]
+        change: Option<gateways::Change>,
         /// As JSON
         #[arg(long)]
         json: bool,
@@ -123,6 +134,8 @@ impl CommandLine {
             Command::Subscriber(command) => command.run(),
             Command::Contacts { aor, json, place } => show::contacts(&mut place.server()?, aor, json),
             Command::Registrations { json, place } => show::registrations(&mut place.server()?, json),
+            Command::Gateways { change: None, json, place } => gateways::show(&mut place.server()?, json),
+            Command::Gateways { change: Some(change), .. } => change.run(),
             Command::Status { json, place } => show::status(&mut place.server()?, json),
             Command::Bans(command) => command.run(),
             Command::Reload { place } => reload(&mut place.server()?),
@@ -202,6 +215,10 @@ mod tests {
             "bans add 2001:db8::9 --for 1h30m --config a.toml",
             "bans remove 2001:db8::/64",
             "bans remove all --state-directory /s",
+            "gateways",
+            "gateways --json --config a",
+            "gateways down carrier-a",
+            "gateways up carrier-a --state-directory /s",
             "reload --state-directory /s",
         ] {
             let line = std::iter::once("tandem").chain(words.split(' '));

@@ -5,6 +5,7 @@
 //! addresses what the engine takes.
 
 pub mod compile;
+mod dial_plan;
 mod duration;
 mod fields;
 mod listen;
@@ -24,7 +25,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use net::ConnectionLimits;
-use routing::{Admission, Digest, Edge, EdgeContact, Nat, Proxy, Registrar, Trunk, TrustedPeer};
+use routing::{Admission, DialPlan, Digest, Edge, EdgeContact, Nat, Proxy, Registrar, Trunk, TrustedPeer};
 use toml::de::DeValue;
 
 pub use duration::{parse_duration, write_duration};
@@ -65,6 +66,8 @@ pub struct Config {
     pub trunks: Vec<Arc<Trunk>>,
     /// `[admission]`
     pub admission: Admission,
+    /// `[[gateway]]` and `[[route]]`
+    pub dial_plan: DialPlan,
     /// `[log]`
     pub log: Log,
 }
@@ -289,6 +292,7 @@ impl Default for Config {
             edges: Vec::new(),
             trunks: Vec::new(),
             admission: Admission::default(),
+            dial_plan: DialPlan::default(),
             log: Log { level: LogLevel::Info, format: LogFormat::Text },
         };
         for field in SECTIONS.iter().flat_map(|section| section.fields) {

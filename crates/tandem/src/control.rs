@@ -33,6 +33,15 @@ pub enum Request {
     },
     /// Our own registrations at carriers: an item for each.
     Registrations {},
+    /// The gateways: an item for each.
+    Gateways {},
+    /// Take a gateway out of service, or put it back.
+    GatewayService {
+        /// Its name.
+        name: String,
+        /// Whether it gets calls.
+        in_service: bool,
+    },
     /// Read the configuration again: done with a list of remarks.
     Reload {},
     /// Who is banned or slowed down: an item for each.
@@ -326,6 +335,42 @@ pub struct BanView {
     pub left_s: u64,
     /// The how many-th ban of the source it is, or how many wrong passwords there were.
     pub count: u32,
+}
+
+/// One gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayRow {
+    /// Its name.
+    pub name: String,
+    /// The group that it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub group: Option<String>,
+    /// Where it is.
+    pub uri: String,
+    /// Those with the lowest are tried first.
+    pub priority: u16,
+    /// Its share among equals.
+    pub weight: u16,
+    /// `up`, `down`, `unknown`, `busy` or `out`.
+    pub state: String,
+    /// Why, where the state does not say it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    /// Seconds since when it is up, down or unknown.
+    pub since_s: u64,
+    /// How often it is probed, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub probe_interval_s: Option<u64>,
+    /// Seconds since the last probe that has an end.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub probed_s: Option<u64>,
+    /// What that brought: a status, or words.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub probe_answer: Option<String>,
+    /// Requests that were sent to it since the start.
+    pub tried: u64,
+    /// Those that failed because of it.
+    pub failed: u64,
 }
 
 /// One account.

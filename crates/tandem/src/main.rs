@@ -5,6 +5,7 @@ mod command;
 mod config;
 mod control;
 mod forwards;
+mod gateway_row;
 mod host;
 mod logs;
 mod password;

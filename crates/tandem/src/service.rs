@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use engine::StoreState;
+use routing::gateway::{Service as GatewayService, UnknownGateway};
 use serde_json::Value;
 use sip::{Aor, Host};
 use store::{Credentials, NewSubscriber, Subscriber, SubscriberError, Subscribers};
@@ -17,6 +18,7 @@ use crate::control::{
     StoreView, SubscriberView, TransactionsView,
 };
 use crate::forwards;
+use crate::gateway_row::gateway_row;
 use crate::host;
 use crate::logs::Logs;
 use crate::port_owner;
@@ -98,6 +100,20 @@ impl Service {
             counters: status.counters.into_iter().map(|(name, figure)| (name.to_owned(), figure)).collect(),
             store: store_view(status.store),
         }
+    }
+
+    fn set_gateway(&self, name: &str, in_service: bool) -> Result<Value, String> {
+        let service = if in_service { GatewayService::In } else { GatewayService::Out };
+        self.server.set_gateway(name, service).map_err(|UnknownGateway| {
+            let gateways = self.server.gateways();
+            let names: Vec<&str> = gateways.iter().map(|view| &*view.gateway.name).collect();
+            match names.as_slice() {
+                [] => "there is no [[gateway]] in the configuration".to_owned(),
+                names => format!("`{name}` is no gateway; there are {}", names.join(", ")),
+            }
+        })?;
+        tracing::info!(gateway = name, in_service, "the operator changed a gateway's service");
+        Ok(Value::Null)
     }
 
     fn realm(&self) -> Option<String> {
@@ -236,6 +252,13 @@ impl Answer for Service {
                 }
                 Ok(Value::Null)
             }
+            Request::Gateways {} => {
+                for gateway in self.server.gateways() {
+                    item(value(gateway_row(&gateway))?).map_err(gone)?;
+                }
+                Ok(Value::Null)
+            }
+            Request::GatewayService { name, in_service } => self.set_gateway(&name, in_service),
             Request::Reload {} => value(self.reload()?),
             Request::Realm {} => value(self.realm()),
             Request::SubscriberAdd { aor, hashes, aliases, may_use } => {

@@ -416,6 +416,8 @@ impl World {
                     partition.handle_keepalive_answered(now, mark, out);
                 });
             }
+            // No gateway is configured.
+            Output::ProbeAnswered(..) | Output::GatewayOutcome(..) => {}
         }
     }
 

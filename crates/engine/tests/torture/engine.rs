@@ -102,7 +102,11 @@ impl Engine {
                         }
                     }
                 }
-                Output::Publish(_) | Output::KeepaliveAnswered(_) | Output::Report(_) => {}
+                Output::Publish(_)
+                | Output::KeepaliveAnswered(_)
+                | Output::Report(_)
+                | Output::ProbeAnswered(..)
+                | Output::GatewayOutcome(..) => {}
             }
             work.extend(out);
         }
@@ -165,6 +169,7 @@ fn settings(trusted: Option<IpAddr>, domains: &[&str]) -> Settings {
         edges: Vec::new(),
         trunks: Vec::new(),
         admission: Default::default(),
+        dial_plan: routing::DialPlan::default(),
         trusted: trusted
             .map(|address| TrustedPeer { network: address.into(), name: "peer".to_owned() })
             .into_iter()

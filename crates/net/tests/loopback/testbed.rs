@@ -57,6 +57,7 @@ pub(crate) fn settings(listeners: &[(Transport, SocketAddr)]) -> Settings {
         trunks: Vec::new(),
         trusted: vec![trusted],
         admission: Default::default(),
+        dial_plan: routing::DialPlan::default(),
     }
 }
 

@@ -170,6 +170,7 @@ fn settings() -> Settings {
         trunks: Vec::new(),
         trusted: vec![],
         admission: Default::default(),
+        dial_plan: crate::DialPlan::default(),
     }
 }
 

@@ -457,6 +457,7 @@ fn settings() -> Settings {
         trusted: vec![TrustedPeer { network: "192.0.2.200/32".parse().unwrap(), name: "carrier".to_owned() }],
         edges: Vec::new(),
         trunks: Vec::new(),
+        dial_plan: crate::DialPlan::default(),
         admission: Admission {
             never: vec!["2001:db8:9::/48".parse().unwrap(), "127.0.0.0/8".parse().unwrap()],
             ..Admission::default()

@@ -13,6 +13,7 @@ use transport::{Destination, Flow, ListenerId, NextHop, RemoteAddr, Transport};
 use super::dialog_token::{BindingName, Standing};
 use super::forward;
 use super::inbound::{Inbound, Sender};
+use super::leg::Leg;
 use super::search::{Next, Search};
 use crate::{Keyring, Target, Trunk};
 
@@ -44,6 +45,8 @@ pub(super) struct Aim {
     pub(super) unreachable: Status,
     /// Bindings of the same phone over other flows, to be tried when this one fails.
     pub(super) spares: VecDeque<Target>,
+    /// The gateway that it is, and the route to it.
+    pub(super) leg: Option<Arc<Leg>>,
 }
 
 /// One way.
@@ -106,7 +109,13 @@ impl Aim {
             // RFC 3261 §16.9: what can not be sent counts as a 503.
             unreachable: Status::SERVICE_UNAVAILABLE,
             spares: VecDeque::new(),
+            leg: None,
         }
+    }
+
+    /// Header lines that its request may get, besides those of every request.
+    pub(super) fn added_lines(&self) -> usize {
+        self.path.len() + self.leg.as_ref().map_or(0, |leg| leg.added_lines())
     }
 
     /// Takes the next way that can be gone.
@@ -192,8 +201,17 @@ impl Aim {
             return None;
         }
         // What began elsewhere does not go on to a peer that believes this server.
-        let is_peer = inbound.settings.is_peer(remote.0.ip());
-        if is_peer && inbound.sender == Some(Sender::Dialog) && self.standing != Standing::Peer {
+        let is_believing = inbound.settings.is_believing(remote.0.ip());
+        if is_believing && inbound.sender == Some(Sender::Dialog) && self.standing != Standing::Peer {
+            return None;
+        }
+        // Only a route leads to a gateway, whatever name it was reached by.
+        let is_gateway = inbound.settings.dial_plan.has_address(remote.0.ip());
+        let is_led = self.leg.is_some()
+            || self.binding.is_some()
+            || self.account.is_some()
+            || matches!(inbound.sender, Some(Sender::Dialog | Sender::ToRegistrar | Sender::ByFlow));
+        if is_gateway && !is_led {
             return None;
         }
         let like = self.listener.unwrap_or(inbound.source.flow.listener());

@@ -19,6 +19,7 @@ use super::suspended::Stage;
 use super::user::{Reminder, TransactionUser};
 use super::{Output, own_request, target};
 use crate::Count;
+use crate::gateway::{Failure, Outcome};
 
 impl TransactionUser {
     /// Forwards an admitted request: the first of its rounds at once, the others as [`round`](super::round) says.
@@ -165,6 +166,7 @@ impl TransactionUser {
     ) {
         let Turn { now, key, request, .. } = turn;
         let ringing = context.ringing();
+        let has_next = context.has_next_round();
         loop {
             let (inbound, branch) = (&context.inbound, &mut context.branches[index]);
             let outlook =
@@ -196,6 +198,9 @@ impl TransactionUser {
                     if let Some(trunk) = own_request::trunk(inbound) {
                         self.trunks.asked(trunk, to.remote().0.ip());
                     }
+                    // The last gateway is left to the timers of RFC 3261: nothing comes after it.
+                    let answer_timeout = branch.aim.leg.as_ref().map(|leg| leg.gateway.answer_timeout);
+                    let answer_until = answer_timeout.filter(|_| is_invite && has_next);
                     branch.client = Some(client);
                     branch.state = BranchState::Sent(Sent {
                         branch: Bytes::from(forwarded.branch),
@@ -205,6 +210,7 @@ impl TransactionUser {
                         timer_c,
                         ring_until,
                         silent_until,
+                        answer_until: answer_until.map(|timeout| now.instant + timeout),
                     });
                     self.by_client.insert(client, (key, index));
                     out.push(Output::Forward {
@@ -231,9 +237,11 @@ impl TransactionUser {
                     branch.failure = unfound.unwrap_or(branch.failure);
                     let Some(spare) = branch.aim.spares.pop_front() else {
                         let status = branch.failure;
-                        match self.take_back(branch) {
-                            true => self.remind(key, context, index),
-                            false => end(context, index, status),
+                        if self.take_back(branch) {
+                            self.remind(key, context, index);
+                        } else {
+                            tell(branch, Outcome::Failed(failure_of(status)), out);
+                            end(context, index, status);
                         }
                         return;
                     };
@@ -294,6 +302,7 @@ impl TransactionUser {
                 Phase::Calling => {
                     sent.phase = Phase::CancelWanted(cause);
                     sent.ring_until = None;
+                    sent.answer_until = None;
                 }
                 Phase::Proceeding => {
                     sent.phase = Phase::Cancelling(cause, freed_at);
@@ -346,6 +355,13 @@ impl TransactionUser {
                 context.note(index, Ending::Failed(Status::REQUEST_TIMEOUT));
                 return self.cancel_branch(now, context, index, Cause::TimedOut, out);
             }
+            // The same for a gateway. RFC 3261 §9.1: it is cancelled as soon as it says something.
+            Phase::Calling if sent.answer_until.is_some_and(|until| until <= now.instant) => {
+                self.counts.add(Count::GatewaySilent);
+                tell(branch, Outcome::Failed(Failure::Silent), out);
+                context.note(index, Ending::Failed(Status::REQUEST_TIMEOUT));
+                return self.cancel_branch(now, context, index, Cause::TimedOut, out);
+            }
             // RFC 3261 §16.8: without any response there is nothing to cancel.
             Phase::Calling => Status::REQUEST_TIMEOUT,
             Phase::CancelWanted(cause) | Phase::Cancelling(cause, _) => cause.outcome(),
@@ -372,6 +388,22 @@ impl TransactionUser {
 struct Leaving {
     forwarded: Forwarded,
     to: Destination,
+}
+
+/// Says once what became of a request to a gateway.
+pub(super) fn tell(branch: &mut ClientBranch, outcome: Outcome, out: &mut Vec<Output>) {
+    if let Some(gateway) = branch.untold.take() {
+        out.push(Output::GatewayOutcome(gateway, outcome));
+    }
+}
+
+/// What it says of a gateway that a branch could not be sent, or was not answered.
+fn failure_of(status: Status) -> Failure {
+    match status {
+        Status::REQUEST_TIMEOUT => Failure::Silent,
+        Status::NOT_FOUND => Failure::NoAddress,
+        _ => Failure::Unreachable,
+    }
 }
 
 fn end(context: &mut ResponseContext, index: usize, outcome: Status) {

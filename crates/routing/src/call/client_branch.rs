@@ -1,5 +1,7 @@
 //! One branch of a forwarded request: what it aims at, and how far it is.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use clock::Instant;
 use sip::Status;
@@ -7,8 +9,8 @@ use transaction::ClientKey;
 use transport::Destination;
 
 use super::aim::Aim;
-use crate::Token;
 use crate::trunk::Proofs;
+use crate::{Gateway, Token};
 
 /// One branch.
 #[derive(Clone, Debug)]
@@ -31,6 +33,8 @@ pub(super) struct ClientBranch {
     pub(super) client: Option<ClientKey>,
     /// Attempts at servers that were silent; they may still speak.
     pub(super) passed_over: Vec<(ClientKey, Sent)>,
+    /// The gateway whose outcome nobody has been told of yet.
+    pub(super) untold: Option<Arc<Gateway>>,
     /// The one reminder that is set for it.
     pub(super) reminder_at: Option<Instant>,
 }
@@ -65,6 +69,8 @@ pub(super) struct Sent {
     pub(super) ring_until: Option<Instant>,
     /// When a server that was not heard of is passed over.
     pub(super) silent_until: Option<Instant>,
+    /// When a gateway has been silent long enough for the next one to be tried.
+    pub(super) answer_until: Option<Instant>,
 }
 
 /// What has come back on a branch that was sent.
@@ -121,6 +127,7 @@ impl ClientBranch {
             breadth: 1,
             attempts: 0,
             failure: aim.unreachable,
+            untold: aim.leg.as_ref().map(|leg| Arc::clone(&leg.gateway)),
             aim,
             proofs: Proofs::default(),
             state: BranchState::Idle,
@@ -170,7 +177,8 @@ impl ClientBranch {
             BranchState::Sent(sent) => match sent.phase {
                 Phase::Cancelling(_, freed_at) => Some(freed_at),
                 Phase::Calling => {
-                    [sent.timer_c, sent.ring_until, sent.silent_until].into_iter().flatten().min()
+                    let Sent { timer_c, ring_until, silent_until, answer_until, .. } = sent;
+                    [*timer_c, *ring_until, *silent_until, *answer_until].into_iter().flatten().min()
                 }
                 _ => [sent.timer_c, sent.ring_until].into_iter().flatten().min(),
             },

@@ -193,7 +193,9 @@ impl TransactionUser {
                     self.send_ack(now, ack, inbound, aim, out);
                 }
             }
-            (Located::Alias(aor), Look::ByName) => self.locate_ack(now, inbound, aor, Look::ByAlias, out),
+            (Located::Alias(aor), Look::ByName | Look::Routed) => {
+                self.locate_ack(now, inbound, aor, Look::ByAlias, out)
+            }
             _ => {}
         }
     }

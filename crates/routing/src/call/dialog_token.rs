@@ -12,6 +12,7 @@ use transport::{Flow, RemoteAddr};
 
 use super::layout::{Reader, write_address};
 use super::listener_mark::ListenerMark;
+use super::mask::Mask;
 use super::seal;
 use crate::Keyring;
 
@@ -33,6 +34,8 @@ pub(super) struct DialogToken {
     pub(super) callee: Side,
     /// A hash of the caller's From tag.
     pub(super) caller_tag: u32,
+    /// The caller's URI on either side, where it is not the same.
+    pub(super) mask: Option<Mask>,
 }
 
 /// One side of a dialog.
@@ -116,6 +119,12 @@ impl DialogToken {
         plain.extend_from_slice(&self.caller_tag.to_be_bytes());
         self.caller.write(&mut plain);
         self.callee.write(&mut plain);
+        if let Some(mask) = &self.mask {
+            for uri in [&mask.original, &mask.presented] {
+                plain.push(uri.len() as u8);
+                plain.extend_from_slice(uri);
+            }
+        }
         let mut sealed = Vec::with_capacity(plain.len() + 16);
         sealed.push(keyring.token_number);
         seal::seal(&keyring.token, call_id, &plain, &mut sealed);
@@ -140,6 +149,10 @@ impl DialogToken {
             caller_tag: u32::from_be_bytes(reader.array()?),
             caller: Side::read(&mut reader)?,
             callee: Side::read(&mut reader)?,
+            mask: match reader.is_empty() {
+                true => None,
+                false => Some(read_mask(&mut reader)?),
+            },
         };
         reader.is_empty().then_some(token)
     }
@@ -175,6 +188,14 @@ impl DialogToken {
             Direction::ToCaller => &self.caller,
         }
     }
+}
+
+fn read_mask(reader: &mut Reader<'_>) -> Option<Mask> {
+    let mut uri = || {
+        let length = usize::from(reader.byte()?);
+        reader.slice(length)
+    };
+    Mask::new(uri()?, uri()?)
 }
 
 /// The hash of a From tag in a token. It stays the same when the token's key changes.
@@ -364,16 +385,19 @@ mod tests {
                 caller: side(Way::Uri, None, plain),
                 callee: side(Way::Datagram(v4), named(None), nat),
                 caller_tag: 1,
+                mask: None,
             },
             DialogToken {
                 caller: side(connection(v4), named(Some(9)), nat),
                 callee: side(connection(v6), None, peer),
                 caller_tag: u32::MAX,
+                mask: Mask::new(b"sip:alice@example.org", b"sip:+4930123@192.0.2.5"),
             },
             DialogToken {
                 caller: side(Way::Datagram(v6), None, nat),
                 callee: Side { account, ..side(Way::Uri, None, peer) },
                 caller_tag: 0,
+                mask: None,
             },
         ]
     }

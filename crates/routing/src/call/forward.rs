@@ -9,7 +9,7 @@ use super::aim::Aim;
 use super::branch::{Below, Branch};
 use super::inbound::{Inbound, Sender, makes_dialog};
 use super::listener_mark::ListenerMark;
-use super::{admission, diversion, edge, own_request, record_route};
+use super::{admission, diversion, edge, mask, own_request, record_route};
 use crate::{Keyring, Settings, Trunk, trunk};
 
 /// RFC 3261 §16.6 item 3: what a request gets that has no Max-Forwards.
@@ -72,7 +72,11 @@ pub(super) fn request(keyring: &Keyring, request: &Message<'_>, attempt: &Attemp
     }
     edit_route(&mut editor, request, inbound, aim);
     remove_own_credentials(&mut editor, request, inbound);
-    edit_identity(&mut editor, request, inbound, &to);
+    match &aim.leg {
+        Some(leg) => leg.edit(&mut editor, request, inbound),
+        None => edit_identity(&mut editor, request, inbound, &to),
+    }
+    edit_mask(&mut editor, keyring, request, inbound);
     if method == Method::Register && inbound.sender == Some(Sender::ToRegistrar) {
         edge::edit_registration(keyring, &mut editor, request, inbound, to.listener());
     }
@@ -116,7 +120,7 @@ pub(super) fn request(keyring: &Keyring, request: &Message<'_>, attempt: &Attemp
     let mut bytes = Vec::with_capacity(request.bytes().len() + 512);
     editor.write(&mut bytes);
     // What this proxy adds may be too much: nobody could read it, and no CANCEL or ACK of it could be made.
-    let added = ADDED_LINES_MAX + aim.path.len() + inbound.diversions.len();
+    let added = ADDED_LINES_MAX + aim.added_lines() + inbound.diversions.len();
     let has_room = request.headers().len() + added <= HEADERS_MAX && bytes.len() <= MESSAGE_BYTES_MAX;
     has_room.then(|| Forwarded { bytes: Bytes::from(bytes), branch: text })
 }
@@ -172,9 +176,20 @@ pub(super) fn next_uri<'a>(inbound: &'a Inbound, aim: &'a Aim) -> &'a [u8] {
 
 /// Makes the copy of a response that goes back to the sender of the request.
 ///
-/// `is_believed` says whether the response came from a trusted peer.
-pub(super) fn response(inbound: &Inbound, response: &Message<'_>, is_believed: bool) -> Bytes {
+/// `is_believed` says whether the response came from a trusted peer, `is_masked` whether the request left with another
+/// From.
+pub(super) fn response(
+    inbound: &Inbound,
+    response: &Message<'_>,
+    is_believed: bool,
+    is_masked: bool,
+) -> Bytes {
+    let request = inbound.message();
     let mut editor = Editor::new(response);
+    let token_masks = inbound.routed.token.as_ref().is_some_and(|token| token.mask.is_some());
+    if let Some(request) = request.as_ref().filter(|_| is_masked || token_masks) {
+        mask::restore(&mut editor, request);
+    }
     // RFC 3261 §16.7 item 3: the top Via is ours.
     editor.remove_first(Name::Via);
     restore_cseq(&mut editor, inbound, response);
@@ -299,6 +314,15 @@ fn without_headers(uri: &[u8]) -> &[u8] {
     SipUri::parse(uri).map_or(uri, |uri| uri.without_headers())
 }
 
+/// A caller whose From the callee sees otherwise.
+fn edit_mask(editor: &mut Editor<'_, '_>, keyring: &Keyring, request: &Message<'_>, inbound: &Inbound) {
+    let Some(token) = &inbound.routed.token else { return };
+    let (from, to) = (request.from_tag().unwrap_or_default(), request.to_tag().unwrap_or_default());
+    if let (Some(mask), Some(direction)) = (&token.mask, token.direction(keyring, from, to)) {
+        mask.edit(editor, request, direction);
+    }
+}
+
 fn remove_own_credentials(editor: &mut Editor<'_, '_>, request: &Message<'_>, inbound: &Inbound) {
     // The registrar behind this edge asks for digest itself, perhaps in a realm of our name.
     if inbound.sender == Some(Sender::ToRegistrar) {
@@ -341,7 +365,7 @@ fn edit_identity(editor: &mut Editor<'_, '_>, request: &Message<'_>, inbound: &I
 }
 
 // RFC 3323 §4.2, RFC 3325 §9.3: the privacy of an identity, among other kinds.
-fn asks_for_privacy(message: &Message<'_>) -> bool {
+pub(super) fn asks_for_privacy(message: &Message<'_>) -> bool {
     message
         .lines(Name::Privacy)
         .flat_map(|line| line.split(|&byte| byte == b';' || byte == b','))

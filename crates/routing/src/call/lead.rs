@@ -67,14 +67,17 @@ impl TransactionUser {
         match resource(inbound) {
             Resource::User(aor) => Lead::Ask(aor, Look::ByName),
             // RFC 5627 §6.1: 404 for a GRUU that is not valid.
-            Resource::Ourselves | Resource::Number | Resource::Nobody => {
-                Lead::Refuse(Reply::new(Status::NOT_FOUND))
-            }
+            Resource::Ourselves | Resource::Nobody => Lead::Refuse(Reply::new(Status::NOT_FOUND)),
+            Resource::Number => self.dial(inbound),
             // A listener without digest is open for our own users only: else everybody on its network could send
             // through this server to anywhere. What one of our users forwards goes there in that user's name.
             Resource::Foreign if inbound.sender == Some(Sender::Open) && inbound.diversions.is_empty() => {
                 Lead::Refuse(Reply::new(Status::FORBIDDEN))
             }
+            Resource::Foreign if Self::is_led_around_routes(inbound) => {
+                Lead::Refuse(Reply::new(Status::FORBIDDEN))
+            }
+            Resource::Foreign if self.is_dialled(inbound) => self.dial(inbound),
             Resource::Foreign => {
                 let aim = Aim::at_uri(inbound.routed.request_uri.clone(), Size::Counts);
                 Lead::Try(Plan::of(vec![Round::at_server(aim)]))
@@ -105,7 +108,9 @@ impl TransactionUser {
             (Located::Targets(targets), _) => {
                 Lead::Try(Plan::of(round::by_preference(&self.keyring, targets)))
             }
-            (Located::Alias(aor), Look::ByName) => Lead::Ask(aor, Look::ByAlias),
+            (Located::Alias(aor), Look::ByName | Look::Routed) => Lead::Ask(aor, Look::ByAlias),
+            // A number that is no account of ours.
+            (Located::UnknownAor, Look::ByName) => self.dial(inbound),
             (Located::UnknownAor | Located::Alias(_), _) => Lead::Refuse(Reply::new(Status::NOT_FOUND)),
             (Located::Unavailable, _) => Lead::Refuse(Reply::later(Status::SERVER_INTERNAL_ERROR)),
         }

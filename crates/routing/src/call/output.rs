@@ -8,7 +8,8 @@ use transaction::{ClientKey, Kind, ServerKey};
 use transport::Destination;
 use transport::selection::Query;
 
-use crate::{CarrierNews, KeepaliveMark, Question, Report, Token};
+use crate::gateway::{Outcome, ProbeMark};
+use crate::{CarrierNews, Gateway, KeepaliveMark, Question, Report, Token};
 
 /// What is to be done, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,4 +80,8 @@ pub enum Output {
     KeepaliveAnswered(KeepaliveMark),
     /// A source did something that the bans have to know.
     Report(Report),
+    /// A probe of this server's was answered.
+    ProbeAnswered(ProbeMark, Status),
+    /// What became of a request that went to a gateway.
+    GatewayOutcome(Arc<Gateway>, Outcome),
 }

@@ -220,7 +220,14 @@ impl TransactionUser {
         }
     }
 
-    fn locate(&mut self, turn: Turn<'_, '_>, inbound: Inbound, aor: Aor, look: Look, out: &mut Vec<Output>) {
+    pub(super) fn locate(
+        &mut self,
+        turn: Turn<'_, '_>,
+        inbound: Inbound,
+        aor: Aor,
+        look: Look,
+        out: &mut Vec<Output>,
+    ) {
         if !self.waiting.has_room() {
             return self.too_many(turn, &inbound, out);
         }

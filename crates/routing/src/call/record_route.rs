@@ -27,6 +27,7 @@ pub(super) fn values(
         caller: caller(keyring, inbound, request),
         callee: callee(keyring, inbound, aim, to),
         caller_tag: tag_hash(keyring, request.from_tag().unwrap_or_default()),
+        mask: aim.leg.as_ref().and_then(|leg| leg.mask(request, inbound)),
     };
     let mut text = Vec::with_capacity(160);
     token.write(keyring, request.call_id().unwrap_or_default(), &mut text);
@@ -102,7 +103,7 @@ fn callee(keyring: &Keyring, inbound: &Inbound, aim: &Aim, to: &Destination) -> 
 }
 
 fn standing(inbound: &Inbound, is_behind_nat: bool, remote: RemoteAddr) -> Standing {
-    match inbound.settings.is_peer(remote.0.ip()) {
+    match inbound.settings.is_believing(remote.0.ip()) {
         _ if is_behind_nat => Standing::BehindNat,
         true => Standing::Peer,
         false => Standing::Plain,

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use sip::{Name, Status};
 use transaction::Kind;
 
-use super::client_branch::{BranchState, ClientBranch};
+use super::client_branch::{BranchState, Cause, ClientBranch, Phase};
 use super::inbound::Inbound;
 use super::lead::Plan;
 use super::round::{Ending, Onward, ROUNDS_MAX, Round};
@@ -227,6 +227,11 @@ impl ResponseContext {
         }
     }
 
+    /// Whether something else is tried if the current round fails.
+    pub(super) fn has_next_round(&self) -> bool {
+        self.state == ContextState::Open && !self.rounds.is_empty()
+    }
+
     /// Takes note of how a branch has ended, for the rounds to come.
     pub(super) fn note(&mut self, index: usize, ending: Ending) {
         let is_current = self.branches.get(index).is_some_and(|branch| branch.round == self.round.number);
@@ -261,7 +266,9 @@ impl ResponseContext {
         let has_ended = |branch: &ClientBranch| match branch.state {
             BranchState::Ended => true,
             BranchState::Idle => self.state != ContextState::Open,
-            _ => false,
+            // It was given up: whoever waits is not to wait for it any more. RFC 3261 §9.1: it is cancelled if it speaks.
+            BranchState::Sent(ref sent) => sent.phase == Phase::CancelWanted(Cause::TimedOut),
+            BranchState::Resolving(..) => false,
         };
         self.diversion.is_none() && self.branches.iter().all(has_ended)
     }

@@ -16,7 +16,8 @@ use super::reply::Reply;
 use super::response_context::{Candidate, ContextState, ResponseContext, Ringing};
 use super::round::Ending;
 use super::user::TransactionUser;
-use super::{edge, failover, forward};
+use super::{branches, edge, failover, forward};
+use crate::gateway::{Failure, Outcome};
 use crate::{Count, Report};
 
 impl TransactionUser {
@@ -44,11 +45,19 @@ impl TransactionUser {
         tracing::debug!(call_id = %Inbound::call_id(response), status = status.0, branch = index, "response");
         let is_current = context.branches.get(index).is_some_and(|branch| branch.client == Some(client));
         let is_believed = context.inbound.settings.is_peer(source.flow.remote().0.ip());
+        let leg = context.branches.get(index).and_then(|branch| branch.aim.leg.as_ref());
+        let is_masked = leg.is_some_and(|leg| leg.may_mask());
         if !is_current {
-            let copy = forward::response(&context.inbound, response, is_believed);
+            let copy = forward::response(&context.inbound, response, is_believed, is_masked);
             self.late_response(now, key, &mut context, index, client, status, copy, out);
         } else {
-            let copy = || forward::response(&context.inbound, response, is_believed);
+            let branch = &mut context.branches[index];
+            if let Some(outcome) = outcome(response, status)
+                && (outcome == Outcome::Answered || !branch.aim.has_more())
+            {
+                branches::tell(branch, outcome, out);
+            }
+            let copy = || forward::response(&context.inbound, response, is_believed, is_masked);
             if let Some(sent) = context.branches[index].sent() {
                 self.note_answer(sent);
             }
@@ -160,6 +169,7 @@ impl TransactionUser {
                 sent.ring_until.get_or_insert(now.instant + timeout);
             }
         }
+        sent.answer_until = None;
         match sent.phase {
             Phase::Calling => sent.phase = Phase::Proceeding,
             Phase::Proceeding => {}
@@ -311,5 +321,19 @@ impl TransactionUser {
         let Some(request) = inbound.message() else { return };
         let message = reply.write(&request, &self.keyring, &inbound.settings);
         out.push(Output::Respond { key, status: reply.status, message });
+    }
+}
+
+/// What a response says of the gateway that gave it; a 100 says nothing yet.
+fn outcome(response: &Message<'_>, status: Status) -> Option<Outcome> {
+    match status {
+        Status::TRYING => None,
+        // RFC 3261 §21.5.4: without Retry-After it is a failure like others.
+        Status::SERVICE_UNAVAILABLE => Some(match failover::retry_after(response) {
+            Some(time) if !time.is_zero() => Outcome::Busy(time),
+            _ => Outcome::Failed(Failure::Refused(status)),
+        }),
+        Status::REQUEST_TIMEOUT => Some(Outcome::Failed(Failure::Refused(status))),
+        _ => Some(Outcome::Answered),
     }
 }

@@ -64,6 +64,8 @@ pub(super) enum Located {
     ByName,
     /// By the name that it is an alias of.
     ByAlias,
+    /// By the name that a route led to.
+    Routed,
 }
 
 impl Stage {

@@ -86,6 +86,7 @@ pub(super) fn aim(keyring: &Keyring, target: Target) -> Aim {
         standing: if target.nat && !by_path { Standing::BehindNat } else { Standing::Plain },
         unreachable: Status::TEMPORARILY_UNAVAILABLE,
         spares: VecDeque::new(),
+        leg: None,
     }
 }
 

@@ -3,6 +3,7 @@
 mod admission;
 mod amplification;
 mod cancel;
+mod dial;
 mod dialog;
 mod diversion;
 mod edge;

@@ -22,6 +22,7 @@ use super::trunks::Trunks;
 use super::validation::{self, Refused};
 use super::{Output, route};
 use crate::bans::{Deed, Evidence};
+use crate::gateway::{ProbeMark, Verdicts};
 use crate::{Answer, CarrierNews, Count, Counts, KeepaliveMark, Keyring, Located, Report, Settings, Token};
 
 /// Requests that are proxied at a time by one shard. Each lives for half a minute after its end, so these
@@ -42,6 +43,8 @@ pub struct TransactionUser {
     pub(super) avoided: Avoided,
     pub(super) counts: Counts,
     pub(super) trunks: Trunks,
+    /// What is thought of the gateways.
+    pub(super) verdicts: Arc<Verdicts>,
     place: Place,
     salts: u64,
 }
@@ -75,6 +78,7 @@ impl TransactionUser {
             counts: Counts::default(),
             trunks: Trunks::new(keyring.trunk, shard, boot),
             keyring,
+            verdicts: Arc::default(),
             place: Place { shard, boot },
             salts: 0,
         }
@@ -84,6 +88,13 @@ impl TransactionUser {
     pub fn reload(&mut self, settings: Arc<Settings>) {
         self.trunks.reload(&self.settings, &settings);
         self.settings = settings;
+    }
+
+    /// Takes the prober's verdicts over the gateways.
+    pub fn handle_verdicts(&mut self, verdicts: Arc<Verdicts>) {
+        if verdicts.is_newer_than(&self.verdicts) {
+            self.verdicts = verdicts;
+        }
     }
 
     /// A request whose server transaction has just begun. It was validated, and its top Via is stamped.
@@ -215,10 +226,19 @@ impl TransactionUser {
             .as_ref()
             .ok()
             .and_then(|via| KeepaliveMark::read_branch(&self.keyring.keepalive, via.branch()?, &source.flow));
+        let probe = || {
+            let branch = via.as_ref().ok()?.branch()?;
+            ProbeMark::read_branch(&self.keyring.keepalive, branch, &source.flow.remote())
+        };
+        let status = response.status().filter(|status| !status.is_provisional());
         match mark {
             Some(mark) => {
                 out.push(Output::Report(Report::shown(source.flow, Deed::Answered)));
                 out.push(Output::KeepaliveAnswered(mark));
+            }
+            None if let (Some(mark), Some(status)) = (probe(), status) => {
+                out.push(Output::Report(Report::shown(source.flow, Deed::Answered)));
+                out.push(Output::ProbeAnswered(mark, status));
             }
             // RFC 6026 §7.3: a response without a transaction is not forwarded.
             None => {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use routing::{Admission, Settings};
+use routing::{Admission, Settings, TrustedPeer};
 use transaction::Timers;
 use transport::{Listener, ListenerId, Listeners, LocalAddr, Transport};
 
@@ -57,10 +57,19 @@ impl Config {
             registrar: self.registrar.clone(),
             digest: self.digest.clone(),
             nat: self.nat.clone(),
-            trusted: self.trusted.clone(),
+            trusted: self.trusted.iter().cloned().chain(self.gateway_peers()).collect(),
             edges: self.edges.clone(),
             trunks: self.trunks.clone(),
             admission: self.admission(),
+            dial_plan: self.dial_plan.clone(),
+        })
+    }
+
+    /// Gateways that send calls are trusted peers.
+    fn gateway_peers(&self) -> impl Iterator<Item = TrustedPeer> + '_ {
+        self.dial_plan.gateways.iter().flat_map(|gateway| {
+            let name = gateway.name.to_string();
+            gateway.sources.iter().map(move |network| TrustedPeer { network: *network, name: name.clone() })
         })
     }
 

@@ -37,6 +37,20 @@ pub struct Section {
     pub fields: &'static [Field<Config>],
 }
 
+/// A table that may stand several times.
+pub struct List<T: 'static> {
+    /// Its name: `trusted`.
+    pub name: &'static str,
+    /// What it is for, in lines.
+    pub meaning: &'static [&'static str],
+    /// What must stand in it, for mends.
+    pub example: &'static str,
+    /// How many there may be.
+    pub entries_max: usize,
+    /// Its keys.
+    pub fields: &'static [Field<T>],
+}
+
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -53,7 +67,7 @@ const MAX_BREADTH_MAX: u64 = 1_000;
 /// Characters of one text.
 const TEXT_BYTES_MAX: usize = 255;
 
-/// All tables but `[[trusted]]`, in the order of the reference.
+/// All tables that stand once, in the order of the reference.
 pub const SECTIONS: &[Section] = &[
     Section {
         name: "node",
@@ -459,60 +473,52 @@ pub const SECTIONS: &[Section] = &[
     },
 ];
 
-/// What `[[trusted]]` is for.
-pub const TRUSTED_MEANING: &[&str] = &[
-    "Peers that are believed by their address: they need no password, and their P-Asserted-Identity is kept.",
-    "Repeat the table for each of them. There is none by default.",
-];
-
-/// The keys of `[[trusted]]`.
-pub const TRUSTED: &[Field<TrustedDraft>] = &[
-    Field {
-        key: "address",
-        default: "\"198.51.100.0/24\"",
-        meaning: &["An address or a network. It must be given."],
-        set: |draft, value| {
-            let text = value.text()?;
-            let network = match text.parse::<IpNet>() {
-                Ok(network) => network,
-                Err(_) => text.parse::<std::net::IpAddr>().map(IpNet::from).map_err(|_| {
-                    value.wrong(
-                        "is no address",
-                        "write \"198.51.100.7\", \"198.51.100.0/24\" or \"2001:db8::/32\"",
-                    )
-                })?,
-            };
-            if network.prefix_len() == 0 {
-                let mend = "name the peer's own network; who trusts everybody is an open relay";
-                return Err(value.wrong("trusts the whole Internet", mend).into());
-            }
-            if network.trunc() != network {
-                let mend = format!("write \"{}\" or a longer prefix", network.trunc());
-                return Err(value.wrong("has bits after its prefix", mend).into());
-            }
-            draft.network = Some(network);
-            Ok(())
+/// `[[trusted]]`.
+pub const TRUSTED: List<TrustedDraft> = List {
+    name: "trusted",
+    meaning: &[
+        "Peers that are believed by their address: they need no password, and their P-Asserted-Identity is kept.",
+        "Repeat the table for each of them. There is none by default.",
+    ],
+    example: "address = \"198.51.100.0/24\"",
+    // Each request is compared with all of them.
+    entries_max: 1_000,
+    fields: &[
+        Field {
+            key: "address",
+            default: "\"198.51.100.0/24\"",
+            meaning: &["An address or a network. It must be given."],
+            set: |draft, value| {
+                draft.network = Some(network(value)?);
+                Ok(())
+            },
         },
-    },
-    Field {
-        key: "name",
-        default: "\"carrier\"",
-        meaning: &["How logs name it. Empty or absent: its address."],
-        set: |draft, value| {
-            draft.name = line_of_text(value)?;
-            Ok(())
+        Field {
+            key: "name",
+            default: "\"carrier\"",
+            meaning: &["How logs name it. Empty or absent: its address."],
+            set: |draft, value| {
+                draft.name = line_of_text(value)?;
+                Ok(())
+            },
         },
-    },
-];
+    ],
+};
 
-/// What `[[edge]]` is for.
-pub const EDGE_MEANING: &[&str] = &[
-    "Domains whose registrar stands behind this server: Asterisk, FreeSWITCH, Kamailio. Phones register through here,",
-    "and that registrar asks for their passwords. Repeat the table for each domain. There is none by default.",
-];
+/// `[[edge]]`.
+pub const EDGES: List<EdgeDraft> = List {
+    name: "edge",
+    meaning: &[
+        "Domains whose registrar stands behind this server: Asterisk, FreeSWITCH, Kamailio. Phones register through here,",
+        "and that registrar asks for their passwords. Repeat the table for each domain. There is none by default.",
+    ],
+    example: "domain = \"example.org\" and to = \"sip:10.0.0.20:5060\"",
+    // Each request is compared with all of them.
+    entries_max: 100,
+    fields: EDGE,
+};
 
-/// The keys of `[[edge]]`.
-pub const EDGE: &[Field<EdgeDraft>] = &[
+const EDGE: &[Field<EdgeDraft>] = &[
     Field {
         key: "domain",
         default: "\"example.org\"",
@@ -568,6 +574,26 @@ pub const EDGE: &[Field<EdgeDraft>] = &[
 const ALGORITHMS: &[(&str, Algorithm)] =
     &[("SHA-512-256", Algorithm::Sha512_256), ("SHA-256", Algorithm::Sha256), ("MD5", Algorithm::Md5)];
 
+/// A network of somebody who is believed.
+pub fn network(value: &Value<'_>) -> Result<IpNet, Wrong> {
+    let text = value.text()?;
+    let network = match text.parse::<IpNet>() {
+        Ok(network) => network,
+        Err(_) => text.parse::<std::net::IpAddr>().map(IpNet::from).map_err(|_| {
+            value.wrong("is no address", "write \"198.51.100.7\", \"198.51.100.0/24\" or \"2001:db8::/32\"")
+        })?,
+    };
+    if network.prefix_len() == 0 {
+        let mend = "name the peer's own network; who trusts everybody is an open relay";
+        return Err(value.wrong("trusts the whole Internet", mend));
+    }
+    if network.trunc() != network {
+        let mend = format!("write \"{}\" or a longer prefix", network.trunc());
+        return Err(value.wrong("has bits after its prefix", mend));
+    }
+    Ok(network)
+}
+
 /// A text that can stand in a header field.
 pub fn line_of_text(value: &Value<'_>) -> Result<String, Wrong> {
     let text = value.text()?;
@@ -587,7 +613,8 @@ fn agent(value: &Value<'_>) -> Result<String, Wrong> {
     }
 }
 
-fn domain(value: &Value<'_>) -> Result<String, Wrong> {
+/// A domain, in lower case.
+pub fn domain(value: &Value<'_>) -> Result<String, Wrong> {
     let text = value.text()?;
     if text.parse::<std::net::IpAddr>().is_ok() || text.starts_with('[') {
         let mend =

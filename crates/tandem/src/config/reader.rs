@@ -7,22 +7,14 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::fields::{EDGE, Field, SECTIONS, TRUSTED};
+use super::dial_plan::{self, GATEWAYS, GatewayDraft, ROUTES, RouteDraft};
+use super::fields::{EDGES, Field, List, SECTIONS, TRUSTED};
 use super::problem::{Problem, Wrong};
-use super::registration::{REGISTRATION, REGISTRATIONS_MAX};
+use super::registration::REGISTRATIONS;
 use super::suggest::nearest;
 use super::value::Value;
-use super::{Config, EdgeDraft, TrustedDraft};
+use super::{Config, EdgeDraft};
 use routing::{Edge, TrustedPeer};
-
-/// Peers of `[[trusted]]`: each request is compared with all of them.
-const TRUSTED_MAX: usize = 1_000;
-
-/// Domains of `[[edge]]`: each request is compared with all of them.
-const EDGES_MAX: usize = 100;
-
-/// The lists of tables.
-const LISTS: [&str; 3] = ["trusted", "edge", "registration"];
 
 /// What the walk found.
 pub struct Reading<'t> {
@@ -31,12 +23,32 @@ pub struct Reading<'t> {
     pub problems: Vec<Problem>,
     /// Where the value of each key stands, by the whole key.
     places: BTreeMap<String, Range<usize>>,
+    gateways: Vec<Entry<GatewayDraft>>,
+    routes: Vec<Entry<RouteDraft>>,
+}
+
+/// One table of a list, with the places of its values.
+#[derive(Clone, Debug)]
+pub struct Entry<T> {
+    /// What was read.
+    pub draft: T,
+    /// Whether every value of it was right by itself.
+    pub is_right: bool,
+    span: Range<usize>,
+    places: BTreeMap<&'static str, Range<usize>>,
+}
+
+impl<T> Entry<T> {
+    /// Whether it has a value for the key.
+    pub fn has(&self, key: &str) -> bool {
+        self.places.contains_key(key)
+    }
 }
 
 impl<'t> Reading<'t> {
     /// Begins with nothing found.
     pub fn new(text: &'t str) -> Self {
-        Self { text, problems: Vec::new(), places: BTreeMap::new() }
+        Self { text, problems: Vec::new(), places: BTreeMap::new(), gateways: Vec::new(), routes: Vec::new() }
     }
 
     /// Reads the whole file into `config`; what is wrong stays at its default.
@@ -51,6 +63,8 @@ impl<'t> Reading<'t> {
             self.report(String::new(), wrong);
         }
         self.read_table("", root.get_ref(), config);
+        let (gateways, routes) = (std::mem::take(&mut self.gateways), std::mem::take(&mut self.routes));
+        config.dial_plan = dial_plan::build(self, &gateways, &routes, &config.trunks);
     }
 
     /// Says that the value of `key`, or the file as a whole if it has none, conflicts with another.
@@ -68,12 +82,16 @@ impl<'t> Reading<'t> {
         let section = SECTIONS.iter().find(|section| section.name == name);
         for (key, value) in table {
             let path = join(name, key.get_ref());
-            if name.is_empty() && key.get_ref() == "trusted" {
+            if name.is_empty() && key.get_ref() == TRUSTED.name {
                 self.read_trusted(value, config);
-            } else if name.is_empty() && key.get_ref() == "edge" {
+            } else if name.is_empty() && key.get_ref() == EDGES.name {
                 self.read_edges(value, config);
-            } else if name.is_empty() && key.get_ref() == "registration" {
+            } else if name.is_empty() && key.get_ref() == REGISTRATIONS.name {
                 self.read_registrations(value, config);
+            } else if name.is_empty() && key.get_ref() == GATEWAYS.name {
+                self.gateways = self.read_list(&GATEWAYS, value);
+            } else if name.is_empty() && key.get_ref() == ROUTES.name {
+                self.routes = self.read_list(&ROUTES, value);
             } else if SECTIONS.iter().any(|section| section.name == path) {
                 match value.get_ref() {
                     DeValue::Table(inner) => self.read_table(&path, inner, config),
@@ -93,18 +111,16 @@ impl<'t> Reading<'t> {
     }
 
     fn read_trusted(&mut self, value: &Spanned<DeValue<'_>>, config: &mut Config) {
-        let form = "write [[trusted]] and below it address = \"198.51.100.0/24\"";
-        let too_many = format!("join networks: at most {TRUSTED_MAX} entries are taken");
-        for entry in self.entries(value, "trusted", TRUSTED, form, (TRUSTED_MAX, too_many)) {
-            let TrustedDraft { network, name } = entry.draft;
-            match network {
+        for entry in self.read_list(&TRUSTED, value) {
+            let Entry { draft, is_right, .. } = &entry;
+            match draft.network {
                 Some(network) => {
-                    let name = if name.is_empty() { network.to_string() } else { name };
+                    let name = if draft.name.is_empty() { network.to_string() } else { draft.name.clone() };
                     config.trusted.push(TrustedPeer { network, name });
                 }
-                None if !entry.has_mistakes => {
+                None if *is_right => {
                     let mend = "give it an address = \"198.51.100.0/24\"";
-                    self.report("trusted".to_owned(), Wrong::new(entry.span, "has no address", mend));
+                    self.wrong_entry("trusted", &entry, "", "has no address", mend);
                 }
                 None => {}
             }
@@ -112,19 +128,17 @@ impl<'t> Reading<'t> {
     }
 
     fn read_edges(&mut self, value: &Spanned<DeValue<'_>>, config: &mut Config) {
-        let form = "write [[edge]] and below it domain = \"example.org\" and to = \"sip:10.0.0.20:5060\"";
-        let too_many = format!("at most {EDGES_MAX} entries are taken");
-        for entry in self.entries(value, "edge", EDGE, form, (EDGES_MAX, too_many)) {
-            let EdgeDraft { domain, to, from, contact } = entry.draft;
+        for entry in self.read_list(&EDGES, value) {
+            let EdgeDraft { domain, to, from, contact } = entry.draft.clone();
             match (domain, to) {
                 (Some(domain), _) if config.edges.iter().any(|edge: &Edge| edge.domain == domain) => {
                     let what = format!("names {domain} a second time");
-                    self.report("edge".to_owned(), Wrong::new(entry.span, what, "name each domain once"));
+                    self.wrong_entry(EDGES.name, &entry, "", what, "name each domain once");
                 }
                 (Some(domain), Some(to)) => config.edges.push(Edge { domain, to, from, contact }),
-                _ if !entry.has_mistakes => {
-                    let what = "lacks its domain or where it leads to";
-                    self.report("edge".to_owned(), Wrong::new(entry.span, what, form));
+                _ if entry.is_right => {
+                    let mend = format!("write [[edge]] and below it {}", EDGES.example);
+                    self.wrong_entry(EDGES.name, &entry, "", "lacks its domain or where it leads to", mend);
                 }
                 _ => {}
             }
@@ -132,54 +146,71 @@ impl<'t> Reading<'t> {
     }
 
     fn read_registrations(&mut self, value: &Spanned<DeValue<'_>>, config: &mut Config) {
-        let form = "write [[registration]] and below it name, username, password_file and registrar";
-        let too_many = format!("at most {REGISTRATIONS_MAX} entries are taken");
-        for entry in self.entries(value, "registration", REGISTRATION, form, (REGISTRATIONS_MAX, too_many)) {
-            match entry.draft.build(&config.trunks) {
+        for entry in self.read_list(&REGISTRATIONS, value) {
+            match entry.draft.clone().build(&config.trunks) {
                 Ok(trunk) => config.trunks.push(Arc::new(trunk)),
-                Err((what, mend)) if !entry.has_mistakes => {
-                    self.report("registration".to_owned(), Wrong::new(entry.span, what, mend));
+                Err((what, mend)) if entry.is_right => {
+                    self.wrong_entry(REGISTRATIONS.name, &entry, "", what, mend);
                 }
                 Err(_) => {}
             }
         }
     }
 
-    /// Reads a list of tables, each into a draft of its own.
-    fn entries<T: Default>(
-        &mut self,
-        value: &Spanned<DeValue<'_>>,
-        name: &str,
-        fields: &[Field<T>],
-        form: &str,
-        (limit, too_many): (usize, String),
-    ) -> Vec<Entry<T>> {
+    /// Reads all tables of a list; what is wrong of one stays at its default.
+    pub fn read_list<T: Default>(&mut self, list: &List<T>, value: &Spanned<DeValue<'_>>) -> Vec<Entry<T>> {
+        let List { name, example, entries_max, .. } = *list;
+        let form = format!("write [[{name}]] and below it {example}");
         let DeValue::Array(entries) = value.get_ref() else {
             self.report(name.to_owned(), Wrong::new(value.span(), "is a list of tables", form));
             return Vec::new();
         };
-        if entries.len() > limit {
-            self.report(name.to_owned(), Wrong::new(value.span(), "has too many entries", too_many));
+        if entries.len() > entries_max {
+            let mend = format!("at most {entries_max} entries are taken");
+            self.report(name.to_owned(), Wrong::new(value.span(), "has too many entries", mend));
             return Vec::new();
         }
-        let mut drafts = Vec::new();
+        let mut read = Vec::with_capacity(entries.len());
         for entry in entries.iter() {
             let DeValue::Table(table) = entry.get_ref() else {
-                self.report(name.to_owned(), Wrong::new(entry.span(), "is a list of tables", form));
+                self.report(name.to_owned(), Wrong::new(entry.span(), "is a list of tables", form.clone()));
                 continue;
             };
             let mut draft = T::default();
             let mistakes = self.problems.len();
+            let mut places = BTreeMap::new();
             for (key, value) in table {
-                match fields.iter().find(|field| field.key == key.get_ref()) {
-                    Some(field) => self.read_field(&join(name, key.get_ref()), field, value, &mut draft),
+                match list.fields.iter().find(|field| field.key == key.get_ref()) {
+                    Some(field) => {
+                        places.insert(field.key, value.span());
+                        self.read_field(&join(name, key.get_ref()), field, value, &mut draft);
+                    }
                     None => self.unknown(name, key),
                 }
             }
-            let has_mistakes = self.problems.len() > mistakes;
-            drafts.push(Entry { draft, span: entry.span(), has_mistakes });
+            let is_right = self.problems.len() == mistakes;
+            read.push(Entry { draft, is_right, span: entry.span(), places });
         }
-        drafts
+        read
+    }
+
+    /// Says that an entry of a list is wrong: the value of one of its keys, or the whole of it.
+    pub fn wrong_entry<T>(
+        &mut self,
+        list: &str,
+        entry: &Entry<T>,
+        key: &str,
+        what: impl Into<String>,
+        mend: impl Into<String>,
+    ) {
+        let span = entry.places.get(key).unwrap_or(&entry.span).clone();
+        let path = if key.is_empty() { list.to_owned() } else { join(list, key) };
+        self.report(path, Wrong::new(span, what, mend));
+    }
+
+    /// Says that a part of a value is wrong.
+    pub fn wrong_part(&mut self, list: &str, key: &str, wrong: Wrong) {
+        self.report(join(list, key), wrong);
     }
 
     fn read_field<T>(&mut self, path: &str, field: &Field<T>, value: &Spanned<DeValue<'_>>, target: &mut T) {
@@ -206,28 +237,24 @@ impl<'t> Reading<'t> {
     }
 }
 
-/// One table of a list.
-struct Entry<T> {
-    draft: T,
-    span: Range<usize>,
-    /// Whether something in it was reported.
-    has_mistakes: bool,
-}
-
 /// What an unknown key was meant to be: first a key of the same table, then one of another table.
 fn suggestion(section: &str, name: &str) -> Option<String> {
-    let here: Vec<&str> = if section == "trusted" {
-        TRUSTED.iter().map(|field| field.key).collect()
-    } else if section == "edge" {
-        EDGE.iter().map(|field| field.key).collect()
-    } else if section == "registration" {
-        REGISTRATION.iter().map(|field| field.key).collect()
+    let here: Vec<&str> = if section == TRUSTED.name {
+        keys(&TRUSTED)
+    } else if section == EDGES.name {
+        keys(&EDGES)
+    } else if section == REGISTRATIONS.name {
+        keys(&REGISTRATIONS)
+    } else if section == GATEWAYS.name {
+        keys(&GATEWAYS)
+    } else if section == ROUTES.name {
+        keys(&ROUTES)
     } else {
         let keys = SECTIONS.iter().filter(|known| known.name == section).flat_map(|known| known.fields);
         let tables = SECTIONS
             .iter()
             .map(|known| known.name)
-            .chain(LISTS)
+            .chain([TRUSTED.name, EDGES.name, REGISTRATIONS.name, GATEWAYS.name, ROUTES.name])
             .filter_map(|known| {
                 if section.is_empty() { Some(known) } else { known.strip_prefix(section)?.strip_prefix('.') }
             })
@@ -248,6 +275,10 @@ fn suggestion(section: &str, name: &str) -> Option<String> {
         elsewhere(&|key| key == meant)
     })?;
     Some(format!("did you mean `{key}` of [{table}]?"))
+}
+
+fn keys<T>(list: &List<T>) -> Vec<&'static str> {
+    list.fields.iter().map(|field| field.key).collect()
 }
 
 fn join(section: &str, key: &str) -> String {

@@ -1,7 +1,8 @@
 //! The documented configuration, printed from the table of keys.
 
-use super::fields::{EDGE, EDGE_MEANING, Field, SECTIONS, TRUSTED, TRUSTED_MEANING};
-use super::registration::{REGISTRATION, REGISTRATION_MEANING};
+use super::dial_plan::{GATEWAYS, ROUTES};
+use super::fields::{EDGES, Field, List, SECTIONS, TRUSTED};
+use super::registration::REGISTRATIONS;
 
 /// A file with every key, its meaning and its default. Read as a configuration it gives the defaults.
 pub fn reference() -> String {
@@ -17,18 +18,19 @@ pub fn reference() -> String {
             write_field(field, "", &mut text);
         }
     }
-    write_list("trusted", TRUSTED_MEANING, TRUSTED, &mut text);
-    write_list("edge", EDGE_MEANING, EDGE, &mut text);
-    write_list("registration", REGISTRATION_MEANING, REGISTRATION, &mut text);
+    write_list(&TRUSTED, &mut text);
+    write_list(&EDGES, &mut text);
+    write_list(&REGISTRATIONS, &mut text);
+    write_list(&GATEWAYS, &mut text);
+    write_list(&ROUTES, &mut text);
     text
 }
 
-/// A list of tables: none is there by default, so that it is shown as a comment.
-fn write_list<T>(name: &str, meaning: &[&str], fields: &[Field<T>], text: &mut String) {
+fn write_list<T>(list: &List<T>, text: &mut String) {
     text.push('\n');
-    write_meaning(meaning, "", text);
-    text.push_str(&format!("#[[{name}]]\n"));
-    for field in fields {
+    write_meaning(list.meaning, "", text);
+    text.push_str(&format!("#[[{}]]\n", list.name));
+    for field in list.fields {
         write_field(field, "#", text);
     }
 }
@@ -47,6 +49,8 @@ fn write_meaning(meaning: &[&str], comment: &str, text: &mut String) {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+
+    use routing::DialPlan;
 
     use super::*;
     use crate::config::Config;
@@ -88,8 +92,11 @@ mod tests {
             .filter(|line| !line.starts_with(' '))
             .collect();
 
-        let config = Config::parse(Path::new("example.toml"), &bare).expect("it is right");
+        let config =
+            Config::parse(Path::new("example.toml"), &bare).unwrap_or_else(|error| panic!("{error}"));
 
-        assert_eq!((config.trusted.len(), config.edges.len(), config.trunks.len()), (1, 1, 1));
+        let DialPlan { gateways, routes } = &config.dial_plan;
+        let (trusted, edges, trunks) = (&config.trusted, &config.edges, &config.trunks);
+        assert_eq!((trusted.len(), edges.len(), trunks.len(), gateways.len(), routes.len()), (1, 1, 1, 1, 1));
     }
 }

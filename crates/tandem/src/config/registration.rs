@@ -9,13 +9,10 @@ use routing::{AtStop, Called, Login, Password, Registration, Trunk};
 use sip::{Aor, SipUri};
 use transport::{LocalAddr, Transport};
 
-use super::fields::{Field, line_of_text};
+use super::fields::{Field, List, line_of_text};
 use super::listen::{Listen, Place};
 use super::problem::Wrong;
 use super::value::{Value, Wrongs};
-
-/// Accounts of one server: each of them sends requests by itself.
-pub const REGISTRATIONS_MAX: usize = 1_000;
 
 /// Bytes of a password, or of the file that has it.
 const PASSWORD_BYTES_MAX: usize = 255;
@@ -23,11 +20,18 @@ const PASSWORD_BYTES_MAX: usize = 255;
 /// An hour is what carriers grant mostly; more than a day they never do.
 const EXPIRES_MAX: Duration = Duration::from_secs(86_400);
 
-/// What `[[registration]]` is for.
-pub const REGISTRATION_MEANING: &[&str] = &[
-    "Our own accounts at carriers: they are registered there, and answer when a carrier asks for a password.",
-    "Repeat the table for each of them. There is none by default. `tandem registrations` shows how they stand.",
-];
+/// `[[registration]]`.
+pub const REGISTRATIONS: List<RegistrationDraft> = List {
+    name: "registration",
+    meaning: &[
+        "Our own accounts at carriers: they are registered there, and answer when a carrier asks for a password.",
+        "Repeat the table for each of them. There is none by default. `tandem registrations` shows how they stand.",
+    ],
+    example: "name, username, password_file and registrar",
+    // Each of them sends requests by itself.
+    entries_max: 1_000,
+    fields: REGISTRATION,
+};
 
 /// A `[[registration]]` that is being read.
 #[derive(Clone, Debug)]
@@ -46,8 +50,7 @@ pub struct RegistrationDraft {
     at_stop: AtStop,
 }
 
-/// The keys of `[[registration]]`.
-pub const REGISTRATION: &[Field<RegistrationDraft>] = &[
+const REGISTRATION: &[Field<RegistrationDraft>] = &[
     Field {
         key: "name",
         default: "\"carrier\"",

@@ -392,6 +392,7 @@ pub(super) fn settings() -> Settings {
         edges: Vec::new(),
         trunks: Vec::new(),
         admission: Default::default(),
+        dial_plan: crate::DialPlan::default(),
         trusted: vec![TrustedPeer {
             network: "198.51.100.200/32".parse().unwrap(),
             name: "carrier".to_owned(),
