@@ -31,8 +31,11 @@ cargo xtask test [--yes] [--debug | --program PATH] [FILTER]
     FILTER          only the steps and scenarios whose name contains it
 cargo xtask tidy [--write]
     Checks the architecture; --write also writes docs/rfc.md.
-cargo xtask bench [sip] [--yes]
+cargo xtask bench [sip [--yes] [--runs N] [--server NAME] [FILTER]]
     Measures processor time per REGISTER and per call beside Kamailio, into bench/RESULTS.md.
+    --runs N        how often each server does each work; 5 without it
+    --server NAME   only servers whose name contains it; then nothing is written
+    FILTER          only rows whose name contains it; then nothing is written
 cargo xtask soak [worlds]
     The long simulation. Each soak continues where it was stopped.
 cargo xtask soak internet [--minutes N] [--dir DIR] [--program PATH] [--yes]
@@ -57,9 +60,11 @@ fn run(words: &[&str]) -> Result<ExitCode> {
         ["test", options @ ..] => test::run(&test::Options::parse(options)?),
         ["tidy"] => tidy::run(tidy::Index::Check),
         ["tidy", "--write"] => tidy::run(tidy::Index::Write),
-        ["bench"] | ["bench", "sip"] => bench::run(packages::Consent::Ask),
-        ["bench", "--yes"] | ["bench", "sip", "--yes"] => bench::run(packages::Consent::Given),
-        ["bench-here", dir, binary] => bench::run_here(Path::new(dir), Path::new(binary)),
+        ["bench"] => bench::run(&bench::Options::parse(&[])?),
+        ["bench", "sip", options @ ..] => bench::run(&bench::Options::parse(options)?),
+        ["bench-here", dir, runs, filter, server] => {
+            bench::run_here(Path::new(dir), runs, filter, server)
+        }
         ["soak", part @ ..] => soak::run(part),
         ["soak-here", dir, binary, minutes] => {
             soak::internet::run_here(Path::new(dir), Path::new(binary), minutes)

@@ -45,7 +45,8 @@ pub const WISHED_FOR_TESTS: &[Needed] =
 /// What `cargo xtask bench` needs.
 pub const FOR_BENCH: &[Needed] = &[
     Needed { program: "taskset", package: "util-linux", reason: "one core for each side" },
-    Needed { program: "sipp", package: "sip-tester", reason: "the load" },
+    Needed { program: "ip", package: "iproute2", reason: "addresses for the load" },
+    Needed { program: "cc", package: "gcc", reason: "the floor" },
     Needed { program: "kamailio", package: "kamailio", reason: "the server to compare with" },
 ];
 

@@ -82,7 +82,7 @@ pub(crate) fn send_all(
 fn send_by(socket: BorrowedFd<'_>, tallies: &Tallies, mut rest: &[Datagram], failed: &mut Vec<Sender>) {
     let mut again = 0;
     while !rest.is_empty() {
-        let next = rest.iter().map(|datagram| (datagram.remote, &datagram.message));
+        let next = rest.iter().map(|datagram| (datagram.remote, &datagram.message[..]));
         match batch::send(socket, next) {
             Ok(sent) => {
                 tallies.add_many(Tally::DatagramSent, sent);

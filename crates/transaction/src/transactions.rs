@@ -39,9 +39,10 @@ pub struct Limits {
     pub clients_max: u32,
 }
 
-/// A transaction over UDP lives for half a minute after its end. So these many are reached by 8,000
-/// requests each second on one shard; with a response of 500 bytes each they take 200 MB.
-const TRANSACTIONS_MAX: u32 = 1 << 18;
+/// A transaction over UDP lives for half a minute after its end. So these many are reached by 32,000
+/// requests each second on one shard, which is about what a core can do; with a response of 500 bytes each they take
+/// 800 MB. Only what was admitted has one for so long.
+const TRANSACTIONS_MAX: u32 = 1 << 20;
 
 impl Default for Limits {
     fn default() -> Self {

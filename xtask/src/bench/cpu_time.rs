@@ -1,4 +1,4 @@
-//! The processor time of a process, its threads and its descendants, as the kernel counts it.
+//! The processor time and the memory of a process, its threads and its descendants, as the kernel counts them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,6 +9,35 @@ use anyhow::{Context, Result};
 /// `utime` and `stime` of all living processes of the tree. The kernel shows them in steps of
 /// 10 ms; what stands behind them is exact.
 pub fn of_tree(root: u32) -> Result<Duration> {
+    let all = processes()?;
+    let ticks: u64 =
+        all.iter().filter(|(id, _)| is_below(**id, root, &all)).map(|(_, process)| process.ticks).sum();
+    let a_second = rustix::param::clock_ticks_per_second();
+    Ok(Duration::from_secs_f64(ticks as f64 / a_second as f64))
+}
+
+/// Bytes of memory of all processes of the tree, but for those that a file backs; what several share counts once.
+pub fn memory_of_tree(root: u32) -> Result<u64> {
+    let all = processes()?;
+    let mut kilobytes = 0;
+    for id in all.keys().filter(|id| is_below(**id, root, &all)) {
+        let text = fs::read_to_string(format!("/proc/{id}/smaps_rollup")).unwrap_or_default();
+        kilobytes += read_memory(&text);
+    }
+    Ok(kilobytes * 1024)
+}
+
+/// Kilobytes in `smaps_rollup`: each process's part of what it has, anonymous or shared.
+fn read_memory(text: &str) -> u64 {
+    let of = |line: &str| {
+        let rest = line.strip_prefix("Pss_Anon:").or_else(|| line.strip_prefix("Pss_Shmem:"))?;
+        rest.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    text.lines().filter_map(of).sum()
+}
+
+/// All that live.
+fn processes() -> Result<BTreeMap<u32, Process>> {
     let mut all = BTreeMap::new();
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
@@ -17,10 +46,7 @@ pub fn of_tree(root: u32) -> Result<Duration> {
         let Ok(text) = fs::read_to_string(format!("/proc/{id}/stat")) else { continue };
         all.insert(id, read_stat(&text).with_context(|| format!("/proc/{id}/stat: {text}"))?);
     }
-    let ticks: u64 =
-        all.iter().filter(|(id, _)| is_below(**id, root, &all)).map(|(_, process)| process.ticks).sum();
-    let a_second = rustix::param::clock_ticks_per_second();
-    Ok(Duration::from_secs_f64(ticks as f64 / a_second as f64))
+    Ok(all)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +84,13 @@ mod tests {
     #[test]
     fn parent_and_times_are_found_behind_a_strange_name() {
         assert_eq!(read_stat(STAT), Some(Process { parent: 7, ticks: 200 }));
+    }
+
+    #[test]
+    fn memory_is_what_no_file_backs() {
+        let text = "Rss: 90 kB\nPss_Anon: 10 kB\nPss_File: 50 kB\nPss_Shmem: 7 kB\nShared_Clean: 3 kB\n";
+
+        assert_eq!(read_memory(text), 17);
     }
 
     #[test]

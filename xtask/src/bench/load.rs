@@ -1,172 +1,120 @@
-//! The load: SIPp on the second core.
+//! The load: our generator on the second core (`crates/net/examples/load`).
 
-use std::path::Path;
-use std::process::Command;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
-use crate::process::{self, Running};
-use crate::server::PASSWORD;
-use crate::sipp;
+use super::contestant::{Contestant, Programs};
 
-/// How many accounts share the load.
-pub const ACCOUNTS: usize = 100;
-/// The address that calls.
-pub const CALLER: &str = "10.0.0.2";
-/// The address that registers and is called; it is not the one that is trusted.
-const CALLEE: &str = "10.0.0.1";
-/// The table of the accounts, for SIPp.
-const USERS: &str = "users.csv";
+/// Where the server is.
+pub const SERVER: &str = "10.0.0.1";
+/// Where it asks for digest.
+pub const DIGEST_PORT: u16 = 5060;
+/// Where it asks nobody for digest.
+pub const OPEN_PORT: u16 = 5062;
+/// The first address that phones register from.
+pub const PHONES: &str = "10.0.1.1";
+/// The first address that calls.
+pub const CALLERS: &str = "10.0.2.1";
 /// Where the load runs.
 const CORE: &str = "1";
-/// A run that takes longer has failed.
-const TIME_MAX: Duration = Duration::from_secs(120);
-/// One in so many messages may be sent again, and one in so many calls may fail: SIPp itself gives
-/// up a call when the letters of a header's name are in a tag. More than that is measured wrongly.
-const FAULTS_ONE_IN: u64 = 1000;
+/// One in so many messages may be sent again: more than that is measured wrongly.
+const FAULTS_ONE_IN: u64 = 1_000;
+/// Exchanges that are under way at any moment.
+pub const OUTSTANDING: u64 = 64;
 
-/// The name of an account.
-pub fn account(number: usize) -> String {
-    format!("user{number}")
+/// What is done, how often, and by whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Registrations or calls.
+    pub what: What,
+    /// Addresses of record.
+    pub users: u64,
+    /// Registrations or calls that are measured.
+    pub count: u64,
+    /// Exchanges of the same kind, over all users, before.
+    pub warm_up: u64,
+    /// Addresses that it comes from.
+    pub sources: u64,
 }
 
-/// What is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Work {
-    /// REGISTER, 401, REGISTER, 200.
-    Register,
-    /// INVITE to the 200 of BYE, through Record-Route.
+/// A kind of exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum What {
+    /// REGISTER and 200, on a listener without digest.
+    Refresh,
+    /// REGISTER, 401, REGISTER and 200.
+    Challenge,
+    /// REGISTER and 200 with the nonce of an earlier 401.
+    Reuse,
+    /// INVITE to the 200 of BYE, through Record-Route: 13 datagrams.
     Call,
 }
 
-impl Work {
-    /// In the order of the table.
-    pub const ALL: [Work; 2] = [Work::Register, Work::Call];
-
-    /// The name in the table.
-    pub fn name(self) -> &'static str {
-        match self {
-            Work::Register => "REGISTER, digest with 401",
-            Work::Call => "call, INVITE to BYE",
-        }
-    }
-
-    /// How many a run has, and how many a second.
-    pub fn size(self) -> (u64, u64) {
-        match self {
-            Work::Register => (30_000, 3000),
-            Work::Call => (10_000, 1000),
-        }
-    }
-
-    /// What has to be there before, outside of the measurement: every account is registered, so
-    /// that caches are warm and calls find somebody.
-    pub fn prepare(self, dir: &Path) -> Result<()> {
-        std::fs::write(dir.join(USERS), user_table())?;
-        let count = 2 * ACCOUNTS as u64;
-        Sipp::start(dir, "load_register", CALLEE, 5071, count, 200)?.finish(count)
-    }
-
-    /// Does it, and says how often.
-    pub fn run(self, dir: &Path) -> Result<u64> {
-        let (count, rate) = self.size();
-        match self {
-            Work::Register => {
-                Sipp::start(dir, "load_register", CALLEE, 5071, count, rate)?.finish(count)?;
-            }
-            Work::Call => {
-                let callee = Sipp::start(dir, "load_callee", CALLEE, 5071, count, rate)?;
-                let caller = Sipp::start(dir, "load_caller", CALLER, 5070, count, rate)?;
-                caller.finish(count)?;
-                callee.finish(count)?;
-            }
-        }
-        Ok(count)
-    }
+/// What a load cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Cost {
+    /// The server's processor time for each, in microseconds.
+    pub microseconds: f64,
+    /// How many were done in a second, with the load on the other core.
+    pub a_second: f64,
+    /// How much the server's memory grew, for each.
+    pub bytes: f64,
 }
 
-struct Sipp {
-    running: Running,
-    flow: &'static str,
-    statistics: std::path::PathBuf,
-    errors: std::path::PathBuf,
-}
-
-impl Sipp {
-    fn start(
-        dir: &Path,
-        flow: &'static str,
-        address: &str,
-        port: u16,
-        count: u64,
-        rate: u64,
-    ) -> Result<Sipp> {
-        let users = dir.join(USERS);
-        let statistics = dir.join(format!("{flow}.csv"));
-        let errors = dir.join(format!("{flow}.errors"));
-        for old in [&statistics, &errors] {
-            if old.exists() {
-                std::fs::remove_file(old)?;
-            }
-        }
+impl Load {
+    /// Does it, and says what it cost the server.
+    pub fn run(self, server: &Contestant, programs: &Programs, settles: Duration) -> Result<Cost> {
         let mut command = Command::new("taskset");
-        command.args(["-c", CORE, "sipp", "-nostdin", "-sf"]);
-        command.arg(sipp::flows().join(format!("{flow}.xml"))).arg("-inf").arg(users);
-        command.args(["-m", &count.to_string(), "-r", &rate.to_string(), "-l", "4000"]);
-        command.args(["-i", address, "-p", &port.to_string(), "-buff_size", "4194304"]);
-        command.args(["-timeout", &TIME_MAX.as_secs().to_string(), "-timeout_error"]);
-        // Without a BYE after a fault: it would be work that the other server did not have.
-        command.args(["-default_behaviors", "all,-bye"]);
-        command.args(["-trace_err", "-error_file"]).arg(&errors);
-        command.args(["-trace_stat", "-fd", "1", "-stf"]).arg(&statistics);
-        command.arg("10.0.0.1:5060");
-        let running = Running::start(&mut command, &dir.join(format!("{flow}.log")))?;
-        Ok(Sipp { running, flow, statistics, errors })
+        command.args(["-c", CORE]).arg(&programs.load).args(self.words());
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
+        let mut said = BufReader::new(child.stdout.take().context("its output is a pipe")?).lines();
+        let ready = said.next().transpose()?;
+        ensure!(ready.as_deref() == Some("ready"), "the load failed before it began");
+        let (before, memory) = (server.rested()?, server.memory()?);
+        child.stdin.take().context("its input is a pipe")?.write_all(b"\n")?;
+        let line = said.next().transpose()?;
+        ensure!(child.wait()?.success(), "the load failed");
+        let after = server.rested()?;
+        std::thread::sleep(settles);
+        let memory_after = server.memory()?;
+        let figures: serde_json::Value = serde_json::from_str(&line.context("the load said nothing")?)?;
+        let (Some(seconds), Some(again)) = (figures["seconds"].as_f64(), figures["sent_again"].as_u64())
+        else {
+            bail!("figures are missing: {figures}");
+        };
+        let may_be = (self.count / FAULTS_ONE_IN).max(1);
+        ensure!(again <= may_be, "{again} messages of {} exchanges were sent again", self.count);
+        let used = after.checked_sub(before).context("the server was restarted")?;
+        let count = self.count as f64;
+        Ok(Cost {
+            microseconds: used.as_secs_f64() * 1e6 / count,
+            a_second: count / seconds,
+            bytes: (memory_after as f64 - memory as f64) / count,
+        })
     }
 
-    /// Waits for its end: hardly anything failed and hardly anything was sent twice.
-    fn finish(mut self, count: u64) -> Result<()> {
-        let status = self.running.wait(TIME_MAX + Duration::from_secs(5))?;
-        let text = process::read_lossy(&self.statistics);
-        let errors = process::read_lossy(&self.errors);
-        let errors: String = errors.chars().take(1000).collect();
-        for name in ["Retransmissions(C)", "FailedCall(C)"] {
-            let faults = column(&text, name)
-                .with_context(|| format!("{} ended with {status} without figures: {errors}", self.flow))?;
-            let may_be = (count / FAULTS_ONE_IN).max(1);
-            ensure!(faults <= may_be, "{}: {name} is {faults} of {count}: {errors}", self.flow);
-        }
-        Ok(())
-    }
-}
-
-/// What the flows know as `[field0]` and `[field1]`: SIPp finds no field inside of
-/// `[authentication]`, so the field has all of it.
-fn user_table() -> String {
-    let mut table = "SEQUENTIAL\n".to_owned();
-    for user in (0..ACCOUNTS).map(account) {
-        table += &format!("{user};[authentication username={user} password={PASSWORD}]\n");
-    }
-    table
-}
-
-/// The last value of a column of SIPp's statistics.
-fn column(text: &str, name: &str) -> Option<u64> {
-    let mut lines = text.lines();
-    let place = lines.next()?.split(';').position(|column| column == name)?;
-    lines.next_back()?.split(';').nth(place)?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_value_of_a_column_counts() {
-        let text = "A(C);Retransmissions(C);\n1;2;\n3;4;\n";
-
-        assert_eq!(column(text, "Retransmissions(C)"), Some(4));
-        assert_eq!(column(text, "B(C)"), None);
+    fn words(self) -> Vec<String> {
+        let (kind, port, digest) = match self.what {
+            What::Refresh => ("register", OPEN_PORT, "none"),
+            What::Challenge => ("register", DIGEST_PORT, "challenge"),
+            What::Reuse => ("register", DIGEST_PORT, "reuse"),
+            What::Call => ("call", OPEN_PORT, "none"),
+        };
+        let mut words = vec![kind.to_owned()];
+        let mut add = |name: &str, value: String| words.extend([name.to_owned(), value]);
+        add("--server", format!("{SERVER}:{port}"));
+        add("--phones", PHONES.to_owned());
+        add("--callers", CALLERS.to_owned());
+        add("--sources", self.sources.to_string());
+        add("--users", self.users.to_string());
+        add("--count", self.count.to_string());
+        add("--warm-up", self.warm_up.to_string());
+        add("--outstanding", OUTSTANDING.to_string());
+        add("--digest", digest.to_owned());
+        words
     }
 }

@@ -14,8 +14,6 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
-use bytes::Bytes;
-
 /// Datagrams of one system call. More than that gain nothing: the cost of the call is spread thin.
 pub(crate) const BATCH_MAX: usize = 64;
 
@@ -89,7 +87,7 @@ impl ReceiveBatch {
 /// were sent, at least one; the error is that of the first.
 pub(crate) fn send<'a>(
     socket: BorrowedFd<'_>,
-    datagrams: impl Iterator<Item = (SocketAddr, &'a Bytes)>,
+    datagrams: impl Iterator<Item = (SocketAddr, &'a [u8])>,
 ) -> io::Result<usize> {
     let mut names = [const { MaybeUninit::<libc::sockaddr_storage>::uninit() }; BATCH_MAX];
     let mut vectors = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; BATCH_MAX];
@@ -109,8 +107,8 @@ pub(crate) fn send<'a>(
     if count == 0 {
         return Ok(0);
     }
-    // SAFETY: the first `count` headers point to one vector, one written name and the bytes of a `Bytes` that
-    // is borrowed for 'a; `msg_control` is null with length 0.
+    // SAFETY: the first `count` headers point to one vector, one written name and bytes that
+    // are borrowed for 'a; `msg_control` is null with length 0.
     let sent = unsafe {
         libc::sendmmsg(
             socket.as_raw_fd(),
@@ -197,17 +195,17 @@ mod tests {
     fn a_batch_arrives_whole_in_order_and_with_its_sender() {
         for host in ["127.0.0.1:0", "[::1]:0"] {
             let (sender, receiver) = pair(host);
-            let messages: Vec<Bytes> = (0..BATCH_MAX).map(|n| Bytes::from(vec![n as u8; n * 10])).collect();
+            let messages: Vec<Vec<u8>> = (0..BATCH_MAX).map(|n| vec![n as u8; n * 10]).collect();
             let to = receiver.local_addr().expect("bound");
 
-            let sent = send(sender.as_fd(), messages.iter().map(|message| (to, message))).expect("room");
+            let sent = send(sender.as_fd(), messages.iter().map(|message| (to, &message[..]))).expect("room");
             let mut batch = ReceiveBatch::new();
             let received = batch.receive(receiver.as_fd()).expect("loopback delivers before send returns");
 
             assert_eq!((sent, received), (BATCH_MAX, BATCH_MAX));
             for (number, message) in messages.iter().enumerate() {
                 let (bytes, source) = batch.datagram(number).expect("received");
-                assert_eq!((bytes, source), (message.as_ref(), sender.local_addr().expect("bound")));
+                assert_eq!((bytes, source), (&message[..], sender.local_addr().expect("bound")));
             }
             assert_eq!(batch.datagram(BATCH_MAX), None);
         }
@@ -216,10 +214,10 @@ mod tests {
     #[test]
     fn no_more_than_a_batch_is_sent_by_one_call() {
         let (sender, receiver) = pair("127.0.0.1:0");
-        let message = Bytes::from_static(b"x");
+        let message = b"x";
         let to = receiver.local_addr().expect("bound");
 
-        let sent = send(sender.as_fd(), std::iter::repeat_n((to, &message), BATCH_MAX + 1)).expect("room");
+        let sent = send(sender.as_fd(), std::iter::repeat_n((to, &message[..]), BATCH_MAX + 1)).expect("room");
 
         assert_eq!(sent, BATCH_MAX);
     }
@@ -237,10 +235,10 @@ mod tests {
     fn the_largest_datagram_is_received_whole() {
         const LARGEST_OVER_IPV4: usize = 65_507;
         let (sender, receiver) = pair("127.0.0.1:0");
-        let message = Bytes::from(vec![7; LARGEST_OVER_IPV4]);
+        let message = vec![7; LARGEST_OVER_IPV4];
         let to = receiver.local_addr().expect("bound");
 
-        send(sender.as_fd(), [(to, &message)].into_iter()).expect("room");
+        send(sender.as_fd(), [(to, &message[..])].into_iter()).expect("room");
         let mut batch = ReceiveBatch::new();
         batch.receive(receiver.as_fd()).expect("delivered");
 
@@ -250,10 +248,10 @@ mod tests {
     #[test]
     fn the_error_of_the_first_datagram_is_returned() {
         let (sender, receiver) = pair("127.0.0.1:0");
-        let message = Bytes::from(vec![0; DATAGRAM_BYTES_MAX]);
+        let message = vec![0; DATAGRAM_BYTES_MAX];
         let to = receiver.local_addr().expect("bound");
 
-        let error = send(sender.as_fd(), [(to, &message)].into_iter()).expect_err("larger than a packet");
+        let error = send(sender.as_fd(), [(to, &message[..])].into_iter()).expect_err("larger than a packet");
 
         assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
     }
