@@ -1,5 +1,7 @@
 //! Bindings in the table `location`.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use clock::WallTime;
 use engine::Change;
@@ -8,19 +10,19 @@ use routing::account::BindingKey;
 use rusqlite::{Connection, Row, params};
 use sha2::{Digest, Sha256};
 
+use crate::refreshes::{self, KnownRows, Refresh};
 use crate::row::{self, Octets};
 
-/// The usual change is a refresh: it leaves most often the size of the row as it is, so that one page is all
-/// that is written.
+/// A row that is written again leaves most often the size of the row as it is, so that one page is all that is written.
 const PUT: &str = "INSERT INTO location (contact_id, username, domain, contact, received, socket, path, expires, q, \
-     callid, cseq, user_agent, sip_instance, reg_id, nat, response_hash, last_modified) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) \
+     callid, cseq, user_agent, sip_instance, reg_id, nat, response_hash, last_modified, written) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) \
      ON CONFLICT (contact_id) DO UPDATE SET username = ?2, domain = ?3, contact = ?4, received = ?5, socket = ?6, \
      path = ?7, expires = ?8, q = ?9, callid = ?10, cseq = ?11, user_agent = ?12, sip_instance = ?13, reg_id = ?14, \
-     nat = ?15, response_hash = ?16, last_modified = ?17";
+     nat = ?15, response_hash = ?16, last_modified = ?17, written = ?18";
 const REMOVE: &str = "DELETE FROM location WHERE contact_id = ?1";
 const ALL: &str = "SELECT username, domain, contact, received, socket, path, expires, q, callid, cseq, user_agent, \
-     sip_instance, reg_id, nat, response_hash FROM location WHERE expires > ?1 \
+     sip_instance, reg_id, nat, response_hash, contact_id, written FROM location \
      ORDER BY username, domain, last_modified, contact_id";
 
 /// Milliseconds of a second: the table has seconds, as operators know it.
@@ -35,22 +37,53 @@ pub struct Rows<T> {
     pub bad: usize,
 }
 
-/// Writes one change.
-pub fn write(connection: &Connection, change: &Change, now: WallTime) -> rusqlite::Result<()> {
-    match change {
-        Change::Put(binding) => put(connection, binding, now),
-        Change::Remove(key) => connection.prepare_cached(REMOVE)?.execute([contact_id(key)]).map(|_| ()),
+/// What becomes of the changes of one batch.
+pub struct Writing<'c> {
+    /// The transaction.
+    pub connection: &'c Connection,
+    /// What is in the table.
+    pub known: &'c mut KnownRows,
+    /// Changes that need no row.
+    pub refreshes: refreshes::Batch,
+    /// The number of the batch.
+    pub batch: i64,
+    /// The calendar.
+    pub now: WallTime,
+}
+
+impl Writing<'_> {
+    /// Writes one change, or keeps it for the log of refreshes.
+    pub fn write(&mut self, change: &Change) -> rusqlite::Result<()> {
+        match change {
+            Change::Put(binding) => {
+                let row = contact_id(&BindingKey::of(binding));
+                if self.known.takes_refresh(row, binding) {
+                    self.refreshes.push(row, end(binding), binding.cseq, binding.response_hash);
+                    return Ok(());
+                }
+                put(self.connection, row, binding, self.batch, self.now)?;
+                self.known.wrote(row, binding);
+            }
+            Change::Remove(key) => {
+                let row = contact_id(key);
+                self.connection.prepare_cached(REMOVE)?.execute([row])?;
+                self.known.removed(row);
+            }
+        }
+        Ok(())
     }
 }
 
 /// All bindings that have not ended.
 pub fn read(connection: &Connection, now: WallTime) -> rusqlite::Result<Rows<StoredBinding>> {
+    let (refreshes, bad) = refreshes::read(connection)?;
     let mut statement = connection.prepare(ALL)?;
-    let mut rows = statement.query([column_number(now.as_secs())])?;
-    let mut found = Rows { good: Vec::new(), bad: 0 };
+    let mut rows = statement.query([])?;
+    let mut found = Rows { good: Vec::new(), bad };
     while let Some(row) = rows.next()? {
-        match binding(row) {
-            Some(binding) => found.good.push(binding),
+        match binding(row).and_then(|binding| refreshed(row, binding, &refreshes)) {
+            Some(binding) if binding.expires_at.as_secs() > now.as_secs() => found.good.push(binding),
+            Some(_) => {}
             None => found.bad += 1,
         }
     }
@@ -59,19 +92,56 @@ pub fn read(connection: &Connection, now: WallTime) -> rusqlite::Result<Rows<Sto
 
 /// Takes away what ended while nobody looked.
 pub fn remove_ended(connection: &Connection, now: WallTime) -> rusqlite::Result<()> {
-    connection.execute("DELETE FROM location WHERE expires <= ?1", [column_number(now.as_secs())]).map(|_| ())
+    let (refreshes, _) = refreshes::read(connection)?;
+    let now = column_number(now.as_secs());
+    let mut statement = connection.prepare("SELECT contact_id, written FROM location WHERE expires <= ?1")?;
+    let ended: Vec<(i64, i64)> =
+        statement.query_map([now], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
+    let goes_on = |id: i64, written: i64| {
+        refreshes.get(&id).is_some_and(|refresh| refresh.batch > written && refresh.expires > now)
+    };
+    for (id, _) in ended.into_iter().filter(|(id, written)| !goes_on(*id, *written)) {
+        connection.prepare_cached(REMOVE)?.execute([id])?;
+    }
+    Ok(())
 }
 
-fn put(connection: &Connection, binding: &StoredBinding, now: WallTime) -> rusqlite::Result<()> {
+/// The binding of a row as the log left it.
+fn refreshed(
+    row: &Row<'_>,
+    binding: StoredBinding,
+    refreshes: &HashMap<i64, Refresh>,
+) -> Option<StoredBinding> {
+    let (id, written): (i64, i64) = (row.get(15).ok()?, row.get(16).ok()?);
+    let Some(refresh) = refreshes.get(&id).filter(|refresh| refresh.batch > written) else {
+        return Some(binding);
+    };
+    let Refresh { expires, cseq, response_hash, .. } = *refresh;
+    let expires_at = WallTime::from_millis(u64::try_from(expires).ok()?.checked_mul(SECOND_MS)?);
+    Some(StoredBinding { expires_at, cseq, response_hash, ..binding })
+}
+
+/// When a binding ends, in the table's seconds.
+fn end(binding: &StoredBinding) -> i64 {
+    column_number(binding.expires_at.as_millis().div_ceil(SECOND_MS))
+}
+
+fn put(
+    connection: &Connection,
+    row: i64,
+    binding: &StoredBinding,
+    batch: i64,
+    now: WallTime,
+) -> rusqlite::Result<()> {
     connection.prepare_cached(PUT)?.execute(params![
-        contact_id(&BindingKey::of(binding)),
+        row,
         binding.aor.user(),
         binding.aor.domain(),
         Octets(&binding.contact),
         row::write_received(binding.received),
         row::write_socket(binding.listener),
         (!binding.path.is_empty()).then(|| write_path(&binding.path)).as_deref().map(Octets),
-        column_number(binding.expires_at.as_millis().div_ceil(SECOND_MS)),
+        end(binding),
         binding.q.map(|q| f64::from(q) / 1_000.0),
         Octets(&binding.call_id),
         binding.cseq,
@@ -81,6 +151,7 @@ fn put(connection: &Connection, binding: &StoredBinding, now: WallTime) -> rusql
         binding.nat,
         binding.response_hash.cast_signed(),
         column_number(now.as_secs()),
+        batch,
     ])?;
     Ok(())
 }

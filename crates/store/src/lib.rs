@@ -4,7 +4,8 @@
 //! each: one reads accounts for those who wait for them, the other writes bindings and nonces behind.
 //! What is to be written stands in a bounded queue where a later change of a binding takes the place
 //! of an earlier one; every few milliseconds the queue becomes one transaction. A process that is
-//! killed loses what is younger than that, at most 100 ms of changes; a clean stop loses nothing.
+//! killed loses what is younger than that, at most 100 ms of changes; a clean stop loses nothing. A
+//! refresh that changes only a binding's end is appended to a log instead of written to its row.
 //!
 //! A file that can not be written (read-only, full, damaged) stops nobody: the state says what is
 //! wrong, the queue keeps what it has place for, and writing is tried again until it succeeds.
@@ -20,6 +21,7 @@ mod lookups;
 mod names;
 mod nonces;
 mod queue;
+mod refreshes;
 mod row;
 mod schema;
 mod sqlite_store;

@@ -1,6 +1,7 @@
 //! The tables, and how an older file becomes a present one.
 //!
-//! They are shaped like the tables that operators know: `subscriber`, `dbaliases` and `location`.
+//! They are shaped like the tables that operators know: `subscriber`, `dbaliases` and `location`. The end of a binding
+//! that was only refreshed since its row was written stands in `refreshed` instead.
 
 use rusqlite::Connection;
 
@@ -77,6 +78,17 @@ const STEPS: &[&str] = &[
         after_ms INTEGER,
         PRIMARY KEY (username, domain, kind)
     ) WITHOUT ROWID;
+",
+    "
+    ALTER TABLE location ADD COLUMN written INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE batch (number INTEGER NOT NULL);
+    INSERT INTO batch (number) VALUES (0);
+    CREATE TABLE refreshed (
+        batch INTEGER PRIMARY KEY,
+        expires INTEGER NOT NULL,
+        bindings BLOB NOT NULL
+    );
+    CREATE INDEX refreshed_expires ON refreshed (expires);
 ",
 ];
 

@@ -165,6 +165,77 @@ fn a_change_replaces_the_binding_that_has_its_key_and_no_other() {
 }
 
 #[test]
+fn a_refresh_outlives_a_restart_though_its_row_is_not_written() {
+    let place = Temporary::new();
+    let store = place.open();
+    let (first, other) = (binding("alice@example.org", "sip:a"), binding("bob@example.org", "sip:b"));
+    save(&store, &[put(&first), put(&other)]);
+    let later = refreshed(&first, 2, 7_200);
+
+    save(&store, &[put(&later)]);
+
+    assert_eq!(rows_written(&place, "sip:a"), 1);
+    assert_eq!(store.bindings(), Ok(vec![later.clone(), other.clone()]));
+    drop(store);
+    assert_eq!(place.open().bindings(), Ok(vec![later, other]));
+}
+
+#[test]
+fn the_last_of_rows_and_refreshes_counts_whichever_it_is() {
+    let place = Temporary::new();
+    let store = place.open();
+    let first = binding("alice@example.org", "sip:a");
+    let (second, third) = (refreshed(&first, 2, 7_200), refreshed(&first, 3, 60));
+    let moved =
+        StoredBinding { cseq: 4, received: "198.51.100.9:40001".parse().expect("an address"), ..third };
+
+    save(&store, &[put(&first)]);
+    save(&store, &[put(&second)]);
+    save(&store, &[put(&refreshed(&first, 3, 60))]);
+    assert_eq!(store.bindings(), Ok(vec![refreshed(&first, 3, 60)]));
+    save(&store, &[put(&moved)]);
+    assert_eq!(store.bindings(), Ok(vec![moved]));
+    save(&store, &[Change::Remove(BindingKey::of(&first))]);
+    assert_eq!(store.bindings(), Ok(vec![]));
+    save(&store, &[put(&first)]);
+    assert_eq!(store.bindings(), Ok(vec![first]));
+}
+
+#[test]
+fn a_row_that_was_lost_comes_back_after_some_refreshes() {
+    let place = Temporary::new();
+    let store = place.open();
+    let first = binding("alice@example.org", "sip:a");
+    save(&store, &[put(&first)]);
+    let beside = Connection::open(&place.file).expect("it can be opened");
+    beside.execute("DELETE FROM location", []).expect("it is there");
+
+    for cseq in 2..20 {
+        save(&store, &[put(&refreshed(&first, cseq, 7_200))]);
+    }
+
+    assert_eq!(store.bindings(), Ok(vec![refreshed(&first, 19, 7_200)]));
+}
+
+#[test]
+fn the_log_of_refreshes_loses_what_has_ended_and_what_is_no_log() {
+    let place = Temporary::new();
+    let store = place.open();
+    let first = binding("alice@example.org", "sip:a");
+    save(&store, &[put(&first)]);
+    let beside = Connection::open(&place.file).expect("it can be opened");
+    beside.execute("INSERT INTO refreshed VALUES (-2, 1, x'00')", []).expect("written");
+    beside.execute("INSERT INTO refreshed VALUES (-1, 99999999999, x'00')", []).expect("written");
+
+    save(&store, &[put(&refreshed(&first, 2, 7_200))]);
+
+    let left: i64 =
+        beside.query_row("SELECT count(*) FROM refreshed", [], |row| row.get(0)).expect("it can be read");
+    assert_eq!(left, 2, "the one that ended is gone");
+    assert_eq!(store.bindings(), Ok(vec![refreshed(&first, 2, 7_200)]));
+}
+
+#[test]
 fn a_killed_process_loses_only_what_was_not_written() {
     let place = Temporary::new();
     let (early, late) = (binding("alice@example.org", "sip:early"), binding("alice@example.org", "sip:late"));
@@ -562,6 +633,27 @@ fn found(loaded: Loaded) -> Account {
         Loaded::Found(account) => Account::clone(&account),
         other => panic!("{other:?}"),
     }
+}
+
+fn save(store: &SqliteStore, changes: &[Change]) {
+    for change in changes {
+        store.save(change.clone());
+    }
+    store.flush().expect("the disk is good");
+}
+
+/// The same phone a while later.
+fn refreshed(binding: &StoredBinding, cseq: u32, seconds: u64) -> StoredBinding {
+    let expires_at = WallTime::from_millis((4_000_000_000 + seconds) * 1_000);
+    StoredBinding { cseq, response_hash: u64::from(cseq) * 31, expires_at, ..binding.clone() }
+}
+
+/// In which batch the row of a contact was written.
+fn rows_written(place: &Temporary, contact: &str) -> i64 {
+    let beside = Connection::open(&place.file).expect("it can be opened");
+    beside
+        .query_row("SELECT written FROM location WHERE contact = ?1", [contact], |row| row.get(0))
+        .expect("it is there")
 }
 
 fn put(binding: &StoredBinding) -> Change {

@@ -7,8 +7,10 @@ use clock::WallTime;
 use engine::{Change, StoreError, StoredNonce};
 use rusqlite::{Connection, TransactionBehavior};
 
+use crate::bindings::Writing;
 use crate::database::{Identity, Place, is_fault_of_row};
 use crate::queue::{Batch, Queue};
+use crate::refreshes::{self, KnownRows};
 use crate::{bindings, nonces};
 
 /// How long changes are gathered before they are written. A process that is killed loses this, the time
@@ -20,7 +22,7 @@ const BATCH_MAX: usize = 2_000;
 const RETRY_MIN: Duration = Duration::from_millis(200);
 /// The interval of tries while nothing helps.
 const RETRY_MAX: Duration = Duration::from_secs(5);
-/// How often ended rows are taken away.
+/// How often ended nonces are taken away.
 const TIDY_INTERVAL: Duration = Duration::from_secs(600);
 /// How long a clean stop waits for the disk.
 const FLUSH_MAX: Duration = Duration::from_secs(10);
@@ -47,6 +49,15 @@ struct State {
     /// How many callers wait for an empty queue.
     hurried: usize,
     is_stopping: bool,
+}
+
+/// Which ended rows are taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tidy {
+    Nothing,
+    Nonces,
+    /// Bindings that end are taken away as they do: only at the start are there some that ended unseen.
+    All,
 }
 
 /// What state the writing is in.
@@ -138,18 +149,24 @@ impl Backlog {
         let mut connection = connection.zip(identity);
         let mut retry = RETRY_MIN;
         let mut tidied: Option<Instant> = None;
+        let mut known = KnownRows::default();
         while let Some(batch) = self.next_batch() {
-            let wants_tidying = tidied.is_none_or(|tidied| tidied.elapsed() >= TIDY_INTERVAL);
-            match self.write(&mut connection, &batch, wants_tidying) {
+            let tidy = match tidied {
+                None => Tidy::All,
+                Some(tidied) if tidied.elapsed() >= TIDY_INTERVAL => Tidy::Nonces,
+                Some(_) => Tidy::Nothing,
+            };
+            match self.write(&mut connection, &mut known, &batch, tidy) {
                 Ok(refused) => {
                     retry = RETRY_MIN;
-                    if wants_tidying {
+                    if tidy != Tidy::Nothing {
                         tidied = Some(Instant::now());
                     }
                     self.succeeded(refused);
                 }
                 Err(error) => {
                     connection = None;
+                    known.forget();
                     self.failed(batch, error);
                     self.pause(retry);
                     retry = (retry * 2).min(RETRY_MAX);
@@ -184,8 +201,9 @@ impl Backlog {
     fn write(
         &self,
         opened: &mut Option<(Connection, Identity)>,
+        known: &mut KnownRows,
         batch: &Batch,
-        tidy: bool,
+        tidy: Tidy,
     ) -> Result<u64, StoreError> {
         let identity = self.place.identity();
         // What is written to a file that was removed is lost without a word.
@@ -195,12 +213,13 @@ impl Backlog {
         let connection = match opened {
             Some((connection, _)) => connection,
             None => {
+                known.forget();
                 let connection = self.place.open_again()?;
                 let identity = self.place.identity().ok_or_else(|| self.place.missing())?;
                 &mut opened.insert((connection, identity)).0
             }
         };
-        write_batch(connection, batch, tidy).map_err(|error| self.place.failed(&error))
+        write_batch(connection, known, batch, tidy).map_err(|error| self.place.failed(&error))
     }
 
     fn succeeded(&self, refused: u64) {
@@ -243,7 +262,12 @@ impl Backlog {
     }
 }
 
-fn write_batch(connection: &mut Connection, batch: &Batch, tidy: bool) -> rusqlite::Result<u64> {
+fn write_batch(
+    connection: &mut Connection,
+    known: &mut KnownRows,
+    batch: &Batch,
+    tidy: Tidy,
+) -> rusqlite::Result<u64> {
     let now = wall_now();
     let mut refused = 0;
     let mut check = |written: rusqlite::Result<()>| match written {
@@ -255,14 +279,22 @@ fn write_batch(connection: &mut Connection, batch: &Batch, tidy: bool) -> rusqli
         other => other,
     };
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for (_, change) in &batch.changes {
-        check(bindings::write(&transaction, change, now))?;
+    if !batch.changes.is_empty() {
+        let number = refreshes::next_batch(&transaction)?;
+        let refreshes = refreshes::Batch::default();
+        let mut writing = Writing { connection: &transaction, known, refreshes, batch: number, now };
+        for (_, change) in &batch.changes {
+            check(writing.write(change))?;
+        }
+        writing.refreshes.write(&transaction, number, now)?;
     }
     for nonce in &batch.nonces {
         check(nonces::write(&transaction, nonce))?;
     }
-    if tidy {
+    if tidy == Tidy::All {
         bindings::remove_ended(&transaction, now)?;
+    }
+    if tidy != Tidy::Nothing {
         nonces::remove_ended(&transaction, now)?;
     }
     transaction.commit()?;
