@@ -62,9 +62,7 @@ fn run(words: &[&str]) -> Result<ExitCode> {
         ["tidy", "--write"] => tidy::run(tidy::Index::Write),
         ["bench"] => bench::run(&bench::Options::parse(&[])?),
         ["bench", "sip", options @ ..] => bench::run(&bench::Options::parse(options)?),
-        ["bench-here", dir, runs, filter, server] => {
-            bench::run_here(Path::new(dir), runs, filter, server)
-        }
+        ["bench-here", dir, runs, filter, server] => bench::run_here(Path::new(dir), runs, filter, server),
         ["soak", part @ ..] => soak::run(part),
         ["soak-here", dir, binary, minutes] => {
             soak::internet::run_here(Path::new(dir), Path::new(binary), minutes)

@@ -18,7 +18,8 @@ use routing::{
     Answer, CarrierNews, Count, Counts, Gateway, KeepaliveMark, Keyring, Question, RegistrationView, Report,
     Settings, Token, TransactionUser,
 };
-use sip::{Aor, Message, Method, Status};
+use sip::limits::MESSAGE_BYTES_MAX;
+use sip::{Aor, Malformed, Message, Method, Status};
 use transaction::{
     ClientEvent, ClientKey, Disposition, Kind, Output as TransactionOutput, ResponseDisposition, ServerKey,
     Transactions,
@@ -310,11 +311,14 @@ impl Shard {
         key: ServerKey,
     ) {
         let request = self.stamp(message, &source);
-        let to = Message::parse(&request)
-            .and_then(|stamped| stamped.top_via().map(|via| transport::response_destination(&via, &source)));
+        let to = match message.top_via() {
+            Ok(via) if request.len() <= MESSAGE_BYTES_MAX => Ok(transport::response_destination(&via, &source)),
+            // With what the stamp adds it is larger than a message may be.
+            Ok(_) => Err(Malformed::TooLarge),
+            Err(problem) => Err(problem),
+        };
         let to = match to {
             Ok(to) => to,
-            // With what the stamp adds it is larger than a message may be.
             Err(problem) => {
                 self.malformed += 1;
                 let (status, reason) = (problem.status(), problem.reason());

@@ -25,7 +25,13 @@ fn target(row: Row) -> Option<f64> {
 }
 
 /// The whole page but for what a person wrote below [`EXPLAINED`].
-pub fn page(measured: &Measured, failures: &[String], runs: usize, binary: &Path, command: &str) -> Result<String> {
+pub fn page(
+    measured: &Measured,
+    failures: &[String],
+    runs: usize,
+    binary: &Path,
+    command: &str,
+) -> Result<String> {
     let mut page = format!(
         "# Processor time, measured\n\n\
          Written by `{command}`. Microseconds of processor time of the server for each\n\
@@ -109,7 +115,8 @@ fn rates(measured: &Measured) -> String {
 }
 
 fn memory(measured: &Measured) -> String {
-    let mut table = String::from("| what | Kamailio -x fm | Kamailio -x tlsf | Tandem |\n|---|---|---|---|\n");
+    let mut table =
+        String::from("| what | Kamailio -x fm | Kamailio -x tlsf | Tandem |\n|---|---|---|---|\n");
     let rows = [
         (Row::Memory, "each of 100 thousand bindings"),
         (Row::FirstLarge, "each of a million bindings"),
@@ -213,7 +220,10 @@ mod tests {
 
     #[test]
     fn what_a_person_wrote_outlives_new_figures() {
-        assert_eq!(explanation("figures\n## What the figures mean\nmuch\n"), "## What the figures mean\nmuch\n");
+        assert_eq!(
+            explanation("figures\n## What the figures mean\nmuch\n"),
+            "## What the figures mean\nmuch\n"
+        );
         assert_eq!(explanation("figures\n"), "");
     }
 

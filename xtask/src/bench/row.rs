@@ -78,11 +78,7 @@ pub const SESSIONS: [Session; 6] = [
             Row::CallMany,
         ],
     },
-    Session {
-        kinds: &[Kind::Tandem],
-        floor: FloorKind::Answer,
-        rows: &[Row::RefreshSmall, Row::CallSmall],
-    },
+    Session { kinds: &[Kind::Tandem], floor: FloorKind::Answer, rows: &[Row::RefreshSmall, Row::CallSmall] },
     Session {
         kinds: &[Kind::Tandem],
         floor: FloorKind::Answer,

@@ -217,7 +217,8 @@ mod tests {
         let message = b"x";
         let to = receiver.local_addr().expect("bound");
 
-        let sent = send(sender.as_fd(), std::iter::repeat_n((to, &message[..]), BATCH_MAX + 1)).expect("room");
+        let sent =
+            send(sender.as_fd(), std::iter::repeat_n((to, &message[..]), BATCH_MAX + 1)).expect("room");
 
         assert_eq!(sent, BATCH_MAX);
     }

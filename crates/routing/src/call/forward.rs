@@ -122,7 +122,8 @@ pub(super) fn request(keyring: &Keyring, request: &Message<'_>, attempt: &Attemp
     // What this proxy adds may be too much: nobody could read it, and no CANCEL or ACK of it could be made.
     let added = ADDED_LINES_MAX + aim.added_lines() + inbound.diversions.len();
     let has_room = request.headers().len() + added <= HEADERS_MAX && bytes.len() <= MESSAGE_BYTES_MAX;
-    has_room.then(|| Forwarded { bytes: Bytes::from(bytes), branch: text })
+    // A copy without spare room: a transaction keeps it for half a minute.
+    has_room.then(|| Forwarded { bytes: Bytes::copy_from_slice(&bytes), branch: text })
 }
 
 /// What a request of our own gets only when it leaves.
@@ -203,7 +204,7 @@ pub(super) fn response(
     }
     let mut bytes = Vec::with_capacity(response.bytes().len());
     editor.write(&mut bytes);
-    Bytes::from(bytes)
+    Bytes::copy_from_slice(&bytes)
 }
 
 /// Upstream the number in CSeq is that of the request as it came.
