@@ -15,6 +15,7 @@ use crate::{lab, process, workspace};
 
 mod contestant;
 mod cpu_time;
+mod flames;
 mod load;
 mod report;
 mod row;
@@ -71,6 +72,17 @@ impl Options {
 /// Builds the programs, and measures in namespaces of its own.
 pub fn run(options: &Options) -> Result<ExitCode> {
     packages::ensure_installed(packages::FOR_BENCH, &[], options.consent)?;
+    alone(&["bench-here", &options.runs.to_string(), &options.filter, &options.server])
+}
+
+/// Builds the programs, and draws where the time goes.
+pub fn run_flames(consent: Consent) -> Result<ExitCode> {
+    packages::ensure_installed(packages::FOR_FLAMES, &[], consent)?;
+    alone(&["flames-here"])
+}
+
+/// Runs this program once more, in namespaces of its own, with everything built.
+fn alone(words: &[&str]) -> Result<ExitCode> {
     let cores = std::thread::available_parallelism()?.get();
     ensure!(cores >= 2, "this needs two cores, one for the server and one for the load");
     let dir = workspace::target().join("bench");
@@ -80,8 +92,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     fs::create_dir_all(&dir)?;
     build(&dir)?;
     let mut command = lab::alone();
-    command.arg(std::env::current_exe()?).arg("bench-here").arg(&dir);
-    command.args([&options.runs.to_string(), &options.filter, &options.server]);
+    command.arg(std::env::current_exe()?).args(words).arg(&dir);
     process::loudly(&mut command)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -111,9 +122,15 @@ fn build(dir: &Path) -> Result<()> {
     process::loudly(&mut command)
 }
 
+/// Draws; the process is alone in its namespaces.
+pub fn run_flames_here(dir: &Path) -> Result<ExitCode> {
+    prepare()?;
+    flames::draw(&programs(dir))?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Measures; the process is alone in its namespaces.
-pub fn run_here(dir: &Path, runs: &str, filter: &str, server: &str) -> Result<ExitCode> {
-    ensure!(std::process::id() == 1, "a benchmark must be the first process of its namespaces");
+pub fn run_here(runs: &str, filter: &str, server: &str, dir: &Path) -> Result<ExitCode> {
     prepare()?;
     let options = Options {
         consent: Consent::Ask,
@@ -166,6 +183,7 @@ fn rows(session: &Session, options: &Options, run: usize) -> Vec<Row> {
 }
 
 fn prepare() -> Result<()> {
+    ensure!(std::process::id() == 1, "a benchmark must be the first process of its namespaces");
     for line in [
         "mount -t tmpfs tmpfs /run",
         "ip link set lo up",

@@ -36,6 +36,8 @@ cargo xtask bench [sip [--yes] [--runs N] [--server NAME] [FILTER]]
     --runs N        how often each server does each work; 5 without it
     --server NAME   only servers whose name contains it; then nothing is written
     FILTER          only rows whose name contains it; then nothing is written
+cargo xtask bench flames [--yes]
+    Draws where the server's time goes, into bench/flame-register.svg and bench/flame-call.svg.
 cargo xtask soak [worlds]
     The long simulation. Each soak continues where it was stopped.
 cargo xtask soak internet [--minutes N] [--dir DIR] [--program PATH] [--yes]
@@ -62,7 +64,10 @@ fn run(words: &[&str]) -> Result<ExitCode> {
         ["tidy", "--write"] => tidy::run(tidy::Index::Write),
         ["bench"] => bench::run(&bench::Options::parse(&[])?),
         ["bench", "sip", options @ ..] => bench::run(&bench::Options::parse(options)?),
-        ["bench-here", dir, runs, filter, server] => bench::run_here(Path::new(dir), runs, filter, server),
+        ["bench", "flames"] => bench::run_flames(packages::Consent::Ask),
+        ["bench", "flames", "--yes"] => bench::run_flames(packages::Consent::Given),
+        ["bench-here", runs, filter, server, dir] => bench::run_here(runs, filter, server, Path::new(dir)),
+        ["flames-here", dir] => bench::run_flames_here(Path::new(dir)),
         ["soak", part @ ..] => soak::run(part),
         ["soak-here", dir, binary, minutes] => {
             soak::internet::run_here(Path::new(dir), Path::new(binary), minutes)

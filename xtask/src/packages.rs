@@ -50,6 +50,14 @@ pub const FOR_BENCH: &[Needed] = &[
     Needed { program: "kamailio", package: "kamailio", reason: "the server to compare with" },
 ];
 
+/// What `cargo xtask bench flames` needs.
+pub const FOR_FLAMES: &[Needed] = &[
+    Needed { program: "taskset", package: "util-linux", reason: "one core for each side" },
+    Needed { program: "ip", package: "iproute2", reason: "addresses for the load" },
+    Needed { program: "cc", package: "gcc", reason: "built beside the rest" },
+    Needed { program: "perf", package: "linux-perf", reason: "it looks where the time goes" },
+];
+
 /// Whether the user has already said yes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Consent {

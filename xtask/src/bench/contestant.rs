@@ -110,6 +110,11 @@ impl Contestant {
         Ok(Contestant { running })
     }
 
+    /// The process that serves: `taskset` has become it.
+    pub fn id(&self) -> u32 {
+        self.running.id()
+    }
+
     /// Microseconds of processor time so far, when all that was put off is done.
     pub fn rested(&self) -> Result<Duration> {
         let start = std::time::Instant::now();
