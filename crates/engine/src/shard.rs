@@ -312,7 +312,9 @@ impl Shard {
     ) {
         let request = self.stamp(message, &source);
         let to = match message.top_via() {
-            Ok(via) if request.len() <= MESSAGE_BYTES_MAX => Ok(transport::response_destination(&via, &source)),
+            Ok(via) if request.len() <= MESSAGE_BYTES_MAX => {
+                Ok(transport::response_destination(&via, &source))
+            }
             // With what the stamp adds it is larger than a message may be.
             Ok(_) => Err(Malformed::TooLarge),
             Err(problem) => Err(problem),
