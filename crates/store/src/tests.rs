@@ -133,13 +133,18 @@ fn a_name_is_added_and_taken_away_and_is_never_that_of_two() {
     assert_eq!(subscribers.remove_alias(&number), Err(SubscriberError::NoAlias(number)));
 }
 
-/// A file of the first release, which had no forwards.
+/// A file of the first release, which had no forwards and no log of refreshes.
 #[test]
 fn an_older_file_is_brought_up_to_date() {
     let place = Temporary::new();
     add_alice(&place.file);
     let connection = Connection::open(&place.file).expect("the disk is good");
-    connection.execute_batch("DROP TABLE forward; PRAGMA user_version = 1;").expect("it is SQL");
+    connection
+        .execute_batch(
+            "DROP TABLE forward; DROP TABLE batch; DROP TABLE refreshed; \
+             ALTER TABLE location DROP COLUMN written; PRAGMA user_version = 1;",
+        )
+        .expect("it is SQL");
     drop(connection);
 
     let store = place.open();
