@@ -22,7 +22,7 @@ const WIDTH: f64 = 1200.0;
 /// Pixels of a box.
 const HEIGHT: usize = 16;
 /// A box that is narrower shows nothing.
-const WIDTH_MIN: f64 = 1.2;
+const WIDTH_MIN: f64 = 3.0;
 /// Pixels of a character.
 const LETTER: f64 = 6.6;
 /// How deep the picture goes: what is deeper belongs to the last box.
@@ -113,7 +113,7 @@ fn short(symbol: &str) -> String {
             _ => {}
         }
     }
-    name.trim_end_matches("::").to_owned()
+    name.trim_end_matches("::").replace("::::", "::")
 }
 
 fn picture(root: &Frame, title: &str) -> String {
