@@ -245,7 +245,7 @@ impl Bans {
                 budget.is_some_and(|budget| !budget.bucket.is_full(now))
                     || (*evidence == Evidence::Shown && (is_new_flow() || is_new_source()))
             }
-            _ => true,
+            _ => !self.settings.is_never_held(flow.remote().0.ip()),
         }
     }
 

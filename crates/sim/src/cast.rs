@@ -179,6 +179,8 @@ pub(crate) fn settings(rng: &mut Rng) -> Settings {
     settings.digest.nonce_lifetime = Duration::from_secs(rng.pick(&[60, 300]));
     settings.proxy.ring_timeout = Duration::from_secs(rng.pick(&[30, 120]));
     settings.admission.calls_per_minute = 60;
+    // A guesser that tries once in a quarter of a minute is banned within the story.
+    settings.admission.failures_max = 8;
     settings
 }
 

@@ -318,6 +318,7 @@ fn a_report_that_says_nothing_new_is_known_as_such() {
         world.report(report);
         assert!(!world.bans.is_news(world.now, &report));
     }
+    assert!(!world.bans.is_news(world.now, &Report::of(datagram(CARRIER), Deed::Unproven)));
     world.report(Report::of(datagram(PHONE), Deed::Unproven));
     assert!(world.bans.is_news(world.now, &Report::shown(datagram(PHONE), Deed::Authenticated)));
     world.pass(minutes(61));
