@@ -22,6 +22,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "a_carrier_that_restarts_has_us_registered_again", run: restarts },
     Scenario { name: "a_wrong_password_at_a_carrier_is_said_and_mended_by_a_reload", run: wrong_password },
     Scenario { name: "a_carrier_that_wants_sha_256_and_more_time_gets_both", run: particular },
+    Scenario { name: "a_call_through_a_carrier_that_asks_for_the_password_is_answered", run: outbound },
     Scenario { name: "a_registration_that_is_not_to_stay_is_taken_back_at_a_stop", run: taken_back },
 ];
 
@@ -101,6 +102,60 @@ fn wrong_password(lab: &Lab) -> Result<()> {
 
     configure(&server, &account("203.0.113.30", PASSWORD, ""))?;
     wait_for_state(&server, "registered")
+}
+
+/// Kamailio challenges the INVITE, knows the callee by its own registration, and wants the CSeq to grow.
+fn outbound(lab: &Lab) -> Result<()> {
+    let host = lab.host("carrier", 30)?;
+    let carrier = Kamailio::start(lab, &host, KAMAILIO)?;
+    let routes = "[[gateway]]\nname = \"carrier-gateway\"\nuri = \"sip:203.0.113.30\"\nregistration = \"carrier\"\n\
+                  caller_in = \"From\"\ncaller_number = \"493012345\"\ncaller_domain = \"carrier.example\"\nprobe = \"off\"\n\
+                  [[route]]\nnumber = [\"0Z.\"]\nto = [\"carrier-gateway\"]\nstrip = 1\nprefix = \"49\"\n";
+    let server = Server::start(lab, &account("203.0.113.30", PASSWORD, routes), &["alice"])?;
+    wait_for_state(&server, "registered")?;
+    let mut alice = Phone::udp(&lab.host("alice", 21)?, "alice", &server)?;
+    alice.register()?;
+    let mut mobile = customer(lab, &server, &carrier, "49170")?;
+    register_at(&mut mobile)?;
+
+    for round in 0..2 {
+        let request = call::invite(&mut alice, "sip:0170@203.0.113.10")?;
+        let arrived = mobile.expect_request("INVITE")?;
+        mobile.reply(&arrived, 180, "Ringing")?;
+        alice.wait("180", |message| message.answers(&request) && message.status() == Some(180))?;
+        let answer = mobile.reply(&arrived, 200, "OK")?;
+        let arrived_answer = alice.expect_status(&request, 200)?;
+        let mut dialog = Dialog::of_caller(&request, &arrived_answer)?;
+        let ack = dialog.ack(&mut alice);
+        alice.send(&ack)?;
+        let arrived_ack = mobile.expect_request("ACK")?;
+        let number = |message: &Message| message.cseq().split(' ').next().map(str::to_owned);
+        ensure!(number(&arrived_ack) == number(&arrived), "the ACK has another number than its INVITE");
+        ensure!(arrived.header("Proxy-Authorization").is_none(), "the carrier passed our credentials on");
+        if round == 0 {
+            call::hang_up(&mut alice, &mut dialog, &mut mobile)?;
+        } else {
+            let mut of_mobile = Dialog::of_callee(&arrived, &answer)?;
+            call::hang_up(&mut mobile, &mut of_mobile, &mut alice)?;
+        }
+    }
+    let counters = &server.json(&["status"])?["counters"];
+    // One for the REGISTER, and one for a call in each shard that had a call.
+    let challenged = counters["carrier_challenged"].as_u64().unwrap_or_default();
+    ensure!((2..=3).contains(&challenged), "{challenged} challenges were answered");
+    Ok(())
+}
+
+/// Registers a customer of the carrier there.
+fn register_at(phone: &mut Phone) -> Result<()> {
+    let first = phone.register_request(600);
+    phone.send(&first)?;
+    let challenge = phone.expect_status(&first, 401)?;
+    phone.remember(&challenge)?;
+    let second = phone.register_request(600);
+    let second = phone.with_credentials(second);
+    phone.send(&second)?;
+    phone.expect_status(&second, 200).map(drop)
 }
 
 /// The scenario plays a carrier: Kamailio has neither a 423 nor SHA-256 in a module of Debian.
