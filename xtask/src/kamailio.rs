@@ -1,4 +1,4 @@
-//! Kamailio of Debian as a peer: a registrar behind our edge, or an edge in front of our registrar.
+//! Kamailio of Debian as a peer: a registrar behind our edge, an edge in front of our registrar, or a carrier.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -105,6 +105,26 @@ onreply_route {
 }
 "#;
 
+/// A carrier: it believes whoever calls, and sends calls on to the one phone behind it.
+const CARRIER: &str = r#"
+modparam("rr", "append_fromtag", 0)
+request_route {
+    if (!mf_process_maxfwd_header("70")) { sl_send_reply("483", "Too Many Hops"); exit; }
+    if (is_method("OPTIONS")) { sl_send_reply("200", "OK"); exit; }
+    if (is_method("CANCEL")) { if (t_check_trans()) t_relay(); exit; }
+    if (has_totag()) {
+        if (loose_route()) { t_relay(); exit; }
+        if (is_method("ACK")) { if (t_check_trans()) t_relay(); exit; }
+        sl_send_reply("404", "Not Found");
+        exit;
+    }
+    t_check_trans();
+    record_route();
+    $du = "sip:PHONE";
+    t_relay();
+}
+"#;
+
 /// What a Kamailio is.
 #[derive(Clone, Copy, Debug)]
 pub enum Role<'a> {
@@ -119,6 +139,8 @@ pub enum Role<'a> {
     BriefRegistrar,
     /// An edge in front of the registrar at this address.
     EdgeOf(Ipv4Addr),
+    /// A carrier whose calls all go to the phone at this address.
+    CarrierTo(SocketAddr),
 }
 
 /// A running Kamailio.
@@ -147,6 +169,7 @@ impl Kamailio {
                 REGISTRAR.replace("PATH_MODE", brief).replace("SERVICE_ROUTE", "")
             }
             Role::EdgeOf(registrar) => EDGE.replace("REGISTRAR", &registrar.to_string()),
+            Role::CarrierTo(phone) => CARRIER.replace("PHONE", &phone.to_string()),
         };
         let listen = format!("listen=udp:{0}:5060\nlisten=tcp:{0}:5060\n", host.v4);
         let config = lab.dir.join(format!("kamailio-{}.cfg", host.name));
@@ -176,6 +199,11 @@ impl Kamailio {
     /// What it has said.
     pub fn log(&self) -> String {
         self.running.log()
+    }
+
+    /// Ends it.
+    pub fn stop(self) -> Result<()> {
+        self.running.terminate().map(drop)
     }
 
     /// It answers OPTIONS, be it with an error, when its workers are there.

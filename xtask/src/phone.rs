@@ -55,6 +55,13 @@ impl Phone {
         Phone::by_proxy(host, user, server, transport, remote)
     }
 
+    /// A server that the scenario plays: at a port that others know, over UDP and IPv4.
+    pub fn at_port(host: &Host, user: &str, server: &Server, port: u16) -> Result<Phone> {
+        let remote = SocketAddr::new(server.host().address(Family::V4)?, 5060);
+        let wire = Wire::open(host, Transport::Udp, (host.address(Family::V4)?, port), remote)?;
+        Ok(Phone { wire, ..Phone::udp(host, user, server)? })
+    }
+
     /// A phone that sends all it sends to an outbound proxy before the server.
     pub fn by_proxy(
         host: &Host,

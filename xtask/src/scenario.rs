@@ -25,6 +25,7 @@ mod edge;
 mod first_run;
 mod forwarding;
 mod fragmented_invite;
+mod gateway;
 mod gruu;
 mod hanging_look_up;
 mod hostile;
@@ -116,6 +117,7 @@ pub fn all() -> Vec<Scenario> {
         several_flows::SCENARIOS,
         nonce_count::SCENARIOS,
         keepalive::SCENARIOS,
+        gateway::SCENARIOS,
         internet::SCENARIOS,
         disk_faults::SCENARIOS,
         edge::SCENARIOS,
