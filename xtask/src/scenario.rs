@@ -125,6 +125,7 @@ pub fn all() -> Vec<Scenario> {
         path::SCENARIOS,
         hostile::datagrams::SCENARIOS,
         hostile::order::SCENARIOS,
+        hostile::registrations::SCENARIOS,
         hostile::streams::SCENARIOS,
         hostile::torture::SCENARIOS,
         carrier::SCENARIOS,

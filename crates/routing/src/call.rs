@@ -20,6 +20,7 @@ mod cancel;
 mod carrier_call;
 mod challenge;
 mod client_branch;
+mod date;
 mod dial;
 mod dialog;
 mod dialog_token;

@@ -16,6 +16,7 @@ use crate::server::{Server, Settings};
 
 pub mod datagrams;
 pub mod order;
+pub mod registrations;
 pub mod streams;
 pub mod torture;
 

@@ -153,7 +153,9 @@ impl TransactionUser {
     ) {
         let Some(request) = inbound.message() else { return };
         let Some(aor) = register::aor(&request) else { return };
-        let Ok(mut wish) = register::wish(&self.keyring, &request, inbound.source, aor.clone()) else {
+        let Ok(mut wish) =
+            register::wish(&inbound.settings, &self.keyring, &request, inbound.source, aor.clone())
+        else {
             return;
         };
         wish.authority = Authority::Elsewhere;

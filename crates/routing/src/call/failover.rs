@@ -99,14 +99,15 @@ impl TransactionUser {
 
     /// Waits again for the last server that was passed over, if its transaction lives. Whether there is one.
     pub(super) fn take_back(&self, branch: &mut ClientBranch) -> bool {
-        while let Some((client, sent)) = branch.passed_over.pop() {
-            if sent.phase == Phase::Calling && self.by_client.contains_key(&client) {
-                branch.client = Some(client);
-                branch.state = BranchState::Sent(Sent { silent_until: None, ..sent });
-                return true;
-            }
-        }
-        false
+        let is_silent = |(client, sent): &(ClientKey, Sent)| {
+            sent.phase == Phase::Calling && self.by_client.contains_key(client)
+        };
+        // One that is being cancelled stays where its last answer is waited for.
+        let Some(position) = branch.passed_over.iter().rposition(is_silent) else { return false };
+        let (client, sent) = branch.passed_over.remove(position);
+        branch.client = Some(client);
+        branch.state = BranchState::Sent(Sent { silent_until: None, ..sent });
+        true
     }
 
     /// A response of a server that was passed over; `copy` is what may go upstream.

@@ -54,7 +54,7 @@ fn differs(claimed: IpAddr, seen: IpAddr) -> bool {
 }
 
 /// Addresses that mean something within one network only.
-fn is_private(address: IpAddr) -> bool {
+pub(super) fn is_private(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => {
             let [first, second, ..] = address.octets();

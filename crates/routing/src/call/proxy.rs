@@ -265,7 +265,7 @@ impl TransactionUser {
         if !self.waiting.has_room() {
             return self.too_many(turn, &inbound, out);
         }
-        match register::wish(&self.keyring, turn.request, inbound.source, aor.clone()) {
+        match register::wish(&inbound.settings, &self.keyring, turn.request, inbound.source, aor.clone()) {
             Err(reply) => self.respond(turn, &inbound, &reply, out),
             Ok(wish) => {
                 let token = self.suspend(turn.now, Stage::Register(turn.key, Box::new(inbound)));
@@ -284,7 +284,7 @@ impl TransactionUser {
         out: &mut Vec<Output>,
     ) {
         let reply = match verdict {
-            Ok(registered) => register::accepted(turn.request, inbound, &registered),
+            Ok(registered) => register::accepted(turn.now.wall, turn.request, inbound, &registered),
             Err(refusal) => register::refused(refusal),
         };
         self.respond(turn, inbound, &reply, out);

@@ -1,11 +1,15 @@
 //! REGISTER as the call shard sees it: what the request wants, and how the verdict of its partition is
 //! said (RFC 3261 §10.3, RFC 3327, RFC 3608, RFC 5626 §6).
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use bytes::Bytes;
+use clock::WallTime;
 use keys::Key;
-use sip::{Aor, Credentials, Message, Name, NameAddr, SipUri, Status};
+use sip::{Aor, Credentials, Message, Name, NameAddr, SipUri, Status, Uri};
 use transport::Source;
 
+use super::date::date;
 use super::inbound::Inbound;
 use super::reply::Reply;
 use super::target::{REGISTRAR_TAGS, SUPPORTED};
@@ -14,7 +18,7 @@ use super::{nat, own};
 use crate::gruu::{self, Gruu};
 use crate::{
     Authority, ContactUpdate, Contacts, Keyring, Register, RegisterRefusal, Registered, RegisteredContact,
-    ServiceRoute,
+    ServiceRoute, Settings,
 };
 
 /// RFC 5626 §4.4.1: within so many seconds a phone with a flow of its own sends a keepalive.
@@ -26,13 +30,16 @@ const FLOW_TIMER_SECONDS: &[u8] = b"120";
 ///
 /// The refusal of a request that can not be understood.
 pub(super) fn wish(
+    settings: &Settings,
     keyring: &Keyring,
     request: &Message<'_>,
     source: Source,
     aor: Aor,
 ) -> Result<Register, Reply> {
-    // RFC 3261 §10.3 step 2: what is required and not there.
-    if let Some(unsupported) = unsupported(request, Name::Require, REGISTRAR_TAGS) {
+    // RFC 3261 §10.3 step 2: what is required and not there. A request that ends here has passed the proxy here too.
+    let required = unsupported(request, Name::Require, REGISTRAR_TAGS)
+        .or_else(|| unsupported(request, Name::ProxyRequire, &[]));
+    if let Some(unsupported) = required {
         return Err(Reply::new(Status::BAD_EXTENSION).with(Name::Unsupported, unsupported));
     }
     let has_outbound = supports(request, b"outbound");
@@ -42,9 +49,13 @@ pub(super) fn wish(
     if !path.is_empty() && !supports(request, b"path") {
         return Err(Reply::new(Status::BAD_EXTENSION).with(Name::Unsupported, *b"path"));
     }
+    let nat = path.is_empty() && nat::is_behind_nat(request, &source);
     let contacts = contacts(request, has_outbound)?;
     if is_own_gruu(keyring, &contacts, &aor) {
         return Err(Reply::new(Status::FORBIDDEN).because("Contact Is A GRUU"));
+    }
+    if !can_be_called(settings, request, nat) {
+        return Err(Reply::new(Status::BAD_REQUEST).because("Unusable Contact"));
     }
     // RFC 5626 §6: a flow needs a first hop that keeps it: this server, or a proxy that says so in its Path.
     let is_flow_kept = is_first_hop || has_outbound_path(request);
@@ -59,7 +70,7 @@ pub(super) fn wish(
         source,
         contacts,
         expires: request.expires(),
-        nat: path.is_empty() && nat::is_behind_nat(request, &source),
+        nat,
         path,
         call_id: Bytes::copy_from_slice(request.call_id().unwrap_or_default()),
         cseq: number.number,
@@ -77,8 +88,14 @@ pub(super) fn aor(request: &Message<'_>) -> Option<Aor> {
 }
 
 /// The 200 to a REGISTER.
-pub(super) fn accepted(request: &Message<'_>, inbound: &Inbound, registered: &Registered) -> Reply {
-    let mut reply = Reply::new(Status::OK);
+pub(super) fn accepted(
+    now: WallTime,
+    request: &Message<'_>,
+    inbound: &Inbound,
+    registered: &Registered,
+) -> Reply {
+    // RFC 3261 §10.3 step 8: phones without a clock of their own set it by this.
+    let mut reply = Reply::new(Status::OK).with(Name::Date, date(now));
     // RFC 3261 §10.3 step 8: all bindings, with the time that each has left.
     for contact in &registered.contacts {
         reply = reply.with(Name::Contact, contact_value(contact));
@@ -165,6 +182,33 @@ fn is_own_gruu(keyring: &Keyring, contacts: &Contacts, aor: &Aor) -> bool {
         let named = SipUri::parse(&update.uri).ok().and_then(|uri| gruu::read(&keyring.gruu, &uri));
         matches!(named, Some(Gruu::Of(named, _)) if named == *aor)
     })
+}
+
+/// Whether a call can be sent to each Contact that is to be kept.
+fn can_be_called(settings: &Settings, request: &Message<'_>, is_behind_nat: bool) -> bool {
+    let Ok(sip::Contacts::List(contacts)) = request.contacts() else { return true };
+    let mut kept = contacts.filter(|contact| contact.expires().or_else(|| request.expires()) != Some(0));
+    kept.all(|contact| match contact.uri() {
+        Ok(Uri::Sip(uri)) => leads_elsewhere(settings, &uri, is_behind_nat),
+        // A mailto: or tel: can not be called by SIP.
+        _ => false,
+    })
+}
+
+/// Whether a URI leads to some host, and not to this server: a call there would come back.
+fn leads_elsewhere(settings: &Settings, uri: &SipUri<'_>, is_behind_nat: bool) -> bool {
+    let address = uri.host.ip().map(|address| address.to_canonical());
+    let is_nowhere = address.is_some_and(|address| {
+        address.is_unspecified() || address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST)
+    });
+    if is_nowhere || uri.port == Some(0) {
+        return false;
+    }
+    // Behind NAT another host may have our private address. It is called by its flow.
+    let is_namesake = is_behind_nat && address.is_some_and(nat::is_private);
+    // RFC 5627 §5.1: a GRUU of somebody else here is an address like any other.
+    let is_gruu = uri.params.has(b"gr");
+    is_namesake || is_gruu || !own::is_own(settings, uri)
 }
 
 fn has_reg_id(contacts: &Contacts) -> bool {

@@ -53,6 +53,29 @@ fn a_star_removes_all_and_does_nothing_else() {
     }
 }
 
+#[test]
+fn a_contact_that_can_not_be_called_is_refused_but_may_be_removed() {
+    for contact in [
+        "<mailto:alice@example.org>",
+        "<tel:+4930123>",
+        "<sip:alice@0.0.0.0>",
+        "<sip:alice@[::]:5060>",
+        "<sip:alice@255.255.255.255>",
+        "<sip:alice@239.1.1.1>",
+        "<sip:alice@192.0.2.101:0>",
+        "<sip:alice@192.0.2.5>",
+        "<sip:alice@192.0.2.5:5060;transport=tcp>",
+        "<sip:alice@example.org>",
+    ] {
+        let mut scene = Scene::new();
+        let kept = register().contact(contact);
+        assert_eq!(statuses(&scene.receive_by(open(), &kept.text())), [400], "{contact}");
+
+        let removed = wish(&register().contact(&format!("{contact};expires=0")));
+        assert!(matches!(removed.contacts, Contacts::Update(_)), "{contact}");
+    }
+}
+
 /// RFC 3261 §10.3 step 2: what is required and not there.
 #[test]
 fn an_extension_that_the_registrar_lacks_is_refused() {
