@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --release --manifest-path fuzz/Cargo.toml -- [--seconds N] [--seed N] [--target NAME]
 //! cargo run --release --manifest-path fuzz/Cargo.toml -- --target NAME --input FILE
+//! cargo run --release --manifest-path fuzz/Cargo.toml -- --list
 //! ```
 //!
 //! `--seconds` is the time that each target gets for changed inputs. An input that fails is kept below
@@ -43,6 +44,7 @@ struct Options {
     target: Option<String>,
     input: Option<PathBuf>,
     programs: Option<PathBuf>,
+    list: bool,
 }
 
 /// How many tests went how.
@@ -61,6 +63,10 @@ fn main() -> ExitCode {
         }
     };
     panic::set_hook(Box::new(|info| LAST_PANIC.with_borrow_mut(|last| *last = info.to_string())));
+    if options.list {
+        TARGETS.iter().for_each(|target| println!("{}", target.name));
+        return ExitCode::SUCCESS;
+    }
     match run(&options) {
         Ok(tally) => {
             println!("{} passed, {} failed", tally.passed, tally.failed);
@@ -75,7 +81,8 @@ fn main() -> ExitCode {
 
 impl Options {
     fn read(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut options = Self { seconds: 10, seed: 1, target: None, input: None, programs: None };
+        let mut options =
+            Self { seconds: 10, seed: 1, target: None, input: None, programs: None, list: false };
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or_else(|| format!("{word} wants a value"));
             match word.as_str() {
@@ -83,6 +90,7 @@ impl Options {
                 "--seed" => options.seed = number(&value()?)?,
                 "--target" => options.target = Some(value()?),
                 "--input" => options.input = Some(value()?.into()),
+                "--list" => options.list = true,
                 "--write-programs" => options.programs = Some(value()?.into()),
                 _ => return Err(format!("{word} is not known")),
             }

@@ -1,11 +1,14 @@
 //! Single values: URIs, addresses of record, Via, name-addr, credentials, hosts, and the text of keys.
 
 use sip::{
-    Aor, CSeq, Challenge, Credentials, Freshness, Host, Method, Name, NameAddr, Params, ReceivedChallenge, SipUri, Uri,
-    Via,
+    Aor, CSeq, Challenge, Credentials, Freshness, Host, Method, Name, NameAddr, Params, ReceivedChallenge,
+    SipUri, Uri, Via,
 };
 
 use crate::is_within;
+
+/// URIs of one input that are compared with each other.
+const URIS_MAX: usize = 8;
 
 /// Tries the bytes as every kind of value. Two URIs are compared if a zero byte divides them.
 pub fn run(data: &[u8]) {
@@ -22,6 +25,17 @@ pub fn run(data: &[u8]) {
     let _ = CSeq::parse(data).map(|cseq| assert_eq!(Method::from_bytes(cseq.method.as_bytes()), cseq.method));
     let name = Name::from_bytes(data);
     assert!(name == Name::Other || Name::from_bytes(name.canonical()) == name);
+}
+
+/// Tries the bytes as URIs alone, divided by zero bytes.
+pub fn run_uris(data: &[u8]) {
+    let parts: Vec<&[u8]> = data.split(|&byte| byte == 0).take(URIS_MAX).collect();
+    for (place, first) in parts.iter().enumerate() {
+        uri(first);
+        for second in &parts[place..] {
+            uris(first, second);
+        }
+    }
 }
 
 fn uris(first: &[u8], second: &[u8]) {

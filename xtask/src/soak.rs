@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
+pub mod fuzz;
 pub mod internet;
 mod worlds;
 
@@ -11,7 +12,8 @@ mod worlds;
 pub fn run(words: &[&str]) -> Result<ExitCode> {
     match words {
         [] | ["worlds"] => worlds::run(),
+        ["fuzz"] => fuzz::run(),
         ["internet", options @ ..] => internet::run(&internet::Options::parse(options)?),
-        [unknown, ..] => bail!("{unknown} is no soak: worlds, internet"),
+        [unknown, ..] => bail!("{unknown} is no soak: worlds, internet, fuzz"),
     }
 }

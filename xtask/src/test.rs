@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::packages::{self, Consent};
 use crate::scenario::{self, Place, Tally};
-use crate::{process, tidy, workspace};
+use crate::{process, soak, tidy, workspace};
 
 /// The seeds of the short simulation.
 const SEEDS: &str = "200";
@@ -67,6 +67,7 @@ const STEPS: &[Step] = &[
         run: || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
     },
     Step { name: "unit_tests", run: || cargo(&["test", "--workspace"]) },
+    Step { name: "fuzz", run: soak::fuzz::once },
     Step { name: "simulation", run: || cargo(&["run", "-p", "sim", "--release", "--", "--seeds", SEEDS]) },
 ];
 

@@ -111,6 +111,7 @@ pub(super) fn account(aor: &Aor) -> Option<Arc<Account>> {
         ha1: vec![ha1(Algorithm::Md5), ha1(Algorithm::Sha256)],
         aliases: if user == "bob" { named(ALIAS).into_iter().collect() } else { Vec::new() },
         may_use: if user == "erin" { named("dave").into_iter().collect() } else { Vec::new() },
+        calls: Default::default(),
     }))
 }
 

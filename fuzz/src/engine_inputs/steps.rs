@@ -237,10 +237,16 @@ fn reply_of_names(world: &mut World, [which, kind, ..]: [u8; 7]) {
         7 => Records::Addresses(addresses(20)),
         count => match query {
             // The name of somebody else leads to this server itself.
-            Query::Addresses(_) if count == 4 => Records::Addresses(vec![peers::address("192.0.2.1:5060").ip()]),
+            Query::Addresses(_) if count == 4 => {
+                Records::Addresses(vec![peers::address("192.0.2.1:5060").ip()])
+            }
             Query::Addresses(_) => Records::Addresses(addresses(usize::from(count))),
-            Query::Srv(_) => Records::Srv((0..u16::from(count)).map(|number| service(which, number)).collect()),
-            Query::Naptr(_) => Records::Naptr((0..u16::from(count)).map(|number| naptr(which, number)).collect()),
+            Query::Srv(_) => {
+                Records::Srv((0..u16::from(count)).map(|number| service(which, number)).collect())
+            }
+            Query::Naptr(_) => {
+                Records::Naptr((0..u16::from(count)).map(|number| naptr(which, number)).collect())
+            }
         },
     };
     world.resolve(shard, token, records);
@@ -262,7 +268,8 @@ fn service(which: u8, number: u16) -> SrvRecord {
 }
 
 fn naptr(which: u8, number: u16) -> NaptrRecord {
-    let service = ["SIP+D2U", "sip+d2t", "SIPS+D2T", "E2U+sip"][usize::from(which.wrapping_add(number as u8) % 4)];
+    let service =
+        ["SIP+D2U", "sip+d2t", "SIPS+D2T", "E2U+sip"][usize::from(which.wrapping_add(number as u8) % 4)];
     NaptrRecord {
         order: number,
         preference: u16::from(which),
