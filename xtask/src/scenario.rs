@@ -18,6 +18,7 @@ use crate::process::{self, Running};
 mod account;
 mod attack;
 mod baresip_call;
+mod call_limit;
 mod carrier;
 mod command_line;
 mod disk_faults;
@@ -105,6 +106,7 @@ pub fn all() -> Vec<Scenario> {
         sipp_call::SCENARIOS,
         sipp_fork::SCENARIOS,
         baresip_call::SCENARIOS,
+        call_limit::SCENARIOS,
         restart::SCENARIOS,
         nat_port_change::SCENARIOS,
         fragmented_invite::SCENARIOS,

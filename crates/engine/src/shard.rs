@@ -80,6 +80,8 @@ pub struct ShardCounts {
     pub suspended: usize,
     /// Requests that are being proxied.
     pub contexts: usize,
+    /// Calls, ringing ones included.
+    pub calls: usize,
     /// What has happened to requests.
     pub counts: Counts,
     /// What has happened to transactions.
@@ -274,6 +276,7 @@ impl Shard {
             clients,
             suspended: self.user.suspended(),
             contexts: self.user.contexts(),
+            calls: self.user.calls(),
             counts,
             transactions: *self.transactions.counters(),
         }

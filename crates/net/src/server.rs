@@ -222,6 +222,7 @@ impl Server {
             client_transactions: 0,
             suspended: 0,
             contexts: 0,
+            calls: 0,
             bindings: 0,
             accounts: 0,
             connections: self.edge.streams.len(),
@@ -234,6 +235,7 @@ impl Server {
             status.client_transactions += shard.clients;
             status.suspended += shard.suspended;
             status.contexts += shard.contexts;
+            status.calls += shard.calls;
             count(&mut shard.counts.iter());
             count(&mut shard.transactions.iter());
         }

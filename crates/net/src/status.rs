@@ -22,6 +22,8 @@ pub struct Status {
     pub suspended: usize,
     /// Requests that are being proxied.
     pub contexts: usize,
+    /// Calls, ringing ones included.
+    pub calls: usize,
     /// Bindings of all addresses of record.
     pub bindings: usize,
     /// Accounts in the cache.

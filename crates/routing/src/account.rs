@@ -16,6 +16,7 @@ mod binding;
 mod binding_text;
 mod cache;
 mod call_rate;
+mod calls;
 mod failures;
 mod keepalive;
 mod location;

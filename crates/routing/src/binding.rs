@@ -29,10 +29,12 @@ pub struct Account {
 pub struct CallRules {
     /// Where they go instead.
     pub forwards: Forwards,
+    /// How many it may make at a time; `None`: as the settings say.
+    pub limit: Option<u32>,
 }
 
 impl CallRules {
-    /// Whether the account is like any other.
+    /// Whether calls to the account are like those to any other.
     pub fn is_default(&self) -> bool {
         self.forwards.is_empty()
     }

@@ -34,6 +34,7 @@ mod layout;
 mod lead;
 mod leg;
 mod listener_mark;
+mod live_calls;
 mod mask;
 mod nat;
 mod nonce;

@@ -13,6 +13,7 @@ pub mod dial_plan;
 pub mod gateway;
 
 mod binding;
+mod call_name;
 mod count;
 mod digest;
 mod forwards;
@@ -27,6 +28,7 @@ pub use account::AccountPartition;
 pub use bans::{Admission, Bans, Report};
 pub use binding::{Account, BindingId, CallRules, StoredBinding, Target};
 pub use call::TransactionUser;
+pub use call_name::CallName;
 pub use count::{Count, Counts};
 pub use dial_plan::{DialPlan, Gateway, Route};
 pub use forwards::{ForwardReason, ForwardTarget, Forwards};

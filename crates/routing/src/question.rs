@@ -8,7 +8,7 @@ use sip::Aor;
 use transport::Source;
 
 use crate::bans::Evidence;
-use crate::{Account, Algorithm, BindingId, Gruus, Phone, Target};
+use crate::{Account, Algorithm, BindingId, CallName, Gruus, Phone, Target};
 
 /// Names a suspended request in its shard. It is never used twice in one boot; an answer with a token
 /// that is not waited for is discarded and counted.
@@ -28,6 +28,8 @@ pub enum Question {
     Call(Aor),
     /// Where can this one phone of it be reached? Its flows come newest first.
     LocatePhone(Aor, Phone),
+    /// A call that counted for the limit of this account has ended.
+    CallEnded(Aor, CallName),
 }
 
 /// Told to the shard that asked.
@@ -37,6 +39,8 @@ pub enum Answer {
     Authenticated(Authenticated),
     /// To [`Question::Register`].
     Registered(Result<Registered, RegisterRefusal>),
+    /// To [`Question::CallEnded`].
+    Noted,
     /// To [`Question::Locate`], [`Question::Call`] and [`Question::LocatePhone`].
     Located(Located),
 }
@@ -68,6 +72,8 @@ pub struct Authenticate {
     pub quality: Option<Quality>,
     /// The digest's `response`, hex.
     pub response: Bytes,
+    /// The call that the request begins.
+    pub call: Option<CallName>,
 }
 
 /// RFC 7616 §3.4: the part of the credentials that only `qop` has.
@@ -97,13 +103,22 @@ pub enum Authenticated {
     No,
     /// It was not checked, because too many were wrong before: no answer.
     Slowed,
-    /// They are right, but the account has begun too many calls just now: 403.
+    /// They are right, but the account has begun too many calls just now, or has as many as it may have: 403.
     TooManyCalls,
     /// The response is right but the nonce was used up, or the nonce was sent to somebody else and is not believed here:
     /// challenge with `stale=true`.
     Stale,
     /// The response is right, but the account owns neither this address of record nor may it use it: 403.
     NotOwner,
+    /// The call counts for the limit of the account: its end is to be told by [`Question::CallEnded`].
+    Counted {
+        /// All else.
+        verdict: Box<Authenticated>,
+        /// The account, as it was asked for.
+        account: Aor,
+        /// The call.
+        call: CallName,
+    },
     /// The store could not be asked: 500 with Retry-After.
     Unavailable,
 }

@@ -53,6 +53,10 @@ pub struct Proxy {
     pub ring_timeout: Duration,
     /// The same where other phones are tried after this one, counted from the sending of the request.
     pub serial_ring_timeout: Duration,
+    /// Calls that an account may make at a time, unless it has a limit of its own; `None`: any number.
+    pub calls_per_account: Option<u32>,
+    /// A call whose end nobody told is taken to have ended after this time.
+    pub longest_call: Duration,
     /// RFC 5393 §5.3: how many branches a request may have at once, all proxies together.
     pub max_breadth: u32,
 }
@@ -247,6 +251,8 @@ impl Default for Proxy {
             timer_c: Duration::from_secs(190),
             ring_timeout: Duration::from_secs(120),
             serial_ring_timeout: Duration::from_secs(30),
+            calls_per_account: None,
+            longest_call: Duration::from_secs(12 * 3_600),
             max_breadth: 60,
         }
     }

@@ -90,6 +90,7 @@ const STEPS: &[&str] = &[
     );
     CREATE INDEX refreshed_expires ON refreshed (expires);
 ",
+    "ALTER TABLE subscriber ADD COLUMN calls_max INTEGER;",
 ];
 
 /// Brings the file to the present version, or says why that can not be.

@@ -47,6 +47,8 @@ pub struct Subscriber {
     pub may_use: Vec<Aor>,
     /// Where its calls are forwarded.
     pub forwards: Forwards,
+    /// How many calls it may make at a time, if the configuration does not say it.
+    pub limit: Option<u32>,
 }
 
 /// An account could not be changed.
@@ -112,6 +114,17 @@ impl Subscribers {
                 "UPDATE subscriber SET realm = ?3, ha1 = ?4, ha1_sha256 = ?5, ha1_sha512t256 = ?6 \
                  WHERE username = ?1 AND domain = ?2",
                 params![aor.user(), aor.domain(), realm, md5, sha256, sha512_256],
+            )?;
+            Ok(if changed == 0 { Err(SubscriberError::Unknown(aor.clone())) } else { Ok(()) })
+        })
+    }
+
+    /// Changes how many calls an account may make at a time.
+    pub fn set_limit(&mut self, aor: &Aor, limit: Option<u32>) -> Result<(), SubscriberError> {
+        self.change(|connection| {
+            let changed = connection.execute(
+                "UPDATE subscriber SET calls_max = ?3 WHERE username = ?1 AND domain = ?2",
+                params![aor.user(), aor.domain(), limit],
             )?;
             Ok(if changed == 0 { Err(SubscriberError::Unknown(aor.clone())) } else { Ok(()) })
         })
@@ -209,7 +222,7 @@ impl Subscribers {
     ) -> Result<(), StoreError> {
         let mut query = || -> rusqlite::Result<()> {
             let mut statement = self.connection.prepare(
-                "SELECT username, domain, realm FROM subscriber WHERE ?1 IS NULL OR domain = ?1 \
+                "SELECT username, domain, realm, calls_max FROM subscriber WHERE ?1 IS NULL OR domain = ?1 \
                  ORDER BY domain, username",
             )?;
             let mut rows = statement.query([domain])?;
@@ -218,7 +231,8 @@ impl Subscribers {
                 let aliases = aliases(&self.connection, &aor)?;
                 let may_use = may_use(&self.connection, &aor)?;
                 let forwards = forwards::read(&self.connection, &aor)?;
-                if !take(Subscriber { aor, realm: found.get(2)?, aliases, may_use, forwards }) {
+                let (realm, limit) = (found.get(2)?, found.get(3)?);
+                if !take(Subscriber { aor, realm, aliases, may_use, forwards, limit }) {
                     break;
                 }
             }

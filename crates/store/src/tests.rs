@@ -142,7 +142,8 @@ fn an_older_file_is_brought_up_to_date() {
     connection
         .execute_batch(
             "DROP TABLE forward; DROP TABLE batch; DROP TABLE refreshed; \
-             ALTER TABLE location DROP COLUMN written; PRAGMA user_version = 1;",
+             ALTER TABLE location DROP COLUMN written; ALTER TABLE subscriber DROP COLUMN calls_max; \
+             PRAGMA user_version = 1;",
         )
         .expect("it is SQL");
     drop(connection);

@@ -203,6 +203,8 @@ mod tests {
             "subscriber alias add alice@example.org 2001@example.com --config a.toml",
             "subscriber alias remove 2001@example.com",
             "subscriber alias list alice@example.org",
+            "subscriber limit alice@example.org 2",
+            "subscriber limit alice@example.org default",
             "subscriber remove alice@example.org",
             "subscriber list",
             "subscriber list example.org --json",

@@ -92,6 +92,13 @@ pub enum Request {
         /// The name.
         alias: String,
     },
+    /// Change how many calls an account may make at a time.
+    SubscriberLimit {
+        /// Its address of record.
+        aor: String,
+        /// Null: as the configuration says.
+        limit: Option<u32>,
+    },
     /// Change where the calls of an account are forwarded.
     SubscriberForward {
         /// Its address of record.
@@ -213,6 +220,9 @@ pub struct StatusView {
     pub suspended: usize,
     /// Requests that are being forwarded and have no final answer.
     pub forwarding: usize,
+    /// Calls that ring or are up.
+    #[serde(default)]
+    pub calls: usize,
     /// TCP connections.
     pub connections: usize,
     /// Sources that are banned or restrained.
@@ -389,4 +399,7 @@ pub struct SubscriberView {
     /// Where its calls are forwarded.
     #[serde(default)]
     pub forwards: ForwardsView,
+    /// How many calls it may make at a time, if the configuration does not say it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub limit: Option<u32>,
 }

@@ -95,6 +95,7 @@ impl Service {
             },
             suspended: status.suspended,
             forwarding: status.contexts,
+            calls: status.calls,
             connections: status.connections,
             held: status.held,
             counters: status.counters.into_iter().map(|(name, figure)| (name.to_owned(), figure)).collect(),
@@ -186,6 +187,13 @@ impl Service {
         value(owner.to_string())
     }
 
+    fn set_limit(&self, aor: &str, limit: Option<u32>) -> Result<Value, String> {
+        let aor = read_aor(aor)?;
+        let mut subscribers = self.subscribers()?;
+        subscribers.set_limit(&aor, limit).map_err(told)?;
+        self.changed(&subscribers, &aor)
+    }
+
     fn forward(&self, aor: &str, change: &ForwardChange) -> Result<Value, String> {
         let aor = read_aor(aor)?;
         let change = forwards::Change::read(&aor, change)?;
@@ -267,6 +275,7 @@ impl Answer for Service {
             Request::SubscriberPassword { aor, hashes } => self.set_password(&aor, hashes),
             Request::AliasAdd { aor, alias } => self.add_alias(&aor, &alias),
             Request::AliasRemove { alias } => self.remove_alias(&alias),
+            Request::SubscriberLimit { aor, limit } => self.set_limit(&aor, limit),
             Request::SubscriberForward { aor, change } => self.forward(&aor, &change),
             Request::SubscriberRemove { aor } => self.remove(&aor),
             Request::SubscriberList { domain } => {
@@ -343,6 +352,7 @@ pub fn subscriber_view(subscriber: Subscriber) -> SubscriberView {
         aliases: names(subscriber.aliases),
         may_use: names(subscriber.may_use),
         forwards: forwards::view(&subscriber.forwards),
+        limit: subscriber.limit,
     }
 }
 

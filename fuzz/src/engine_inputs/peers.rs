@@ -79,6 +79,8 @@ pub(super) fn settings(number: u8) -> Arc<Settings> {
                 timer_c: Duration::from_secs(185),
                 ring_timeout: Duration::from_secs(5),
                 serial_ring_timeout: Duration::from_secs(3),
+                calls_per_account: Some(1),
+                longest_call: Duration::from_secs(60),
                 max_breadth: 2,
             };
             settings.timers = Timers { t1: Duration::from_millis(50), ..Timers::default() };

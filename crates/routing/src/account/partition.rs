@@ -18,6 +18,7 @@ use super::accounts::{Accounts, Asked, Knowledge, Settled, Waiter, Wants};
 use super::binding::{Binding, Registration};
 use super::binding_text::{BindingText, Parts};
 use super::call_rate::{Allowance, CallRates};
+use super::calls::Calls;
 use super::failures::{Failures, Pace, SlowedName};
 use super::keepalive::{self, Score};
 use super::location::Location;
@@ -60,6 +61,7 @@ pub struct AccountPartition {
     failures: Failures,
     call_rates: CallRates,
     location: Location,
+    calls: Calls,
     counts: Counts,
 }
 
@@ -72,6 +74,7 @@ impl AccountPartition {
             failures: Failures::new(),
             call_rates: CallRates::new(),
             location: Location::new(&keyring.partition),
+            calls: Calls::default(),
             counts: Counts::default(),
             number: partition,
             settings,
@@ -104,6 +107,10 @@ impl AccountPartition {
             Question::Locate(aor) => self.locate(now, asker, aor, out),
             Question::Call(aor) => self.call(now, asker, aor, out),
             Question::LocatePhone(aor, phone) => self.locate_phone(now, asker, aor, &phone, out),
+            Question::CallEnded(aor, call) => {
+                self.calls.leave(&aor, call);
+                out.push(Output::Answer { asker, answer: Answer::Noted });
+            }
         }
     }
 
@@ -502,15 +509,17 @@ impl AccountPartition {
                 }
                 Some(Deed::Authenticated)
             }
-            Authenticated::Stale | Authenticated::TooManyCalls | Authenticated::Unavailable => None,
+            Authenticated::Stale
+            | Authenticated::TooManyCalls
+            | Authenticated::Counted { .. }
+            | Authenticated::Unavailable => None,
         };
         if let Some(deed) = deed {
             out.push(Output::Report(Report { flow: source.flow, evidence: *evidence, deed }));
         }
-        out.push(Output::Answer {
-            asker,
-            answer: Answer::Authenticated(self.within_rate(now, authenticate, verdict)),
-        });
+        let verdict = self.within_rate(now, authenticate, verdict);
+        let verdict = self.within_limit(now, authenticate, verdict);
+        out.push(Output::Answer { asker, answer: Answer::Authenticated(verdict) });
     }
 
     /// The verdict over a call that would be let in: its account may have begun too many.
@@ -555,6 +564,29 @@ impl AccountPartition {
             Authenticated::Yes
         } else {
             Authenticated::NotOwner
+        }
+    }
+
+    /// The verdict over a call that would be let in: its account may have as many as it may have.
+    fn within_limit(
+        &mut self,
+        now: Now,
+        authenticate: &Authenticate,
+        verdict: Authenticated,
+    ) -> Authenticated {
+        let is_in = matches!(verdict, Authenticated::Yes | Authenticated::Alias(_));
+        let Some(call) = authenticate.call.filter(|_| is_in) else { return verdict };
+        let account = &authenticate.account;
+        let own = match self.accounts.find(now.instant, account) {
+            Knowledge::Known(known) => known.account.calls.limit,
+            Knowledge::Unknown | Knowledge::Nothing => None,
+        };
+        let proxy = &self.settings.proxy;
+        let Some(max) = own.or(proxy.calls_per_account) else { return verdict };
+        if self.calls.admit(now.instant, account, call, max, now.instant + proxy.longest_call) {
+            Authenticated::Counted { verdict: Box::new(verdict), account: account.clone(), call }
+        } else {
+            Authenticated::TooManyCalls
         }
     }
 

@@ -280,6 +280,7 @@ mod tests {
             nonce_left: Duration::from_secs(300),
             quality: None,
             response: bytes(response),
+            call: None,
         }
     }
 

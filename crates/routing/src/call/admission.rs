@@ -225,6 +225,7 @@ fn question(
         nonce_left: std::time::Duration::ZERO,
         quality: quality(request, credentials, algorithm)?,
         response: bytes(credentials.response?),
+        call: None,
     })
 }
 

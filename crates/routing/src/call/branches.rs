@@ -30,6 +30,11 @@ impl TransactionUser {
         }
         let mut context = ResponseContext::new(inbound, plan);
         self.counts.add(Count::Forwarded);
+        match turn.request.method() {
+            Some(Method::Invite) => self.call_begins(now, key, turn.request, None),
+            Some(Method::Bye) => self.hung_up(now, turn.request, out),
+            _ => {}
+        }
         for index in context.begin_round().into_iter().flatten() {
             self.advance(turn, &mut context, index, out);
         }

@@ -121,7 +121,8 @@ impl TransactionUser {
                 self.challenge(turn, &inbound, Freshness::Stale, out);
             }
             Proof::Offered(_) if !self.waiting.has_room() => self.too_many(turn, &inbound, out),
-            Proof::Offered(question) => {
+            Proof::Offered(mut question) => {
+                question.call = self.begun_call(turn.request);
                 let partition_of = question.account.clone();
                 let stage = Stage::Authenticate(turn.key, Box::new(inbound), partition_of.clone());
                 let token = self.suspend(turn.now, stage);
@@ -150,6 +151,10 @@ impl TransactionUser {
             Authenticated::Alias(home) => {
                 let sender = Sender::Account { account, home: home.clone() };
                 self.admitted(turn, inbound, sender, Some(home), out);
+            }
+            Authenticated::Counted { verdict, .. } => {
+                self.call_begins(turn.now, turn.key, turn.request, Some(account.clone()));
+                self.authenticated(turn, inbound, account, *verdict, out);
             }
             Authenticated::No => {
                 self.counts.add(Count::WrongCredentials);
@@ -200,7 +205,7 @@ impl TransactionUser {
 
     /// RFC 3261 §16.2: an INVITE that was admitted gets its 100 at once.
     // RFC 4320 §4.1: no other request gets one, before or after.
-    pub(super) fn trying(&self, turn: Turn<'_, '_>, inbound: &Inbound, out: &mut Vec<Output>) {
+    pub(super) fn trying(&mut self, turn: Turn<'_, '_>, inbound: &Inbound, out: &mut Vec<Output>) {
         if turn.request.method() == Some(Method::Invite) {
             self.respond(turn, inbound, &Reply::new(Status::TRYING), out);
         }

@@ -112,7 +112,9 @@ impl TransactionUser {
             if let Some(trunk) = own_request::trunk(&context.inbound).cloned() {
                 return self.conclude_own(now, &trunk, &mut context, out);
             }
-            if !self.send_best(key, &mut context, out) {
+            let is_answered = self.send_best(key, &mut context, out);
+            self.invite_ended(now, key, out);
+            if !is_answered {
                 return;
             }
         }
@@ -219,6 +221,9 @@ impl TransactionUser {
         }
         if status.is_success() {
             branch.state = BranchState::Ended;
+            if is_invite {
+                self.call_answered(key, response);
+            }
             // One 2xx is enough for every request but INVITE.
             if is_invite || context.state != ContextState::Answered {
                 out.push(Output::Respond { key, status, message: copy });

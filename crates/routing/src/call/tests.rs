@@ -12,6 +12,7 @@ mod forward;
 mod gruu;
 mod hostile;
 mod identity;
+mod limits;
 mod register;
 mod round;
 mod routing;

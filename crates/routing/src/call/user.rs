@@ -15,6 +15,7 @@ use transport::{Destination, Source};
 
 use super::admission::{self, Proof};
 use super::inbound::{Inbound, Turn};
+use super::live_calls::LiveCalls;
 use super::reply::Reply;
 use super::response_context::ResponseContext;
 use super::suspended::{Stage, WAIT_MAX, Waiting, fixed_hasher};
@@ -23,7 +24,10 @@ use super::validation::{self, Refused};
 use super::{Output, route};
 use crate::bans::{Deed, Evidence};
 use crate::gateway::{ProbeMark, Verdicts};
-use crate::{Answer, CarrierNews, Count, Counts, KeepaliveMark, Keyring, Located, Report, Settings, Token};
+use crate::{
+    Answer, Authenticated, CarrierNews, Count, Counts, KeepaliveMark, Keyring, Located, Report, Settings,
+    Token,
+};
 
 /// Requests that are proxied at a time by one shard. Each lives for half a minute after its end, so these
 /// many are reached by 6,000 requests each second; with 3 KB each they take 600 MB.
@@ -42,6 +46,7 @@ pub struct TransactionUser {
     /// Servers of foreign domains that failed lately.
     pub(super) avoided: Avoided,
     pub(super) counts: Counts,
+    pub(super) live: LiveCalls,
     pub(super) trunks: Trunks,
     /// What is thought of the gateways.
     pub(super) verdicts: Arc<Verdicts>,
@@ -76,6 +81,7 @@ impl TransactionUser {
             deadlines: Deadlines::default(),
             avoided: Avoided::default(),
             counts: Counts::default(),
+            live: LiveCalls::new(),
             trunks: Trunks::new(keyring.trunk, shard, boot),
             keyring,
             verdicts: Arc::default(),
@@ -269,7 +275,7 @@ impl TransactionUser {
     /// Something happened to a server transaction.
     pub fn handle_server_event(
         &mut self,
-        _now: Now,
+        now: Now,
         key: ServerKey,
         event: ServerEvent,
         out: &mut Vec<Output>,
@@ -279,6 +285,7 @@ impl TransactionUser {
             ServerEvent::Terminated => {
                 self.waiting.cancel(key);
                 self.end_context(key, out);
+                self.invite_ended(now, key, out);
             }
         }
     }
@@ -294,7 +301,12 @@ impl TransactionUser {
     ) {
         match self.waiting.resume(token) {
             Some(stage) => self.resume(now, stage, answer, out),
-            None => self.counts.add(Count::UnknownToken),
+            None => {
+                self.counts.add(Count::UnknownToken);
+                if let Answer::Authenticated(Authenticated::Counted { account, call, .. }) = answer {
+                    self.call_never_began(now, account, call, out);
+                }
+            }
         }
     }
 
@@ -343,11 +355,15 @@ impl TransactionUser {
             }
         }
         self.register_due(now, out);
+        self.end_overdue_calls(now, out);
     }
 
     /// When [`Self::handle_timeout`] is to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.deadlines.next(), self.trunks.registrants.poll_timeout()].into_iter().flatten().min()
+        [self.deadlines.next(), self.trunks.registrants.poll_timeout(), self.live.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// What has happened.
@@ -358,6 +374,11 @@ impl TransactionUser {
     /// How many requests wait for an answer.
     pub fn suspended(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// How many calls there are, ringing ones included.
+    pub fn calls(&self) -> usize {
+        self.live.len()
     }
 
     /// How many requests are being proxied.
@@ -415,7 +436,13 @@ impl TransactionUser {
     }
 
     /// Answers a request: without state until it is admitted.
-    pub(super) fn answer(&self, turn: Turn<'_, '_>, inbound: &Inbound, reply: &Reply, out: &mut Vec<Output>) {
+    pub(super) fn answer(
+        &mut self,
+        turn: Turn<'_, '_>,
+        inbound: &Inbound,
+        reply: &Reply,
+        out: &mut Vec<Output>,
+    ) {
         match inbound.sender {
             Some(_) => self.respond(turn, inbound, reply, out),
             None => self.refuse_stateless(turn, reply, out),
@@ -424,7 +451,7 @@ impl TransactionUser {
 
     /// Answers a request by its transaction.
     pub(super) fn respond(
-        &self,
+        &mut self,
         turn: Turn<'_, '_>,
         inbound: &Inbound,
         reply: &Reply,
@@ -434,6 +461,9 @@ impl TransactionUser {
         tracing::debug!(call_id = %Inbound::call_id(request), status = reply.status.0, "answered");
         let message = reply.write(request, &self.keyring, &inbound.settings);
         out.push(Output::Respond { key, status: reply.status, message });
+        if !reply.status.is_provisional() {
+            self.invite_ended(turn.now, key, out);
+        }
     }
 
     /// Whether one more request can be proxied.
@@ -473,7 +503,7 @@ impl TransactionUser {
 
     /// Takes a request up again.
     fn resume(&mut self, now: Now, stage: Stage, answer: Answer, out: &mut Vec<Output>) {
-        if let (Stage::Noted, Answer::Registered(_)) = (&stage, &answer) {
+        if let (Stage::Noted, Answer::Registered(_) | Answer::Noted) = (&stage, &answer) {
             return;
         }
         let (stage, answer) = match (stage, answer) {

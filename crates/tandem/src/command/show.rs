@@ -88,6 +88,7 @@ fn status_text(status: &StatusView) -> String {
         ("edge of", edges.join(", ")),
         ("bindings", status.bindings.to_string()),
         ("accounts cached", status.accounts_cached.to_string()),
+        ("calls", status.calls.to_string()),
         ("connections", status.connections.to_string()),
         ("banned", banned),
         (

@@ -76,6 +76,16 @@ pub enum SubscriberCommand {
     /// Add, remove and list the other names of an account
     #[command(subcommand)]
     Alias(AliasCommand),
+    /// Say how many calls an account may make at a time
+    Limit {
+        /// Its address of record
+        aor: String,
+        /// The number, 0 for none at all, or "default" for what the configuration says (sip.calls_per_account)
+        #[arg(value_parser = limit)]
+        calls: Limit,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Show one account
     Show {
         /// Its address of record
@@ -179,6 +189,14 @@ impl SubscriberCommand {
                 print(&forwards_text(&accounts.find(&aor)?))
             }
             Self::Alias(command) => command.run(),
+            Self::Limit { aor, calls: Limit(calls), place } => {
+                let aor = aor_of(&aor)?;
+                Accounts::open(&place)?.set_limit(&aor, calls)?;
+                print(&match calls {
+                    Some(calls) => format!("{aor} may make {calls} calls at a time.\n"),
+                    None => format!("{aor} may make as many calls at a time as the configuration says.\n"),
+                })
+            }
             Self::Show { aor, json, place } => {
                 let found = Accounts::open(&place)?.find(&aor_of(&aor)?)?;
                 if json {
@@ -303,6 +321,13 @@ impl Accounts {
         }
     }
 
+    fn set_limit(&mut self, aor: &Aor, limit: Option<u32>) -> Result<()> {
+        match self {
+            Self::Running(client) => client.ask(&Request::SubscriberLimit { aor: aor.to_string(), limit }),
+            Self::Stopped { subscribers, .. } => Ok(subscribers.set_limit(aor, limit)?),
+        }
+    }
+
     fn forward(&mut self, aor: &Aor, change: ForwardChange) -> Result<()> {
         match self {
             Self::Running(client) => client.ask(&Request::SubscriberForward { aor: aor.to_string(), change }),
@@ -382,10 +407,25 @@ fn show_text(subscriber: &SubscriberView) -> String {
         ("aliases", list(&subscriber.aliases)),
         ("may use", list(&subscriber.may_use)),
         ("forwards", list(&forwards::lines(&subscriber.forwards))),
+        ("calls", subscriber.limit.map_or_else(|| "-".to_owned(), |limit| limit.to_string())),
     ] {
         text.push_str(&format!("{name:<12}{value}\n"));
     }
     text
+}
+
+/// How many calls; `None`: as the configuration says.
+#[derive(Clone, Copy, Debug)]
+pub struct Limit(Option<u32>);
+
+fn limit(text: &str) -> Result<Limit, String> {
+    match text {
+        "default" => Ok(Limit(None)),
+        number => number
+            .parse()
+            .map(|number| Limit(Some(number)))
+            .map_err(|_| "write a number or `default`".to_owned()),
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

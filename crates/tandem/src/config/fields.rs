@@ -62,6 +62,8 @@ const THREADS_MAX: u64 = 256;
 const CONNECTIONS_MAX: u64 = 1_000_000;
 /// Contacts of one address of record: each of them rings at every call.
 const CONTACTS_MAX: u64 = 1_000;
+/// More calls than one account ever makes.
+const CALLS_PER_ACCOUNT_MAX: u64 = 100_000;
 /// RFC 5393 §5.3.3 recommends 60; more only helps an amplifier.
 const MAX_BREADTH_MAX: u64 = 1_000;
 /// Characters of one text.
@@ -172,6 +174,28 @@ pub const SECTIONS: &[Section] = &[
                 ],
                 set: |config, value| {
                     config.sip.proxy.serial_ring_timeout = value.duration(SECOND..=HOUR)?;
+                    Ok(())
+                },
+            },
+            Field {
+                key: "calls_per_account",
+                default: "0",
+                meaning: &[
+                    "How many calls one account may make at a time, unless `tandem subscriber limit` says another",
+                    "number for it. 0: as many as it likes.",
+                ],
+                set: |config, value| {
+                    let calls = value.number(0..=CALLS_PER_ACCOUNT_MAX)? as u32;
+                    config.sip.proxy.calls_per_account = (calls > 0).then_some(calls);
+                    Ok(())
+                },
+            },
+            Field {
+                key: "longest_call",
+                default: "\"12h\"",
+                meaning: &["A call whose end nobody told counts no longer than this."],
+                set: |config, value| {
+                    config.sip.proxy.longest_call = value.duration(MINUTE..=7 * DAY)?;
                     Ok(())
                 },
             },

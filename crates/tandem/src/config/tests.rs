@@ -41,6 +41,8 @@ fn every_key_reaches_its_setting() {
         server = ""
         ring_timeout = "30s"
         serial_ring_timeout = "12s"
+        calls_per_account = 3
+        longest_call = "2h"
         timer_c = "4m"
         timer_t1 = "100ms"
         timer_t2 = "1s"
@@ -88,6 +90,8 @@ fn every_key_reaches_its_setting() {
     let proxy = Proxy {
         ring_timeout: 30 * second,
         serial_ring_timeout: 12 * second,
+        calls_per_account: Some(3),
+        longest_call: 7_200 * second,
         timer_c: 240 * second,
         max_breadth: 7,
     };

@@ -118,6 +118,31 @@ fn an_account_speaks_for_its_aliases_and_for_what_it_may_use() {
 }
 
 #[test]
+fn a_call_is_held_against_the_limit_of_its_account() {
+    let name =
+        |number: u8| crate::CallName::of(&keys::RootKey::new([1; 32]).subkey("test", 0), &[number], b"tag");
+    let call = |number: u8| Authenticate { call: Some(name(number)), ..right("alice", u32::from(number)) };
+    let counted = |number| {
+        let (verdict, account) = (Box::new(Authenticated::Yes), aor("alice"));
+        Some(Authenticated::Counted { verdict, account, call: name(number) })
+    };
+    let mut world = World::new();
+    know(&mut world, account("alice"));
+    assert_eq!(verdict(&mut world, call(1)), Some(Authenticated::Yes), "there is no limit");
+    let limit =
+        |limit| Account { calls: crate::CallRules { limit, ..Default::default() }, ..account("alice") };
+    know(&mut world, limit(Some(1)));
+
+    assert_eq!(verdict(&mut world, call(2)), counted(2));
+    assert_eq!(verdict(&mut world, call(3)), Some(Authenticated::TooManyCalls));
+    let other = Authenticate { response: Bytes::from(md5("guessed")), ..call(4) };
+    assert_ne!(verdict(&mut world, other), Some(Authenticated::TooManyCalls));
+    assert_eq!(verdict(&mut world, right("alice", 5)), Some(Authenticated::Yes), "it is no call");
+    assert_eq!(world.ask(Question::CallEnded(aor("alice"), name(2))), Some(Answer::Noted));
+    assert_eq!(verdict(&mut world, call(6)), counted(6));
+}
+
+#[test]
 fn a_store_that_can_not_be_asked_is_no_wrong_password() {
     let mut world = World::new();
     verdict(&mut world, right("alice", 1));
@@ -314,6 +339,7 @@ pub(super) fn right(user: &str, count: u32) -> Authenticate {
             body_hash: None,
         }),
         response: response.into(),
+        call: None,
     }
 }
 

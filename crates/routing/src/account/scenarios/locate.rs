@@ -174,7 +174,7 @@ fn a_call_to_a_registered_phone_waits_a_second_for_the_database_at_most() {
 
 fn rules() -> CallRules {
     let to = ForwardTarget::parse("*98", "example.org");
-    CallRules { forwards: Forwards { busy: to, ..Forwards::default() } }
+    CallRules { forwards: Forwards { busy: to, ..Forwards::default() }, limit: None }
 }
 
 #[test]

@@ -1,0 +1,165 @@
+//! The calls of a shard, from the INVITE that was admitted to the BYE that passes.
+//!
+//! They are kept to be shown, and to tell the partition of an account with a limit when one of them has ended. A call
+//! ends with the final response that is no success, with the BYE that ends the last of its dialogs, or at its
+//! deadline. After a restart the calls before it are not known.
+
+use std::collections::BTreeSet;
+
+use ahash::RandomState;
+use clock::{Instant, Now};
+use hashbrown::HashMap;
+use sip::{Aor, Message, Method};
+use transaction::ServerKey;
+
+use super::Output;
+use super::suspended::{Stage, fixed_hasher};
+use super::user::TransactionUser;
+use crate::{CallName, Question};
+
+/// Calls that a shard knows; about 150 bytes each. Others are neither shown nor do they end for a limit.
+const CALLS_MAX: usize = 200_000;
+/// Dialogs of one call: phones that answered at once.
+const DIALOGS_MAX: usize = 8;
+
+/// One call.
+#[derive(Clone, Debug)]
+struct LiveCall {
+    /// The account whose limit it counts for.
+    account: Option<Aor>,
+    /// The tags of those who answered.
+    dialogs: Vec<Box<[u8]>>,
+    /// The last INVITE that began it: a call that is challenged by somebody behind this server begins anew.
+    invite: ServerKey,
+    ends_at: Instant,
+}
+
+/// The calls of a shard.
+#[derive(Debug)]
+pub(super) struct LiveCalls {
+    calls: HashMap<CallName, LiveCall, RandomState>,
+    by_invite: HashMap<ServerKey, CallName, RandomState>,
+    deadlines: BTreeSet<(Instant, CallName)>,
+}
+
+impl LiveCalls {
+    /// None.
+    pub(super) fn new() -> Self {
+        Self {
+            calls: HashMap::with_hasher(fixed_hasher()),
+            by_invite: HashMap::with_hasher(fixed_hasher()),
+            deadlines: BTreeSet::new(),
+        }
+    }
+
+    /// When the next deadline is.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.calls.len()
+    }
+}
+
+impl TransactionUser {
+    /// The name of the call that a request begins; `None` for every other request.
+    pub(super) fn begun_call(&self, request: &Message<'_>) -> Option<CallName> {
+        let begins = request.method() == Some(Method::Invite) && request.to_tag().is_none();
+        let (call_id, tag) = (request.call_id().ok()?, request.from_tag()?);
+        begins.then(|| CallName::of(&self.keyring.transaction, call_id, tag))
+    }
+
+    /// A call begins with the INVITE of `invite`. `account` is the one whose limit it counts for, if there is one.
+    pub(super) fn call_begins(
+        &mut self,
+        now: Now,
+        invite: ServerKey,
+        request: &Message<'_>,
+        account: Option<Aor>,
+    ) {
+        let Some(name) = self.begun_call(request) else { return };
+        if self.live.calls.len() >= CALLS_MAX && !self.live.calls.contains_key(&name) {
+            return;
+        }
+        let ends_at = now.instant + self.settings.proxy.longest_call;
+        let LiveCalls { calls, by_invite, deadlines } = &mut self.live;
+        let call = calls.entry(name).or_insert_with(|| {
+            deadlines.insert((ends_at, name));
+            LiveCall { account: None, dialogs: Vec::new(), invite, ends_at }
+        });
+        call.account = account.or(call.account.take());
+        call.invite = invite;
+        by_invite.insert(invite, name);
+    }
+
+    /// Somebody answered the INVITE of `invite`.
+    pub(super) fn call_answered(&mut self, invite: ServerKey, response: &Message<'_>) {
+        let Some(tag) = response.to_tag() else { return };
+        let name = self.live.by_invite.get(&invite);
+        let Some(call) = name.and_then(|name| self.live.calls.get_mut(name)) else { return };
+        if call.dialogs.len() < DIALOGS_MAX && call.dialogs.iter().all(|known| **known != *tag) {
+            call.dialogs.push(tag.into());
+        }
+    }
+
+    /// The INVITE of `invite` has its final response. It was no success if nobody answered.
+    pub(super) fn invite_ended(&mut self, now: Now, invite: ServerKey, out: &mut Vec<Output>) {
+        let Some(name) = self.live.by_invite.remove(&invite) else { return };
+        let is_over = |call: &LiveCall| call.dialogs.is_empty() && call.invite == invite;
+        if self.live.calls.get(&name).is_some_and(is_over) {
+            self.call_ended(now, name, out);
+        }
+    }
+
+    /// A BYE passes.
+    pub(super) fn hung_up(&mut self, now: Now, bye: &Message<'_>, out: &mut Vec<Output>) {
+        let (Ok(call_id), Some(from), Some(to)) = (bye.call_id(), bye.from_tag(), bye.to_tag()) else {
+            return;
+        };
+        for (caller, callee) in [(from, to), (to, from)] {
+            let name = CallName::of(&self.keyring.transaction, call_id, caller);
+            let Some(call) = self.live.calls.get_mut(&name) else { continue };
+            call.dialogs.retain(|tag| **tag != *callee);
+            if call.dialogs.is_empty() {
+                self.call_ended(now, name, out);
+            }
+            return;
+        }
+    }
+
+    /// A call was counted whose INVITE was cancelled, or waited too long, before that was known.
+    pub(super) fn call_never_began(&mut self, now: Now, account: Aor, name: CallName, out: &mut Vec<Output>) {
+        if !self.live.calls.contains_key(&name) {
+            self.tell_end(now, account, name, out);
+        }
+    }
+
+    /// Ends the calls whose deadline has come.
+    pub(super) fn end_overdue_calls(&mut self, now: Now, out: &mut Vec<Output>) {
+        while let Some(&(at, name)) = self.live.deadlines.first()
+            && at <= now.instant
+        {
+            self.live.deadlines.remove(&(at, name));
+            self.call_ended(now, name, out);
+        }
+    }
+
+    fn call_ended(&mut self, now: Now, name: CallName, out: &mut Vec<Output>) {
+        let Some(LiveCall { account, ends_at, .. }) = self.live.calls.remove(&name) else { return };
+        self.live.deadlines.remove(&(ends_at, name));
+        if let Some(account) = account {
+            self.tell_end(now, account, name, out);
+        }
+    }
+
+    fn tell_end(&mut self, now: Now, account: Aor, name: CallName, out: &mut Vec<Output>) {
+        // Where nothing may wait the partition ends the call at its own deadline.
+        if self.waiting.has_room() {
+            let token = self.suspend(now, Stage::Noted);
+            let question = Question::CallEnded(account.clone(), name);
+            out.push(Output::Ask { partition_of: account, token, question });
+        }
+    }
+}
