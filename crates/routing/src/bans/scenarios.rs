@@ -58,7 +58,11 @@ fn an_office_with_a_phone_is_never_banned_and_its_phone_is_heard_while_a_guesser
         guess(&mut world, ATTIC, 1);
     }
     assert_eq!(world.judge(ATTIC), Judgement::Slow);
-    assert_eq!(world.judge(PHONE), Judgement::Pass);
+    // The phone's own rate is the usual one: it may ask without proof as before.
+    for _ in 0..20 {
+        assert_eq!(world.judge(PHONE), Judgement::Pass);
+        world.report(Report::of(datagram(PHONE), Deed::Unproven));
+    }
     // A new phone gets a word in when the guesser is silent for a second.
     world.pass(Duration::from_secs(1));
     assert_eq!(world.judge("203.0.113.9:3"), Judgement::Pass);
