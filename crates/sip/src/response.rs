@@ -19,6 +19,10 @@ pub struct ResponseBuilder<'m, 'a> {
     body: &'m [u8],
 }
 
+/// Lines of one name that are copied as lines. RFC 3261 §7.3.1: more of them share the last one, so that the response to a
+/// request of the most lines has not more than a message may have.
+const LINES_COPIED_MAX: usize = 128;
+
 impl<'m, 'a> ResponseBuilder<'m, 'a> {
     /// Begins a response with the usual reason phrase, no To tag of ours, and no body.
     pub fn new(request: &'m Message<'a>, status: Status) -> Self {
@@ -116,8 +120,15 @@ impl<'m, 'a> ResponseBuilder<'m, 'a> {
     }
 
     fn copy_lines(&self, name: Name, out: &mut Vec<u8>) {
-        for value in self.request.lines(name) {
-            write_line(name.canonical(), value, out);
+        for (number, value) in self.request.lines(name).enumerate() {
+            if number < LINES_COPIED_MAX {
+                write_line(name.canonical(), value, out);
+                continue;
+            }
+            out.truncate(out.len() - b"\r\n".len());
+            out.extend_from_slice(b", ");
+            write_value(value, out);
+            end_line(out);
         }
     }
 }
@@ -138,6 +149,24 @@ mod tests {
         let mut out = Vec::new();
         builder.write(&mut out);
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_response_to_the_most_vias_is_a_message_with_all_of_them() {
+        let vias = "Via: SIP/2.0/UDP a\r\n".repeat(crate::limits::HEADERS_MAX - 4);
+        let request = format!(
+            "BYE sip:b SIP/2.0\r\n{vias}From: <sip:a>;tag=1\r\nTo: <sip:b>;tag=2\r\nCall-ID: x\r\nCSeq: 1 BYE\r\n\r\n"
+        );
+        let request = Message::parse(request.as_bytes()).unwrap();
+        let mut out = Vec::new();
+        let mut builder = ResponseBuilder::new(&request, Status::OK);
+        builder.header(Name::Server, b"s");
+
+        builder.write(&mut out);
+
+        let response = Message::parse(&out).unwrap();
+        assert_eq!(response.values(Name::Via).count(), crate::limits::HEADERS_MAX - 4);
+        assert_eq!(response.validate(), Ok(()));
     }
 
     /// RFC 3261 §8.2.6.2: what a response copies, and in which order Vias stand.
