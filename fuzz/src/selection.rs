@@ -3,10 +3,10 @@
 //! What must hold: the search ends, asks and names no more than its limits, names no server twice, and does the same
 //! for the same answers.
 
+use transport::Transport;
 use transport::selection::{
     NaptrRecord, QUERIES_MAX, Query, Records, SERVERS_MAX, Selection, Server, SrvRecord, Step, Wanted,
 };
-use transport::Transport;
 
 /// Steps of one search, more than its limits allow.
 const STEPS_MAX: usize = 4 * (QUERIES_MAX + SERVERS_MAX);
