@@ -172,7 +172,9 @@ fn answer(request: &Message<'_>, problem: Option<Malformed>) {
     }
     let response = Message::parse(&bytes).expect("a response is a message");
     assert_eq!(response.status(), Some(status));
-    assert_eq!(response.count(Name::Via), request.count(Name::Via));
+    // Of very many the last ones share a line.
+    let (lines, kept) = (request.count(Name::Via), response.count(Name::Via));
+    assert!(kept == lines || (kept >= 128 && kept < lines), "{kept} of {lines}");
     assert_eq!(response.header_by_name(b"y"), None, "a line was injected");
     if problem.is_none() {
         assert_eq!(response.validate(), Ok(()), "a response to a valid request is valid");
