@@ -8,8 +8,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use clock::WallTime;
 use ipnet::IpNet;
-use routing::{Digest, Keepalive, Nat as NatRules, Proxy, Registrar, Settings, StoredBinding, TrustedPeer};
-use sip::Aor;
+use routing::dial_plan::{
+    CallerRules, DialPlan, Fits, Gateway, Goal, HeaderEdits, Pattern, Rewrite, Route, Watch,
+};
+use routing::{
+    AtStop, Digest, Edge, EdgeContact, Keepalive, Login, Nat as NatRules, Password, Proxy, Registrar,
+    Registration, Settings, StoredBinding, Trunk, TrustedPeer,
+};
+use sip::{Aor, Status};
 use transport::{Advertise, Listener, ListenerId, Listeners, LocalAddr, Transport};
 
 use crate::nat::{Dependence, Nat, Refresh};
@@ -37,6 +43,20 @@ pub(crate) const NEIGHBOUR: SocketAddr = v4(192, 0, 2, 200, 5060);
 pub(crate) const FOREIGNER: SocketAddr = v4(198, 51, 100, 200, 5060);
 /// A server of the foreign domain that is dead. The DNS names it first.
 pub(crate) const DEAD_SERVER: SocketAddr = v4(198, 51, 100, 201, 5060);
+/// A domain whose registrar stands behind the server.
+pub(crate) const EDGE_DOMAIN: &str = "edge.example";
+/// That registrar.
+pub(crate) const REGISTRAR: SocketAddr = v4(192, 0, 2, 210, 5060);
+/// A carrier at which the server has an account.
+pub(crate) const CARRIER: SocketAddr = v4(192, 0, 2, 220, 5060);
+/// The account's name and password.
+pub(crate) const CARRIER_LOGIN: (&str, &str) = ("trunk", "secret of the trunk");
+/// A gateway that answers no calls. The next one of its route is a phone of the cast.
+pub(crate) const FAILING_GATEWAY: SocketAddr = v4(198, 51, 100, 202, 5060);
+/// The gateway that does.
+const GATEWAY: SocketAddr = v4(198, 51, 100, 23, 5060);
+/// A user whose calls all go to Alice.
+pub(crate) const FORWARDED: &str = "forwarded";
 /// From where strangers send.
 pub(crate) const STRANGER: SocketAddr = v4(198, 18, 0, 66, 5066);
 /// Whom strangers want to reach through the server.
@@ -88,20 +108,29 @@ pub(crate) mod who {
     pub(crate) const ZOE: usize = 10;
     /// Has an account but not its password.
     pub(crate) const MALLORY: usize = 11;
-    /// All that register.
+    /// Does not register: it is behind a gateway, with all numbers.
+    pub(crate) const GATEWAY: usize = 12;
+    /// Registers through the server at the registrar behind it.
+    pub(crate) const IVAN: usize = 13;
+    /// All that register at the server itself.
     pub(crate) const REGISTERED: [usize; 10] =
         [ALICE, BOB, BOB_TCP, BOB_SIX, CAROL, DAVE, ERIN, FRANK, GRACE, HENRY];
 }
 
 /// Users with an account.
-const USERS: [&str; 13] = [
+const USERS: [&str; 14] = [
     "alice", "bob", "carol", "dave", "erin", "frank", "grace", "henry", "mallory", "nobody", "loop",
-    "to-alice", "to-bob",
+    "to-alice", "to-bob", FORWARDED,
 ];
 
 /// The users with an account, with their passwords.
 pub(crate) fn accounts() -> impl Iterator<Item = (&'static str, String)> {
-    USERS.into_iter().map(|user| (user, format!("secret of {user}")))
+    USERS.into_iter().map(|user| (user, password_of(user)))
+}
+
+/// The password of a user.
+pub(crate) fn password_of(user: &str) -> String {
+    format!("secret of {user}")
 }
 
 /// The cast of a seed: the same people, with other habits and other routers.
@@ -112,7 +141,7 @@ pub(crate) fn cast(rng: &mut Rng, settings: &Settings) -> Cast {
         let setup = Setup {
             user: user.to_owned(),
             domain: DOMAIN.to_owned(),
-            password: format!("secret of {user}"),
+            password: password_of(user),
             local,
             server,
             transport,
@@ -139,11 +168,16 @@ pub(crate) fn cast(rng: &mut Rng, settings: &Settings) -> Cast {
         member("henry", v4(10, 2, 0, 19, 5061), FIRST, Udp, Some(1)),
         member("zoe", FOREIGNER, FIRST, Udp, None),
         member("mallory", v4(198, 51, 100, 21, 5060), FIRST, Udp, None),
+        member("gateway", GATEWAY, FIRST, Udp, None),
+        member("ivan", v4(198, 51, 100, 24, 5060), FIRST, Udp, None),
     ];
     members[who::ZOE].setup.domain = FOREIGN_DOMAIN.to_owned();
     members[who::ZOE].registers = false;
     members[who::MALLORY].setup.password = "guessed".to_owned();
     members[who::MALLORY].registers = false;
+    members[who::GATEWAY].registers = false;
+    members[who::IVAN].setup.domain = EDGE_DOMAIN.to_owned();
+    members[who::IVAN].setup.liked = vec![Algorithm::Md5];
     // An empty line gets no answer: it keeps only a mapping that packets from outside keep.
     let refresh = match settings.nat.keepalive {
         Keepalive::Options => Refresh::FromInside,
@@ -181,7 +215,81 @@ pub(crate) fn settings(rng: &mut Rng) -> Settings {
     settings.admission.calls_per_minute = 60;
     // A guesser that tries once in a quarter of a minute is banned within the story.
     settings.admission.failures_max = 8;
-    settings
+    with_elsewhere(settings)
+}
+
+/// The same settings, with the servers of others and the ways to them.
+pub(crate) fn with_elsewhere(settings: Settings) -> Settings {
+    Settings { edges: vec![edge()], trunks: vec![Arc::new(trunk())], dial_plan: dial_plan(), ..settings }
+}
+
+fn edge() -> Edge {
+    let to = format!("sip:{REGISTRAR}");
+    Edge { domain: EDGE_DOMAIN.to_owned(), to, from: None, contact: EdgeContact::Keep }
+}
+
+fn trunk() -> Trunk {
+    let (user, password) = CARRIER_LOGIN;
+    Trunk {
+        name: "carrier".into(),
+        login: Login { username: user.to_owned(), password: Password::new(password), realm: None },
+        registration: Some(Registration {
+            registrar: format!("sip:{CARRIER}"),
+            address: format!("sip:{user}@{CARRIER}"),
+            contact_user: user.to_owned(),
+            expires: Duration::from_secs(600),
+            listener: Some((Transport::Udp, LocalAddr(FIRST))),
+            proxy: None,
+            at_stop: AtStop::Remove,
+        }),
+        called: None,
+    }
+}
+
+/// Numbers that begin with 0 go to a gateway that fails and then to one that does not; some go nowhere.
+fn dial_plan() -> DialPlan {
+    let gateway = |name: &str, address: SocketAddr, probed| {
+        Arc::new(Gateway {
+            name: name.into(),
+            group: None,
+            uri: Bytes::from(format!("sip:{address}")),
+            registration: None,
+            via: None,
+            priority: 0,
+            weight: 1,
+            watch: Watch {
+                interval: probed,
+                failures: 3,
+                successes: 2,
+                refusals: BTreeSet::from([Status::REQUEST_TIMEOUT, Status::SERVICE_UNAVAILABLE]),
+            },
+            answer_timeout: Duration::from_secs(4),
+            sources: Vec::new(),
+            rewrite: Rewrite::default(),
+            caller: CallerRules::default(),
+            headers: HeaderEdits::default(),
+        })
+    };
+    let route = |name: &str, number: &str, goal| {
+        Arc::new(Route {
+            name: name.into(),
+            fits: Fits { numbers: Pattern::parse(number).into_iter().collect(), ..Fits::default() },
+            rewrite: Rewrite::default(),
+            caller: None,
+            headers: HeaderEdits::default(),
+            goal,
+        })
+    };
+    let failing = gateway("failing", FAILING_GATEWAY, Some(Duration::from_secs(30)));
+    let working = gateway("working", GATEWAY, None);
+    let goal = Goal::Gateways(vec![vec![Arc::clone(&failing)], vec![Arc::clone(&working)]]);
+    DialPlan {
+        gateways: vec![failing, working],
+        routes: vec![
+            route("expensive", "0900.", Goal::Reject(Status::FORBIDDEN)),
+            route("numbers", "0.", goal),
+        ],
+    }
 }
 
 /// The defaults, with these listeners and names.

@@ -133,6 +133,8 @@ events! {
     Spiral "spiral",
     /// A request came by the server again with the same target.
     Looped "looped",
+    /// The registrar behind the edge reached a phone by its Path.
+    PathFollowed "path_followed",
     /// A stranger sent something.
     StrangerSent "stranger_sent",
     /// A stranger got an answer.

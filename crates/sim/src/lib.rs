@@ -14,6 +14,7 @@
 mod cast;
 mod crowd;
 mod dns;
+mod elsewhere;
 mod events;
 mod journal;
 mod ledger;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use clock::{Instant, Now};
-use engine::{Asker, Change, Loaded, Partition, PartitionOutput, Shard, StoredNonce};
+use engine::{Asker, Change, Loaded, Partition, PartitionOutput, Prober, ProberOutput, Shard, StoredNonce};
 use keys::RootKey;
 use lease::LeaseMirror;
 use routing::bans::{BanCounts, Deed, Judgement};
@@ -54,6 +54,7 @@ pub(crate) const PARTITIONS: u16 = 2;
 enum Work {
     FromShard(u16, engine::Output),
     FromPartition(u16, PartitionOutput),
+    FromProber(ProberOutput),
     SendFailed(u16, ClientKey),
 }
 
@@ -73,6 +74,7 @@ pub(crate) struct Node {
     keyring: Keyring,
     shards: Vec<Shard>,
     partitions: Vec<Partition>,
+    prober: Prober,
     bans: Bans,
     connections: Connections,
     lines: BTreeMap<ConnectionId, Line>,
@@ -104,7 +106,7 @@ pub(crate) struct Held {
 
 impl Node {
     /// A server that has just started. `boot` differs at each start.
-    pub(crate) fn start(settings: Arc<Settings>, root: &RootKey, boot: u32) -> Self {
+    pub(crate) fn start(now: Now, settings: Arc<Settings>, root: &RootKey, boot: u32) -> Self {
         let keyring = Keyring::derive(root);
         let shard = |number| {
             let mut shard = Shard::new(settings.clone(), keyring.clone(), number, boot);
@@ -115,6 +117,7 @@ impl Node {
         let partitions =
             (0..PARTITIONS).map(|number| Partition::new(settings.clone(), keyring.clone(), number)).collect();
         Self {
+            prober: Prober::new(now, settings.clone(), &keyring),
             bans: Bans::new(settings.clone(), &keyring),
             settings,
             keyring,
@@ -386,6 +389,11 @@ impl Node {
                 self.work.extend(outputs.into_iter().map(|output| Work::FromPartition(number, output)));
             }
         }
+        if self.prober.poll_timeout().is_some_and(|at| at <= now.instant) {
+            let mut outputs = Vec::new();
+            self.prober.handle_timeout(now, &lease, &mut outputs);
+            self.work.extend(outputs.into_iter().map(Work::FromProber));
+        }
         let mut closed = Vec::new();
         self.connections.handle_timeout(now.instant, &mut closed);
         for transport::ConnectionOutput::Close(id, _) in closed {
@@ -397,11 +405,23 @@ impl Node {
         self.settle(now, out);
     }
 
+    /// Takes back what it has registered at carriers, as at its end.
+    pub(crate) fn leave_carriers(&mut self, now: Now, out: &mut Vec<Output>) {
+        let Some(lease) = self.lease.active(now.instant) else { return };
+        for (number, shard) in (0..SHARDS).zip(&mut self.shards) {
+            let mut outputs = Vec::new();
+            shard.handle_stop(now, &lease, &mut outputs);
+            self.work.extend(outputs.into_iter().map(|output| Work::FromShard(number, output)));
+        }
+        self.settle(now, out);
+    }
+
     /// When [`Node::handle_timeout`] wants to be called.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let shards = self.shards.iter().filter_map(Shard::poll_timeout);
         let partitions = self.partitions.iter().filter_map(Partition::poll_timeout);
-        shards.chain(partitions).chain(self.connections.poll_timeout()).min()
+        let others = [self.prober.poll_timeout(), self.connections.poll_timeout()];
+        shards.chain(partitions).chain(others.into_iter().flatten()).min()
     }
 
     fn take_message(&mut self, now: Now, source: Source, bytes: &[u8]) {
@@ -420,6 +440,7 @@ impl Node {
             match work {
                 Work::FromShard(shard, output) => self.carry_shard(now, shard, output, out),
                 Work::FromPartition(partition, output) => self.carry_partition(now, partition, output, out),
+                Work::FromProber(output) => self.carry_prober(now, output, out),
                 Work::SendFailed(shard, key) => {
                     let mut outputs = Vec::new();
                     if let (Some(lease), Some(machine)) =
@@ -465,8 +486,30 @@ impl Node {
                 self.work
                     .extend(outputs.into_iter().map(|output| Work::FromPartition(mark.partition, output)));
             }
-            // The simulated servers have no gateways.
-            engine::Output::ProbeAnswered(..) | engine::Output::GatewayOutcome(..) => {}
+            engine::Output::ProbeAnswered(mark, status) => {
+                let Some(lease) = self.lease.active(now.instant) else { return };
+                let mut outputs = Vec::new();
+                self.prober.handle_answered(now, &lease, mark, status, &mut outputs);
+                self.work.extend(outputs.into_iter().map(Work::FromProber));
+            }
+            engine::Output::GatewayOutcome(gateway, outcome) => {
+                let mut outputs = Vec::new();
+                self.prober.handle_outcome(now, &gateway.name, outcome, &mut outputs);
+                self.work.extend(outputs.into_iter().map(Work::FromProber));
+            }
+        }
+    }
+
+    fn carry_prober(&mut self, now: Now, output: ProberOutput, out: &mut Vec<Output>) {
+        match output {
+            ProberOutput::Send { to, message } => self.send(now, to, message, None, out),
+            ProberOutput::Publish(verdicts) => {
+                for shard in &mut self.shards {
+                    shard.handle_verdicts(Arc::clone(&verdicts));
+                }
+            }
+            // The simulated gateways have addresses and no names.
+            ProberOutput::Resolve { .. } => {}
         }
     }
 

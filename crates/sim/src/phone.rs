@@ -31,11 +31,12 @@ use crate::stream::StreamId;
 use callee::CalleeCall;
 use caller::CallerCall;
 use digest::Realm;
-use message::{Outgoing, answer};
+use message::Outgoing;
 use registration::Registration;
 
 pub(crate) use dialog::address_of;
 pub(crate) use digest::{Algorithm, Asker, Challenge};
+pub(crate) use message::answer;
 pub(crate) use order::{Answering, Behaviour, CallOrder, Fact, Output, Patience, Role};
 
 /// What a phone is.

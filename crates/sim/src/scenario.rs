@@ -3,6 +3,7 @@
 mod bans;
 mod calls;
 mod dialogs;
+mod elsewhere;
 mod forks;
 mod hostile;
 mod registration;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clock::Instant;
 
-use crate::cast::{self, DOMAIN, FOREIGN_DOMAIN, cast, who};
+use crate::cast::{self, DOMAIN, FOREIGN_DOMAIN, FORWARDED, cast, who};
 use crate::dns::Resolver;
 use crate::ledger::Expected;
 use crate::network::Conditions;
@@ -20,6 +20,8 @@ use crate::world::{Action, World};
 pub(crate) const HEALED: Instant = at(600);
 /// By then every phone is registered again.
 pub(crate) const CONVERGED: Instant = at(660);
+/// From then on the server is registered nowhere: nothing else that it does by itself is under way at the end.
+const LEFT: Instant = at(1_840);
 /// By then everything has come to rest: the longest call began before `HEALED`, and ten minutes have passed.
 pub(crate) const RESTED: Instant = at(1_900);
 
@@ -81,7 +83,7 @@ const CALLED: [(&str, &[usize]); 8] = [
 
 impl Script {
     fn registrations(&mut self) {
-        for phone in who::REGISTERED {
+        for phone in who::REGISTERED.into_iter().chain([who::IVAN]) {
             let when = self.when(1, 10);
             self.world.plan(when, Action::Register(phone));
         }
@@ -90,7 +92,7 @@ impl Script {
     fn calls(&mut self) {
         for _ in 0..18 {
             let when = self.when(20, 560);
-            match self.rng.below(20) {
+            match self.rng.below(24) {
                 0..=5 => self.plain_call(when),
                 6..=8 => self.fork(when),
                 9..=11 => self.cancelled(when),
@@ -99,6 +101,8 @@ impl Script {
                 14 => self.redirected(when),
                 15 => self.nowhere(when),
                 16 | 17 => self.abroad(when),
+                18 | 19 => self.number(when),
+                20 => self.forwarded(when),
                 _ => self.by_the_neighbour(when),
             }
         }
@@ -226,6 +230,30 @@ impl Script {
         let caller = self.caller(&[]);
         let expected = Expected::Status(vec![status]);
         self.world.plan(when, Action::Call { caller, order, expected });
+    }
+
+    /// To a number: a gateway that fails is tried before the one that takes the call, or it is one that nobody may call.
+    fn number(&mut self, when: Instant) {
+        if self.rng.chance(300) {
+            let order = self.order(&format!("sip:0900123@{DOMAIN}"));
+            let caller = self.caller(&[]);
+            let expected = Expected::Status(vec![403]);
+            return self.world.plan(when, Action::Call { caller, order, expected });
+        }
+        let mut order = self.order(&format!("sip:030123@{DOMAIN}"));
+        self.decorate(&mut order);
+        let answers = self.answers(&[who::GATEWAY]);
+        let caller = self.caller(&[]);
+        self.call(when, caller, order, answers);
+    }
+
+    /// To somebody who forwards to Alice.
+    fn forwarded(&mut self, when: Instant) {
+        let mut order = self.order(&format!("sip:{FORWARDED}@{DOMAIN}"));
+        self.decorate(&mut order);
+        let answers = self.answers(&[who::ALICE]);
+        let caller = self.caller(&[who::ALICE]);
+        self.call(when, caller, order, answers);
     }
 
     /// To another domain, which may not be there.
@@ -410,7 +438,7 @@ impl Script {
         ] {
             self.world.plan(HEALED, action);
         }
-        for phone in who::REGISTERED {
+        for phone in who::REGISTERED.into_iter().chain([who::IVAN]) {
             let when = self.when(605, 615);
             self.world.plan(when, Action::Register(phone));
         }
@@ -421,12 +449,13 @@ impl Script {
             let caller = self.caller(phones);
             self.call(when, caller, order, answers);
         }
-        for phone in who::REGISTERED {
+        for phone in who::REGISTERED.into_iter().chain([who::IVAN]) {
             // The last ones end so that what is left at the end is left for ever.
             let (least, most) = self.rng.pick(&[(1_000, 1_100), (1_800, 1_830)]);
             let when = self.when(least, most);
             self.world.plan(when, Action::Unregister(phone));
         }
+        self.world.plan(LEFT, Action::LeaveCarriers);
     }
 
     fn call(&mut self, when: Instant, caller: usize, order: CallOrder, answers: Vec<(usize, Answering)>) {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use clock::Instant;
 use engine::{Change, Loaded, StoredNonce};
 use routing::account::BindingKey;
-use routing::{Account, Algorithm, StoredBinding};
+use routing::{Account, Algorithm, ForwardTarget, StoredBinding};
 use sip::Aor;
 
 use crate::phone;
@@ -68,6 +68,14 @@ impl Store {
             calls: Default::default(),
         };
         self.accounts.insert(aor, Arc::new(account));
+    }
+
+    /// Sends all calls of an account to another user of its domain.
+    pub(crate) fn forward(&mut self, user: &str, domain: &str, to: &str) {
+        let account = Aor::parse(&format!("{user}@{domain}")).and_then(|aor| self.accounts.get_mut(&aor));
+        if let Some(account) = account {
+            Arc::make_mut(account).calls.forwards.always = ForwardTarget::parse(to, domain);
+        }
     }
 
     /// Adds a binding that was there before the world began.

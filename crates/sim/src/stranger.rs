@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clock::Instant;
 
-use crate::cast::{ADVERTISED, DOMAIN, FIRST, SECOND, STRANGER, VICTIM};
+use crate::cast::{ADVERTISED, DOMAIN, EDGE_DOMAIN, FIRST, SECOND, STRANGER, VICTIM};
 use crate::rng::Rng;
 
 /// Stands in every message of a stranger.
@@ -29,12 +29,13 @@ pub(crate) struct Stranger {
     made: u32,
     overheard: VecDeque<(Instant, Vec<u8>)>,
     routes: VecDeque<String>,
+    flows: VecDeque<String>,
 }
 
 impl Stranger {
     /// A sender that has heard nothing.
     pub(crate) fn new(rng: Rng) -> Self {
-        Self { rng, made: 0, overheard: VecDeque::new(), routes: VecDeque::new() }
+        Self { rng, made: 0, overheard: VecDeque::new(), routes: VecDeque::new(), flows: VecDeque::new() }
     }
 
     /// Forgets what it heard: a server that was killed has forgotten which nonce counts were used.
@@ -51,12 +52,16 @@ impl Stranger {
         let head = String::from_utf8_lossy(&bytes[..bytes.len().min(1_200)]);
         let in_dialog = head.lines().any(|line| line.starts_with("To:") && line.contains(";tag="));
         for line in head.lines().filter(|line| line.starts_with("Route: ")) {
-            self.routes.push_back(line.to_owned());
-            if self.routes.len() > REMEMBERED_MAX {
-                self.routes.pop_front();
+            // What the registrar behind the edge was told as Path leads to the flow of a phone.
+            let routes = if line.contains(";ob>") { &mut self.flows } else { &mut self.routes };
+            routes.push_back(line.to_owned());
+            if routes.len() > REMEMBERED_MAX {
+                routes.pop_front();
             }
         }
-        if repeatable && !in_dialog && head.contains("uthorization:") {
+        // What is for the registrar behind the edge is judged there and passes here: a copy of it too.
+        let is_judged_here = !head.contains(EDGE_DOMAIN);
+        if repeatable && is_judged_here && !in_dialog && head.contains("uthorization:") {
             self.overheard.push_back((now, bytes.to_vec()));
             if self.overheard.len() > REMEMBERED_MAX {
                 self.overheard.pop_front();
@@ -68,7 +73,7 @@ impl Stranger {
     pub(crate) fn attack(&mut self, now: Instant) -> (std::net::SocketAddr, Vec<u8>) {
         self.made += 1;
         let to = self.rng.pick(&[FIRST, SECOND, ADVERTISED]);
-        let bytes = match self.rng.below(16) {
+        let bytes = match self.rng.below(17) {
             0 => self.garbage(),
             1 | 2 => self.mutated(now),
             3 => self.request("INVITE", &format!("sip:alice@{DOMAIN}"), "", ""),
@@ -109,6 +114,11 @@ impl Stranger {
                 self.request("OPTIONS", &format!("sip:{DOMAIN}"), agent, "")
             }
             14 => self.request("MESSAGE", &format!("sip:bob@{DOMAIN};maddr={}", VICTIM.ip()), "", ""),
+            15 if !self.flows.is_empty() => {
+                let flow = format!("{}\r\n", self.flows[self.rng.index(self.flows.len())]);
+                let method = self.rng.pick(&["INVITE", "OPTIONS", "MESSAGE"]);
+                self.request(method, &format!("sip:ivan@{EDGE_DOMAIN}"), &flow, "")
+            }
             _ => self.reflected(),
         };
         (to, bytes)

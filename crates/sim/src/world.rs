@@ -170,6 +170,7 @@ impl World {
         for (user, password) in cast::accounts() {
             store.add_account(user, cast::DOMAIN, &password);
         }
+        store.forward(cast::FORWARDED, cast::DOMAIN, "alice");
         for binding in cast::bindings_of_old(BEGAN + Duration::from_secs(1 << 20)) {
             store.add_binding(binding);
         }
@@ -179,6 +180,7 @@ impl World {
             [cast::NEIGHBOUR, cast::DEAD_SERVER, cast::FIRST, cast::SECOND, cast::SIXTH, cast::ADVERTISED]
                 .map(|own| own.ip()),
         );
+        friends.extend([cast::REGISTRAR, cast::CARRIER, cast::FAILING_GATEWAY].map(|server| server.ip()));
         let open = cast.members.iter().filter(|member| member.nat.is_none());
         friends.extend(open.map(|member| member.setup.local.ip()));
         let residents = cast
@@ -190,8 +192,9 @@ impl World {
                 listens: Listens::Both,
             })
             .collect();
+        let began = Instant::START + Duration::from_secs(1);
         let mut world = Self {
-            now: Instant::START + Duration::from_secs(1),
+            now: began,
             sequence: 0,
             queue: BTreeMap::new(),
             at_this_instant: 0,
@@ -202,7 +205,7 @@ impl World {
             residents,
             neighbour: cast.neighbour,
             stranger: Stranger::new(rng.branch("stranger")),
-            node: Node::start(settings.clone(), &root, 1),
+            node: Node::start(Now::new(began, BEGAN), settings.clone(), &root, 1),
             settings,
             root,
             boot: 1,

@@ -75,7 +75,8 @@ impl Challenge {
             .collect()
     }
 
-    fn parse(value: &str) -> Option<Self> {
+    /// The parts of a challenge, or of credentials.
+    pub(crate) fn parse(value: &str) -> Option<Self> {
         let (scheme, mut rest) = value.trim().split_once(' ')?;
         if !scheme.eq_ignore_ascii_case("digest") {
             return None;

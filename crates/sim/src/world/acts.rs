@@ -51,6 +51,8 @@ pub(crate) enum Action {
     Kill(Duration),
     /// The server is back.
     Start,
+    /// The server takes back what it has registered at carriers, and registers nothing more.
+    LeaveCarriers,
     /// The database is so.
     Store(Condition),
     /// The resolver is so.
@@ -137,6 +139,11 @@ impl World {
             Action::Restart(lasts) => self.restart(lasts),
             Action::Kill(lasts) => self.kill(lasts),
             Action::Start => self.start(),
+            Action::LeaveCarriers => {
+                let (now, mut out) = (self.clocks(), Vec::new());
+                self.node.leave_carriers(now, &mut out);
+                self.carry_node(out);
+            }
             Action::Store(condition) => {
                 for (partition, aor) in self.store.set_condition(condition) {
                     let happening = Happening::Account { boot: self.boot, partition, aor };
@@ -249,8 +256,8 @@ impl World {
     fn start(&mut self) {
         self.boot += 1;
         self.is_down = false;
-        self.node = Node::start(self.settings.clone(), &self.root, self.boot);
         let now = self.clocks();
+        self.node = Node::start(now, self.settings.clone(), &self.root, self.boot);
         self.node.restore(now, self.store.bindings(), self.store.nonces());
         self.watch.forget();
     }

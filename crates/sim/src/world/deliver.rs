@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use sip::Aor;
 
 use crate::cast::{self, local_of};
+use crate::elsewhere;
 use crate::events::Event;
 use crate::stream::{self, Arrival, End, StreamId};
 use crate::watch::Cause;
@@ -22,6 +23,13 @@ impl World {
         } else if to == self.neighbour.address {
             if let Some((next, bytes)) = self.neighbour.forward(bytes, cast::DOMAIN) {
                 self.transmit(to, next, bytes);
+            }
+        } else if elsewhere::is_at(to) {
+            if to == cast::REGISTRAR && bytes.starts_with(b"SIP/2.0 200 ") {
+                self.events.add(Event::PathFollowed);
+            }
+            for bytes in elsewhere::hear(self.now, to, bytes) {
+                self.transmit(to, from, bytes);
             }
         } else if let Some(number) = self.inside(to, from) {
             let mut out = Vec::new();
