@@ -269,11 +269,8 @@ impl Config {
                 .iter()
                 .find(|other| other.transport == listen.transport && other.place == listen.place);
             if twin.is_some() {
-                let place = match listen.place {
-                    Place::EveryAddress { port } => format!("{}://*:{port}", listen.transport),
-                    Place::At(address) => format!("{}://{address}", listen.transport),
-                };
-                reading.conflict("sip.listen", format!("names {place} twice"), "name each listener once");
+                let what = format!("names {} twice", listen.name());
+                reading.conflict("sip.listen", what, "name each listener once");
             }
         }
     }

@@ -13,12 +13,13 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use routing::dial_plan::{Fits, Goal, Route};
+use routing::dial_plan::{Fits, Goal, ListenerName, Route};
 use routing::{DialPlan, Gateway, Trunk};
 
 pub use gateway::{GATEWAYS, GatewayDraft};
 pub use route::{ROUTES, RouteDraft};
 
+use super::listen::{Listen, Place};
 use super::problem::Wrong;
 use super::reader::{Entry, Reading};
 use super::suggest::nearest;
@@ -32,10 +33,50 @@ pub fn build(
     gateways: &[Entry<GatewayDraft>],
     routes: &[Entry<RouteDraft>],
     trunks: &[Arc<Trunk>],
+    listen: &[Listen],
 ) -> DialPlan {
+    check_listeners(reading, gateways, routes, listen);
     let gateways = build_gateways(reading, gateways, trunks);
     let routes = build_routes(reading, routes, &Directory::of(&gateways));
     DialPlan { gateways, routes }
+}
+
+/// Listeners that gateways and routes name are in `sip.listen`: a gateway with another one could not be reached as it is
+/// meant, and a route with another one never fits.
+fn check_listeners(
+    reading: &mut Reading<'_>,
+    gateways: &[Entry<GatewayDraft>],
+    routes: &[Entry<RouteDraft>],
+    listen: &[Listen],
+) {
+    // Whoever has to mend that list may have meant this one.
+    if reading.problems.iter().any(|problem| problem.key == "sip.listen") {
+        return;
+    }
+    let what = "is not in sip.listen";
+    let names: Vec<String> = listen.iter().map(|listen| format!("\"{}\"", listen.name())).collect();
+    let mend = format!("write one of {}, or add it there", names.join(", "));
+    for entry in gateways {
+        if entry.draft.via.is_some_and(|via| !is_served(&via, listen)) {
+            reading.wrong_entry(GATEWAYS.name, entry, "via", what, mend.as_str());
+        }
+    }
+    for (name, span) in routes.iter().flat_map(|entry| &entry.draft.listeners) {
+        if !is_served(name, listen) {
+            reading.wrong_part(ROUTES.name, "listener", Wrong::new(span.clone(), what, mend.as_str()));
+        }
+    }
+}
+
+fn is_served(name: &ListenerName, listen: &[Listen]) -> bool {
+    listen.iter().any(|listen| {
+        listen.transport == name.transport
+            && match listen.place {
+                // The address may come to this host later.
+                Place::EveryAddress { port } => port == name.port,
+                Place::At(local) => name.is(listen.transport, local),
+            }
+    })
 }
 
 fn build_gateways(

@@ -46,6 +46,14 @@ pub enum DigestRule {
 }
 
 impl Listen {
+    /// As the file names it, but for what stands after the address.
+    pub fn name(&self) -> String {
+        match self.place {
+            Place::EveryAddress { port } => format!("{}://*:{port}", self.transport.uri_name()),
+            Place::At(address) => format!("{}://{address}", self.transport.uri_name()),
+        }
+    }
+
     /// Reads one entry.
     pub fn read(value: &Value<'_>) -> Result<Self, Wrong> {
         let text = value.text()?;

@@ -64,7 +64,7 @@ impl<'t> Reading<'t> {
         }
         self.read_table("", root.get_ref(), config);
         let (gateways, routes) = (std::mem::take(&mut self.gateways), std::mem::take(&mut self.routes));
-        config.dial_plan = dial_plan::build(self, &gateways, &routes, &config.trunks);
+        config.dial_plan = dial_plan::build(self, &gateways, &routes, &config.trunks, &config.sip.listen);
     }
 
     /// Says that the value of `key`, or the file as a whole if it has none, conflicts with another.

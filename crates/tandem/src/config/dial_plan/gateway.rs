@@ -20,7 +20,7 @@ pub struct GatewayDraft {
     pub(super) uri: String,
     pub(super) group: String,
     pub(super) registration: String,
-    via: Option<ListenerName>,
+    pub(super) via: Option<ListenerName>,
     priority: u16,
     weight: u16,
     interval: Option<Duration>,

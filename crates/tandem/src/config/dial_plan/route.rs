@@ -1,5 +1,7 @@
 //! The keys of `[[route]]`.
 
+use std::ops::Range;
+
 use ipnet::IpNet;
 use routing::dial_plan::{CallerName, Fits, HeaderEdits, ListenerName, Pattern, PatternError, Rewrite};
 use sip::{Aor, Status};
@@ -15,7 +17,7 @@ pub struct RouteDraft {
     pub(super) name: String,
     numbers: Vec<Pattern>,
     domains: Vec<Box<str>>,
-    listeners: Vec<ListenerName>,
+    pub(super) listeners: Vec<(ListenerName, Range<usize>)>,
     sources: Vec<IpNet>,
     pub(super) from: Vec<Named>,
     pub(super) callers: Vec<CallerName>,
@@ -82,7 +84,7 @@ const FIELDS: &[Field<RouteDraft>] = &[
         default: "[]",
         meaning: &["Listeners that the call came in on, as in sip.listen: [\"udp://10.0.0.5:5060\"]."],
         set: |draft, value| {
-            draft.listeners = value.list(parts::listener)?;
+            draft.listeners = value.list(|entry| Ok((parts::listener(entry)?, entry.span())))?;
             Ok(())
         },
     },
@@ -201,7 +203,7 @@ impl RouteDraft {
         Fits {
             numbers: self.numbers.clone(),
             domains: self.domains.clone(),
-            listeners: self.listeners.clone(),
+            listeners: self.listeners.iter().map(|(name, _)| *name).collect(),
             sources: self.sources.clone(),
             gateways: Vec::new(),
             callers: self.callers.clone(),

@@ -68,6 +68,13 @@ const MISTAKES: &[(&str, usize, &str, &str)] = &[
     ("set_headers = [\"v: x\"]", 4, "writes itself", "leave it out"),
     ("remove_headers = [\"\"]", 4, "no name of a header field", "X-Trunk"),
     ("set_headers = [\"X-Trunk\"]", 4, "is no header field", "a colon"),
+    ("via = \"udp://10.0.0.5:5070\"", 4, "is not in sip.listen", "\"udp://*:5060\""),
+    (
+        "[[route]]\nto = [\"a\"]\nlistener = [\"udp://10.0.0.5:5060\",\n\"tcp://*:5070\"]",
+        7,
+        "is not in sip.listen",
+        "or add it there",
+    ),
     ("via = \"udp://10.0.0.5 digest off\"", 4, "more than an address", "alone"),
     ("[[route]]\nnumber = [\"1\"]", 4, "leads nowhere", "to = [\"carrier-a\"]"),
     ("[[route]]\nto = [\"a\"]\nreject = 603", 4, "more than one place", "keep one"),
