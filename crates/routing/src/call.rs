@@ -62,4 +62,5 @@ mod validation;
 mod tests;
 
 pub use output::Output;
+pub use own::is_own;
 pub use user::TransactionUser;

@@ -9,6 +9,7 @@
 //! a password (a trusted peer, a gateway, a listener without digest) gets out only by a route that names where
 //! it comes from.
 
+mod address;
 mod dialled;
 mod order;
 mod pattern;
@@ -26,11 +27,12 @@ use bytes::Bytes;
 use ipnet::IpNet;
 use sip::{Host, SipUri, Status};
 
+pub use address::write_user;
 pub use dialled::Dialled;
-pub use order::order;
+pub use order::{listed, order};
 pub use pattern::{Pattern, PatternError};
 pub use rewrite::{CallerPlace, CallerRules, HeaderEdits, Rewrite, is_number};
-pub use route::{Call, CallerName, Fits, Goal, ListenerName, Origin, Route};
+pub use route::{Call, CallerName, Fits, Goal, ListenerName, Misfit, Origin, Route};
 
 /// All gateways and routes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 mod bans;
 mod gateways;
+mod route;
 mod run;
 mod show;
 mod subscriber;
@@ -75,6 +76,8 @@ enum Command {
         #[command(flatten)]
         place: Place,
     },
+    /// Tell where a number would go by the configuration, and why; nothing is called
+    Route(route::Question),
     /// Show how the running server is
     Status {
         /// As JSON
@@ -136,6 +139,7 @@ impl CommandLine {
             Command::Registrations { json, place } => show::registrations(&mut place.server()?, json),
             Command::Gateways { change: None, json, place } => gateways::show(&mut place.server()?, json),
             Command::Gateways { change: Some(change), .. } => change.run(),
+            Command::Route(question) => question.run(),
             Command::Status { json, place } => show::status(&mut place.server()?, json),
             Command::Bans(command) => command.run(),
             Command::Reload { place } => reload(&mut place.server()?),
@@ -195,6 +199,8 @@ mod tests {
             "run --config a.toml",
             "check a.toml",
             "reference",
+            "route 030123456",
+            "route +49301 --from alice@example.org --listener udp://10.0.0.5:5060 --source 10.1.2.3 --config a",
             "subscriber add alice@example.org --password-stdin --may-use sales@example.org --may-use b@c --config a",
             "subscriber password alice@example.org --state-directory /s",
             "subscriber forward alice@example.org --busy *98 --no-answer tel:+4930123 --after 20s",

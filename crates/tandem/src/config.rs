@@ -28,6 +28,7 @@ use net::ConnectionLimits;
 use routing::{Admission, DialPlan, Digest, Edge, EdgeContact, Nat, Proxy, Registrar, Trunk, TrustedPeer};
 use toml::de::DeValue;
 
+pub use dial_plan::place_name;
 pub use duration::{parse_duration, write_duration};
 pub use listen::{DigestRule, Listen, Place};
 pub use problem::Problems;

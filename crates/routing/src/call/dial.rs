@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use sip::{Aor, SipUri, Status, Uri};
 
 use super::aim::{Aim, Size};
@@ -125,33 +124,11 @@ fn origin(inbound: &Inbound) -> Option<Origin<'_>> {
 
 /// The aim at a number behind a gateway.
 fn aim(inbound: &Inbound, route: &Arc<Route>, gateway: Arc<Gateway>, number: &str) -> Aim {
-    let number = gateway.rewrite.apply(number);
     let via = gateway.via.and_then(|via| via.find(&inbound.settings.listeners));
-    let mut aim = Aim::at_uri(number_uri(&number, &gateway.uri), Size::Counts);
+    let mut aim = Aim::at_uri(gateway.number_uri(number), Size::Counts);
     aim.listener = via;
     let trunk = gateway.registration.as_deref().and_then(|name| inbound.settings.trunk(name));
     aim.account = trunk.cloned();
     aim.leg = Some(Arc::new(Leg { gateway, route: Arc::clone(route) }));
     aim
-}
-
-/// The URI of a number at a gateway.
-fn number_uri(number: &str, gateway: &Bytes) -> Bytes {
-    let mut uri = Vec::with_capacity(number.len() + gateway.len() + 8);
-    uri.extend_from_slice(b"sip:");
-    write_user(number, &mut uri);
-    uri.push(b'@');
-    uri.extend_from_slice(gateway.get(b"sip:".len()..).unwrap_or_default());
-    Bytes::from(uri)
-}
-
-// RFC 3261 §25.1: what may stand in `user`; an escape that came stays one.
-pub(super) fn write_user(user: &str, out: &mut Vec<u8>) {
-    for byte in user.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;?/%".contains(&byte) {
-            out.push(byte);
-        } else {
-            out.extend_from_slice(format!("%{byte:02X}").as_bytes());
-        }
-    }
 }

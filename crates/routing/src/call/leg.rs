@@ -9,11 +9,10 @@ use std::sync::Arc;
 
 use sip::{Editor, Message, Name, NameAddr};
 
-use super::dial::write_user;
 use super::forward::asks_for_privacy;
 use super::inbound::{Inbound, Sender};
 use super::mask::{self, Mask};
-use crate::dial_plan::{CallerPlace, Dialled, HeaderEdits, is_number};
+use crate::dial_plan::{CallerPlace, Dialled, HeaderEdits};
 use crate::{Gateway, Route};
 
 // RFC 3323 §4.1.1.3: what stands in the place of a caller that does not tell.
@@ -122,17 +121,7 @@ impl Leg {
 
     /// The caller's URI in the form that the gateway wants.
     fn uri(&self, caller: &Caller) -> Vec<u8> {
-        let rules = &self.gateway.caller;
-        let number = match &self.route.caller {
-            Some(number) => number.to_string(),
-            None if is_number(&caller.user) => rules.rewrite.apply(&caller.user),
-            None => rules.otherwise.as_deref().unwrap_or(&caller.user).to_owned(),
-        };
-        let mut uri = b"sip:".to_vec();
-        write_user(&number, &mut uri);
-        uri.push(b'@');
-        uri.extend_from_slice(rules.domain.as_deref().unwrap_or(&caller.domain).as_bytes());
-        uri
+        self.gateway.caller_uri(&self.route, &caller.user, &caller.domain)
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) fn write_uri(listeners: &Listeners, listener: ListenerId, user: &[u8]
 
 /// Whether a Request-URI's resource is this server's to say (RFC 3261 §16.5): one of our domains, at one of our
 /// ports if a port is given. Another port on the same host is somebody else.
-pub(super) fn is_own(settings: &Settings, uri: &SipUri<'_>) -> bool {
+pub fn is_own(settings: &Settings, uri: &SipUri<'_>) -> bool {
     match uri.port {
         None => settings.is_own_domain(&uri.host),
         Some(port) => is_own_address(settings, &uri.host, port),

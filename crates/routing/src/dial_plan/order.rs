@@ -41,6 +41,22 @@ pub fn order(
     good
 }
 
+/// The same gateways in the order that priorities alone say, for whoever looks at a route and not at a call.
+pub fn listed(lists: &[Vec<Arc<Gateway>>]) -> Vec<Arc<Gateway>> {
+    let mut all: Vec<Arc<Gateway>> = Vec::new();
+    for list in lists {
+        let mut sorted = list.clone();
+        sorted.sort_by_key(|gateway| gateway.priority);
+        for gateway in sorted {
+            if all.iter().all(|known| known.name != gateway.name) {
+                all.push(gateway);
+            }
+        }
+    }
+    all.truncate(GATEWAYS_TRIED_MAX);
+    all
+}
+
 fn by_priority(key: &Key, call_id: &[u8], list: &[Arc<Gateway>]) -> Vec<Arc<Gateway>> {
     let mut left = list.to_vec();
     // The order among equals is that of the configuration.
@@ -124,6 +140,7 @@ mod tests {
         let lists = [vec![weighted("a", 0, 1)], vec![weighted("a", 0, 1), weighted("b", 0, 1)]];
 
         assert_eq!(names(&order(&key(), b"call", &lists, &Verdicts::default())), ["a", "b"]);
+        assert_eq!(names(&listed(&lists)), ["a", "b"]);
     }
 
     fn weighted(name: &str, priority: u16, weight: u16) -> Arc<Gateway> {

@@ -107,29 +107,67 @@ pub enum Origin<'a> {
     Believed,
 }
 
+/// The first criterion of a route that a request does not meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Misfit {
+    /// The number.
+    Number,
+    /// The domain of the Request-URI.
+    Domain,
+    /// The listener it came in on.
+    Listener,
+    /// The address it came from.
+    Source,
+    /// The gateway it came from, or that it came from none.
+    Gateway,
+    /// The user who calls, or that it is none of ours.
+    Caller,
+    /// It leads to a gateway, and whoever is believed without a password gets there only where he is named.
+    Unproven,
+}
+
 impl Route {
     /// Whether the route is for this request.
     pub fn fits(&self, call: &Call<'_>) -> bool {
+        self.misfit(call).is_none()
+    }
+
+    /// Why the route is not for this request; `None` if it is.
+    pub fn misfit(&self, call: &Call<'_>) -> Option<Misfit> {
         let Fits { numbers, domains, listeners, sources, gateways, callers } = &self.fits;
+        if !numbers.is_empty() && !numbers.iter().any(|it| it.matches(&call.dialled.number)) {
+            return Some(Misfit::Number);
+        }
         let domain = call.dialled.domain.as_deref();
-        let is_number = numbers.is_empty() || numbers.iter().any(|it| it.matches(&call.dialled.number));
         // What is for another server goes there, unless the route names that server's domain.
         let is_domain = match domains.as_slice() {
             [] => call.is_own,
             domains => domain.is_some_and(|domain| domains.iter().any(|it| **it == *domain)),
         };
-        let is_listener =
-            listeners.is_empty() || listeners.iter().any(|it| it.is(call.listener.0, call.listener.1));
+        if !is_domain {
+            return Some(Misfit::Domain);
+        }
+        if !listeners.is_empty() && !listeners.iter().any(|it| it.is(call.listener.0, call.listener.1)) {
+            return Some(Misfit::Listener);
+        }
         let source = call.source.to_canonical();
-        let is_source = sources.is_empty() || sources.iter().any(|it| it.contains(&source));
-        let is_origin = match call.origin {
-            Origin::User(user) => gateways.is_empty() && names(callers, user),
+        if !sources.is_empty() && !sources.iter().any(|it| it.contains(&source)) {
+            return Some(Misfit::Source);
+        }
+        let (is_gateway, is_caller) = match call.origin {
+            Origin::User(user) => (gateways.is_empty(), names(callers, user)),
             Origin::Gateway(name) => {
-                callers.is_empty() && (gateways.is_empty() || gateways.iter().any(|it| **it == *name))
+                (gateways.is_empty() || gateways.iter().any(|it| **it == *name), callers.is_empty())
             }
-            Origin::Believed => callers.is_empty() && gateways.is_empty(),
+            Origin::Believed => (gateways.is_empty(), callers.is_empty()),
         };
-        is_number && is_domain && is_listener && is_source && is_origin && self.lets_out(&call.origin)
+        if !is_gateway {
+            return Some(Misfit::Gateway);
+        }
+        if !is_caller {
+            return Some(Misfit::Caller);
+        }
+        (!self.lets_out(&call.origin)).then_some(Misfit::Unproven)
     }
 
     /// Who is believed without a password gets to a gateway only where the route names it.
@@ -286,6 +324,8 @@ mod tests {
         ] {
             assert!(!it.fits(&bad), "{bad:?}");
         }
+        assert_eq!(it.misfit(&Call { source: other.ip(), ..good }), Some(Misfit::Source));
+        assert_eq!(it.misfit(&Call { listener: (Transport::Udp, other), ..good }), Some(Misfit::Listener));
         let mapped = Call { source: "::ffff:198.51.100.7".parse().unwrap(), ..good };
         assert!(it.fits(&mapped));
     }

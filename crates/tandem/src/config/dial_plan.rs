@@ -16,7 +16,7 @@ use std::sync::Arc;
 use routing::dial_plan::{Fits, Goal, ListenerName, Route};
 use routing::{DialPlan, Gateway, Trunk};
 
-pub use gateway::{GATEWAYS, GatewayDraft};
+pub use gateway::{GATEWAYS, GatewayDraft, place_name};
 pub use route::{ROUTES, RouteDraft};
 
 use super::listen::{Listen, Place};

@@ -275,6 +275,11 @@ const PLACES: &[(&str, CallerPlace)] = &[
     ("none", CallerPlace::Nowhere),
 ];
 
+/// How the file names a place.
+pub fn place_name(place: CallerPlace) -> &'static str {
+    PLACES.iter().find(|(_, known)| *known == place).map_or("", |(name, _)| name)
+}
+
 impl GatewayDraft {
     /// What the routing takes.
     pub(super) fn build(&self) -> Gateway {
