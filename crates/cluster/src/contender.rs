@@ -1,0 +1,400 @@
+//! One node's claim to a service: standby, candidate, active, giving up.
+//!
+//! The contender does not decide *whether* it should be active; whoever watches the peers and the node's health tells it to
+//! [`Contender::campaign`] or to [`Contender::give_up`]. It sees that it never is active without a majority.
+//!
+//! A candidate sees first that its own voter is free, asks the others, and votes for itself last. What it got in vain it
+//! releases. The holder renews five times in each lease; when a voter knows a higher epoch, the holder raises its own.
+//! Giving up has an order: the gate is closed first, then all votes are forgotten, then the release leaves.
+//!
+//! Invariant: active at `now` only if a majority of votes counts at `now`; every vote counts from before its question left.
+
+mod handover;
+
+use std::time::Duration;
+
+use clock::Instant;
+
+use crate::fault::{self, Fault};
+use crate::tally::Tally;
+use crate::{
+    Answer, Ask, Epoch, HandoverAnswer, HandoverAsk, Holder, LeasePlan, RefusalCause, Release, Seats,
+    ServiceId, Verdict, VoterId,
+};
+use handover::{Giving, Taking};
+
+/// The shortest wait after a campaign that failed.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+
+/// What chance adds to it at the most; a candidate of a later rank waits longer by one step of this.
+const PAUSE_SPREAD: Duration = Duration::from_millis(20);
+
+/// What a contender asks of the edge, to be done in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Output {
+    /// Ask a voter. The own one is asked like any other.
+    Ask(VoterId, Ask),
+    /// Release at every voter.
+    Release(Release),
+    /// This node is active from now on: open the gate, add the address, announce.
+    Activate(Epoch, Instant),
+    /// The lease goes on until this deadline, under this epoch.
+    Extend(Epoch, Instant),
+    /// This node is active no more: stop sending, close the gate for the epoch; then call [`Contender::gate_closed`].
+    Deactivate(Epoch, Cause),
+    /// Ask the holder to hand over.
+    AskHandover(HandoverAsk),
+    /// Set this epoch aside at the own voter.
+    Reserve(Epoch),
+    /// Stop new work and bring what is replicated to the peer; then call [`Contender::drained`].
+    Drain,
+    /// Let the own voter give its reserved vote to the new holder and send it this answer.
+    HandOver(HandoverAnswer),
+    /// Send this answer once more; the vote was given before.
+    RepeatHandOver(HandoverAnswer),
+    /// Let the own voter release the old grant and give this node the reserved epoch; then call
+    /// [`Contender::own_vote`] with what it says.
+    VoteForSelf(Release, Epoch, Duration),
+}
+
+/// Why a node is active no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// No majority answered in time.
+    Expired,
+    /// It was told to give up: its health, the operator, a stop.
+    GivenUp,
+    /// The service was handed over.
+    HandedOver,
+}
+
+/// What a node is for the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// It holds nothing.
+    Standby,
+    /// It asks for votes.
+    Candidate,
+    /// It is active.
+    Active,
+    /// Its gate is being closed.
+    Closing,
+}
+
+/// The claim of one node to one service.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Contender {
+    service: ServiceId,
+    me: Holder,
+    own: VoterId,
+    seats: Seats,
+    plan: LeasePlan,
+    /// The highest epoch that was seen anywhere.
+    highest: Epoch,
+    /// Whether a campaign is wanted, and from when on one may begin.
+    wish: Option<Instant>,
+    state: State,
+    tally: Tally,
+    taking: Option<Taking>,
+    giving: Option<Giving>,
+    attempts: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum State {
+    Standby,
+    /// `until`: when the campaign has failed.
+    Candidate {
+        epoch: Epoch,
+        until: Instant,
+        own: OwnVote,
+    },
+    /// `wanted` is higher than `epoch` while the holder raises its epoch.
+    Active {
+        epoch: Epoch,
+        wanted: Epoch,
+        until: Instant,
+        renew_at: Instant,
+    },
+    /// `wanted` as it was when active: some voters may have granted it.
+    Closing {
+        epoch: Epoch,
+        wanted: Epoch,
+    },
+}
+
+/// The own vote of a candidate comes last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum OwnVote {
+    Kept,
+    Asked,
+}
+
+impl Contender {
+    /// A standby that has just started. `highest` is the highest epoch that its disk knows.
+    pub fn new(
+        service: ServiceId,
+        me: Holder,
+        own: VoterId,
+        seats: Seats,
+        plan: LeasePlan,
+        highest: Epoch,
+    ) -> Self {
+        Self {
+            service,
+            me,
+            own,
+            seats,
+            plan,
+            highest,
+            wish: None,
+            state: State::Standby,
+            tally: Tally::new(),
+            taking: None,
+            giving: None,
+            attempts: 0,
+        }
+    }
+
+    /// What this node is.
+    pub fn role(&self) -> Role {
+        match self.state {
+            State::Standby => Role::Standby,
+            State::Candidate { .. } => Role::Candidate,
+            State::Active { .. } => Role::Active,
+            State::Closing { .. } => Role::Closing,
+        }
+    }
+
+    /// Who this node is.
+    pub fn me(&self) -> Holder {
+        self.me
+    }
+
+    /// The epoch and deadline under which this node is active at `now`.
+    pub fn lease(&self, now: Instant) -> Option<(Epoch, Instant)> {
+        match self.state {
+            State::Active { epoch, until, .. } if now < until && !self.has_stopped() => Some((epoch, until)),
+            _ => None,
+        }
+    }
+
+    /// The voters whose votes count at `now`.
+    pub fn votes(&self, now: Instant) -> impl Iterator<Item = VoterId> {
+        self.tally.voters(now)
+    }
+
+    /// An epoch was seen: in a heartbeat, a capsule, a database row.
+    pub fn saw_epoch(&mut self, epoch: Epoch) {
+        self.highest = self.highest.max(epoch);
+    }
+
+    /// Wants to be active. `is_own_free`: whether the own voter could grant to this node now.
+    pub fn campaign(&mut self, now: Instant, is_own_free: bool, out: &mut Vec<Output>) {
+        let may_begin = self.wish.is_none_or(|from| from <= now);
+        if self.state != State::Standby || self.taking.is_some() || !may_begin {
+            return;
+        }
+        if !is_own_free {
+            self.wish = Some(now + PAUSE_MIN);
+            return;
+        }
+        self.attempts += 1;
+        self.highest = Epoch(self.highest.0 + 1);
+        let epoch = self.highest;
+        self.tally.forget();
+        let until = now + LeasePlan::counted(self.plan.lease);
+        self.state = State::Candidate { epoch, until, own: OwnVote::Kept };
+        for voter in self.others() {
+            self.ask(now, voter, epoch, out);
+        }
+        self.settle(now, out);
+    }
+
+    /// Stops wanting to be active, and being it.
+    pub fn give_up(&mut self, out: &mut Vec<Output>) {
+        self.wish = None;
+        match self.state {
+            State::Standby | State::Closing { .. } => {}
+            State::Candidate { epoch, .. } => self.release(epoch, epoch, out),
+            State::Active { .. } => {
+                self.giving = None;
+                self.close(Cause::GivenUp, out);
+            }
+        }
+    }
+
+    /// The gate is closed for the epoch of the last [`Output::Deactivate`].
+    pub fn gate_closed(&mut self, out: &mut Vec<Output>) {
+        let State::Closing { epoch, wanted } = self.state else { return };
+        if self.has_stopped() {
+            return self.handed_over(epoch, out);
+        }
+        self.release(epoch, wanted, out);
+    }
+
+    /// A voter has answered.
+    pub fn handle_answer(&mut self, now: Instant, answer: &Answer, out: &mut Vec<Output>) {
+        // What has run out does not come back.
+        self.handle_timeout(now, out);
+        if answer.service != self.service || answer.holder != self.me || !self.tally.count(now, answer) {
+            return;
+        }
+        match answer.verdict {
+            Verdict::Granted(_) => {}
+            Verdict::Refused(refusal) => {
+                self.saw_epoch(refusal.highest);
+                self.refused(now, refusal.cause, refusal.left, out);
+            }
+        }
+        self.settle(now, out);
+    }
+
+    /// Lets time pass.
+    pub fn handle_timeout(&mut self, now: Instant, out: &mut Vec<Output>) {
+        match self.state {
+            State::Standby | State::Closing { .. } => {}
+            State::Candidate { epoch, until, .. } if until <= now => {
+                self.pause(now, None);
+                self.release(epoch, epoch, out);
+            }
+            State::Candidate { .. } => {}
+            State::Active { until, .. } if until <= now => {
+                self.giving = None;
+                self.close(Cause::Expired, out);
+            }
+            State::Active { epoch, wanted, until, renew_at } if renew_at <= now && !self.has_stopped() => {
+                let renew_at = now + self.plan.renewal();
+                self.state = State::Active { epoch, wanted, until, renew_at };
+                for voter in self.seats.voters().to_vec() {
+                    self.ask(now, voter, wanted, out);
+                }
+            }
+            State::Active { .. } => {}
+        }
+        self.taking_timeout(now, out);
+    }
+
+    /// When [`Self::handle_timeout`] is to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let of_state = match self.state {
+            State::Standby | State::Closing { .. } => None,
+            State::Candidate { until, .. } => Some(until),
+            State::Active { until, .. } if self.has_stopped() => Some(until),
+            State::Active { until, renew_at, .. } => Some(until.min(renew_at)),
+        };
+        of_state.into_iter().chain(self.taking.as_ref().map(Taking::due)).min()
+    }
+
+    /// When a campaign that is still wanted may begin again.
+    pub fn may_campaign_at(&self) -> Option<Instant> {
+        self.wish
+    }
+
+    fn others(&self) -> Vec<VoterId> {
+        self.seats.voters().iter().copied().filter(|voter| *voter != self.own).collect()
+    }
+
+    fn ask(&mut self, now: Instant, voter: VoterId, epoch: Epoch, out: &mut Vec<Output>) {
+        let number = self.tally.ask(now, voter, epoch, self.plan.lease);
+        let ask = Ask {
+            service: self.service,
+            holder: self.me,
+            number,
+            epoch,
+            lease: self.plan.lease,
+            list: self.seats.version(),
+        };
+        out.push(Output::Ask(voter, ask));
+    }
+
+    /// Takes what the votes allow.
+    fn settle(&mut self, now: Instant, out: &mut Vec<Output>) {
+        match self.state {
+            State::Candidate { epoch, until, own } => {
+                let deadline = self.tally.deadline(&self.seats, epoch);
+                if now < deadline {
+                    self.activate(now, epoch, deadline, out);
+                    return;
+                }
+                // The own vote is the last one: it is asked for when with it there is a majority.
+                let is_own_next = own == OwnVote::Kept && self.seats.voters().contains(&self.own);
+                if is_own_next && self.tally.voters(now).count() + 1 >= self.seats.majority() {
+                    self.state = State::Candidate { epoch, until, own: OwnVote::Asked };
+                    self.ask(now, self.own, epoch, out);
+                }
+            }
+            State::Active { epoch, wanted, until, renew_at } => {
+                let raised = self.tally.deadline(&self.seats, wanted);
+                let (epoch, deadline) = match wanted > epoch && now < raised {
+                    true => (wanted, raised),
+                    false => (epoch, self.tally.deadline(&self.seats, epoch)),
+                };
+                if deadline > until {
+                    self.state = State::Active { epoch, wanted, until: deadline, renew_at };
+                    out.push(Output::Extend(epoch, deadline));
+                }
+            }
+            State::Standby | State::Closing { .. } => {}
+        }
+    }
+
+    fn activate(&mut self, now: Instant, epoch: Epoch, deadline: Instant, out: &mut Vec<Output>) {
+        self.wish = None;
+        let renew_at = now + self.plan.renewal();
+        self.state = State::Active { epoch, wanted: epoch, until: deadline, renew_at };
+        out.push(Output::Activate(epoch, deadline));
+    }
+
+    fn refused(&mut self, now: Instant, cause: RefusalCause, left: Duration, out: &mut Vec<Output>) {
+        match self.state {
+            State::Candidate { epoch, own, .. } => {
+                let possible = self.tally.possible(now, self.seats.voters());
+                let own_is_left = own == OwnVote::Kept && self.seats.voters().contains(&self.own);
+                if possible + usize::from(own_is_left) < self.seats.majority() {
+                    let waits =
+                        matches!(cause, RefusalCause::Held | RefusalCause::Restarted | RefusalCause::Cloned);
+                    self.pause(now, waits.then_some(left));
+                    self.release(epoch, epoch, out);
+                }
+            }
+            State::Active { epoch, until, renew_at, .. } if cause == RefusalCause::EpochUsed => {
+                // A voter knows a higher epoch: it grants again only to one above that.
+                let wanted = Epoch(self.highest.0 + 1);
+                self.highest = wanted;
+                self.state = State::Active { epoch, wanted, until, renew_at: renew_at.min(now) };
+            }
+            _ => {}
+        }
+    }
+
+    /// Waits before the next campaign: exactly until the grant ends that stood in the way, else for a moment by chance and
+    /// rank, so that two candidates do not meet again.
+    fn pause(&mut self, now: Instant, left: Option<Duration>) {
+        let rank = u32::from(self.me.node.0).min(8);
+        let mixed = self.me.incarnation.0 ^ self.attempts.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let spread = mixed.wrapping_mul(0xff51_afd7_ed55_8ccd) >> 32;
+        let chance = Duration::from_nanos(spread % PAUSE_SPREAD.as_nanos() as u64);
+        self.wish = Some(now + left.unwrap_or(PAUSE_MIN + chance + PAUSE_MIN * rank));
+    }
+
+    /// Ends the tenure: the gate is closed before anything else.
+    fn close(&mut self, cause: Cause, out: &mut Vec<Output>) {
+        let State::Active { epoch, wanted, .. } = self.state else { return };
+        self.state = State::Closing { epoch, wanted };
+        if fault::is_planted(Fault::ReleaseBeforeGate) {
+            out.push(Output::Release(Release { service: self.service, holder: self.me, epoch }));
+        }
+        out.push(Output::Deactivate(epoch, cause));
+    }
+
+    /// Gives all votes back. Nothing that was asked before counts any more.
+    fn release(&mut self, epoch: Epoch, wanted: Epoch, out: &mut Vec<Output>) {
+        self.tally.forget();
+        self.state = State::Standby;
+        out.push(Output::Release(Release { service: self.service, holder: self.me, epoch }));
+        if wanted != epoch {
+            out.push(Output::Release(Release { service: self.service, holder: self.me, epoch: wanted }));
+        }
+    }
+}

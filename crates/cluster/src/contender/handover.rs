@@ -1,0 +1,242 @@
+//! The planned hand-over: the service goes from the active node to the standby by one message.
+//!
+//! The standby's voter sets the next epoch aside on disk, then the standby asks the active node, again and again. The active
+//! node's voter sets the same epoch aside, the node drains, stops sending and closes its gate; then it answers. The answer
+//! says that the old epoch is over and is the old node's vote; with its own vote the standby has a majority of two, so that
+//! neither a witness nor a disk lies in the gap.
+//!
+//! Invariant: the answer leaves after the gate is closed, and its vote counts from when its question was sent.
+
+use std::time::Duration;
+
+use clock::Instant;
+
+use super::{Cause, Contender, Output, State};
+use crate::fault::{self, Fault};
+use crate::{Epoch, HandoverAnswer, HandoverAsk, Holder, LeasePlan, Release, RequestNumber};
+
+/// How long a standby goes on asking. A drain of calls in their set-up takes less than this.
+const TAKING_MAX: Duration = Duration::from_secs(10);
+
+/// Questions of one hand-over that may still be answered: those of one lease.
+const ASKS_MAX: usize = 16;
+
+/// The standby's side.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Taking {
+    from: Holder,
+    epoch: Epoch,
+    next: Epoch,
+    /// What was asked and when, oldest first; empty until the own voter has set the epoch aside.
+    asks: Vec<(RequestNumber, Instant)>,
+    ask_at: Instant,
+    until: Instant,
+    /// When the own vote was asked for.
+    voting: Option<Instant>,
+}
+
+impl Taking {
+    pub(super) fn due(&self) -> Instant {
+        self.ask_at.min(self.until)
+    }
+}
+
+/// The active node's side.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Giving {
+    ask: HandoverAsk,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Stage {
+    /// The own voter sets the epoch aside.
+    Reserving,
+    /// What has begun is brought to its end, and to the peer.
+    Draining,
+    /// The gate is being closed.
+    Stopped,
+    /// The answer was given; it is repeated for each further question.
+    Answered(HandoverAnswer),
+}
+
+impl Contender {
+    /// Begins to take the service over from `from`, which is active under `epoch`.
+    pub fn take_over(&mut self, now: Instant, from: Holder, epoch: Epoch, out: &mut Vec<Output>) {
+        if self.state != State::Standby || self.taking.is_some() {
+            return;
+        }
+        self.saw_epoch(epoch);
+        let next = Epoch(self.highest.0 + 1);
+        self.saw_epoch(next);
+        self.taking = Some(Taking {
+            from,
+            epoch,
+            next,
+            asks: Vec::new(),
+            ask_at: Instant::FAR,
+            until: now + TAKING_MAX,
+            voting: None,
+        });
+        out.push(Output::Reserve(next));
+    }
+
+    /// Whether a hand-over to this node is under way.
+    pub fn is_taking_over(&self) -> bool {
+        self.taking.is_some()
+    }
+
+    /// Whether this node has stopped renewing because it hands over.
+    pub(super) fn has_stopped(&self) -> bool {
+        matches!(&self.giving, Some(giving) if giving.stage == Stage::Stopped)
+    }
+
+    /// The own voter has the epoch of the last [`Output::Reserve`] on disk.
+    pub fn reserved(&mut self, now: Instant, epoch: Epoch, out: &mut Vec<Output>) {
+        if let Some(taking) = &mut self.taking
+            && taking.next == epoch
+            && taking.asks.is_empty()
+        {
+            taking.ask_at = now;
+            self.taking_timeout(now, out);
+        }
+        if let Some(giving) = &mut self.giving
+            && giving.ask.next == epoch
+            && giving.stage == Stage::Reserving
+        {
+            giving.stage = Stage::Draining;
+            out.push(Output::Drain);
+        }
+    }
+
+    /// The standby asks for the service.
+    pub fn handle_handover_ask(&mut self, now: Instant, ask: HandoverAsk, out: &mut Vec<Output>) {
+        if ask.service != self.service || ask.lease != self.plan.lease {
+            return;
+        }
+        if let Some(giving) = &mut self.giving
+            && giving.ask.to == ask.to
+            && giving.ask.next == ask.next
+        {
+            match giving.stage {
+                Stage::Answered(answer) => out.push(Output::RepeatHandOver(answer)),
+                // The latest question gives the vote that counts longest.
+                _ if ask.number > giving.ask.number => giving.ask = ask,
+                _ => {}
+            }
+            return;
+        }
+        let State::Active { epoch, wanted, until, .. } = self.state else { return };
+        let is_fit = epoch == ask.epoch && wanted == epoch && now < until && ask.next > self.highest;
+        if is_fit && self.giving.as_ref().is_none_or(|giving| matches!(giving.stage, Stage::Answered(_))) {
+            self.saw_epoch(ask.next);
+            self.giving = Some(Giving { ask, stage: Stage::Reserving });
+            out.push(Output::Reserve(ask.next));
+        }
+    }
+
+    /// What had begun is done, and the peer holds what it needs.
+    pub fn drained(&mut self, out: &mut Vec<Output>) {
+        let State::Active { epoch, .. } = self.state else { return };
+        let Some(giving) = &mut self.giving else { return };
+        if giving.stage != Stage::Draining {
+            return;
+        }
+        giving.stage = Stage::Stopped;
+        if fault::is_planted(Fault::HandoverBeforeGate) {
+            let answer = self.handover_answer(epoch);
+            out.extend(answer.map(Output::HandOver));
+        }
+        self.close(Cause::HandedOver, out);
+    }
+
+    /// The gate is closed: the answer may leave.
+    pub(super) fn handed_over(&mut self, epoch: Epoch, out: &mut Vec<Output>) {
+        self.tally.forget();
+        self.state = State::Standby;
+        let Some(answer) = self.handover_answer(epoch) else { return };
+        if let Some(giving) = &mut self.giving {
+            giving.stage = Stage::Answered(answer);
+        }
+        out.push(Output::HandOver(answer));
+    }
+
+    /// The own voter could not give the reserved vote: the service is released instead.
+    pub fn handover_failed(&mut self, out: &mut Vec<Output>) {
+        if let Some(Giving { ask, stage: Stage::Answered(_) }) = self.giving.take() {
+            self.release(ask.epoch, ask.epoch, out);
+        }
+    }
+
+    /// The active node has answered.
+    pub fn handle_handover(&mut self, now: Instant, answer: &HandoverAnswer, out: &mut Vec<Output>) {
+        let Some(taking) = &mut self.taking else { return };
+        let is_mine = answer.service == self.service && answer.to == self.me && answer.from == taking.from;
+        let is_this = answer.epoch == taking.epoch && answer.next == taking.next && taking.voting.is_none();
+        let sent = taking.asks.iter().find(|(number, _)| *number == answer.number).map(|(_, sent)| *sent);
+        let (true, true, Some(sent)) = (is_mine, is_this, sent) else { return };
+        let from = if fault::is_planted(Fault::HandoverFromArrival) { now } else { sent };
+        let until = from + LeasePlan::counted(answer.lease);
+        let release = Release { service: self.service, holder: answer.from, epoch: answer.epoch };
+        taking.voting = Some(now);
+        self.tally.forget();
+        self.tally.vote(answer.voter, answer.next, until);
+        out.push(Output::VoteForSelf(release, answer.next, self.plan.lease));
+    }
+
+    /// What the own voter said to [`Output::VoteForSelf`]; `None`: it does not grant.
+    pub fn own_vote(&mut self, now: Instant, granted: Option<Duration>, out: &mut Vec<Output>) {
+        let Some(Taking { next, voting: Some(asked), .. }) = self.taking.take() else { return };
+        if let Some(lease) = granted {
+            self.tally.vote(self.own, next, asked + LeasePlan::counted(lease));
+        }
+        let deadline = self.tally.deadline(&self.seats, next);
+        if granted.is_some() && now < deadline {
+            self.activate(now, next, deadline, out);
+            // The others learn of it at once.
+            self.handle_timeout(now, out);
+        } else {
+            self.release(next, next, out);
+        }
+    }
+
+    /// Asks again, or ends a hand-over that nobody answers.
+    pub(super) fn taking_timeout(&mut self, now: Instant, out: &mut Vec<Output>) {
+        let Some(taking) = &mut self.taking else { return };
+        if taking.until <= now {
+            self.taking = None;
+            return;
+        }
+        if taking.ask_at > now || taking.voting.is_some() {
+            return;
+        }
+        taking.ask_at = now + self.plan.renewal();
+        let number = self.tally.number();
+        if taking.asks.len() >= ASKS_MAX {
+            taking.asks.remove(0);
+        }
+        taking.asks.push((number, now));
+        out.push(Output::AskHandover(HandoverAsk {
+            service: self.service,
+            to: self.me,
+            number,
+            epoch: taking.epoch,
+            next: taking.next,
+            lease: self.plan.lease,
+        }));
+    }
+
+    fn handover_answer(&self, epoch: Epoch) -> Option<HandoverAnswer> {
+        let ask = self.giving.as_ref()?.ask;
+        Some(HandoverAnswer {
+            service: self.service,
+            voter: self.own,
+            from: self.me,
+            to: ask.to,
+            number: ask.number,
+            epoch,
+            next: ask.next,
+            lease: ask.lease,
+        })
+    }
+}

@@ -1,0 +1,87 @@
+//! Planted faults: the absence of one safety rule each, to see that the tests find it.
+//!
+//! Without the feature `test-faults` nothing can be planted and the checks cost nothing.
+
+/// A safety rule that is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fault {
+    /// A holder counts a vote for longer than a voter grants it.
+    NoMargin,
+    /// A voter votes at once after a start.
+    NoRestartWait,
+    /// A voter answers before its disk has the change.
+    AnswerBeforeDisk,
+    /// A voter grants an epoch that another holder had.
+    EpochRepeated,
+    /// An answer counts from when it arrives, not from when its question was sent.
+    CountedFromArrival,
+    /// An answer counts although its question is not open any more.
+    AnswerWithoutQuestion,
+    /// A voter grants what it has set itself, not what the question says.
+    OwnLeaseLength,
+    /// A release frees the grant of any holder.
+    ReleaseOfAnything,
+    /// A released epoch can be granted again.
+    ReleaseClosesNothing,
+    /// A contender that gives up goes on counting its votes.
+    VotesNotForgotten,
+    /// Another start of the same node counts as the same holder.
+    OneIncarnation,
+    /// A question with an old list of voters is answered.
+    OldListServed,
+    /// The release leaves before the gate is closed.
+    ReleaseBeforeGate,
+    /// A hand-over is answered before the gate is closed.
+    HandoverBeforeGate,
+    /// The vote of a hand-over counts from when its answer arrived.
+    HandoverFromArrival,
+}
+
+/// All faults.
+pub const ALL: [Fault; 15] = [
+    Fault::NoMargin,
+    Fault::NoRestartWait,
+    Fault::AnswerBeforeDisk,
+    Fault::EpochRepeated,
+    Fault::CountedFromArrival,
+    Fault::AnswerWithoutQuestion,
+    Fault::OwnLeaseLength,
+    Fault::ReleaseOfAnything,
+    Fault::ReleaseClosesNothing,
+    Fault::VotesNotForgotten,
+    Fault::OneIncarnation,
+    Fault::OldListServed,
+    Fault::ReleaseBeforeGate,
+    Fault::HandoverBeforeGate,
+    Fault::HandoverFromArrival,
+];
+
+#[cfg(feature = "test-faults")]
+mod planted {
+    use std::cell::Cell;
+
+    use super::Fault;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Fault>> = const { Cell::new(None) };
+    }
+
+    /// Plants a fault in all machines of this thread, or takes it out again.
+    pub fn plant(fault: Option<Fault>) {
+        PLANTED.set(fault);
+    }
+
+    /// Whether a fault is planted.
+    pub fn is_planted(fault: Fault) -> bool {
+        PLANTED.get() == Some(fault)
+    }
+}
+
+#[cfg(feature = "test-faults")]
+pub use planted::{is_planted, plant};
+
+/// Whether a fault is planted: never in a program that serves.
+#[cfg(not(feature = "test-faults"))]
+pub(crate) const fn is_planted(_fault: Fault) -> bool {
+    false
+}

@@ -1,0 +1,29 @@
+//! The lease: who is active for a service, agreed on by voters, with clocks that are never compared.
+//!
+//! Each [`Voter`] grants the lease of a service to one holder at a time, for a duration that the holder asks for, and
+//! keeps on disk what it must not forget. A [`Contender`] asks all voters and is active while a majority of their
+//! votes counts; it counts each vote from the moment when it *sent* the question, and for less than the voter grants,
+//! so that it stops before any voter may grant to another, whatever is slow, lost, doubled, paused or drifts.
+//!
+//! Everything here is a machine without I/O. Disk, datagrams and the gate are outputs; the edge does them in order and
+//! says when they are done.
+//!
+//! Invariant: at no moment are two contenders active for one service.
+
+mod contender;
+mod identity;
+mod message;
+mod plan;
+mod record;
+mod tally;
+mod voter;
+
+pub mod fault;
+
+pub use contender::{Cause, Contender, Output as ContenderOutput, Role};
+pub use identity::{Holder, Incarnation, ListVersion, NodeId, RequestNumber, ServiceId, VoterId};
+pub use lease::Epoch;
+pub use message::{Answer, Ask, HandoverAnswer, HandoverAsk, Refusal, RefusalCause, Release, Verdict};
+pub use plan::{LEASE_MAX, LeasePlan, Seats};
+pub use record::{Record, RecordError};
+pub use voter::{Alarm, Output as VoterOutput, Voter, WriteNumber};

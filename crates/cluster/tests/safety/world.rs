@@ -1,0 +1,651 @@
+//! Two nodes and a witness whose clocks drift, whose messages are lost, doubled and late, which freeze, crash and start
+//! again, and a checker that knows when each gate was open.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use clock::Instant;
+use cluster::{
+    Answer, Ask, Contender, ContenderOutput, Epoch, HandoverAnswer, HandoverAsk, Holder, Incarnation,
+    LeasePlan, ListVersion, NodeId, Record, Release, Role, Seats, ServiceId, Voter, VoterId, VoterOutput,
+    WriteNumber,
+};
+
+use super::rng::Rng;
+
+const SERVICE: ServiceId = ServiceId(0);
+const NODES: usize = 2;
+const PLACES: usize = 3;
+const MS: u64 = 1_000_000;
+const HEARTBEAT: u64 = 50 * MS;
+const MISSED: u64 = 120 * MS;
+
+/// How often each thing happened that a run is about.
+pub type Counts = BTreeMap<&'static str, u64>;
+
+#[derive(Clone, Debug)]
+enum Message {
+    Ask(Ask),
+    Answer(Answer),
+    Release(Release),
+    Heartbeat { holder: Holder, epoch: Epoch, is_active: bool },
+    HandoverAsk(HandoverAsk),
+    HandoverAnswer(HandoverAnswer),
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Deliver {
+        to: usize,
+        message: Message,
+    },
+    /// The place's machines want to be called. Of another start: ignored.
+    Wake {
+        place: usize,
+        boot: u64,
+    },
+    Kept {
+        place: usize,
+        boot: u64,
+        write: WriteNumber,
+        record: Record,
+    },
+    GateWritten {
+        place: usize,
+        boot: u64,
+        write: GateWrite,
+    },
+    Drained {
+        place: usize,
+        boot: u64,
+    },
+    Start(usize),
+    Fault,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum GateWrite {
+    Open(Epoch, Instant),
+    Close(Epoch),
+}
+
+/// What the kernel has: it obeys the deadline whatever the guardian does.
+#[derive(Clone, Copy, Debug, Default)]
+struct Gate {
+    closed: u64,
+    until: u64,
+    epoch: u64,
+}
+
+struct Place {
+    voter: Option<Voter>,
+    contender: Option<Contender>,
+    disk: Record,
+    boot: u64,
+    /// This clock runs so many millionths of true time, from this offset.
+    rate: u64,
+    offset: u64,
+    frozen_until: u64,
+    heard: u64,
+    peer: Option<(Holder, Epoch)>,
+    gate: Gate,
+    lease: Duration,
+    is_up: bool,
+    /// The highest epoch whose release has reached the voter of this start or was written down.
+    released: Epoch,
+}
+
+pub struct World {
+    rng: Rng,
+    now: u64,
+    number: u64,
+    queue: BTreeMap<(u64, u64), Event>,
+    places: Vec<Place>,
+    cut: BTreeSet<(usize, usize)>,
+    is_hostile: bool,
+    /// Which start of which place was active under an epoch.
+    tenures: BTreeMap<Epoch, (usize, u64)>,
+    pub counts: Counts,
+    pub violation: Option<String>,
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let places = (0..PLACES)
+            .map(|place| Place {
+                voter: None,
+                contender: None,
+                disk: Record::first(VoterId(place as u64 + 1), ListVersion(1)),
+                boot: 0,
+                rate: rng.between(900_000, 1_100_001),
+                offset: rng.between(0, 1_000_000 * MS),
+                frozen_until: 0,
+                heard: 0,
+                peer: None,
+                gate: Gate::default(),
+                lease: Duration::from_millis(500),
+                is_up: false,
+                released: Epoch(0),
+            })
+            .collect();
+        let mut world = Self {
+            rng,
+            now: 0,
+            number: 0,
+            queue: BTreeMap::new(),
+            places,
+            cut: BTreeSet::new(),
+            is_hostile: true,
+            tenures: BTreeMap::new(),
+            counts: Counts::new(),
+            violation: None,
+        };
+        for place in 0..PLACES {
+            let at = world.rng.below(100 * MS);
+            world.push(at, Event::Start(place));
+        }
+        world.push(500 * MS, Event::Fault);
+        world
+    }
+
+    /// Faults for `hostile`, then none, and somebody must be active at the end.
+    pub fn run(&mut self, hostile: Duration) {
+        self.run_until(hostile.as_nanos() as u64);
+        self.heal();
+        self.run_until(self.now + 15_000 * MS);
+        if self.violation.is_none() && self.active().len() != 1 {
+            self.violation = Some(format!("{} are active though all is well", self.active().len()));
+        }
+    }
+
+    fn run_until(&mut self, end: u64) {
+        while self.violation.is_none() {
+            let Some(((at, _), event)) =
+                self.queue.first_key_value().map(|(key, event)| (*key, event.clone()))
+            else {
+                return;
+            };
+            if at > end {
+                break;
+            }
+            self.queue.pop_first();
+            self.now = at;
+            self.happen(event);
+        }
+        self.now = self.now.max(end.min(self.now + 1));
+    }
+
+    fn heal(&mut self) {
+        self.is_hostile = false;
+        self.cut.clear();
+        for place in 0..PLACES {
+            self.places[place].frozen_until = 0;
+            if !self.places[place].is_up {
+                self.push(1, Event::Start(place));
+            }
+        }
+    }
+
+    fn active(&self) -> Vec<usize> {
+        (0..NODES).filter(|place| self.gate_until(*place) > self.now).collect()
+    }
+
+    fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    fn push(&mut self, after: u64, event: Event) {
+        self.number += 1;
+        self.queue.insert((self.now + after.max(1), self.number), event);
+    }
+
+    fn local(&self, place: usize) -> Instant {
+        let Place { rate, offset, .. } = self.places[place];
+        Instant::from_nanos(offset + (u128::from(self.now) * u128::from(rate) / 1_000_000) as u64)
+    }
+
+    /// When, in true time, a clock shows `local`.
+    fn at_local(&self, place: usize, local: Instant) -> u64 {
+        let Place { rate, offset, .. } = self.places[place];
+        let since = u128::from(local.as_nanos().saturating_sub(offset));
+        u64::try_from((since * 1_000_000).div_ceil(u128::from(rate))).unwrap_or(u64::MAX)
+    }
+
+    fn gate_until(&self, place: usize) -> u64 {
+        let gate = self.places[place].gate;
+        if gate.epoch > gate.closed { gate.until } else { 0 }
+    }
+
+    fn happen(&mut self, event: Event) {
+        let place = match &event {
+            Event::Deliver { to, .. } => *to,
+            Event::Wake { place, .. } | Event::Kept { place, .. } | Event::GateWritten { place, .. } => {
+                *place
+            }
+            Event::Drained { place, .. } => *place,
+            Event::Start(place) => return self.start(*place),
+            Event::Fault => return self.fault(),
+        };
+        if !self.places[place].is_up {
+            return;
+        }
+        // What happens to a frozen process waits; datagrams wait in the socket.
+        if self.places[place].frozen_until > self.now {
+            let after = self.places[place].frozen_until - self.now;
+            return self.push(after, event);
+        }
+        match event {
+            Event::Deliver { message, .. } => self.deliver(place, message),
+            Event::Wake { boot, .. } if boot == self.places[place].boot => self.wake(place),
+            Event::Kept { boot, write, record, .. } if boot == self.places[place].boot => {
+                self.places[place].disk = record;
+                let now = self.local(place);
+                let mut out = Vec::new();
+                let reserved = record.reserved;
+                if let Some(voter) = &mut self.places[place].voter {
+                    voter.handle_kept(now, write, true, &mut out);
+                }
+                self.carry_voter(place, out);
+                let mut out = Vec::new();
+                if reserved > Epoch(0)
+                    && self.places[place].voter.as_ref().is_some_and(|voter| voter.has_reserved(reserved))
+                    && let Some(contender) = &mut self.places[place].contender
+                {
+                    contender.reserved(now, reserved, &mut out);
+                }
+                self.carry_contender(place, out);
+            }
+            Event::GateWritten { boot, write, .. } if boot == self.places[place].boot => {
+                self.write_gate(place, write)
+            }
+            Event::Drained { boot, .. } if boot == self.places[place].boot => {
+                let mut out = Vec::new();
+                if let Some(contender) = &mut self.places[place].contender {
+                    contender.drained(&mut out);
+                }
+                self.carry_contender(place, out);
+            }
+            _ => {}
+        }
+    }
+
+    fn start(&mut self, place: usize) {
+        if self.places[place].is_up {
+            return;
+        }
+        self.count("start");
+        let now = self.local(place);
+        let boot = self.places[place].boot + 1;
+        let lease = Duration::from_millis(if self.rng.chance(300) { 200 } else { 500 });
+        let incarnation = Incarnation(self.rng.next());
+        let seats = Seats::new(ListVersion(1), (1..=PLACES as u64).map(VoterId));
+        let this = &mut self.places[place];
+        this.is_up = true;
+        this.boot = boot;
+        this.lease = lease;
+        this.heard = self.now;
+        this.peer = None;
+        this.released = this.disk.closed;
+        // A guardian cleans the gate that its predecessor left before it votes.
+        this.gate = Gate { closed: this.gate.epoch, ..this.gate };
+        let voter = Voter::new(now, SERVICE, this.disk);
+        if place < NODES {
+            let me = Holder { node: NodeId(place as u8), incarnation };
+            this.contender =
+                Some(Contender::new(SERVICE, me, voter.id(), seats, LeasePlan { lease }, voter.highest()));
+        }
+        this.voter = Some(voter);
+        self.push(1, Event::Wake { place, boot });
+    }
+
+    fn wake(&mut self, place: usize) {
+        let boot = self.places[place].boot;
+        let now = self.local(place);
+        let mut out = Vec::new();
+        let is_silent = self.now - self.places[place].heard > MISSED;
+        let wants_over = self.is_hostile && self.rng.chance(2);
+        let gives_up = self.is_hostile && self.rng.chance(1);
+        let this = &mut self.places[place];
+        if let (Some(contender), Some(voter)) = (&mut this.contender, &this.voter) {
+            contender.handle_timeout(now, &mut out);
+            if gives_up {
+                contender.give_up(&mut out);
+            }
+            let me = contender.me();
+            if contender.role() == Role::Standby && is_silent && !gives_up {
+                contender.campaign(now, voter.is_free_for(now, me), &mut out);
+            }
+            if let Some((holder, epoch)) = this.peer
+                && wants_over
+            {
+                contender.take_over(now, holder, epoch, &mut out);
+            }
+        }
+        self.carry_contender(place, out);
+        self.heartbeat(place);
+        let after = self.rng.between(MS, 8 * MS);
+        self.push(after, Event::Wake { place, boot });
+    }
+
+    fn heartbeat(&mut self, place: usize) {
+        if place >= NODES || !self.rng.chance(MS * 5 * 1_000 / HEARTBEAT) {
+            return;
+        }
+        let now = self.local(place);
+        let Some(contender) = &self.places[place].contender else { return };
+        let Some((epoch, _)) = contender.lease(now) else { return };
+        let holder = contender.me();
+        self.send(place, 1 - place, Message::Heartbeat { holder, epoch, is_active: true });
+    }
+
+    fn send(&mut self, from: usize, to: usize, message: Message) {
+        if from != to && (self.cut.contains(&(from, to)) || (self.is_hostile && self.rng.chance(50))) {
+            return self.count("message lost");
+        }
+        let copies = 1 + usize::from(from != to && self.is_hostile && self.rng.chance(50));
+        if copies > 1 {
+            self.count("message doubled");
+        }
+        for _ in 0..copies {
+            let after = match () {
+                () if from == to => self.rng.below(MS),
+                () if self.is_hostile && self.rng.chance(60) => {
+                    self.count("message late");
+                    self.rng.between(50 * MS, 1_500 * MS)
+                }
+                () => self.rng.between(MS / 10, 10 * MS),
+            };
+            self.push(after, Event::Deliver { to, message: message.clone() });
+        }
+    }
+
+    fn deliver(&mut self, place: usize, message: Message) {
+        let now = self.local(place);
+        let mut by_voter = Vec::new();
+        let mut out = Vec::new();
+        let true_now = self.now;
+        let this = &mut self.places[place];
+        match message {
+            Message::Ask(ask) => {
+                if let Some(voter) = &mut this.voter {
+                    voter.handle_ask(now, ask, &mut by_voter);
+                }
+            }
+            Message::Release(release) => {
+                if let Some(voter) = &mut this.voter {
+                    voter.handle_release(release, &mut by_voter);
+                }
+                this.released = this.released.max(release.epoch);
+                if let Some(contender) = &mut this.contender {
+                    contender.saw_epoch(release.epoch);
+                }
+                if this.peer.is_some_and(|(holder, _)| holder == release.holder) {
+                    this.peer = None;
+                    this.heard = 0;
+                }
+            }
+            Message::Answer(answer) => {
+                if let Some(contender) = &mut this.contender {
+                    contender.handle_answer(now, &answer, &mut out);
+                }
+            }
+            Message::Heartbeat { holder, epoch, is_active } => {
+                if is_active {
+                    this.heard = true_now;
+                    this.peer = Some((holder, epoch));
+                }
+                if let Some(contender) = &mut this.contender {
+                    contender.saw_epoch(epoch);
+                }
+            }
+            Message::HandoverAsk(ask) => {
+                if let Some(contender) = &mut this.contender {
+                    contender.handle_handover_ask(now, ask, &mut out);
+                }
+            }
+            Message::HandoverAnswer(answer) => {
+                if let Some(contender) = &mut this.contender {
+                    contender.handle_handover(now, &answer, &mut out);
+                }
+            }
+        }
+        self.carry_voter(place, by_voter);
+        self.carry_contender(place, out);
+    }
+
+    fn carry_voter(&mut self, place: usize, out: Vec<VoterOutput>) {
+        let boot = self.places[place].boot;
+        for output in out {
+            match output {
+                VoterOutput::Keep(write, record) => {
+                    self.count("write to disk");
+                    // Writes are done in order.
+                    let slowest = if self.rng.chance(100) { 80 * MS } else { 4 * MS };
+                    let after = self.rng.between(MS / 5, slowest);
+                    let last = self.queue.iter().rev().find_map(|((at, _), event)| match event {
+                        Event::Kept { place: of, boot: start, .. } if *of == place && *start == boot => {
+                            Some(*at)
+                        }
+                        _ => None,
+                    });
+                    let after = after.max(last.map_or(0, |last| last.saturating_sub(self.now) + 1));
+                    self.push(after, Event::Kept { place, boot, write, record });
+                }
+                VoterOutput::Answer(node, answer) => {
+                    let is_granted = matches!(answer.verdict, cluster::Verdict::Granted(_));
+                    if is_granted && answer.epoch <= self.places[place].released {
+                        self.violation = Some(format!("{:?} was granted after its release", answer.epoch));
+                    }
+                    let what = match answer.verdict {
+                        cluster::Verdict::Granted(_) => "vote granted",
+                        cluster::Verdict::Refused(refusal) => match refusal.cause {
+                            cluster::RefusalCause::Held => "refused: held",
+                            cluster::RefusalCause::EpochUsed => "refused: epoch used",
+                            cluster::RefusalCause::Restarted => "refused: restarted",
+                            _ => "refused: other",
+                        },
+                    };
+                    self.count(what);
+                    self.send(place, usize::from(node.0), Message::Answer(answer));
+                }
+                VoterOutput::Alarm(_) => self.count("alarm"),
+            }
+        }
+    }
+
+    fn carry_contender(&mut self, place: usize, out: Vec<ContenderOutput>) {
+        let boot = self.places[place].boot;
+        // The process may freeze after it has read its clock and before it acts.
+        let lag =
+            if self.is_hostile && self.rng.chance(5) { self.rng.between(100 * MS, 900 * MS) } else { 0 };
+        if lag > 0 && !out.is_empty() {
+            self.count("frozen before acting");
+            self.places[place].frozen_until = self.now + lag;
+        }
+        for output in out {
+            match output {
+                ContenderOutput::Ask(voter, ask) => {
+                    let to = voter.0 as usize - 1;
+                    self.send_late(place, to, Message::Ask(ask), lag);
+                }
+                ContenderOutput::Release(release) => {
+                    self.count("release");
+                    for to in 0..PLACES {
+                        self.send_late(place, to, Message::Release(release), lag);
+                    }
+                }
+                ContenderOutput::Activate(epoch, until) => {
+                    self.count("became active");
+                    self.push(
+                        lag + 1,
+                        Event::GateWritten { place, boot, write: GateWrite::Open(epoch, until) },
+                    );
+                }
+                ContenderOutput::Extend(epoch, until) => {
+                    self.push(
+                        lag + 1,
+                        Event::GateWritten { place, boot, write: GateWrite::Open(epoch, until) },
+                    );
+                }
+                ContenderOutput::Deactivate(epoch, cause) => {
+                    self.count(match cause {
+                        cluster::Cause::Expired => "lease expired",
+                        cluster::Cause::GivenUp => "gave up",
+                        cluster::Cause::HandedOver => "handed over",
+                    });
+                    let slowest = if self.rng.chance(200) { 200 * MS } else { 5 * MS };
+                    let slow = self.rng.between(MS / 10, slowest);
+                    self.push(lag + slow, Event::GateWritten { place, boot, write: GateWrite::Close(epoch) });
+                }
+                ContenderOutput::AskHandover(ask) => {
+                    self.count("hand-over asked");
+                    self.send_late(place, 1 - place, Message::HandoverAsk(ask), lag);
+                }
+                ContenderOutput::Reserve(epoch) => {
+                    let mut out = Vec::new();
+                    if let Some(voter) = &mut self.places[place].voter {
+                        voter.reserve(epoch, &mut out);
+                    }
+                    self.carry_voter(place, out);
+                }
+                ContenderOutput::Drain => {
+                    let after = self.rng.between(MS, 60 * MS);
+                    self.push(lag + after, Event::Drained { place, boot });
+                }
+                ContenderOutput::HandOver(answer) => self.hand_over(place, answer, lag),
+                ContenderOutput::RepeatHandOver(answer) => {
+                    self.send_late(place, 1 - place, Message::HandoverAnswer(answer), lag);
+                }
+                ContenderOutput::VoteForSelf(release, epoch, lease) => {
+                    let now = self.local(place);
+                    let mut by_voter = Vec::new();
+                    let mut out = Vec::new();
+                    let this = &mut self.places[place];
+                    if let (Some(voter), Some(contender)) = (&mut this.voter, &mut this.contender) {
+                        let me = contender.me();
+                        let granted = voter.grant_reserved(now, release, me, epoch, lease, &mut by_voter);
+                        contender.own_vote(now, granted, &mut out);
+                    }
+                    self.carry_voter(place, by_voter);
+                    self.carry_contender(place, out);
+                }
+            }
+        }
+    }
+
+    fn hand_over(&mut self, place: usize, answer: HandoverAnswer, lag: u64) {
+        let now = self.local(place);
+        let mut by_voter = Vec::new();
+        let mut out = Vec::new();
+        let HandoverAnswer { service, from, to, epoch, next, lease, .. } = answer;
+        let released = Release { service, holder: from, epoch };
+        let this = &mut self.places[place];
+        let granted = this
+            .voter
+            .as_mut()
+            .and_then(|voter| voter.grant_reserved(now, released, to, next, lease, &mut by_voter));
+        match (granted, &mut this.contender) {
+            (None, Some(contender)) => contender.handover_failed(&mut out),
+            _ => self.send_late(place, 1 - place, Message::HandoverAnswer(answer), lag),
+        }
+        self.carry_voter(place, by_voter);
+        self.carry_contender(place, out);
+    }
+
+    fn send_late(&mut self, from: usize, to: usize, message: Message, lag: u64) {
+        if lag == 0 {
+            return self.send(from, to, message);
+        }
+        let now = self.now;
+        self.now += lag;
+        self.send(from, to, message);
+        self.now = now;
+    }
+
+    fn write_gate(&mut self, place: usize, write: GateWrite) {
+        match write {
+            GateWrite::Open(epoch, until) => {
+                let until = self.at_local(place, until);
+                let gate = &mut self.places[place].gate;
+                // The program in the kernel drops what is of a closed epoch or past its deadline.
+                gate.epoch = epoch.0;
+                gate.until = until;
+                let tenure = (place, self.places[place].boot);
+                if *self.tenures.entry(epoch).or_insert(tenure) != tenure {
+                    self.violation = Some(format!("{epoch:?} had two holders"));
+                }
+                let other = 1 - place;
+                let both = self.gate_until(place).min(self.gate_until(other));
+                if both > self.now {
+                    self.violation = Some(format!(
+                        "at {} ms both gates are open until {} ms: epochs {} and {}",
+                        self.now / MS,
+                        both / MS,
+                        self.places[place].gate.epoch,
+                        self.places[other].gate.epoch
+                    ));
+                }
+            }
+            GateWrite::Close(epoch) => {
+                let gate = &mut self.places[place].gate;
+                gate.closed = gate.closed.max(epoch.0);
+                let mut out = Vec::new();
+                if let Some(contender) = &mut self.places[place].contender {
+                    contender.gate_closed(&mut out);
+                }
+                self.carry_contender(place, out);
+            }
+        }
+    }
+
+    fn fault(&mut self) {
+        if !self.is_hostile {
+            return;
+        }
+        // A disk that is being written to is where a crash hurts most.
+        let writing = self.queue.values().find_map(|event| match event {
+            Event::Kept { place, .. } => Some(*place),
+            _ => None,
+        });
+        let any = self.rng.below(PLACES as u64) as usize;
+        let place = writing.unwrap_or(any);
+        match self.rng.below(6) {
+            0 => {
+                self.count(if writing.is_some() { "crash while writing" } else { "crash" });
+                let this = &mut self.places[place];
+                this.is_up = false;
+                this.voter = None;
+                this.contender = None;
+                this.frozen_until = 0;
+                let after = if self.rng.chance(500) {
+                    self.rng.between(MS, 50 * MS)
+                } else {
+                    self.rng.between(50 * MS, 3_000 * MS)
+                };
+                self.push(after, Event::Start(place));
+            }
+            1 => {
+                self.count("freeze");
+                self.places[place].frozen_until = self.now + self.rng.between(20 * MS, 1_500 * MS);
+            }
+            2 | 3 => {
+                self.count("one-way cut");
+                let other = (place + 1 + self.rng.below(2) as usize) % PLACES;
+                self.cut.insert((place, other));
+            }
+            4 => {
+                self.count("two-way cut");
+                let other = (place + 1 + self.rng.below(2) as usize) % PLACES;
+                self.cut.insert((place, other));
+                self.cut.insert((other, place));
+            }
+            _ => {
+                self.count("cables mended");
+                self.cut.clear();
+            }
+        }
+        let after = self.rng.between(20 * MS, 700 * MS);
+        self.push(after, Event::Fault);
+    }
+}
