@@ -18,8 +18,8 @@ use clock::Instant;
 use crate::fault::{self, Fault};
 use crate::tally::Tally;
 use crate::{
-    Answer, Ask, Epoch, HandoverAnswer, HandoverAsk, Holder, LeasePlan, RefusalCause, Release, Seats,
-    ServiceId, Verdict, VoterId,
+    Answer, Ask, Epoch, HandoverAnswer, HandoverAsk, Holder, LEASE_MAX, LeasePlan, Refusal, RefusalCause,
+    Release, Seats, ServiceId, Verdict, VoterId,
 };
 use handover::{Giving, Taking};
 
@@ -95,6 +95,8 @@ pub struct Contender {
     wish: Option<Instant>,
     state: State,
     tally: Tally,
+    /// Voters that refused a candidate for a time, and when they are asked again.
+    retries: Vec<(VoterId, Instant)>,
     taking: Option<Taking>,
     giving: Option<Giving>,
     attempts: u64,
@@ -150,6 +152,7 @@ impl Contender {
             wish: None,
             state: State::Standby,
             tally: Tally::new(),
+            retries: Vec::new(),
             taking: None,
             giving: None,
             attempts: 0,
@@ -179,6 +182,26 @@ impl Contender {
         }
     }
 
+    /// Asks for another lease from now on.
+    pub fn plan(&mut self, plan: LeasePlan) {
+        self.plan = plan;
+    }
+
+    /// Counts by another list from now on; votes of voters that are not in it count no more.
+    pub fn seat(&mut self, seats: Seats) {
+        self.seats = seats;
+    }
+
+    /// The voters that are counted.
+    pub fn seats(&self) -> &Seats {
+        &self.seats
+    }
+
+    /// The highest epoch that was seen anywhere.
+    pub fn highest(&self) -> Epoch {
+        self.highest
+    }
+
     /// The voters whose votes count at `now`.
     pub fn votes(&self, now: Instant) -> impl Iterator<Item = VoterId> {
         self.tally.voters(now)
@@ -189,20 +212,22 @@ impl Contender {
         self.highest = self.highest.max(epoch);
     }
 
-    /// Wants to be active. `is_own_free`: whether the own voter could grant to this node now.
-    pub fn campaign(&mut self, now: Instant, is_own_free: bool, out: &mut Vec<Output>) {
+    /// Wants to be active. `own_barred`: for how long the own voter can not grant to this node.
+    pub fn campaign(&mut self, now: Instant, own_barred: Duration, out: &mut Vec<Output>) {
         let may_begin = self.wish.is_none_or(|from| from <= now);
         if self.state != State::Standby || self.taking.is_some() || !may_begin {
             return;
         }
-        if !is_own_free {
-            self.wish = Some(now + PAUSE_MIN);
+        if !own_barred.is_zero() {
+            self.wish = Some(now + own_barred);
             return;
         }
+        self.wish = None;
         self.attempts += 1;
         self.highest = Epoch(self.highest.0 + 1);
         let epoch = self.highest;
         self.tally.forget();
+        self.retries.clear();
         let until = now + LeasePlan::counted(self.plan.lease);
         self.state = State::Candidate { epoch, until, own: OwnVote::Kept };
         for voter in self.others() {
@@ -244,7 +269,7 @@ impl Contender {
             Verdict::Granted(_) => {}
             Verdict::Refused(refusal) => {
                 self.saw_epoch(refusal.highest);
-                self.refused(now, refusal.cause, refusal.left, out);
+                self.refused(now, answer.voter, refusal, out);
             }
         }
         self.settle(now, out);
@@ -255,10 +280,10 @@ impl Contender {
         match self.state {
             State::Standby | State::Closing { .. } => {}
             State::Candidate { epoch, until, .. } if until <= now => {
-                self.pause(now, None);
+                self.pause(now);
                 self.release(epoch, epoch, out);
             }
-            State::Candidate { .. } => {}
+            State::Candidate { epoch, .. } => self.retry(now, epoch, out),
             State::Active { until, .. } if until <= now => {
                 self.giving = None;
                 self.close(Cause::Expired, out);
@@ -279,7 +304,7 @@ impl Contender {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let of_state = match self.state {
             State::Standby | State::Closing { .. } => None,
-            State::Candidate { until, .. } => Some(until),
+            State::Candidate { until, .. } => self.retries.iter().map(|(_, at)| *at).chain([until]).min(),
             State::Active { until, .. } if self.has_stopped() => Some(until),
             State::Active { until, renew_at, .. } => Some(until.min(renew_at)),
         };
@@ -293,6 +318,15 @@ impl Contender {
 
     fn others(&self) -> Vec<VoterId> {
         self.seats.voters().iter().copied().filter(|voter| *voter != self.own).collect()
+    }
+
+    /// Asks those again whose grant has ended.
+    fn retry(&mut self, now: Instant, epoch: Epoch, out: &mut Vec<Output>) {
+        let due: Vec<VoterId> =
+            self.retries.extract_if(.., |(_, at)| *at <= now).map(|(voter, _)| voter).collect();
+        for voter in due {
+            self.ask(now, voter, epoch, out);
+        }
     }
 
     fn ask(&mut self, now: Instant, voter: VoterId, epoch: Epoch, out: &mut Vec<Output>) {
@@ -341,20 +375,27 @@ impl Contender {
 
     fn activate(&mut self, now: Instant, epoch: Epoch, deadline: Instant, out: &mut Vec<Output>) {
         self.wish = None;
+        self.retries.clear();
         let renew_at = now + self.plan.renewal();
         self.state = State::Active { epoch, wanted: epoch, until: deadline, renew_at };
         out.push(Output::Activate(epoch, deadline));
     }
 
-    fn refused(&mut self, now: Instant, cause: RefusalCause, left: Duration, out: &mut Vec<Output>) {
+    fn refused(&mut self, now: Instant, voter: VoterId, refusal: Refusal, out: &mut Vec<Output>) {
+        let Refusal { cause, left, .. } = refusal;
         match self.state {
-            State::Candidate { epoch, own, .. } => {
-                let possible = self.tally.possible(now, self.seats.voters());
+            State::Candidate { epoch, until, own } => {
+                if matches!(cause, RefusalCause::Held | RefusalCause::Restarted) && left <= LEASE_MAX {
+                    // The voter says when its grant ends: then it is asked again, and not before.
+                    self.retries.push((voter, now + left));
+                    let until = until.max(now + left + LeasePlan::counted(self.plan.lease));
+                    self.state = State::Candidate { epoch, until, own };
+                    return;
+                }
+                let possible = self.tally.possible(now, self.seats.voters()) + self.retries.len();
                 let own_is_left = own == OwnVote::Kept && self.seats.voters().contains(&self.own);
                 if possible + usize::from(own_is_left) < self.seats.majority() {
-                    let waits =
-                        matches!(cause, RefusalCause::Held | RefusalCause::Restarted | RefusalCause::Cloned);
-                    self.pause(now, waits.then_some(left));
+                    self.pause(now);
                     self.release(epoch, epoch, out);
                 }
             }
@@ -368,14 +409,13 @@ impl Contender {
         }
     }
 
-    /// Waits before the next campaign: exactly until the grant ends that stood in the way, else for a moment by chance and
-    /// rank, so that two candidates do not meet again.
-    fn pause(&mut self, now: Instant, left: Option<Duration>) {
+    /// Waits before the next campaign, for a moment by chance and rank, so that two candidates do not meet again.
+    fn pause(&mut self, now: Instant) {
         let rank = u32::from(self.me.node.0).min(8);
         let mixed = self.me.incarnation.0 ^ self.attempts.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let spread = mixed.wrapping_mul(0xff51_afd7_ed55_8ccd) >> 32;
         let chance = Duration::from_nanos(spread % PAUSE_SPREAD.as_nanos() as u64);
-        self.wish = Some(now + left.unwrap_or(PAUSE_MIN + chance + PAUSE_MIN * rank));
+        self.wish = Some(now + PAUSE_MIN + chance + PAUSE_MIN * rank);
     }
 
     /// Ends the tenure: the gate is closed before anything else.
@@ -391,6 +431,7 @@ impl Contender {
     /// Gives all votes back. Nothing that was asked before counts any more.
     fn release(&mut self, epoch: Epoch, wanted: Epoch, out: &mut Vec<Output>) {
         self.tally.forget();
+        self.retries.clear();
         self.state = State::Standby;
         out.push(Output::Release(Release { service: self.service, holder: self.me, epoch }));
         if wanted != epoch {

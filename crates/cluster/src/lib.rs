@@ -10,6 +10,13 @@
 //!
 //! Invariant: at no moment are two contenders active for one service.
 
+pub mod announce;
+pub mod fault;
+pub mod guardian;
+pub mod health;
+pub mod heartbeat;
+pub mod peer;
+
 mod contender;
 mod identity;
 mod message;
@@ -17,13 +24,16 @@ mod plan;
 mod record;
 mod tally;
 mod voter;
-
-pub mod fault;
+mod witness;
 
 pub use contender::{Cause, Contender, Output as ContenderOutput, Role};
-pub use identity::{Holder, Incarnation, ListVersion, NodeId, RequestNumber, ServiceId, VoterId};
+pub use guardian::Guardian;
+pub use identity::{Holder, Incarnation, ListVersion, MemberId, NodeId, RequestNumber, ServiceId, VoterId};
 pub use lease::Epoch;
-pub use message::{Answer, Ask, HandoverAnswer, HandoverAsk, Refusal, RefusalCause, Release, Verdict};
+pub use message::{
+    Answer, Ask, HandoverAnswer, HandoverAsk, Here, Message, Refusal, RefusalCause, Release, Verdict,
+};
 pub use plan::{LEASE_MAX, LeasePlan, Seats};
 pub use record::{Record, RecordError};
-pub use voter::{Alarm, Output as VoterOutput, Voter, WriteNumber};
+pub use voter::{Alarm as VoterAlarm, Output as VoterOutput, Voter, WriteNumber};
+pub use witness::{Output as WitnessOutput, Witness};

@@ -2,7 +2,44 @@
 
 use std::time::Duration;
 
+use crate::heartbeat::Heartbeat;
 use crate::{Epoch, Holder, ListVersion, RequestNumber, ServiceId, VoterId};
+
+/// What members say to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Message {
+    /// To a voter.
+    Ask(Ask),
+    /// From a voter.
+    Answer(Answer),
+    /// To a voter, and to the other nodes, which need not wait any more.
+    Release(Release),
+    /// From node to node.
+    Heartbeat(Heartbeat),
+    /// To the active node.
+    HandoverAsk(HandoverAsk),
+    /// From the node that was active.
+    HandoverAnswer(HandoverAnswer),
+    /// To a witness: who are you?
+    Hello(ServiceId),
+    /// From a witness.
+    Here(Here),
+}
+
+/// How a voter is that says nothing by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Here {
+    /// For which service.
+    pub service: ServiceId,
+    /// Who it is.
+    pub voter: VoterId,
+    /// The highest epoch that it knows.
+    pub highest: Epoch,
+    /// Whom it has granted the service, and for how long still.
+    pub granted: Option<(Holder, Duration)>,
+    /// Whether it votes; a voter whose disk failed does not.
+    pub votes: bool,
+}
 
 /// A contender asks a voter to grant or renew the lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -38,6 +38,8 @@ impl LeasePlan {
 pub struct Seats {
     version: ListVersion,
     voters: Vec<VoterId>,
+    /// Seats whose voter has not been heard yet: they count for the majority, and nobody can vote from there.
+    empty: usize,
 }
 
 impl Seats {
@@ -49,7 +51,13 @@ impl Seats {
                 seats.push(voter);
             }
         }
-        Self { version, voters: seats }
+        Self { version, voters: seats, empty: 0 }
+    }
+
+    /// The same list with seats whose voters are not known yet.
+    pub fn with_empty(mut self, empty: usize) -> Self {
+        self.empty = empty.min(SEATS_MAX - self.voters.len());
+        self
     }
 
     /// The version of the list.
@@ -64,7 +72,7 @@ impl Seats {
 
     /// How many votes make a majority; of an even number too it is more than half.
     pub fn majority(&self) -> usize {
-        self.voters.len() / 2 + 1
+        (self.voters.len() + self.empty) / 2 + 1
     }
 }
 
@@ -77,6 +85,13 @@ mod tests {
         let seats = |count: u64| Seats::new(ListVersion(1), (0..count).map(VoterId));
 
         assert_eq!([1, 2, 3, 4, 5].map(|count| seats(count).majority()), [1, 2, 2, 3, 3]);
+    }
+
+    #[test]
+    fn a_voter_that_was_never_heard_counts_for_the_majority() {
+        let seats = Seats::new(ListVersion(1), [VoterId(1)]).with_empty(2);
+
+        assert_eq!(seats.majority(), 2);
     }
 
     #[test]

@@ -120,9 +120,22 @@ impl Voter {
         self.record.highest()
     }
 
-    /// Whether the voter could grant to `holder` at `now`, as far as time and other holders go.
-    pub fn is_free_for(&self, now: Instant, holder: Holder) -> bool {
-        !self.is_faulty && self.barred_for(now, holder).is_zero()
+    /// For how long the voter can grant nothing to `holder`, as far as time and other holders go.
+    pub fn barred_for(&self, now: Instant, holder: Holder) -> Duration {
+        match self.is_faulty {
+            true => LEASE_MAX,
+            false => self.barred_for_grant(now, holder).max(self.waits_until - now),
+        }
+    }
+
+    /// Whom the voter has granted the service, and until when.
+    pub fn granted(&self, now: Instant) -> Option<(Holder, Epoch, Instant)> {
+        self.grant.filter(|grant| now < grant.until).map(|grant| (grant.holder, grant.epoch, grant.until))
+    }
+
+    /// Whether the disk has failed, so that the voter grants nothing.
+    pub fn is_faulty(&self) -> bool {
+        self.is_faulty
     }
 
     /// Answers a contender, now or when the disk has the change. The clock is read after the question has arrived.
@@ -197,6 +210,11 @@ impl Voter {
             self.record.reserved = epoch;
             self.write(out);
         }
+    }
+
+    /// The epoch that was last set aside.
+    pub fn reserved(&self) -> Epoch {
+        self.record.reserved
     }
 
     /// Whether the epoch is set aside on disk.
@@ -289,11 +307,6 @@ impl Voter {
 
     fn granted_lease(&self, ask: &Ask) -> Duration {
         if fault::is_planted(Fault::OwnLeaseLength) { ask.lease / 2 } else { ask.lease }
-    }
-
-    /// How long nobody but the holder of the grant can be served, the wait after a start included.
-    fn barred_for(&self, now: Instant, holder: Holder) -> Duration {
-        self.barred_for_grant(now, holder).max(self.waits_until - now)
     }
 
     fn barred_for_grant(&self, now: Instant, holder: Holder) -> Duration {

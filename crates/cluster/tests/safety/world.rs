@@ -314,7 +314,7 @@ impl World {
             }
             let me = contender.me();
             if contender.role() == Role::Standby && is_silent && !gives_up {
-                contender.campaign(now, voter.is_free_for(now, me), &mut out);
+                contender.campaign(now, voter.barred_for(now, me), &mut out);
             }
             if let Some((holder, epoch)) = this.peer
                 && wants_over

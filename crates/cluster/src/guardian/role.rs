@@ -1,0 +1,295 @@
+//! Whether this node should be active: who is silent, who is ill, what the operator wants.
+
+use std::time::Duration;
+
+use clock::Instant;
+
+use super::{Engine, Guardian, Output, Refused, Wish};
+use crate::heartbeat::{Heartbeat, Stance};
+use crate::peer::Peer;
+use crate::{Cause, Role};
+
+/// How long a node that wants relief waits for it before it simply gives up.
+const RELIEF_MAX: Duration = Duration::from_secs(5);
+
+/// A standby that lacks more than this of the state takes over only when nobody else can.
+const READY_MIN: u8 = 100;
+
+/// Why a node has become active.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Nobody was active when it started.
+    Start,
+    /// The active node fell silent.
+    PeerSilent,
+    /// The active node released the service: its engine died, its health, a stop without hand-over.
+    PeerReleased,
+    /// A planned switchover.
+    Switchover,
+}
+
+/// What the role remembers.
+#[derive(Debug)]
+pub(super) struct State {
+    started: Instant,
+    /// When everything was last looked at.
+    looked: Instant,
+    /// When somebody else was last known to be active.
+    other_active: Option<Instant>,
+    relief: Option<Relief>,
+    is_away: bool,
+    is_stopping: bool,
+    has_ended: bool,
+    /// Since when this node could take the service back.
+    well_since: Option<Instant>,
+    why: Reason,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Relief {
+    since: Instant,
+    is_wished: bool,
+}
+
+impl State {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            started: now,
+            looked: now,
+            other_active: None,
+            relief: None,
+            is_away: false,
+            is_stopping: false,
+            has_ended: false,
+            well_since: None,
+            why: Reason::Start,
+        }
+    }
+
+    pub(super) fn wants_relief(&self) -> bool {
+        self.relief.is_some()
+    }
+
+    pub(super) fn is_away(&self) -> bool {
+        self.is_away || self.is_stopping
+    }
+
+    /// This node has become active; why, and whether an operator wished it here.
+    pub(super) fn became_active(&mut self, now: Instant) -> (Reason, bool) {
+        let is_wished = self.relief.take().is_some_and(|relief| relief.is_wished);
+        self.other_active = Some(now);
+        (std::mem::replace(&mut self.why, Reason::PeerSilent), is_wished)
+    }
+
+    pub(super) fn became_standby(&mut self, now: Instant, cause: Cause) {
+        // Until the new one is heard it is given the time to be.
+        self.other_active = (cause == Cause::HandedOver).then_some(now);
+    }
+}
+
+impl Guardian {
+    /// What the operator wants.
+    pub(super) fn wish(&mut self, now: Instant, wish: Wish, out: &mut Vec<Output>) {
+        match wish {
+            Wish::Switchover { force } => match self.switchover(now, force) {
+                Ok(()) => {}
+                Err(refused) => out.push(Output::Switched(Err(refused))),
+            },
+            Wish::Stop => self.role.is_stopping = true,
+            Wish::Away => self.role.is_away = true,
+            Wish::Return => self.role.is_away = false,
+        }
+    }
+
+    fn switchover(&mut self, now: Instant, force: bool) -> Result<(), Refused> {
+        if self.lease(now).is_some() {
+            let peer = self.peers.iter().find_map(|peer| peer.says(now)).ok_or(Refused::PeerSilent)?;
+            self.fitness(peer, force)?;
+            self.role.relief = Some(Relief { since: now, is_wished: true });
+            return Ok(());
+        }
+        let active =
+            self.peers.iter().find(|peer| peer.is_active(now)).and_then(|peer| peer.says(now)).copied();
+        let active = active.ok_or(Refused::NobodyActive)?;
+        if self.stance(now) != Stance::Standby {
+            return Err(Refused::SelfUnable);
+        }
+        if self.ready < READY_MIN && !force {
+            return Err(Refused::PeerNotReady(self.ready));
+        }
+        self.role.why = Reason::Switchover;
+        self.role.relief = Some(Relief { since: now, is_wished: true });
+        self.contender.take_over(now, active.from, active.epoch, &mut self.by_contender);
+        Ok(())
+    }
+
+    /// Whether another node may become active in this one's place.
+    fn fitness(&self, peer: &Heartbeat, force: bool) -> Result<(), Refused> {
+        if peer.stance != Stance::Standby {
+            return Err(Refused::PeerUnable);
+        }
+        if force {
+            return Ok(());
+        }
+        if peer.ready < READY_MIN {
+            return Err(Refused::PeerNotReady(peer.ready));
+        }
+        if peer.ailment > self.health.ailment() {
+            return Err(Refused::PeerIll);
+        }
+        Ok(())
+    }
+
+    /// When [`Self::decide`] may decide otherwise than now, without any input.
+    pub(super) fn role_due(&self) -> Option<Instant> {
+        let silent_at = self.peers.iter().filter_map(Peer::silent_at);
+        let relief = self.role.relief.map(|relief| relief.since + RELIEF_MAX);
+        let (lease, since) = (self.settings.plan.lease, self.waiting_since());
+        let waits = [Peer::silence_max(), lease, lease * 2, lease * 4].map(|wait| since + wait);
+        silent_at
+            .chain(waits)
+            .chain(relief)
+            .chain(self.contender.may_campaign_at())
+            .chain(self.preferred_at())
+            .filter(|at| *at > self.role.looked)
+            .min()
+    }
+
+    /// Since when nobody has been known to be active.
+    fn waiting_since(&self) -> Instant {
+        self.role.other_active.unwrap_or(self.role.started)
+    }
+
+    /// Looks at everything and wants what follows.
+    pub(super) fn decide(&mut self, now: Instant, out: &mut Vec<Output>) {
+        self.role.looked = now;
+        if self.peers.iter().any(|peer| peer.is_active(now)) {
+            self.role.other_active = Some(now);
+        }
+        match self.contender.role() {
+            Role::Active => self.decide_active(now, out),
+            Role::Standby | Role::Candidate => self.decide_standby(now, out),
+            Role::Closing => {}
+        }
+        if let Some(relief) = self.role.relief
+            && now.since(relief.since) >= RELIEF_MAX
+        {
+            self.role.relief = None;
+            if relief.is_wished {
+                out.push(Output::Switched(Err(Refused::NotTaken)));
+            }
+        }
+    }
+
+    fn decide_active(&mut self, now: Instant, out: &mut Vec<Output>) {
+        let peer = self.peers.iter().find_map(|peer| peer.says(now)).copied();
+        let fit = peer.filter(|peer| self.fitness(peer, false).is_ok());
+        if matches!(self.engine, Engine::Dead | Engine::Hung) {
+            // Nothing can be handed over by an engine that is not there; without a ready peer it is started again here.
+            if fit.is_some() {
+                self.contender.give_up(&mut self.by_contender);
+            }
+            return;
+        }
+        if self.role.is_stopping || self.role.is_away {
+            let since = self.role.relief.get_or_insert(Relief { since: now, is_wished: false }).since;
+            if fit.is_none() || now.since(since) >= RELIEF_MAX {
+                self.role.relief = None;
+                self.contender.give_up(&mut self.by_contender);
+            }
+            return;
+        }
+        let is_better = fit.is_some_and(|peer| peer.ailment < self.health.ailment());
+        if is_better && self.role.relief.is_none() {
+            self.role.relief = Some(Relief { since: now, is_wished: false });
+            self.health.gave_up(now);
+        }
+        let _ = out;
+    }
+
+    fn decide_standby(&mut self, now: Instant, out: &mut Vec<Output>) {
+        if self.role.is_stopping {
+            if self.contender.role() == Role::Candidate {
+                self.contender.give_up(&mut self.by_contender);
+            }
+            if !self.role.has_ended && self.by_contender.is_empty() {
+                self.role.has_ended = true;
+                out.push(Output::MayEnd);
+            }
+            return;
+        }
+        let active =
+            self.peers.iter().find(|peer| peer.is_active(now)).and_then(|peer| peer.says(now)).copied();
+        if let Some(active) = active {
+            self.beside_active(now, &active, out);
+            return;
+        }
+        self.role.well_since = None;
+        if self.contender.role() == Role::Candidate || !self.may_campaign(now) {
+            return;
+        }
+        if self.role.other_active.is_some() {
+            let is_heard = self.peers.iter().any(|peer| peer.is_heard(now));
+            self.role.why = if is_heard { Reason::PeerReleased } else { Reason::PeerSilent };
+        }
+        let barred = self.voter.barred_for(now, self.me);
+        self.contender.campaign(now, barred, &mut self.by_contender);
+    }
+
+    /// Another node is active, and heard.
+    fn beside_active(&mut self, now: Instant, active: &Heartbeat, out: &mut Vec<Output>) {
+        if self.contender.role() == Role::Candidate {
+            self.contender.give_up(&mut self.by_contender);
+            return;
+        }
+        if let Some(relief) = self.role.relief
+            && !self.contender.is_taking_over()
+            && relief.is_wished
+            && self.role.why != Reason::Switchover
+        {
+            // The other one has taken over from this one, as was wished here.
+            self.role.relief = None;
+            out.push(Output::Switched(Ok(())));
+        }
+        let is_able = self.stance(now) == Stance::Standby && self.ready >= READY_MIN;
+        let is_well = is_able && self.health.ailment() == 0;
+        self.role.well_since = if is_well { self.role.well_since.or(Some(now)) } else { None };
+        let is_due = self.preferred_at().is_some_and(|at| at <= now);
+        let is_asked = active.wants_relief && is_able && self.health.ailment() <= active.ailment;
+        if (is_asked || is_due) && !self.contender.is_taking_over() {
+            self.role.why = Reason::Switchover;
+            self.role.well_since = None;
+            self.contender.take_over(now, active.from, active.epoch, &mut self.by_contender);
+        }
+    }
+
+    fn preferred_at(&self) -> Option<Instant> {
+        Some(self.role.well_since? + self.settings.preferred?)
+    }
+
+    /// Whether this node may ask for the service, nobody being known as active.
+    fn may_campaign(&self, now: Instant) -> bool {
+        if self.stance(now) != Stance::Standby || self.contender.is_taking_over() {
+            return false;
+        }
+        let lease = self.settings.plan.lease;
+        let ours = self.health.ailment();
+        let others = || self.peers.iter().filter_map(|peer| peer.says(now));
+        let able = || others().filter(|peer| peer.stance == Stance::Standby);
+        let waited = now.since(self.waiting_since());
+        // At the start the others are given the time to be heard.
+        if self.role.other_active.is_none() && waited < Peer::silence_max() {
+            return false;
+        }
+        if self.health.paused_until(now).is_some() && able().next().is_some() {
+            return waited >= lease * 4;
+        }
+        let is_best = able().all(|peer| (ours, 100 - self.ready) <= (peer.ailment, 100 - peer.ready));
+        // If no node is well, the least unwell one is better than none, after one lease.
+        match (is_best, ours) {
+            (true, 0) => true,
+            (true, _) => waited >= lease,
+            (false, _) => waited >= lease * 2,
+        }
+    }
+}

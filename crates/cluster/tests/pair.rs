@@ -1,0 +1,276 @@
+//! What the pair does when something happens to it. Each test also fails when two gates are open at once.
+
+#[path = "pair/world.rs"]
+mod world;
+
+use std::time::Duration;
+
+use cluster::Cause;
+use cluster::guardian::{Engine, Input, Output, Reason, Refused, Wish};
+use cluster::health::{AT_ONCE, Check};
+use world::Pair;
+
+const LEASE: Duration = Duration::from_millis(500);
+const WITNESS: usize = 2;
+
+#[test]
+fn of_two_nodes_that_start_at_once_one_becomes_active_within_a_second() {
+    for seed in 0..50 {
+        let mut pair = Pair::new(seed, LEASE);
+        let took = pair.until(Duration::from_secs(1), |pair| pair.active().is_some());
+
+        assert!(took.is_some(), "seed {seed}");
+        pair.run(Duration::from_secs(5));
+        assert!(pair.active().is_some());
+        assert_eq!(became_active(&pair).len(), 1, "nobody takes it from the other, seed {seed}");
+    }
+}
+
+#[test]
+fn the_standby_takes_over_from_a_dead_host_within_the_lease() {
+    for lease in [500, 200].map(Duration::from_millis) {
+        let mut times: Vec<Duration> = Vec::new();
+        for seed in 0..200 {
+            let (mut pair, active) = Pair::settled(seed, lease);
+            pair.run(Duration::from_micros(seed * 523));
+            pair.kill(active);
+            let took = pair.until(Duration::from_secs(3), |pair| pair.active() == Some(1 - active));
+            times.push(took.unwrap_or_else(|| panic!("seed {seed}: nobody took over")));
+        }
+        times.sort_unstable();
+        println!("lease {lease:?}: p50 {:?}, worst {:?}", times[100], times[199]);
+        assert!(times[199] <= lease + Duration::from_millis(40), "{:?}", times[199]);
+    }
+}
+
+#[test]
+fn a_dead_engine_gives_the_service_to_the_peer_at_once() {
+    let (mut pair, active) = Pair::settled(1, LEASE);
+
+    pair.input(active, Input::Engine(Engine::Dead));
+    let took =
+        pair.until(Duration::from_secs(3), |pair| pair.active() == Some(1 - active)).expect("given away");
+
+    assert!(took < Duration::from_millis(50), "{took:?}");
+    assert_eq!(became_active(&pair).last(), Some(&(1 - active, Reason::PeerReleased)));
+}
+
+#[test]
+fn a_dead_engine_without_a_ready_peer_keeps_the_service() {
+    let (mut pair, active) = Pair::settled(1, LEASE);
+    pair.input(1 - active, Input::Engine(Engine::Dead));
+    pair.run(Duration::from_millis(100));
+
+    pair.input(active, Input::Engine(Engine::Dead));
+    pair.run(Duration::from_secs(3));
+
+    assert_eq!(pair.active(), Some(active));
+}
+
+#[test]
+fn a_switchover_takes_milliseconds_and_needs_no_witness() {
+    for asked_at in ["active", "standby"] {
+        let (mut pair, active) = Pair::settled(3, LEASE);
+        pair.cut(active, WITNESS);
+        pair.cut(1 - active, WITNESS);
+        let at = if asked_at == "active" { active } else { 1 - active };
+
+        pair.wish(at, Wish::Switchover { force: false });
+        let dark = dark_time(&mut pair, 1 - active);
+
+        assert!(dark < Duration::from_millis(5), "asked at the {asked_at}: nobody served for {dark:?}");
+        pair.mend();
+        pair.run(Duration::from_secs(3));
+        assert_eq!(pair.active(), Some(1 - active));
+        assert_eq!(became_active(&pair).last(), Some(&(1 - active, Reason::Switchover)));
+        assert!(
+            pair.said.iter().any(|(_, _, output)| *output == Output::Switched(Ok(()))),
+            "asked at the {asked_at}"
+        );
+    }
+}
+
+#[test]
+fn a_switchover_to_a_standby_that_is_not_ready_is_refused_with_the_reason() {
+    let (mut pair, active) = Pair::settled(3, LEASE);
+    pair.input(1 - active, Input::Ready(60));
+    pair.run(Duration::from_millis(200));
+
+    pair.wish(active, Wish::Switchover { force: false });
+    pair.run(Duration::from_secs(1));
+
+    assert!(pair.said.contains(&(
+        pair.said.iter().find(|said| matches!(said.2, Output::Switched(_))).expect("an answer").0,
+        active,
+        Output::Switched(Err(Refused::PeerNotReady(60)))
+    )));
+    assert_eq!(pair.active(), Some(active));
+}
+
+#[test]
+fn a_node_that_is_stopped_hands_over_and_may_end() {
+    let (mut pair, active) = Pair::settled(4, LEASE);
+
+    pair.wish(active, Wish::Stop);
+    let dark = dark_time(&mut pair, 1 - active);
+    let ended =
+        pair.until(Duration::from_secs(2), |pair| pair.said.iter().any(|said| said.2 == Output::MayEnd));
+
+    assert!(dark < Duration::from_millis(5), "{dark:?}");
+    assert!(ended.is_some());
+}
+
+#[test]
+fn the_last_node_that_is_stopped_ends_without_waiting_for_anybody() {
+    let (mut pair, active) = Pair::settled(4, LEASE);
+    pair.kill(1 - active);
+    pair.run(Duration::from_secs(1));
+
+    pair.wish(active, Wish::Stop);
+    let ended =
+        pair.until(Duration::from_secs(2), |pair| pair.said.iter().any(|said| said.2 == Output::MayEnd));
+
+    assert!(ended.is_some_and(|took| took < Duration::from_millis(100)), "{ended:?}");
+}
+
+#[test]
+fn nodes_that_are_cut_from_each_other_do_not_fight() {
+    let (mut pair, active) = Pair::settled(5, LEASE);
+
+    pair.cut(0, 1);
+    for _ in 0..100 {
+        pair.run(Duration::from_millis(100));
+        assert_eq!(pair.active(), Some(active));
+    }
+    pair.mend();
+    pair.run(Duration::from_secs(3));
+
+    assert_eq!(pair.active(), Some(active));
+    assert_eq!(became_active(&pair).len(), 1);
+}
+
+#[test]
+fn the_witness_may_be_gone_but_then_not_the_active_node() {
+    let (mut pair, active) = Pair::settled(6, LEASE);
+
+    pair.kill(WITNESS);
+    pair.run(Duration::from_secs(3));
+    assert_eq!(pair.active(), Some(active));
+    pair.kill(active);
+    pair.run(Duration::from_secs(10));
+    assert_eq!(pair.active(), None, "one of three is no majority");
+
+    pair.start(WITNESS);
+    let took = pair.until(Duration::from_secs(3), |pair| pair.active() == Some(1 - active));
+    assert!(took.is_some());
+}
+
+#[test]
+fn a_witness_that_restarts_while_the_standby_is_down_does_not_end_the_service() {
+    let (mut pair, active) = Pair::settled(7, LEASE);
+    pair.kill(1 - active);
+    pair.run(Duration::from_secs(1));
+
+    pair.kill(WITNESS);
+    pair.start(WITNESS);
+    pair.run(Duration::from_secs(2));
+
+    assert_eq!(pair.active(), Some(active));
+    assert_eq!(became_active(&pair).len(), 1, "it was renewed at once");
+}
+
+#[test]
+fn a_node_that_returns_does_not_take_the_service_back() {
+    let (mut pair, active) = Pair::settled(8, LEASE);
+    pair.kill(active);
+    pair.run(Duration::from_secs(2));
+    pair.start(active);
+    pair.run(Duration::from_secs(5));
+
+    assert_eq!(pair.active(), Some(1 - active));
+}
+
+#[test]
+fn a_preferred_node_takes_the_service_back_after_its_delay() {
+    let (mut pair, active) = Pair::settled(8, LEASE);
+    pair.kill(active);
+    pair.run(Duration::from_secs(2));
+    pair.settings[active].preferred = Some(Duration::from_secs(4));
+    pair.start(active);
+
+    pair.run(Duration::from_millis(3_900));
+    assert_eq!(pair.active(), Some(1 - active));
+    let took = pair.until(Duration::from_secs(2), |pair| pair.active() == Some(active));
+    assert!(took.is_some());
+}
+
+#[test]
+fn an_ill_node_gives_way_to_a_well_one_and_not_the_other_way_round() {
+    let (mut pair, active) = Pair::settled(9, LEASE);
+    let gateway = Check::Gateway("192.0.2.1".into());
+
+    pair.input(active, Input::Checked(gateway.clone(), AT_ONCE, Err("no answer".into())));
+    pair.run(Duration::from_secs(2));
+    assert_eq!(pair.active(), Some(1 - active));
+
+    pair.input(1 - active, Input::Checked(gateway.clone(), AT_ONCE, Err("no answer".into())));
+    pair.run(Duration::from_secs(2));
+    assert_eq!(pair.active(), Some(1 - active), "the other one is no better");
+
+    pair.input(active, Input::Checked(gateway, AT_ONCE, Ok(())));
+    pair.run(Duration::from_secs(2));
+    assert_eq!(pair.active(), Some(active));
+}
+
+#[test]
+fn two_ill_nodes_are_better_than_none() {
+    let mut pair = Pair::new(10, LEASE);
+    for at in 0..2 {
+        pair.input(at, Input::Checked(Check::Disk, AT_ONCE, Err("full".into())));
+    }
+    pair.run(Duration::from_secs(3));
+
+    assert!(pair.active().is_some());
+}
+
+#[test]
+fn a_voter_that_was_replaced_does_not_count() {
+    let (mut pair, active) = Pair::settled(11, LEASE);
+    pair.kill(WITNESS);
+    pair.replace_voter(WITNESS, 99);
+    pair.start(WITNESS);
+    pair.run(Duration::from_secs(2));
+    pair.kill(active);
+    pair.run(Duration::from_secs(3));
+
+    assert_eq!(pair.active(), None, "its disk was emptied: it may have forgotten what it granted");
+    let view = pair.guardian(1 - active).view(pair.clock().instant);
+    assert!(view.members[WITNESS].stranger.is_some());
+}
+
+#[test]
+fn a_lease_that_nobody_renews_ends_by_itself() {
+    let (mut pair, active) = Pair::settled(12, LEASE);
+    pair.cut(active, 1 - active);
+    pair.cut(active, WITNESS);
+
+    let ended = pair.until(Duration::from_secs(1), |pair| pair.active().is_none()).expect("it ends");
+    assert!(ended <= Duration::from_millis(400), "{ended:?}");
+    let took = pair.until(Duration::from_secs(1), |pair| pair.active() == Some(1 - active));
+    assert!(took.is_some());
+    assert!(pair.said.iter().any(|said| matches!(said.2, Output::BecameStandby(_, Cause::Expired))));
+}
+
+fn became_active(pair: &Pair) -> Vec<(usize, Reason)> {
+    let active = pair.said.iter().filter_map(|(_, at, output)| match output {
+        Output::BecameActive(_, reason) => Some((*at, *reason)),
+        _ => None,
+    });
+    active.collect()
+}
+
+/// How long nobody was active until `to` was.
+fn dark_time(pair: &mut Pair, to: usize) -> Duration {
+    pair.until(Duration::from_secs(3), |pair| pair.active().is_none()).expect("the old one ends");
+    pair.until(Duration::from_secs(3), |pair| pair.active() == Some(to)).expect("the new one begins")
+}
