@@ -15,7 +15,9 @@ pub mod fault;
 pub mod guardian;
 pub mod health;
 pub mod heartbeat;
+pub mod link;
 pub mod peer;
+pub mod wire;
 
 mod contender;
 mod identity;
