@@ -1,0 +1,163 @@
+// The gate: frames of a virtual address pass only while the lease lasts.
+//
+// It sits at the interface in both directions. The guardian writes (epoch, closed, deadline); the program compares the
+// kernel's own clock, which goes on during a suspend, with the absolute deadline. So a guardian that is dead, frozen or late
+// opens nothing, and nothing has to run for the gate to close.
+//
+// Built by `cargo xtask gate` with clang for the target bpf; the object is in the tree.
+
+typedef unsigned char __u8;
+typedef unsigned short __u16;
+typedef unsigned int __u32;
+typedef unsigned long long __u64;
+typedef int __s32;
+
+#define SEC(name) __attribute__((section(name), used))
+#define __uint(name, value) int(*name)[value]
+#define __type(name, value) typeof(value) *name
+
+#define BPF_MAP_TYPE_HASH 1
+#define BPF_MAP_TYPE_ARRAY 2
+#define TC_ACT_UNSPEC -1
+#define TC_ACT_SHOT 2
+
+#define ETH_P_IP 0x0800
+#define ETH_P_ARP 0x0806
+#define ETH_P_IPV6 0x86DD
+#define ETH_P_8021Q 0x8100
+#define ETH_P_8021AD 0x88A8
+#define IPPROTO_ICMPV6 58
+#define NEIGHBOUR_SOLICITATION 135
+#define NEIGHBOUR_ADVERTISEMENT 136
+
+static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
+static __u64 (*bpf_ktime_get_boot_ns)(void) = (void *)125;
+static long (*bpf_skb_load_bytes)(const void *skb, __u32 offset, void *to, __u32 len) = (void *)26;
+
+struct __sk_buff {
+    __u32 len;
+    __u32 pkt_type;
+    __u32 mark;
+    __u32 queue_mapping;
+    __u32 protocol;
+};
+
+// As `State` in gate.rs.
+struct state {
+    __u64 epoch;
+    __u64 closed;
+    __u64 deadline;
+};
+
+struct counts {
+    __u64 passed;
+    __u64 dropped;
+};
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct state);
+} STATE SEC(".maps");
+
+// IPv4 addresses are ::ffff:a.b.c.d here, so that one map has both.
+struct address {
+    __u32 words[4];
+};
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 64);
+    __type(key, struct address);
+    __type(value, __u8);
+} ADDRESSES SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct counts);
+} COUNTS SEC(".maps");
+
+static __attribute__((always_inline)) __u16 swap16(__u16 value) { return __builtin_bswap16(value); }
+
+static __attribute__((always_inline)) int verdict(void)
+{
+    __u32 zero = 0;
+    struct state *state = bpf_map_lookup_elem(&STATE, &zero);
+    struct counts *counts = bpf_map_lookup_elem(&COUNTS, &zero);
+    if (state && state->epoch > state->closed && bpf_ktime_get_boot_ns() < state->deadline) {
+        if (counts)
+            __sync_fetch_and_add(&counts->passed, 1);
+        return TC_ACT_UNSPEC;
+    }
+    if (counts)
+        __sync_fetch_and_add(&counts->dropped, 1);
+    return TC_ACT_SHOT;
+}
+
+static __attribute__((always_inline)) int has_v4(struct __sk_buff *skb, __u32 offset)
+{
+    struct address address;
+    // One by one and volatile, or the compiler makes a constant in a section of its own.
+    volatile __u32 *words = address.words;
+    words[0] = 0;
+    words[1] = 0;
+    words[2] = __builtin_bswap32(0xffff);
+    words[3] = 0;
+    if (bpf_skb_load_bytes(skb, offset, &address.words[3], 4))
+        return 0;
+    return bpf_map_lookup_elem(&ADDRESSES, &address) != 0;
+}
+
+static __attribute__((always_inline)) int has_v6(struct __sk_buff *skb, __u32 offset)
+{
+    struct address address;
+    if (bpf_skb_load_bytes(skb, offset, &address, 16))
+        return 0;
+    return bpf_map_lookup_elem(&ADDRESSES, &address) != 0;
+}
+
+// `outward` is a constant of each program below.
+static __attribute__((always_inline)) int gate(struct __sk_buff *skb, int outward)
+{
+    __u32 offset = 14;
+    __u16 kind = 0;
+    if (bpf_skb_load_bytes(skb, 12, &kind, 2))
+        return TC_ACT_UNSPEC;
+    kind = swap16(kind);
+#pragma unroll
+    for (int tag = 0; tag < 2; tag++) {
+        if (kind == ETH_P_8021Q || kind == ETH_P_8021AD) {
+            if (bpf_skb_load_bytes(skb, offset + 2, &kind, 2))
+                return TC_ACT_UNSPEC;
+            kind = swap16(kind);
+            offset += 4;
+        }
+    }
+    int ours = 0;
+    if (kind == ETH_P_IP) {
+        ours = has_v4(skb, offset + (outward ? 12 : 16));
+    } else if (kind == ETH_P_ARP) {
+        // What claims the address goes out; what asks for it comes in.
+        ours = has_v4(skb, offset + (outward ? 14 : 24));
+    } else if (kind == ETH_P_IPV6) {
+        __u8 next = 0;
+        __u8 icmp = 0;
+        ours = has_v6(skb, offset + (outward ? 8 : 24));
+        if (!ours && !bpf_skb_load_bytes(skb, offset + 6, &next, 1) && next == IPPROTO_ICMPV6 &&
+            !bpf_skb_load_bytes(skb, offset + 40, &icmp, 1) &&
+            icmp == (outward ? NEIGHBOUR_ADVERTISEMENT : NEIGHBOUR_SOLICITATION))
+            ours = has_v6(skb, offset + 48);
+    }
+    return ours ? verdict() : TC_ACT_UNSPEC;
+}
+
+SEC("classifier/gate_out")
+int gate_out(struct __sk_buff *skb) { return gate(skb, 1); }
+
+SEC("classifier/gate_in")
+int gate_in(struct __sk_buff *skb) { return gate(skb, 0); }
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -1,0 +1,126 @@
+//! The gate as sets of nftables whose elements time out, in a table of its own.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::GateError;
+use crate::clock::boot_time;
+use crate::interface::Interface;
+
+const TABLE: &str = "netdev tandem_gate";
+
+/// A timed element ends at the next tick of the kernel after its time.
+const JIFFY: Duration = Duration::from_millis(10);
+
+pub(super) struct Nftables {
+    interface: String,
+    addresses: Vec<IpAddr>,
+}
+
+impl Nftables {
+    /// Makes the table, closed.
+    pub(super) fn new(interface: &Interface, addresses: &[IpAddr]) -> Result<Self, GateError> {
+        let this = Self { interface: interface.name.clone(), addresses: addresses.to_vec() };
+        let device = &interface.name;
+        let mut script = format!("table {TABLE} {{}}\ndelete table {TABLE}\ntable {TABLE} {{\n");
+        script.push_str(
+            " set open4 { type ipv4_addr; flags timeout; }\n set open6 { type ipv6_addr; flags timeout; }\n",
+        );
+        let _ = writeln!(
+            script,
+            " chain out {{ type filter hook egress device \"{device}\" priority -500; policy accept;"
+        );
+        for address in addresses {
+            match address {
+                IpAddr::V4(it) => {
+                    let _ = writeln!(script, "  ip saddr {it} ip saddr != @open4 drop");
+                    let _ = writeln!(script, "  arp saddr ip {it} arp saddr ip != @open4 drop");
+                }
+                IpAddr::V6(it) => {
+                    let _ = writeln!(script, "  ip6 saddr {it} ip6 saddr != @open6 drop");
+                    let _ = writeln!(
+                        script,
+                        "  icmpv6 type nd-neighbor-advert icmpv6 taddr {it} icmpv6 taddr != @open6 drop"
+                    );
+                }
+            }
+        }
+        let _ = writeln!(
+            script,
+            " }}\n chain in {{ type filter hook ingress device \"{device}\" priority -500; policy accept;"
+        );
+        for address in addresses {
+            match address {
+                IpAddr::V4(it) => {
+                    let _ = writeln!(script, "  ip daddr {it} ip daddr != @open4 drop");
+                    let _ = writeln!(script, "  arp daddr ip {it} arp daddr ip != @open4 drop");
+                }
+                IpAddr::V6(it) => {
+                    let _ = writeln!(script, "  ip6 daddr {it} ip6 daddr != @open6 drop");
+                    let _ = writeln!(
+                        script,
+                        "  icmpv6 type nd-neighbor-solicit icmpv6 taddr {it} icmpv6 taddr != @open6 drop"
+                    );
+                }
+            }
+        }
+        script.push_str(" }\n}\n");
+        this.run(&script)?;
+        Ok(this)
+    }
+
+    pub(super) fn open(&mut self, deadline: Duration) -> Result<(), GateError> {
+        let left = deadline.saturating_sub(boot_time()).saturating_sub(JIFFY);
+        if left.is_zero() {
+            return self.close();
+        }
+        let mut script = self.flush();
+        for address in &self.addresses {
+            let set = if address.is_ipv4() { "open4" } else { "open6" };
+            let _ =
+                writeln!(script, "add element {TABLE} {set} {{ {address} timeout {}ms }}", left.as_millis());
+        }
+        self.run(&script)
+    }
+
+    pub(super) fn close(&mut self) -> Result<(), GateError> {
+        let script = self.flush();
+        self.run(&script)
+    }
+
+    /// The old elements go in the same transaction in which others come.
+    fn flush(&self) -> String {
+        format!("flush set {TABLE} open4\nflush set {TABLE} open6\n")
+    }
+
+    fn run(&self, script: &str) -> Result<(), GateError> {
+        run(script).map_err(|reason| GateError::Nftables { interface: self.interface.clone(), reason })
+    }
+}
+
+/// Takes the table away, if it is there.
+pub(super) fn remove() {
+    // Nothing there is what is wanted; where there is no nft there is no table.
+    let _ = run(&format!("table {TABLE} {{}}\ndelete table {TABLE}\n"));
+}
+
+fn run(script: &str) -> Result<(), String> {
+    let child = Command::new("nft")
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = child.map_err(|error| format!("`nft` can not be run: {error}"))?;
+    if let Some(mut input) = child.stdin.take() {
+        input.write_all(script.as_bytes()).map_err(|error| error.to_string())?;
+    }
+    let output = child.wait_with_output().map_err(|error| error.to_string())?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or_default().to_owned()),
+    }
+}

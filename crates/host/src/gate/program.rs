@@ -1,0 +1,141 @@
+//! The gate as a program in the kernel.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use aya::maps::{Array, HashMap};
+use aya::programs::tc::{self, NlOptions, TcAttachOptions, TcHandle};
+use aya::programs::{SchedClassifier, TcAttachType};
+use aya::{Ebpf, Pod};
+
+use super::GateError;
+use crate::interface::Interface;
+
+/// Built from `bpf/gate.c`; the test command builds it again and compares.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/bpf/gate.o"));
+
+/// Before every filter that an operator is likely to have.
+const PRIORITY: u16 = 1;
+
+const DIRECTIONS: [(&str, TcAttachType); 2] =
+    [("gate_out", TcAttachType::Egress), ("gate_in", TcAttachType::Ingress)];
+
+/// As `struct state` in gate.c.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+struct State {
+    epoch: u64,
+    closed: u64,
+    deadline: u64,
+}
+
+// SAFETY: three numbers without padding; every pattern of bits is one.
+unsafe impl Pod for State {}
+
+/// As `struct counts` in gate.c.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    passed: u64,
+    dropped: u64,
+}
+
+// SAFETY: two numbers without padding; every pattern of bits is one.
+unsafe impl Pod for Counts {}
+
+pub(super) struct Program {
+    program: Ebpf,
+    interface: String,
+    state: State,
+}
+
+impl Program {
+    /// Loads it, closed, and attaches it in both directions. It stays when this process is killed.
+    pub(super) fn load(interface: &Interface, addresses: &[IpAddr]) -> Result<Self, GateError> {
+        let name = interface.name.clone();
+        let refused = |reason: &dyn std::fmt::Display| GateError::Program {
+            interface: name.clone(),
+            reason: reason.to_string(),
+        };
+        let mut program = Ebpf::load(OBJECT).map_err(|error| refused(&chain(&error)))?;
+        {
+            let map = program.map_mut("ADDRESSES").ok_or_else(|| refused(&"it has no map ADDRESSES"))?;
+            let mut map: HashMap<_, [u8; 16], u8> =
+                HashMap::try_from(map).map_err(|error| refused(&chain(&error)))?;
+            for address in addresses {
+                map.insert(octets(*address), 1, 0).map_err(|error| refused(&chain(&error)))?;
+            }
+        }
+        let mut this = Self { program, interface: interface.name.clone(), state: State::default() };
+        this.write()?;
+        // It fails where the queue is there already.
+        let _ = tc::qdisc_add_clsact(&interface.name);
+        detach(&interface.name);
+        for (name, direction) in DIRECTIONS {
+            let program = this.program.program_mut(name).ok_or_else(|| refused(&"it lacks a direction"))?;
+            let program: &mut SchedClassifier =
+                program.try_into().map_err(|error| refused(&chain(&error)))?;
+            program.load().map_err(|error| refused(&chain(&error)))?;
+            // Not by a link, which would end with this process: the gate must outlive its guardian.
+            let options = NlOptions { priority: PRIORITY, handle: TcHandle::new(0, 1), classid: None };
+            program
+                .attach_with_options(&interface.name, direction, TcAttachOptions::Netlink(options))
+                .map_err(|error| refused(&chain(&error)))?;
+        }
+        Ok(this)
+    }
+
+    pub(super) fn open(&mut self, epoch: u64, deadline: Duration) -> Result<(), GateError> {
+        self.state.epoch = epoch;
+        self.state.deadline = u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX);
+        self.write()
+    }
+
+    pub(super) fn close(&mut self, epoch: u64) -> Result<(), GateError> {
+        self.state.closed = self.state.closed.max(epoch);
+        self.write()
+    }
+
+    pub(super) fn counts(&self) -> Option<(u64, u64)> {
+        let map: Array<_, Counts> = Array::try_from(self.program.map("COUNTS")?).ok()?;
+        map.get(&0, 0).ok().map(|counts| (counts.passed, counts.dropped))
+    }
+
+    pub(super) fn remove(self) {
+        detach(&self.interface);
+    }
+
+    fn write(&mut self) -> Result<(), GateError> {
+        let refused = |reason: String| GateError::Program { interface: self.interface.clone(), reason };
+        let map = self.program.map_mut("STATE").ok_or_else(|| refused("it has no map STATE".to_owned()))?;
+        let mut map: Array<_, State> = Array::try_from(map).map_err(|error| refused(chain(&error)))?;
+        map.set(0, self.state, 0).map_err(|error| refused(chain(&error)))
+    }
+}
+
+/// Takes away what this or a dead guardian has attached.
+fn detach(interface: &str) {
+    for (name, direction) in DIRECTIONS {
+        // Nothing attached is what is wanted.
+        let _ = tc::qdisc_detach_program(interface, direction, name);
+    }
+}
+
+fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    }
+}
+
+/// An error with all that it stems from.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
+}
