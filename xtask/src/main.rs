@@ -8,6 +8,7 @@ use anyhow::Result;
 mod baresip;
 mod bench;
 mod dns;
+mod gate;
 mod kamailio;
 mod lab;
 mod packages;
@@ -31,6 +32,8 @@ cargo xtask test [--yes] [--debug | --program PATH] [FILTER]
     FILTER          only the steps and scenarios whose name contains it
 cargo xtask tidy [--write]
     Checks the architecture; --write also writes docs/rfc.md.
+cargo xtask gate
+    Builds the gate's program for the kernel, crates/host/bpf/gate.o, from gate.c.
 cargo xtask bench [sip [--yes] [--runs N] [--server NAME] [FILTER]]
     Measures processor time per REGISTER and per call beside Kamailio, into bench/RESULTS.md.
     --runs N        how often each server does each work; 5 without it
@@ -64,6 +67,7 @@ fn run(words: &[&str]) -> Result<ExitCode> {
         ["test", options @ ..] => test::run(&test::Options::parse(options)?),
         ["tidy"] => tidy::run(tidy::Index::Check),
         ["tidy", "--write"] => tidy::run(tidy::Index::Write),
+        ["gate"] => gate::write().map(|()| ExitCode::SUCCESS),
         ["bench"] => bench::run(&bench::Options::parse(&[])?),
         ["bench", "sip", options @ ..] => bench::run(&bench::Options::parse(options)?),
         ["bench", "flames"] => bench::run_flames(packages::Consent::Ask),

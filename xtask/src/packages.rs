@@ -35,6 +35,8 @@ pub const FOR_TESTS: &[Needed] = &[
         reason: "a registrar behind our edge, and an edge before us",
     },
     Needed { program: "sipsak", package: "sipsak", reason: "an honest tool that floods" },
+    Needed { program: "clang-14", package: "clang-14", reason: "the gate's program for the kernel" },
+    Needed { program: "llvm-strip-14", package: "llvm-14", reason: "the gate's program for the kernel" },
     Needed { program: "dnsmasq", package: "dnsmasq-base", reason: "the DNS of other domains" },
 ];
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::packages::{self, Consent};
 use crate::scenario::{self, Place, Tally};
-use crate::{process, soak, tidy, workspace};
+use crate::{gate, process, soak, tidy, workspace};
 
 /// The seeds of the short simulation.
 const SEEDS: &str = "200";
@@ -67,6 +67,17 @@ const STEPS: &[Step] = &[
         run: || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
     },
     Step { name: "unit_tests", run: || cargo(&["test", "--workspace"]) },
+    Step { name: "gate_object", run: gate::check },
+    // A fault for each rule of the lease, planted in turn: the simulated world must find every one.
+    Step {
+        name: "planted_faults",
+        run: || {
+            let test =
+                ["test", "-p", "cluster", "--release", "--features", "test-faults", "--test", "safety"];
+            // A fault is planted in the whole process.
+            cargo(&[&test[..], &["--", "--test-threads", "1"]].concat())
+        },
+    },
     Step { name: "fuzz", run: soak::fuzz::once },
     Step { name: "simulation", run: || cargo(&["run", "-p", "sim", "--release", "--", "--seeds", SEEDS]) },
 ];

@@ -58,22 +58,22 @@ pub const ALL: [Fault; 15] = [
 
 #[cfg(feature = "test-faults")]
 mod planted {
-    use std::cell::Cell;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use super::Fault;
+    use super::{ALL, Fault};
 
-    thread_local! {
-        static PLANTED: Cell<Option<Fault>> = const { Cell::new(None) };
-    }
+    /// The planted one's place in [`ALL`], or one past the end.
+    static PLANTED: AtomicUsize = AtomicUsize::new(ALL.len());
 
-    /// Plants a fault in all machines of this thread, or takes it out again.
+    /// Plants a fault in all machines of this process, or takes it out again.
     pub fn plant(fault: Option<Fault>) {
-        PLANTED.set(fault);
+        let place = fault.and_then(|fault| ALL.iter().position(|other| *other == fault));
+        PLANTED.store(place.unwrap_or(ALL.len()), Ordering::Relaxed);
     }
 
     /// Whether a fault is planted.
     pub fn is_planted(fault: Fault) -> bool {
-        PLANTED.get() == Some(fault)
+        ALL.get(PLANTED.load(Ordering::Relaxed)) == Some(&fault)
     }
 }
 

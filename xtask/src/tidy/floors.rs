@@ -22,6 +22,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("routing", 2),
     ("engine", 3),
     ("admin", 4),
+    ("host", 4),
     ("net", 4),
     ("store", 4),
     ("sim", 4),

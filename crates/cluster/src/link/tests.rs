@@ -90,7 +90,10 @@ fn nothing_with_a_changed_bit_is_given_on() {
         let mut bad = good.clone();
         bad[bit / 8] ^= 1 << (bit % 8);
         let received = pair.b.handle_datagram(pair.now, &bad, &mut Vec::new());
-        assert!(matches!(received, Received::Discarded(_) | Received::Handshake(_)), "bit {bit}: {received:?}");
+        assert!(
+            matches!(received, Received::Discarded(_) | Received::Handshake(_)),
+            "bit {bit}: {received:?}"
+        );
     }
     assert!(matches!(pair.b.handle_datagram(pair.now, &good, &mut Vec::new()), Received::Message(..)));
 }
