@@ -295,7 +295,7 @@ impl Link {
         body: &[u8],
     ) -> Result<Received, Discard> {
         let member = self.members.get_mut(&from).ok_or(Discard::NotForUs)?;
-        if !member.opening.as_ref().is_some_and(|opening| opening.session == session) {
+        if member.opening.as_ref().is_none_or(|opening| opening.session != session) {
             return match member.outgoing.as_ref().is_some_and(|outgoing| outgoing.session == session) {
                 true => Ok(Received::Handshake(from)),
                 false => Err(Discard::UnknownSession),
