@@ -619,11 +619,11 @@ mod tests {
         }
 
         fn verdict(&self) -> Verdict {
-            let answers = self.out.iter().filter_map(|output| match output {
+            let answer = self.out.iter().rev().find_map(|output| match output {
                 Output::Answer(_, answer) => Some(answer.verdict),
                 _ => None,
             });
-            answers.last().expect("an answer")
+            answer.expect("an answer")
         }
 
         fn refusal(&self) -> Refusal {

@@ -170,9 +170,9 @@ impl Pair {
         while !datagrams.is_empty() {
             for Datagram { to, bytes } in std::mem::take(&mut datagrams) {
                 let link = if to == A { &mut self.a } else { &mut self.b };
-                match link.handle_datagram(self.now, &bytes, &mut datagrams) {
-                    message @ Received::Message(..) => received.push(message),
-                    _ => {}
+                let what = link.handle_datagram(self.now, &bytes, &mut datagrams);
+                if matches!(what, Received::Message(..)) {
+                    received.push(what);
                 }
             }
         }
