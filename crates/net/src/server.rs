@@ -13,7 +13,7 @@ use keys::RootKey;
 use routing::account::BindingView;
 use routing::bans::{Ban, NeverBanned, SourceNetwork};
 use routing::gateway::{GatewayView, Service, UnknownGateway};
-use routing::{RegistrationView, Settings};
+use routing::{Gateway, RegistrationView, Settings};
 use sip::Aor;
 use tokio::runtime::Runtime;
 use tracing::{info, warn};
@@ -336,6 +336,14 @@ impl Server {
     /// The gateways, in the order of the configuration.
     pub fn gateways(&self) -> Vec<GatewayView> {
         self.edge.machines.prober.read(|prober| prober.gateways(clocks::now().instant))
+    }
+
+    /// How many calls a gateway has, of those that count for its limit.
+    pub fn gateway_calls(&self, gateway: &Gateway) -> usize {
+        let Some(key) = gateway.calls_key() else { return 0 };
+        let machines = &self.edge.machines;
+        let partition = &machines.partitions[usize::from(machines.partition_of(&key))];
+        partition.read(|partition| partition.gateway_calls(clocks::now().instant, &key))
     }
 
     /// Takes a gateway out of service, or puts it back: calls that it has go on.

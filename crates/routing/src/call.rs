@@ -29,6 +29,7 @@ mod edge;
 mod failover;
 mod flow_token;
 mod forward;
+mod gateway_calls;
 mod inbound;
 mod layout;
 mod lead;

@@ -76,9 +76,11 @@ pub enum Count {
     RouteRefused,
     /// Gateways that were given up for a request, so that the next one was tried.
     GatewaySilent,
+    /// Gateways that were left out because they had as many calls as they may have.
+    GatewayFull,
 }
 
-const NAMES: [&str; Count::GatewaySilent as usize + 1] = [
+const NAMES: [&str; Count::GatewayFull as usize + 1] = [
     "malformed",
     "challenged",
     "wrong_credentials",
@@ -115,6 +117,7 @@ const NAMES: [&str; Count::GatewaySilent as usize + 1] = [
     "routed_to_gateway",
     "route_refused",
     "gateway_silent",
+    "gateway_full",
 ];
 
 /// How often each thing happened since the start.

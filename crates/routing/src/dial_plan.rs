@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ipnet::IpNet;
-use sip::{Host, SipUri, Status};
+use sip::{Aor, Host, SipUri, Status};
 
 pub use address::write_user;
 pub use dialled::Dialled;
@@ -60,6 +60,8 @@ pub struct Gateway {
     pub priority: u16,
     /// Its share of the calls among those of equal priority.
     pub weight: u16,
+    /// How many calls it may have from this server at a time; `None`: as many as come.
+    pub calls_max: Option<u32>,
     /// How it is watched.
     pub watch: Watch,
     /// How long it may be silent after an INVITE before the next gateway is tried.
@@ -85,6 +87,14 @@ pub struct Watch {
     pub successes: u32,
     /// Answers that count as failures. Every other final response shows that somebody is there.
     pub refusals: BTreeSet<Status>,
+}
+
+impl Gateway {
+    /// The key under which its calls are counted, by the partition of this address, which is nobody's.
+    // RFC 6761 §6.4: no domain is called so.
+    pub fn calls_key(&self) -> Option<Aor> {
+        Aor::parse(&format!("{}@gateway.invalid", self.name))
+    }
 }
 
 impl DialPlan {

@@ -30,6 +30,10 @@ pub enum Question {
     LocatePhone(Aor, Phone),
     /// A call that counted for the limit of this account has ended.
     CallEnded(Aor, CallName),
+    /// May a gateway, by its [`calls_key`](crate::Gateway::calls_key), have this call beside at most so many others?
+    EnterGateway(Aor, CallName, u32),
+    /// A call is not at this gateway any more.
+    LeaveGateway(Aor, CallName),
 }
 
 /// Told to the shard that asked.
@@ -39,7 +43,11 @@ pub enum Answer {
     Authenticated(Authenticated),
     /// To [`Question::Register`].
     Registered(Result<Registered, RegisterRefusal>),
-    /// To [`Question::CallEnded`].
+    /// To [`Question::EnterGateway`]: it has the call, and its end is to be told by [`Question::LeaveGateway`].
+    AtGateway(Aor, CallName),
+    /// To [`Question::EnterGateway`]: it has as many as it may have.
+    GatewayFull,
+    /// To [`Question::CallEnded`] and [`Question::LeaveGateway`].
     Noted,
     /// To [`Question::Locate`], [`Question::Call`] and [`Question::LocatePhone`].
     Located(Located),

@@ -257,6 +257,7 @@ fn dial_plan() -> DialPlan {
             via: None,
             priority: 0,
             weight: 1,
+            calls_max: None,
             watch: Watch {
                 interval: probed,
                 failures: 3,

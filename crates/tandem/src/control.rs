@@ -361,6 +361,12 @@ pub struct GatewayRow {
     pub priority: u16,
     /// Its share among equals.
     pub weight: u16,
+    /// How many calls it has, if their number is limited.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub calls: Option<usize>,
+    /// How many it may have.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub calls_max: Option<u32>,
     /// `up`, `down`, `unknown`, `busy` or `out`.
     pub state: String,
     /// Why, where the state does not say it.

@@ -6,8 +6,8 @@ use routing::gateway::{Failure, GatewayView, ProbeAnswer, Service, State};
 
 use crate::control::GatewayRow;
 
-/// What is shown of a gateway.
-pub fn gateway_row(view: &GatewayView) -> GatewayRow {
+/// What is shown of a gateway. `calls` are those that count for its limit, if it has one.
+pub fn gateway_row(view: &GatewayView, calls: usize) -> GatewayRow {
     let gateway = &view.gateway;
     let (state, reason) = match (view.service, view.state, view.busy_for) {
         (Service::Out, ..) => ("out", Some("taken out by the operator".to_owned())),
@@ -29,6 +29,8 @@ pub fn gateway_row(view: &GatewayView) -> GatewayRow {
         uri: String::from_utf8_lossy(&gateway.uri).into_owned(),
         priority: gateway.priority,
         weight: gateway.weight,
+        calls: gateway.calls_max.map(|_| calls),
+        calls_max: gateway.calls_max,
         state: state.to_owned(),
         reason,
         since_s: seconds_since(view.since),

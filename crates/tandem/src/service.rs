@@ -262,7 +262,8 @@ impl Answer for Service {
             }
             Request::Gateways {} => {
                 for gateway in self.server.gateways() {
-                    item(value(gateway_row(&gateway))?).map_err(gone)?;
+                    let calls = self.server.gateway_calls(&gateway.gateway);
+                    item(value(gateway_row(&gateway, calls))?).map_err(gone)?;
                 }
                 Ok(Value::Null)
             }

@@ -23,6 +23,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "an_answer_about_the_call_is_not_tried_at_another_gateway", run: final_answers },
     Scenario { name: "probes_find_a_gateway_dead_and_alive_again", run: probes },
     Scenario { name: "a_gateway_that_is_taken_out_gets_no_calls", run: taken_out },
+    Scenario { name: "a_full_gateway_is_left_out_until_its_call_has_ended", run: full },
     Scenario { name: "a_carriers_call_reaches_the_extension_that_its_number_is", run: from_carrier },
     Scenario { name: "a_stranger_gets_through_no_route", run: stranger },
 ];
@@ -164,6 +165,40 @@ fn silent(lab: &Lab) -> Result<()> {
     alice.expect_status(&invite, 200)?;
     ensure!(server.json(&["status"])?["counters"]["gateway_silent"] == 1);
     Ok(())
+}
+
+fn full(lab: &Lab) -> Result<()> {
+    let toml = TWO.replacen("probe = \"off\"", "calls_max = 1\nprobe = \"off\"", 1);
+    let server =
+        Server::start(lab, &settings(&format!("{toml}\n[auth]\nalgorithms = [\"MD5\"]\n")), &["alice"])?;
+    let (first, second) = (lab.host("first", 71)?, lab.host("second", 72)?);
+    let alice = lab.host("alice", 21)?;
+    let at_first = Sipp::start(lab, &first, &server, Flow::udp("callee_short", "a", ""))?;
+    let at_second = Sipp::start(lab, &second, &server, Flow::udp("callee_short", "b", ""))?;
+
+    let talks = Sipp::start(lab, &alice, &server, Flow::udp("caller_talks", "alice", "110"))?;
+    wait_for_calls(&server, 1)?;
+    let other = Flow { port: 5070, ..Flow::udp("caller_short", "alice", "110") };
+    Sipp::run(lab, &alice, &server, other)?;
+    at_second.succeed()?;
+    talks.succeed()?;
+    at_first.succeed()?;
+    wait_for_calls(&server, 0)?;
+
+    let again = Sipp::start(lab, &first, &server, Flow::udp("callee_short", "a", ""))?;
+    Sipp::run(lab, &alice, &server, Flow::udp("caller_short", "alice", "110"))?;
+    again.succeed()?;
+    let rows = server.json(&["gateways"])?;
+    ensure!(rows[0]["tried"] == 2 && rows[0]["failed"] == 0 && rows[1]["tried"] == 1, "{rows}");
+    Ok(())
+}
+
+/// Waits until the first gateway has so many calls.
+fn wait_for_calls(server: &Server, count: u64) -> Result<()> {
+    process::wait_until(&format!("{count} calls at the gateway"), Duration::from_secs(10), || {
+        let row = &server.json(&["gateways"])?[0];
+        Ok((row["calls"] == count && row["calls_max"] == 1).then_some(()))
+    })
 }
 
 fn final_answers(lab: &Lab) -> Result<()> {

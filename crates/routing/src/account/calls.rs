@@ -1,4 +1,4 @@
-//! The calls of each account that has a limit for them.
+//! The calls of each account, or of each gateway, that has a limit for them.
 //!
 //! There is no counter that could drift: what is counted are the entries, one for each call, and each of them goes
 //! when its call ends, or at its deadline if nobody says so.
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use clock::Instant;
 use sip::Aor;
 
-use crate::CallName;
+use crate::{Answer, CallName};
 
 /// Calls of one partition; about 150 bytes each. Where there are more, no account has room for another one.
 const CALLS_MAX: usize = 1 << 18;
@@ -50,6 +50,27 @@ impl Calls {
         is_admitted
     }
 
+    /// As [`Self::admit`], for a call that a gateway is to be given.
+    pub(super) fn enter_gateway(
+        &mut self,
+        now: Instant,
+        gateway: Aor,
+        call: CallName,
+        max: u32,
+        until: Instant,
+    ) -> Answer {
+        match self.admit(now, &gateway, call, max, until) {
+            true => Answer::AtGateway(gateway, call),
+            false => Answer::GatewayFull,
+        }
+    }
+
+    /// How many calls an account has.
+    pub(super) fn count_of(&self, now: Instant, account: &Aor) -> usize {
+        let calls = self.by_account.get(account).into_iter().flat_map(BTreeMap::values);
+        calls.filter(|until| now < **until).count()
+    }
+
     /// A call has ended.
     pub(super) fn leave(&mut self, account: &Aor, call: CallName) {
         let Some(calls) = self.by_account.get_mut(account) else { return };
@@ -84,8 +105,10 @@ mod tests {
         assert!(!calls.admit(at(2), &alice(), call(3), 2, at(100)));
         assert!(calls.admit(at(2), &alice(), call(1), 2, at(100)), "it is the same call");
 
+        assert_eq!(calls.count_of(at(2), &alice()), 2);
         calls.leave(&alice(), call(2));
         calls.leave(&alice(), call(2));
+        assert_eq!((calls.count_of(at(2), &alice()), calls.count_of(at(100), &alice())), (1, 0));
 
         assert!(calls.admit(at(3), &alice(), call(3), 2, at(100)));
         assert!(!calls.admit(at(3), &alice(), call(4), 2, at(100)));

@@ -62,6 +62,7 @@ pub struct AccountPartition {
     call_rates: CallRates,
     location: Location,
     calls: Calls,
+    gateway_calls: Calls,
     counts: Counts,
 }
 
@@ -75,6 +76,7 @@ impl AccountPartition {
             call_rates: CallRates::new(),
             location: Location::new(&keyring.partition),
             calls: Calls::default(),
+            gateway_calls: Calls::default(),
             counts: Counts::default(),
             number: partition,
             settings,
@@ -92,6 +94,11 @@ impl AccountPartition {
         }
     }
 
+    /// How many calls a gateway has, of those that are counted.
+    pub fn gateway_calls(&self, now: Instant, gateway: &Aor) -> usize {
+        self.gateway_calls.count_of(now, gateway)
+    }
+
     /// Takes a question. It is answered at once if memory knows the answer, else when the store has spoken.
     pub fn handle_question(
         &mut self,
@@ -107,6 +114,15 @@ impl AccountPartition {
             Question::Locate(aor) => self.locate(now, asker, aor, out),
             Question::Call(aor) => self.call(now, asker, aor, out),
             Question::LocatePhone(aor, phone) => self.locate_phone(now, asker, aor, &phone, out),
+            Question::EnterGateway(gateway, call, max) => {
+                let until = now.instant + self.settings.proxy.longest_call;
+                let answer = self.gateway_calls.enter_gateway(now.instant, gateway, call, max, until);
+                out.push(Output::Answer { asker, answer });
+            }
+            Question::LeaveGateway(gateway, call) => {
+                self.gateway_calls.leave(&gateway, call);
+                out.push(Output::Answer { asker, answer: Answer::Noted });
+            }
             Question::CallEnded(aor, call) => {
                 self.calls.leave(&aor, call);
                 out.push(Output::Answer { asker, answer: Answer::Noted });

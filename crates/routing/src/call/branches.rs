@@ -169,6 +169,9 @@ impl TransactionUser {
         index: usize,
         out: &mut Vec<Output>,
     ) {
+        if self.asks_for_place(turn, context, index, out) {
+            return;
+        }
         let Turn { now, key, request, .. } = turn;
         let ringing = context.ringing();
         let has_next = context.has_next_round();
@@ -411,7 +414,7 @@ fn failure_of(status: Status) -> Failure {
     }
 }
 
-fn end(context: &mut ResponseContext, index: usize, outcome: Status) {
+pub(super) fn end(context: &mut ResponseContext, index: usize, outcome: Status) {
     context.branches[index].state = BranchState::Ended;
     context.note(index, Ending::Failed(outcome));
     context.offer(Candidate::Local(outcome), Vec::<(Name, Vec<u8>)>::new());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use clock::Instant;
-use sip::Status;
+use sip::{Aor, Status};
 use transaction::ClientKey;
 use transport::Destination;
 
@@ -35,8 +35,19 @@ pub(super) struct ClientBranch {
     pub(super) passed_over: Vec<(ClientKey, Sent)>,
     /// The gateway whose outcome nobody has been told of yet.
     pub(super) untold: Option<Arc<Gateway>>,
+    /// Whether the call is counted at its gateway, for as long as the branch lives; then the call itself has it.
+    pub(super) gateway_calls: GatewayCalls,
     /// The one reminder that is set for it.
     pub(super) reminder_at: Option<Instant>,
+}
+
+/// How a branch stands with the limit of its gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum GatewayCalls {
+    /// Nothing was asked, or nothing is limited.
+    NotCounted,
+    /// The call counts there, under this key, until the branch fails or the call ends.
+    Counted(Aor),
 }
 
 /// How far a branch is.
@@ -44,7 +55,7 @@ pub(super) struct ClientBranch {
 pub(super) enum BranchState {
     /// It has not begun.
     Idle,
-    /// It waits for the DNS.
+    /// It waits for the DNS, or for a place at its gateway.
     Resolving(Token),
     /// It was sent.
     Sent(Sent),
@@ -128,6 +139,7 @@ impl ClientBranch {
             attempts: 0,
             failure: aim.unreachable,
             untold: aim.leg.as_ref().map(|leg| Arc::clone(&leg.gateway)),
+            gateway_calls: GatewayCalls::NotCounted,
             aim,
             proofs: Proofs::default(),
             state: BranchState::Idle,

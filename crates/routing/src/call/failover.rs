@@ -17,7 +17,7 @@ use transport::{Destination, Flow, Transport};
 
 use super::Output;
 use super::aim::Aim;
-use super::client_branch::{BranchState, Cause, ClientBranch, Phase, Sent};
+use super::client_branch::{BranchState, Cause, ClientBranch, GatewayCalls, Phase, Sent};
 use super::response_context::{ContextState, ResponseContext};
 use super::user::TransactionUser;
 use crate::Count;
@@ -144,6 +144,7 @@ impl TransactionUser {
                 out.push(Output::Respond { key, status, message: copy });
                 context.state = ContextState::Answered;
                 if is_invite {
+                    context.branches[index].gateway_calls = GatewayCalls::NotCounted;
                     self.cancel_branches(now, key, context, None, Cause::Answered, out);
                 }
             }

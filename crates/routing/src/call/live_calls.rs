@@ -27,6 +27,8 @@ const DIALOGS_MAX: usize = 8;
 struct LiveCall {
     /// The account whose limit it counts for.
     account: Option<Aor>,
+    /// The gateways that count it, by their keys.
+    gateways: Vec<Aor>,
     /// The tags of those who answered.
     dialogs: Vec<Box<[u8]>>,
     /// The last INVITE that began it: a call that is challenged by somebody behind this server begins anew.
@@ -87,7 +89,7 @@ impl TransactionUser {
         let LiveCalls { calls, by_invite, deadlines } = &mut self.live;
         let call = calls.entry(name).or_insert_with(|| {
             deadlines.insert((ends_at, name));
-            LiveCall { account: None, dialogs: Vec::new(), invite, ends_at }
+            LiveCall { account: None, gateways: Vec::new(), dialogs: Vec::new(), invite, ends_at }
         });
         call.account = account.or(call.account.take());
         call.invite = invite;
@@ -147,10 +149,49 @@ impl TransactionUser {
     }
 
     fn call_ended(&mut self, now: Now, name: CallName, out: &mut Vec<Output>) {
-        let Some(LiveCall { account, ends_at, .. }) = self.live.calls.remove(&name) else { return };
+        let Some(LiveCall { account, gateways, ends_at, .. }) = self.live.calls.remove(&name) else { return };
         self.live.deadlines.remove(&(ends_at, name));
+        for gateway in gateways {
+            self.tell_left(now, gateway, name, out);
+        }
         if let Some(account) = account {
             self.tell_end(now, account, name, out);
+        }
+    }
+
+    /// The call of `invite` counts at a gateway. `false`: it is not known, so that nobody would tell its end.
+    pub(super) fn call_at_gateway(&mut self, invite: ServerKey, gateway: &Aor) -> bool {
+        let name = self.live.by_invite.get(&invite);
+        let Some(call) = name.and_then(|name| self.live.calls.get_mut(name)) else { return false };
+        call.gateways.push(gateway.clone());
+        true
+    }
+
+    /// The call of `invite` has failed at a gateway, and goes on elsewhere or ends.
+    pub(super) fn call_left_gateway(
+        &mut self,
+        now: Now,
+        invite: ServerKey,
+        gateway: &Aor,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(name) = self.live.by_invite.get(&invite).copied() else { return };
+        let Some(call) = self.live.calls.get_mut(&name) else { return };
+        let Some(place) = call.gateways.iter().position(|known| known == gateway) else { return };
+        call.gateways.swap_remove(place);
+        // It may be there twice, by two branches, and counts once.
+        if !call.gateways.contains(gateway) {
+            self.tell_left(now, gateway.clone(), name, out);
+        }
+    }
+
+    /// A call is not at a gateway any more.
+    pub(super) fn tell_left(&mut self, now: Now, gateway: Aor, name: CallName, out: &mut Vec<Output>) {
+        // As below.
+        if self.waiting.has_room() {
+            let token = self.suspend(now, Stage::Noted);
+            let question = Question::LeaveGateway(gateway.clone(), name);
+            out.push(Output::Ask { partition_of: gateway, token, question });
         }
     }
 

@@ -38,6 +38,8 @@ pub(super) struct ResponseContext {
     pub(super) state: ContextState,
     /// Waits for where a user is that the call is forwarded to.
     pub(super) diversion: Option<Token>,
+    /// Whether a gateway was left out because it had as many calls as it may have.
+    pub(super) has_full_gateway: bool,
     round: CurrentRound,
     rounds: VecDeque<Round>,
     /// Whose phones are tried, as long as the account may still forward the call.
@@ -123,6 +125,7 @@ impl ResponseContext {
             branches: Vec::new(),
             state: ContextState::Open,
             diversion: None,
+            has_full_gateway: false,
             round,
             rounds: VecDeque::new(),
             account: None,

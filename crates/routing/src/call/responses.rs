@@ -8,7 +8,7 @@ use transport::Source;
 
 use super::Output;
 use super::challenge::Challenge;
-use super::client_branch::{BranchState, Cause, Phase};
+use super::client_branch::{BranchState, Cause, GatewayCalls, Phase};
 use super::inbound::{Inbound, Sender};
 use super::own_request;
 use super::proxy::{Resource, resource};
@@ -107,6 +107,7 @@ impl TransactionUser {
                 break;
             }
         }
+        self.leave_gateways(now, key, &mut context, out);
         if context.state != ContextState::Answered && context.is_exhausted() {
             context.state = ContextState::Answered;
             if let Some(trunk) = own_request::trunk(&context.inbound).cloned() {
@@ -223,6 +224,7 @@ impl TransactionUser {
             branch.state = BranchState::Ended;
             if is_invite {
                 self.call_answered(key, response);
+                branch.gateway_calls = GatewayCalls::NotCounted;
             }
             // One 2xx is enough for every request but INVITE.
             if is_invite || context.state != ContextState::Answered {
@@ -296,6 +298,11 @@ impl TransactionUser {
             return false;
         }
         match best {
+            // Here it is about this server: the limits are its own.
+            Candidate::Local(Status::SERVICE_UNAVAILABLE) if context.has_full_gateway => {
+                let reply = Reply::later(Status::SERVICE_UNAVAILABLE).because("All Gateways Full");
+                self.respond_to(key, &context.inbound, &reply, out);
+            }
             // RFC 3261 §16.7 item 6: a 503 is about the server that gave it, not about this one.
             Candidate::Received(Status::SERVICE_UNAVAILABLE, _)
             | Candidate::Local(Status::SERVICE_UNAVAILABLE) => {

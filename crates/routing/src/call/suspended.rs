@@ -51,6 +51,8 @@ pub(super) enum Stage {
     AckResolve(Box<Inbound>, Box<Aim>),
     /// What the DNS says of the name that a branch goes to.
     Branch(ServerKey, usize),
+    /// Whether the gateway that a branch goes to has room for the call.
+    Gateway(ServerKey, usize),
     /// That a partition has noted what the registrar behind this edge accepted. No request waits for that.
     Noted,
     /// Where the user is that a call is forwarded to, which its phones did not take.
@@ -79,7 +81,7 @@ impl Stage {
             | Self::AckSide(inbound)
             | Self::AckLocate(inbound, _)
             | Self::AckResolve(inbound, ..) => Some(*inbound),
-            Self::Branch(..) | Self::Diversion(..) | Self::Noted => None,
+            Self::Branch(..) | Self::Gateway(..) | Self::Diversion(..) | Self::Noted => None,
         }
     }
 
@@ -93,7 +95,7 @@ impl Stage {
             | Self::AckSide(inbound)
             | Self::AckLocate(inbound, _)
             | Self::AckResolve(inbound, ..) => Some(inbound.bytes.clone()),
-            Self::Branch(..) | Self::Diversion(..) | Self::Noted => None,
+            Self::Branch(..) | Self::Gateway(..) | Self::Diversion(..) | Self::Noted => None,
         }
     }
 
@@ -108,6 +110,7 @@ impl Stage {
             | Self::AckLocate(..)
             | Self::AckResolve(..)
             | Self::Branch(..)
+            | Self::Gateway(..)
             | Self::Diversion(..)
             | Self::Noted => None,
         }

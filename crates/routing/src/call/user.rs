@@ -303,8 +303,12 @@ impl TransactionUser {
             Some(stage) => self.resume(now, stage, answer, out),
             None => {
                 self.counts.add(Count::UnknownToken);
-                if let Answer::Authenticated(Authenticated::Counted { account, call, .. }) = answer {
-                    self.call_never_began(now, account, call, out);
+                match answer {
+                    Answer::Authenticated(Authenticated::Counted { account, call, .. }) => {
+                        self.call_never_began(now, account, call, out);
+                    }
+                    Answer::AtGateway(gateway, call) => self.tell_left(now, gateway, call, out),
+                    _ => {}
                 }
             }
         }
@@ -510,6 +514,9 @@ impl TransactionUser {
             (Stage::Diversion(key, look), Answer::Located(found)) => {
                 return self.diversion_located(now, key, look, found, out);
             }
+            (Stage::Gateway(key, index), answer @ (Answer::AtGateway(..) | Answer::GatewayFull)) => {
+                return self.place_answered(now, key, index, Some(answer), out);
+            }
             other => other,
         };
         let bytes = stage.bytes().unwrap_or_default();
@@ -561,6 +568,7 @@ impl TransactionUser {
             }
             (Stage::AckSide(inbound), Ok(request)) => self.ack_side_found(now, request, *inbound, &[], out),
             (Stage::Branch(key, index), _) => self.branch_resolved(now, key, index, Records::Failed, out),
+            (Stage::Gateway(key, index), _) => self.place_answered(now, key, index, None, out),
             (Stage::Diversion(key, look), _) => {
                 self.diversion_located(now, key, look, Located::Unavailable, out);
             }

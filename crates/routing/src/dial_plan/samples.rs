@@ -18,6 +18,7 @@ pub fn gateway(name: &str) -> Gateway {
         via: None,
         priority: 0,
         weight: 1,
+        calls_max: None,
         watch: Watch {
             interval: Some(Duration::from_secs(30)),
             failures: 3,

@@ -70,6 +70,7 @@ fn text(gateways: &[GatewayRow]) -> String {
         "URI",
         "PRIORITY",
         "WEIGHT",
+        "CALLS",
         "STATE",
         "FOR",
         "LAST PROBE",
@@ -93,6 +94,10 @@ fn text(gateways: &[GatewayRow]) -> String {
             gateway.uri.clone(),
             gateway.priority.to_string(),
             gateway.weight.to_string(),
+            match (gateway.calls, gateway.calls_max) {
+                (Some(calls), Some(max)) => format!("{calls}/{max}"),
+                _ => String::new(),
+            },
             state,
             ago(gateway.since_s),
             probe,
@@ -111,6 +116,7 @@ mod tests {
     fn a_gateway_that_is_down_is_shown_with_its_reason() {
         let gateway: GatewayRow = serde_json::from_value(serde_json::json!({
             "name": "carrier-a", "group": "carrier", "uri": "sip:198.51.100.1", "priority": 0, "weight": 3,
+            "calls": 2, "calls_max": 30,
             "state": "down", "reason": "no answer", "since_s": 61, "probe_interval_s": 30, "probed_s": 2,
             "probe_answer": "no answer", "tried": 7, "failed": 3
         }))
@@ -118,7 +124,7 @@ mod tests {
 
         let text = text(&[gateway]);
 
-        for part in ["carrier-a", "DOWN: no answer", "1m1s", "no answer, 2s ago"] {
+        for part in ["carrier-a", "2/30", "DOWN: no answer", "1m1s", "no answer, 2s ago"] {
             assert!(text.contains(part), "{part}: {text}");
         }
     }

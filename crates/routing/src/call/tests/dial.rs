@@ -11,7 +11,7 @@ use crate::call::Output;
 use crate::dial_plan::samples::{gateway, route};
 use crate::dial_plan::{CallerName, CallerPlace, CallerRules, Goal, HeaderEdits, Rewrite};
 use crate::gateway::{Failure, Outcome, Verdict, Verdicts};
-use crate::{Answer, Count, Gateway, Located, Question, Route};
+use crate::{Answer, CallName, Count, Gateway, Located, Question, Route, Token};
 
 const A: &str = "198.51.100.1:5060";
 const B: &str = "198.51.100.2:5060";
@@ -117,6 +117,50 @@ fn nobody_waits_for_a_gateway_that_was_given_up() {
     let second = only_left(&scene.pass(Duration::from_secs(4)));
 
     assert_eq!(statuses(&scene.reply(&second, 486, "")), [486]);
+}
+
+#[test]
+fn a_gateway_that_has_all_its_calls_is_left_out_and_if_all_are_the_caller_is_told() {
+    let (mut scene, token, _) = limited();
+
+    let out = scene.answer(token, Answer::GatewayFull);
+
+    assert_eq!(only_left(&out).to, Destination::Flow(datagram(UDP, B)));
+    assert_eq!(outcomes(&out), [], "it did nothing wrong");
+
+    let (mut scene, token, _) = all_limited();
+    let out = scene.answer(token, Answer::GatewayFull);
+    let (token, _) = only_ask(&out);
+    let out = scene.answer(token, Answer::GatewayFull);
+    let text = String::from_utf8_lossy(&only_response(&out)).into_owned();
+    assert!(text.starts_with("SIP/2.0 503 All Gateways Full\r\n") && text.contains("Retry-After"), "{text}");
+    assert_eq!(scene.counts().of(Count::GatewayFull), 2);
+}
+
+#[test]
+fn a_call_has_its_place_at_a_gateway_until_it_fails_there_or_ends() {
+    let (mut scene, token, enter) = limited();
+    let Question::EnterGateway(gateway, call, 1) = enter.clone() else { panic!("{enter:?}") };
+    let first = only_left(&scene.answer(token, Answer::AtGateway(gateway.clone(), call)));
+    assert_eq!(first.to, Destination::Flow(datagram(UDP, A)));
+
+    let out = scene.reply(&first, 503, "");
+    assert_eq!(gateways_left(&out), [(gateway.clone(), call)], "it goes on at the other one");
+    let second = only_left(&out);
+    assert_eq!(gateways_left(&scene.reply(&second, 404, "")), []);
+
+    let (mut scene, token, _) = limited();
+    let first = only_left(&scene.answer(token, Answer::AtGateway(gateway.clone(), call)));
+    assert_eq!(gateways_left(&scene.reply(&first, 180, "")), []);
+    assert_eq!(gateways_left(&scene.reply(&first, 200, "")), [], "it is up");
+    let out = scene.pass(settings().proxy.longest_call + Duration::from_secs(1));
+    assert_eq!(gateways_left(&out), [(gateway.clone(), call)]);
+
+    // Nobody waits for the place any more.
+    let (mut scene, token, _) = limited();
+    scene.pass(Duration::from_secs(11));
+    let out = scene.answer(token, Answer::AtGateway(gateway.clone(), call));
+    assert_eq!(gateways_left(&out), [(gateway, call)]);
 }
 
 /// RFC 3261 §16.7: a 2xx is passed on whoever sends it.
@@ -484,4 +528,34 @@ fn unknown(scene: &mut Scene, asked: &[Output]) -> Vec<Output> {
     let (token, question) = only_ask(asked);
     assert!(matches!(question, Question::Call(_)), "{asked:?}");
     scene.answer(token, Answer::Located(Located::UnknownAor))
+}
+
+/// A call to two gateways, the first of which may have one call: it has asked for its place.
+fn limited() -> (Scene, Token, Question) {
+    asking(vec![Gateway { calls_max: Some(1), ..at("a", A) }, at("b", B)])
+}
+
+fn all_limited() -> (Scene, Token, Question) {
+    let limit = |gateway: Gateway| Gateway { calls_max: Some(1), ..gateway };
+    asking(vec![limit(at("a", A)), limit(at("b", B))])
+}
+
+fn asking(gateways: Vec<Gateway>) -> (Scene, Token, Question) {
+    let out = to(&["110"], &gateways.iter().collect::<Vec<_>>());
+    let mut scene = scene(gateways, vec![out]);
+    let out = dial(&mut scene, &invite("sip:110@example.org"));
+    assert!(left(&out).is_empty(), "{out:?}");
+    let (token, question) = only_ask(&out);
+    (scene, token, question)
+}
+
+fn gateways_left(out: &[Output]) -> Vec<(Aor, CallName)> {
+    out.iter()
+        .filter_map(|output| match output {
+            Output::Ask { question: Question::LeaveGateway(gateway, call), .. } => {
+                Some((gateway.clone(), *call))
+            }
+            _ => None,
+        })
+        .collect()
 }

@@ -23,6 +23,7 @@ pub struct GatewayDraft {
     pub(super) via: Option<ListenerName>,
     priority: u16,
     weight: u16,
+    calls_max: Option<u32>,
     interval: Option<Duration>,
     failures: u32,
     successes: u32,
@@ -42,6 +43,9 @@ pub struct GatewayDraft {
 const SECOND: Duration = Duration::from_secs(1);
 /// Calls fail over in the order of their answers: nobody waits longer for a gateway.
 const ANSWER_TIMEOUT_MAX: Duration = Duration::from_secs(30);
+
+/// More than a server has.
+const CALLS_MAX: u64 = 100_000;
 
 /// `[[gateway]]`.
 pub const GATEWAYS: List<GatewayDraft> = List {
@@ -123,6 +127,19 @@ const FIELDS: &[Field<GatewayDraft>] = &[
         meaning: &["Its share of the calls among those of equal priority. 0: only when the others fail."],
         set: |draft, value| {
             draft.weight = value.number(0..=65_535)? as u16;
+            Ok(())
+        },
+    },
+    Field {
+        key: "calls_max",
+        default: "0",
+        meaning: &[
+            "How many calls it gets at a time; with so many it is left out, and the next gateway is tried.",
+            "0: as many as come.",
+        ],
+        set: |draft, value| {
+            let calls = value.number(0..=CALLS_MAX)? as u32;
+            draft.calls_max = (calls > 0).then_some(calls);
             Ok(())
         },
     },
@@ -293,6 +310,7 @@ impl GatewayDraft {
             via: self.via,
             priority: self.priority,
             weight: self.weight,
+            calls_max: self.calls_max,
             watch: Watch {
                 interval: self.interval,
                 failures: self.failures,
@@ -323,6 +341,7 @@ impl Default for GatewayDraft {
             via: None,
             priority: 0,
             weight: 1,
+            calls_max: None,
             interval: Some(30 * SECOND),
             failures: 3,
             successes: 1,
