@@ -346,3 +346,17 @@ pub(super) fn right(user: &str, count: u32) -> Authenticate {
 pub(super) fn wrong(user: &str, count: u32) -> Authenticate {
     Authenticate { response: Bytes::from(md5("guessed")), ..right(user, count) }
 }
+
+#[test]
+fn a_gateway_has_a_place_for_a_call_when_another_one_has_left() {
+    let mut world = World::new();
+    let gateway = aor("carrier");
+    let name =
+        |number: u8| crate::CallName::of(&keys::RootKey::new([1; 32]).subkey("test", 0), &[number], b"tag");
+    let enter = |number| Question::EnterGateway(gateway.clone(), name(number), 1);
+
+    assert_eq!(world.ask(enter(1)), Some(Answer::AtGateway(gateway.clone(), name(1))));
+    assert_eq!(world.ask(enter(2)), Some(Answer::GatewayFull));
+    assert_eq!(world.ask(Question::LeaveGateway(gateway.clone(), name(1))), Some(Answer::Noted));
+    assert_eq!(world.ask(enter(2)), Some(Answer::AtGateway(gateway.clone(), name(2))));
+}

@@ -11,7 +11,7 @@ fn gateways_and_routes_are_read_and_a_group_is_all_of_its_gateways() {
     let plan = parse(
         "[[gateway]]\nname = \"a\"\ngroup = \"carrier\"\nuri = \"sip:198.51.100.1;transport=tcp\"\nprobe = \"off\"\n\
          sources = [\"198.51.100.0/24\"]\ncaller_in = \"From\"\nset_headers = [\"X-Trunk: 7: 8\"]\n\
-         [[gateway]]\nname = \"b\"\ngroup = \"carrier\"\nuri = \"sip:sbc.carrier.example\"\npriority = 7\n\
+         [[gateway]]\nname = \"b\"\ngroup = \"carrier\"\nuri = \"sip:sbc.carrier.example\"\npriority = 7\ncalls_max = 30\n\
          [[route]]\nnumber = [\"00.\"]\nto = [\"b\", \"carrier\"]\nstrip = 2\nprefix = \"+\"\n\
          [[route]]\nname = \"in\"\nfrom = [\"carrier\"]\nto_user = \"{number}@example.org\"\n",
     )
@@ -21,6 +21,7 @@ fn gateways_and_routes_are_read_and_a_group_is_all_of_its_gateways() {
     let a = plan.gateway("a").expect("it is there");
     assert_eq!((a.watch.interval, a.caller.place, a.sources.len()), (None, CallerPlace::From, 1));
     assert_eq!(a.headers.set, [("X-Trunk".into(), "7: 8".into())]);
+    assert_eq!((a.calls_max, plan.gateway("b").expect("it is there").calls_max), (None, Some(30)));
     let out = &plan.routes[0];
     assert_eq!((&*out.name, out.rewrite.apply("0049301")), ("route 1", "+49301".to_owned()));
     assert_eq!(out.fits.numbers, [Pattern::parse("00.").expect("a pattern")]);
