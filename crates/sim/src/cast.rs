@@ -246,9 +246,10 @@ fn trunk() -> Trunk {
     }
 }
 
-/// Numbers that begin with 0 go to a gateway that fails and then to one that does not; some go nowhere.
+/// Numbers that begin with 0 go to a gateway that takes no calls now, to one that fails and then to one that does not; some
+/// go nowhere.
 fn dial_plan() -> DialPlan {
-    let gateway = |name: &str, address: SocketAddr, probed| {
+    let gateway = |name: &str, address: SocketAddr, calls_max, probed| {
         Arc::new(Gateway {
             name: name.into(),
             group: None,
@@ -257,7 +258,7 @@ fn dial_plan() -> DialPlan {
             via: None,
             priority: 0,
             weight: 1,
-            calls_max: None,
+            calls_max,
             watch: Watch {
                 interval: probed,
                 failures: 3,
@@ -281,11 +282,13 @@ fn dial_plan() -> DialPlan {
             goal,
         })
     };
-    let failing = gateway("failing", FAILING_GATEWAY, Some(Duration::from_secs(30)));
-    let working = gateway("working", GATEWAY, None);
-    let goal = Goal::Gateways(vec![vec![Arc::clone(&failing)], vec![Arc::clone(&working)]]);
+    let full = gateway("full", FAILING_GATEWAY, Some(0), None);
+    let failing = gateway("failing", FAILING_GATEWAY, None, Some(Duration::from_secs(30)));
+    let working = gateway("working", GATEWAY, None, None);
+    let order = [&full, &failing, &working];
+    let goal = Goal::Gateways(order.map(|gateway| vec![Arc::clone(gateway)]).into());
     DialPlan {
-        gateways: vec![failing, working],
+        gateways: vec![full, failing, working],
         routes: vec![
             route("expensive", "0900.", Goal::Reject(Status::FORBIDDEN)),
             route("numbers", "0.", goal),

@@ -54,6 +54,7 @@ fn a_number_is_called_by_the_gateway_that_works_and_some_are_not() {
     call(&mut world, who::ALICE, to("030123"), &[(who::GATEWAY, answer(1))], secs(60));
     assert_eq!(outcome(&world), Some(200));
     assert!(!sent_to(&world, FAILING_GATEWAY, "INVITE ").is_empty());
+    assert_eq!(count(&world, Count::GatewayFull), 1);
     assert_eq!(count(&world, Count::GatewaySilent), 1);
 
     let order = CallOrder { number: 2, ..to("0900123") };
