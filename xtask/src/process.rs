@@ -130,6 +130,11 @@ impl Running {
 
     /// Asks it to end (SIGTERM) and waits for that.
     pub fn terminate(mut self) -> Result<ExitStatus> {
+        self.end()
+    }
+
+    /// As [`Running::terminate`], for what is kept by somebody else.
+    pub fn end(&mut self) -> Result<ExitStatus> {
         self.signal(Signal::TERM)?;
         self.wait(END_TIME_MAX)
     }

@@ -139,7 +139,17 @@ impl Contestant {
     /// Ends it; it must not have ended before.
     pub fn stop(mut self) -> Result<()> {
         ensure!(self.running.is_running()?, "the server has ended: {}", self.running.log());
-        self.running.terminate().map(drop)
+        self.running.end().map(drop)
+    }
+}
+
+/// Also after a failure: a Kamailio that is killed leaves its workers behind, and they have the port.
+impl Drop for Contestant {
+    fn drop(&mut self) {
+        if self.running.is_running().is_ok_and(|is_running| is_running) {
+            // It is ended by force if it does not end by itself.
+            let _ = self.running.end();
+        }
     }
 }
 
