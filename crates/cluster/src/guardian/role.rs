@@ -167,7 +167,7 @@ impl Guardian {
             self.role.other_active = Some(now);
         }
         match self.contender.role() {
-            Role::Active => self.decide_active(now, out),
+            Role::Active => self.decide_active(now),
             Role::Standby | Role::Candidate => self.decide_standby(now, out),
             Role::Closing => {}
         }
@@ -181,7 +181,7 @@ impl Guardian {
         }
     }
 
-    fn decide_active(&mut self, now: Instant, out: &mut Vec<Output>) {
+    fn decide_active(&mut self, now: Instant) {
         let peer = self.peers.iter().find_map(|peer| peer.says(now)).copied();
         let fit = peer.filter(|peer| self.fitness(peer, false).is_ok());
         if matches!(self.engine, Engine::Dead | Engine::Hung) {
@@ -204,7 +204,6 @@ impl Guardian {
             self.role.relief = Some(Relief { since: now, is_wished: false });
             self.health.gave_up(now);
         }
-        let _ = out;
     }
 
     fn decide_standby(&mut self, now: Instant, out: &mut Vec<Output>) {
