@@ -43,7 +43,7 @@ cargo xtask bench flames [--yes]
     Draws where the server's time goes, into bench/flame-register.svg and bench/flame-call.svg.
 cargo xtask soak [worlds]
     The long simulation. Each soak continues where it was stopped.
-cargo xtask soak fuzz
+cargo xtask soak fuzz [--at-once N]
     An hour of hostile input for each fuzz target.
 cargo xtask soak internet [--minutes N] [--dir DIR] [--program PATH] [--yes]
     Calls, registrations, scans and floods against the real server, 120 minutes, into bench/SOAK.md.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 pub mod fuzz;
 pub mod internet;
@@ -12,7 +12,8 @@ mod worlds;
 pub fn run(words: &[&str]) -> Result<ExitCode> {
     match words {
         [] | ["worlds"] => worlds::run(),
-        ["fuzz"] => fuzz::run(),
+        ["fuzz"] => fuzz::run(None),
+        ["fuzz", "--at-once", count] => fuzz::run(Some(count.parse().context("--at-once is a number")?)),
         ["internet", options @ ..] => internet::run(&internet::Options::parse(options)?),
         [unknown, ..] => bail!("{unknown} is no soak: worlds, internet, fuzz"),
     }

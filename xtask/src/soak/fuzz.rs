@@ -40,8 +40,9 @@ pub fn once() -> Result<()> {
     Ok(())
 }
 
-/// Gives each target its hour, as many at a time as there are cores. The first finding ends it.
-pub fn run() -> Result<ExitCode> {
+/// Gives each target its hour, `at_once` of them at a time (as many as there are cores by default). The first finding
+/// ends it.
+pub fn run(at_once: Option<usize>) -> Result<ExitCode> {
     let fuzzer = Fuzzer::build()?;
     let targets = fuzzer.targets()?;
     let dir = workspace::target().join("soak-fuzz");
@@ -49,7 +50,8 @@ pub fn run() -> Result<ExitCode> {
     let place = dir.join("progress.txt");
     let mut done = read_progress(&fs::read_to_string(&place).unwrap_or_default());
     let cores = std::thread::available_parallelism()?.get();
-    println!("{} targets, {PIECES} minutes each, {cores} at a time", targets.len());
+    let at_once = at_once.unwrap_or(cores);
+    println!("{} targets, {PIECES} minutes each, {at_once} at a time on {cores} cores", targets.len());
     loop {
         let of = |target: &str| done.get(target).copied().unwrap_or(0);
         let mut left: Vec<&String> = targets.iter().filter(|target| of(target) < PIECES).collect();
@@ -59,7 +61,7 @@ pub fn run() -> Result<ExitCode> {
         }
         // Those that are behind come first, so that all end together.
         left.sort_by_key(|target| of(target));
-        left.truncate(cores);
+        left.truncate(at_once);
         let pieces = left.iter().map(|target| fuzzer.start(target, of(target) + 1, &dir));
         let pieces = pieces.collect::<Result<Vec<_>>>()?;
         let targets: Vec<String> = left.into_iter().cloned().collect();
