@@ -57,7 +57,7 @@ pub struct Session {
 }
 
 /// All sessions of one repeat.
-pub const SESSIONS: [Session; 6] = [
+pub const SESSIONS: [Session; 7] = [
     Session { kinds: &[Kind::Floor], floor: FloorKind::Answer, rows: &[Row::Refresh, Row::RefreshMany] },
     Session { kinds: &[Kind::Floor], floor: FloorKind::Forward, rows: &[Row::Call] },
     Session {
@@ -68,15 +68,13 @@ pub const SESSIONS: [Session; 6] = [
     Session {
         kinds: &[Kind::KamailioFm, Kind::KamailioTlsf, Kind::Tandem],
         floor: FloorKind::Answer,
-        rows: &[
-            Row::First,
-            Row::Refresh,
-            Row::Call,
-            Row::Challenge,
-            Row::Reuse,
-            Row::RefreshMany,
-            Row::CallMany,
-        ],
+        rows: &[Row::First, Row::Refresh, Row::Call, Row::Challenge, Row::Reuse],
+    },
+    // By itself: an account that was registered from one address and then from another has two phones, and a call forks.
+    Session {
+        kinds: &[Kind::KamailioFm, Kind::KamailioTlsf, Kind::Tandem],
+        floor: FloorKind::Answer,
+        rows: &[Row::RefreshMany, Row::CallMany],
     },
     Session { kinds: &[Kind::Tandem], floor: FloorKind::Answer, rows: &[Row::RefreshSmall, Row::CallSmall] },
     Session {
@@ -146,7 +144,7 @@ impl Row {
 
     /// Whether others of its session need the bindings that it makes.
     pub fn makes_bindings(self) -> bool {
-        matches!(self, Row::First | Row::RefreshSmall | Row::FirstLarge)
+        matches!(self, Row::First | Row::RefreshMany | Row::RefreshSmall | Row::FirstLarge)
     }
 
     /// How long to wait before memory is looked at: our transactions are kept for 32 seconds after their end, and

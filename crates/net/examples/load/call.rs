@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use crate::register::PORT;
 use crate::sockets::{Outbox, Sockets};
 use crate::text::{decimal, hex, lines, place, shown, status};
-use crate::{Options, Step, Work, address, first_number};
+use crate::{Options, Step, Work, address, first_round};
 
 /// The port that calls come from.
 pub const CALLER_PORT: u16 = 5070;
@@ -70,7 +70,7 @@ impl Calls {
             phones,
             users: options.users,
             next_user: 0,
-            slots: vec![Slot { round: first_number() * 16, ..Slot::default() }; options.outstanding],
+            slots: vec![Slot { round: first_round(), ..Slot::default() }; options.outstanding],
         })
     }
 

@@ -193,3 +193,9 @@ pub fn first_number() -> u32 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     (since.as_secs() & 0x7ff_ffff) as u32
 }
+
+/// The first round of a slot. It grows faster than a slot has exchanges, so that what the server still has of an earlier load
+/// is never taken for an exchange of this one.
+pub fn first_round() -> u32 {
+    first_number().wrapping_mul(1_024)
+}

@@ -7,7 +7,7 @@ use md5::{Digest as _, Md5};
 
 use crate::sockets::{Outbox, Sockets};
 use crate::text::{after, decimal, hex, place, shown, status};
-use crate::{Options, Step, Work, address, first_number};
+use crate::{Options, Step, Work, address, first_number, first_round};
 
 /// The port that phones register from.
 pub const PORT: u16 = 5071;
@@ -88,7 +88,7 @@ impl Registrations {
             addresses,
             // What an earlier load has sent must be older than what this one sends.
             phones: vec![Phone { cseq: first_number() * 16, ..Phone::default() }; users],
-            slots: vec![Slot { round: first_number() * 16, ..Slot::default() }; options.outstanding],
+            slots: vec![Slot { round: first_round(), ..Slot::default() }; options.outstanding],
             next_user: 0,
         })
     }
