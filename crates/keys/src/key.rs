@@ -28,6 +28,20 @@ impl RootKey {
         key.copy_from_slice(&hmac.finalize().into_bytes()[..16]);
         Key(key)
     }
+
+    /// A root key for one part of a cluster's software, which tells nothing of this one.
+    pub fn derived(&self, label: &str) -> Self {
+        let mut hmac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
+        hmac.update(label.as_bytes());
+        // A subkey has a zero here.
+        hmac.update(&[1]);
+        Self(hmac.finalize().into_bytes().into())
+    }
+
+    /// The secret itself, for handing it to another process of this node.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
 }
 
 /// Prints nothing of the secret.
@@ -106,6 +120,17 @@ mod tests {
         assert_ne!(mac("nonce", 0), mac("branch", 0));
         assert_ne!(mac("nonce", 0), mac("nonce", 1));
         assert_eq!(mac("nonce", 1), mac("nonce", 1));
+    }
+
+    #[test]
+    fn a_derived_root_key_is_another_for_each_label_and_the_same_on_each_node() {
+        let root = RootKey::new([7; 32]);
+        let bytes = |label| *root.derived(label).as_bytes();
+
+        assert_eq!(bytes("engine"), *RootKey::new([7; 32]).derived("engine").as_bytes());
+        assert_ne!(bytes("engine"), bytes("link"));
+        assert_ne!(bytes("engine"), *root.as_bytes());
+        assert_ne!(bytes("engine"), *RootKey::new([8; 32]).derived("engine").as_bytes());
     }
 
     #[test]

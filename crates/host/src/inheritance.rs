@@ -1,0 +1,114 @@
+//! What an engine has from its guardian at its start: three descriptors, at numbers that both know.
+//!
+//! The engine has no right to read the cluster's key, and is started again and again; so the guardian, which has read the
+//! key once, hands over what it derived from it, through a pipe that can be read once.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::page::SharedPage;
+use crate::pair::EngineEnd;
+
+/// The engine's end of the [`pair`](crate::pair()).
+pub const PAIR_DESCRIPTOR: RawFd = 3;
+/// The [`SharedPage`].
+pub const PAGE_DESCRIPTOR: RawFd = 4;
+/// The pipe with the engine's root key, see [`key_pipe`].
+pub const KEY_DESCRIPTOR: RawFd = 5;
+
+/// Bytes of the engine's root key.
+pub const KEY_BYTES: usize = 32;
+
+/// All that an engine inherits.
+#[derive(Debug)]
+pub struct Inheritance {
+    /// The way to the guardian.
+    pub pair: EngineEnd,
+    /// Where the lease stands.
+    pub page: SharedPage,
+    /// The root key, derived from the cluster's.
+    pub key: Key,
+}
+
+/// A root key's bytes. They do not print.
+pub struct Key(pub [u8; KEY_BYTES]);
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Key(..)")
+    }
+}
+
+/// A pipe that holds an engine's root key: the end that the engine inherits as [`KEY_DESCRIPTOR`]. Each start wants
+/// another one.
+pub fn key_pipe(key: &[u8; KEY_BYTES]) -> io::Result<OwnedFd> {
+    let (reader, mut writer) = io::pipe()?;
+    // A pipe has room for more than this, so it does not wait for the reader.
+    writer.write_all(key)?;
+    Ok(reader.into())
+}
+
+impl Inheritance {
+    /// Takes what this process has inherited; this works once. Whoever was not started by a guardian has nothing.
+    pub fn take() -> io::Result<Self> {
+        static IS_TAKEN: AtomicBool = AtomicBool::new(false);
+        if IS_TAKEN.swap(true, Ordering::Relaxed) {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it was taken before"));
+        }
+        let [pair, page, key] = [PAIR_DESCRIPTOR, PAGE_DESCRIPTOR, KEY_DESCRIPTOR].map(inherited);
+        Self::of(pair?, page?, key?)
+    }
+
+    fn of(pair: OwnedFd, page: OwnedFd, key: OwnedFd) -> io::Result<Self> {
+        let pair = EngineEnd::open(pair)?;
+        let page = SharedPage::open(page)?;
+        let mut bytes = [0; KEY_BYTES];
+        File::from(key).read_exact(&mut bytes)?;
+        Ok(Self { pair, page, key: Key(bytes) })
+    }
+}
+
+/// A descriptor that was open when the program began. No child of ours inherits it.
+fn inherited(descriptor: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: the command takes an int and only looks at the number.
+    if unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is open, `take` asks for each number once, and nothing else in this program uses these numbers: whatever
+    // it opens gets others as long as these are taken.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_finds_what_its_guardian_gave() {
+        let (guardian, pair) = crate::pair().expect("a pair");
+        let (mut shared, page) = SharedPage::create().expect("a page");
+        let key = key_pipe(&[7; KEY_BYTES]).expect("a pipe");
+        shared.set_lease(3, std::time::Duration::from_secs(9));
+        guardian.send(crate::Order::Drain).expect("room");
+
+        let inheritance = Inheritance::of(pair, page, key).expect("all is there");
+
+        assert_eq!(inheritance.key.0, [7; KEY_BYTES]);
+        assert_eq!(inheritance.page.lease(), shared.lease());
+        assert_eq!(inheritance.pair.receive().expect("a message"), Some(crate::Order::Drain));
+        assert_eq!(format!("{:?}", inheritance.key), "Key(..)");
+    }
+
+    #[test]
+    fn a_key_that_is_too_short_is_refused() {
+        let (_guardian, pair) = crate::pair().expect("a pair");
+        let (_shared, page) = SharedPage::create().expect("a page");
+        let (key, mut writer) = io::pipe().expect("a pipe");
+        writer.write_all(&[7; KEY_BYTES - 1]).expect("room");
+        drop(writer);
+
+        assert!(Inheritance::of(pair, page, key.into()).is_err());
+    }
+}
