@@ -300,7 +300,10 @@ mod tests {
 
         // SAFETY: the name is a C string; the descriptor is ours alone.
         let unsealed = unsafe {
-            OwnedFd::from_raw_fd(libc::memfd_create(c"test".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING))
+            OwnedFd::from_raw_fd(libc::memfd_create(
+                c"test".as_ptr(),
+                libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING,
+            ))
         };
         assert_eq!(SharedPage::open(&unsealed).expect_err("not sealed").kind(), io::ErrorKind::InvalidData);
     }

@@ -138,7 +138,10 @@ impl EngineEnd {
             return Err(io::Error::last_os_error());
         }
         if kind != libc::SOCK_SEQPACKET {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the descriptor is another kind of socket"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the descriptor is another kind of socket",
+            ));
         }
         Ok(Self(descriptor))
     }
@@ -204,9 +207,7 @@ impl Report {
             Self::Serving => (129, 0, 0),
             Self::Ready(percent) => (130, u64::from(percent), 0),
             Self::Drained => (131, 0, 0),
-            Self::Answered { epoch, at } => {
-                (132, epoch, u64::try_from(at.as_nanos()).unwrap_or(u64::MAX))
-            }
+            Self::Answered { epoch, at } => (132, epoch, u64::try_from(at.as_nanos()).unwrap_or(u64::MAX)),
             Self::Reloaded(Reloaded::Taken) => (133, 1, 0),
             Self::Reloaded(Reloaded::Refused) => (133, 0, 0),
         }
@@ -303,14 +304,8 @@ fn failure(error: io::Error) -> Failure {
 mod tests {
     use super::*;
 
-    const ORDERS: [Order; 6] = [
-        Order::Active(0),
-        Order::Active(u64::MAX),
-        Order::Standby,
-        Order::Drain,
-        Order::Reload,
-        Order::Stop,
-    ];
+    const ORDERS: [Order; 6] =
+        [Order::Active(0), Order::Active(u64::MAX), Order::Standby, Order::Drain, Order::Reload, Order::Stop];
     const REPORTS: [Report; 7] = [
         Report::Serving,
         Report::Ready(0),
