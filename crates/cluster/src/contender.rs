@@ -9,6 +9,7 @@
 //!
 //! Invariant: active at `now` only if a majority of votes counts at `now`; every vote counts from before its question left.
 
+mod change;
 mod handover;
 
 use std::time::Duration;
@@ -19,8 +20,9 @@ use crate::fault::{self, Fault};
 use crate::tally::Tally;
 use crate::{
     Answer, Ask, Epoch, HandoverAnswer, HandoverAsk, Holder, LEASE_MAX, LeasePlan, Refusal, RefusalCause,
-    Release, Seats, ServiceId, Verdict, VoterId,
+    Release, ServiceId, Verdict, VoterId, VoterList,
 };
+use change::Changing;
 use handover::{Giving, Taking};
 
 /// The shortest wait after a campaign that failed.
@@ -52,6 +54,8 @@ pub enum Output {
     HandOver(HandoverAnswer),
     /// Send this answer once more; the vote was given before.
     RepeatHandOver(HandoverAnswer),
+    /// The list of voters could not be changed: the voters that would be left did not vote in time.
+    ListUnchanged,
     /// Let the own voter release the old grant and give this node the reserved epoch; then call
     /// [`Contender::own_vote`] with what it says.
     VoteForSelf(Release, Epoch, Duration),
@@ -87,7 +91,7 @@ pub struct Contender {
     service: ServiceId,
     me: Holder,
     own: VoterId,
-    seats: Seats,
+    list: VoterList,
     plan: LeasePlan,
     /// The highest epoch that was seen anywhere.
     highest: Epoch,
@@ -99,6 +103,7 @@ pub struct Contender {
     retries: Vec<(VoterId, Instant)>,
     taking: Option<Taking>,
     giving: Option<Giving>,
+    changing: Option<Changing>,
     attempts: u64,
 }
 
@@ -138,7 +143,7 @@ impl Contender {
         service: ServiceId,
         me: Holder,
         own: VoterId,
-        seats: Seats,
+        list: VoterList,
         plan: LeasePlan,
         highest: Epoch,
     ) -> Self {
@@ -146,7 +151,7 @@ impl Contender {
             service,
             me,
             own,
-            seats,
+            list,
             plan,
             highest,
             wish: None,
@@ -155,6 +160,7 @@ impl Contender {
             retries: Vec::new(),
             taking: None,
             giving: None,
+            changing: None,
             attempts: 0,
         }
     }
@@ -187,14 +193,19 @@ impl Contender {
         self.plan = plan;
     }
 
-    /// Counts by another list from now on; votes of voters that are not in it count no more.
-    pub fn seat(&mut self, seats: Seats) {
-        self.seats = seats;
+    /// A list of voters was seen: in a question, or told by who has a later one. The latest is counted by.
+    pub fn saw_list(&mut self, list: &VoterList) {
+        if list.version() > self.list.version() {
+            self.list = *list;
+            self.changing = None;
+        } else if list.version() == self.list.version() && !list.contradicts(&self.list) {
+            self.list = self.list.with_voters_of(list);
+        }
     }
 
-    /// The voters that are counted.
-    pub fn seats(&self) -> &Seats {
-        &self.seats
+    /// The list of voters that is counted by.
+    pub fn list(&self) -> &VoterList {
+        &self.list
     }
 
     /// The highest epoch that was seen anywhere.
@@ -291,12 +302,15 @@ impl Contender {
             State::Active { epoch, wanted, until, renew_at } if renew_at <= now && !self.has_stopped() => {
                 let renew_at = now + self.plan.renewal();
                 self.state = State::Active { epoch, wanted, until, renew_at };
-                for voter in self.seats.voters().to_vec() {
+                let changing = self.changing.and_then(|changing| changing.seat.voter);
+                let newcomer = changing.filter(|voter| !self.list.voters().any(|other| other == *voter));
+                for voter in self.list.voters().chain(newcomer).collect::<Vec<_>>() {
                     self.ask(now, voter, wanted, out);
                 }
             }
             State::Active { .. } => {}
         }
+        self.changing_timeout(now, out);
         self.taking_timeout(now, out);
     }
 
@@ -308,7 +322,8 @@ impl Contender {
             State::Active { until, .. } if self.has_stopped() => Some(until),
             State::Active { until, renew_at, .. } => Some(until.min(renew_at)),
         };
-        of_state.into_iter().chain(self.taking.as_ref().map(Taking::due)).min()
+        let changing = self.changing.as_ref().map(Changing::until);
+        of_state.into_iter().chain(self.taking.as_ref().map(Taking::due)).chain(changing).min()
     }
 
     /// When a campaign that is still wanted may begin again.
@@ -316,8 +331,12 @@ impl Contender {
         self.wish
     }
 
+    fn is_own_seated(&self) -> bool {
+        self.list.voters().any(|voter| voter == self.own)
+    }
+
     fn others(&self) -> Vec<VoterId> {
-        self.seats.voters().iter().copied().filter(|voter| *voter != self.own).collect()
+        self.list.voters().filter(|voter| *voter != self.own).collect()
     }
 
     /// Asks those again whose grant has ended.
@@ -330,15 +349,15 @@ impl Contender {
     }
 
     fn ask(&mut self, now: Instant, voter: VoterId, epoch: Epoch, out: &mut Vec<Output>) {
-        let number = self.tally.ask(now, voter, epoch, self.plan.lease);
         let ask = Ask {
             service: self.service,
             holder: self.me,
-            number,
+            number: self.tally.number(),
             epoch,
             lease: self.plan.lease,
-            list: self.seats.version(),
+            list: self.list,
         };
+        self.tally.ask(now, voter, &ask);
         out.push(Output::Ask(voter, ask));
     }
 
@@ -346,28 +365,30 @@ impl Contender {
     fn settle(&mut self, now: Instant, out: &mut Vec<Output>) {
         match self.state {
             State::Candidate { epoch, until, own } => {
-                let deadline = self.tally.deadline(&self.seats, epoch);
+                let deadline = self.tally.deadline(&self.list, epoch);
                 if now < deadline {
                     self.activate(now, epoch, deadline, out);
                     return;
                 }
                 // The own vote is the last one: it is asked for when with it there is a majority.
-                let is_own_next = own == OwnVote::Kept && self.seats.voters().contains(&self.own);
-                if is_own_next && self.tally.voters(now).count() + 1 >= self.seats.majority() {
+                let granted: Vec<VoterId> = self.tally.voters(now).collect();
+                let is_enough = self.list.is_majority(|voter| voter == self.own || granted.contains(&voter));
+                if own == OwnVote::Kept && self.is_own_seated() && is_enough {
                     self.state = State::Candidate { epoch, until, own: OwnVote::Asked };
                     self.ask(now, self.own, epoch, out);
                 }
             }
             State::Active { epoch, wanted, until, renew_at } => {
-                let raised = self.tally.deadline(&self.seats, wanted);
+                let raised = self.tally.deadline(&self.list, wanted);
                 let (epoch, deadline) = match wanted > epoch && now < raised {
                     true => (wanted, raised),
-                    false => (epoch, self.tally.deadline(&self.seats, epoch)),
+                    false => (epoch, self.tally.deadline(&self.list, epoch)),
                 };
                 if deadline > until {
                     self.state = State::Active { epoch, wanted, until: deadline, renew_at };
                     out.push(Output::Extend(epoch, deadline));
                 }
+                self.settle_change(now, out);
             }
             State::Standby | State::Closing { .. } => {}
         }
@@ -392,9 +413,12 @@ impl Contender {
                     self.state = State::Candidate { epoch, until, own };
                     return;
                 }
-                let possible = self.tally.possible(now, self.seats.voters()) + self.retries.len();
-                let own_is_left = own == OwnVote::Kept && self.seats.voters().contains(&self.own);
-                if possible + usize::from(own_is_left) < self.seats.majority() {
+                let is_possible = |voter: VoterId| {
+                    self.tally.is_possible(now, voter)
+                        || self.retries.iter().any(|(other, _)| *other == voter)
+                        || (voter == self.own && own == OwnVote::Kept)
+                };
+                if !self.list.is_majority(is_possible) {
                     self.pause(now);
                     self.release(epoch, epoch, out);
                 }
@@ -422,6 +446,7 @@ impl Contender {
     fn close(&mut self, cause: Cause, out: &mut Vec<Output>) {
         let State::Active { epoch, wanted, .. } = self.state else { return };
         self.state = State::Closing { epoch, wanted };
+        self.changing = None;
         if fault::is_planted(Fault::ReleaseBeforeGate) {
             out.push(Output::Release(Release { service: self.service, holder: self.me, epoch }));
         }

@@ -29,6 +29,8 @@ pub enum Fault {
     OneIncarnation,
     /// A question with an old list of voters is answered.
     OldListServed,
+    /// A change of the list of voters is settled before a majority has it on disk.
+    ChangeUnsettled,
     /// The release leaves before the gate is closed.
     ReleaseBeforeGate,
     /// A hand-over is answered before the gate is closed.
@@ -38,7 +40,7 @@ pub enum Fault {
 }
 
 /// All faults.
-pub const ALL: [Fault; 15] = [
+pub const ALL: [Fault; 16] = [
     Fault::NoMargin,
     Fault::NoRestartWait,
     Fault::AnswerBeforeDisk,
@@ -51,6 +53,7 @@ pub const ALL: [Fault; 15] = [
     Fault::VotesNotForgotten,
     Fault::OneIncarnation,
     Fault::OldListServed,
+    Fault::ChangeUnsettled,
     Fault::ReleaseBeforeGate,
     Fault::HandoverBeforeGate,
     Fault::HandoverFromArrival,

@@ -6,6 +6,7 @@
 //!
 //! No preemption: who is active stays so, unless it is ill and another is better, or an operator or `preferred` says so.
 
+mod listing;
 mod role;
 mod view;
 
@@ -19,12 +20,12 @@ use crate::health::{Check, Health, Patience};
 use crate::heartbeat::{HEARTBEAT_EVERY, Heartbeat, Stance};
 use crate::peer::{PathId, Peer};
 use crate::{
-    Cause, Contender, ContenderOutput, Epoch, Holder, LeasePlan, ListVersion, MemberId, Message, NodeId,
-    Record, Release, Seats, ServiceId, Voter, VoterId, VoterOutput, WriteNumber,
+    Cause, Contender, ContenderOutput, Epoch, Holder, LeasePlan, MemberId, Message, NodeId, Record, Release,
+    ServiceId, Voter, VoterId, VoterList, VoterOutput, WriteNumber,
 };
 
 pub use role::Reason;
-pub use view::{MemberView, PeerView, View};
+pub use view::{ListView, MemberView, PeerView, View};
 
 /// How often a witness is asked how it is.
 const HELLO_EVERY: Duration = Duration::from_secs(1);
@@ -48,8 +49,6 @@ pub struct Start {
     pub has_witness: bool,
     /// Voters that were heard at earlier starts, by member.
     pub known: BTreeMap<MemberId, VoterId>,
-    /// The version of the list of voters.
-    pub list: ListVersion,
     /// What this node's voter has on disk.
     pub record: Record,
     /// Settings that a reload may change.
@@ -68,6 +67,10 @@ pub struct Settings {
 }
 
 /// What comes in.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "an input lives for one call; a box would be an allocation for each"
+)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// A member says something. It was proved that it is that member.
@@ -117,6 +120,18 @@ pub enum Wish {
     Away,
     /// It may be active again.
     Return,
+    /// For maintenance of the other nodes: without their votes, or with them again.
+    Solo {
+        /// Without them.
+        on: bool,
+        /// The operator has seen that all others are off: this node is the only voter, also where no majority is left that
+        /// could agree.
+        force: bool,
+    },
+    /// The list of voters becomes the one that is configured.
+    ChangeList,
+    /// A member's voter, which is another one than before, votes from here on.
+    Accept(MemberId),
 }
 
 /// What is to be done, in this order.
@@ -150,13 +165,15 @@ pub enum Output {
     BecameStandby(Epoch, Cause),
     /// The switchover that was wished is done, or can not be done.
     Switched(Result<(), Refused>),
+    /// The change of the list of voters that was wished is done, or can not be done.
+    ListChanged(Result<(), Refused>),
     /// All is given back: the process may end.
     MayEnd,
     /// Something that an operator must know.
     Alarm(Alarm),
 }
 
-/// Why a switchover is refused.
+/// Why a switchover or a change of the list of voters is refused, or how it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// Neither this node nor the other is active.
@@ -173,6 +190,16 @@ pub enum Refused {
     SelfUnable,
     /// The other node did not take over in time.
     NotTaken,
+    /// The service has moved, but the witness has not voted for the new holder: if that one dies, nobody can take over.
+    WitnessSilent,
+    /// The list of voters changes through the active node, and this one is not.
+    NotActive,
+    /// Another change of the list, or a switchover, is under way.
+    Busy,
+    /// The voters that would be left did not vote: they are no majority of the list before, or of the one after.
+    NoMajority,
+    /// Nobody was heard to vote for this member, or no other voter than the one that counts.
+    VoterUnknown(MemberId),
 }
 
 /// What an operator must know.
@@ -202,7 +229,7 @@ pub struct Guardian {
     voter: Voter,
     contender: Contender,
     members: BTreeMap<MemberId, Member>,
-    list: ListVersion,
+    listing: Option<listing::Listing>,
     peers: Vec<Peer>,
     health: Health,
     engine: Engine,
@@ -218,8 +245,7 @@ pub struct Guardian {
 
 #[derive(Debug)]
 struct Member {
-    voter: Option<VoterId>,
-    /// Another voter that spoke for it.
+    /// A voter that spoke for it and has no seat.
     stranger: Option<VoterId>,
     is_witness: bool,
     heard: Option<Instant>,
@@ -227,27 +253,30 @@ struct Member {
     has_alarmed: bool,
 }
 
+impl Member {
+    const fn new(is_witness: bool) -> Self {
+        Self { stranger: None, is_witness, heard: None, here: None, has_alarmed: false }
+    }
+}
+
 impl Guardian {
     /// A guardian that has just started: it holds nothing, and its engine is not there yet.
     pub fn new(now: Instant, start: Start) -> Self {
-        let Start { service, me, nodes, has_witness, known, list, record, settings } = start;
+        let Start { service, me, nodes, has_witness, known, mut record, settings } = start;
         let place = |node: &NodeId| nodes.iter().position(|other| other == node).unwrap_or_default();
         let own = MemberId(place(&me.node) as u8);
         let count = nodes.len() + usize::from(has_witness);
-        let members: BTreeMap<MemberId, Member> = (0..count)
-            .map(|at| {
-                let id = MemberId(at as u8);
-                let voter = if id == own { Some(record.voter) } else { known.get(&id).copied() };
-                let is_witness = at >= nodes.len();
-                (
-                    id,
-                    Member { voter, stranger: None, is_witness, heard: None, here: None, has_alarmed: false },
-                )
-            })
-            .collect();
+        let ids = || (0..count).map(|at| MemberId(at as u8));
+        if record.list == VoterList::NONE {
+            // The first start. From then on the list changes as an operator wants, and not with the configuration.
+            record.list = VoterList::of_members(ids());
+        }
+        record.list.learn(own, record.voter);
+        known.iter().for_each(|(id, voter)| record.list.learn(*id, *voter));
+        let members = ids().map(|id| (id, Member::new(usize::from(id.0) >= nodes.len()))).collect();
         let voter = Voter::new(now, service, record);
-        let seats = seats(list, &members);
-        let contender = Contender::new(service, me, record.voter, seats, settings.plan, record.highest());
+        let contender =
+            Contender::new(service, me, record.voter, record.list, settings.plan, record.highest());
         let peers = nodes.iter().filter(|node| **node != me.node).map(|node| Peer::new(*node)).collect();
         Self {
             service,
@@ -258,7 +287,7 @@ impl Guardian {
             voter,
             contender,
             members,
-            list,
+            listing: None,
             peers,
             health: Health::default(),
             engine: Engine::Starting,
@@ -362,6 +391,7 @@ impl Guardian {
         match message {
             Message::Ask(ask) => {
                 self.contender.saw_epoch(ask.epoch);
+                self.contender.saw_list(&ask.list);
                 self.voter.handle_ask(at, ask, &mut self.by_voter);
             }
             Message::Answer(answer) => {
@@ -395,7 +425,8 @@ impl Guardian {
                     member.here = Some(here);
                 }
             }
-            Message::Heartbeat(_) | Message::Here(_) | Message::Hello(_) => {}
+            Message::List(service, list) if service == self.service => self.contender.saw_list(&list),
+            Message::Heartbeat(_) | Message::Here(_) | Message::List(..) | Message::Hello(_) => {}
         }
     }
 
@@ -403,23 +434,25 @@ impl Guardian {
     fn is_voter_of(&mut self, at: Instant, id: MemberId, voter: VoterId, out: &mut Vec<Output>) -> bool {
         let Some(member) = self.members.get_mut(&id) else { return false };
         member.heard = Some(at);
-        match member.voter {
-            Some(known) if known == voter => true,
-            Some(_) => {
-                member.stranger = Some(voter);
-                if !member.has_alarmed {
-                    member.has_alarmed = true;
-                    out.push(Output::Alarm(Alarm::VoterChanged(id, voter)));
-                }
-                false
-            }
-            None => {
-                member.voter = Some(voter);
-                out.push(Output::Learn(id, voter));
-                self.contender.seat(seats(self.list, &self.members));
-                true
-            }
+        let mut list = *self.contender.list();
+        list.learn(id, voter);
+        if list != *self.contender.list() {
+            self.contender.saw_list(&list);
+            out.push(Output::Learn(id, voter));
         }
+        if list.has(id, voter) {
+            if member.stranger == Some(voter) {
+                member.stranger = None;
+            }
+            return true;
+        }
+        member.stranger = Some(voter);
+        if !member.has_alarmed && list.has_member(id) {
+            member.has_alarmed = true;
+            out.push(Output::Alarm(Alarm::VoterChanged(id, voter)));
+        }
+        // Its vote may be wanted: the contender knows whom it asked.
+        self.listing.is_some_and(|listing| listing.adds(id, voter))
     }
 
     fn heard(&mut self, now: Now, path: PathId, heartbeat: Heartbeat, out: &mut Vec<Output>) {
@@ -429,6 +462,13 @@ impl Guardian {
         };
         let before = peer.last_said().copied();
         peer.heard(now.instant, path, heartbeat);
+        let place = self.node_ids().position(|node| node == heartbeat.from.node);
+        if let Some(place) = place
+            && heartbeat.list < self.contender.list().version()
+        {
+            let list = Message::List(self.service, *self.contender.list());
+            out.push(Output::Send(MemberId(place as u8), list));
+        }
         let differs = |heartbeat: &Heartbeat| heartbeat.settings != self.settings.digest;
         if differs(&heartbeat) && !before.as_ref().is_some_and(differs) {
             out.push(Output::Alarm(Alarm::SettingsDiffer(heartbeat.from.node)));
@@ -455,6 +495,8 @@ impl Guardian {
                 ready: self.ready,
                 wants_relief: self.role.wants_relief(),
                 hears_you: peer.is_heard(at),
+                has_witness: self.lease(at).is_some() && self.has_witness_voted(at),
+                list: self.contender.list().version(),
                 settings: self.settings.digest,
                 wall_ms: now.wall.as_millis(),
             };
@@ -472,7 +514,7 @@ impl Guardian {
     fn stance(&self, at: Instant) -> Stance {
         match () {
             () if self.lease(at).is_some() => Stance::Active,
-            () if self.role.is_away() => Stance::Away,
+            () if self.role.is_away() || !self.contender.list().has_member(self.member) => Stance::Away,
             () if self.engine != Engine::Ready || self.voter.is_faulty() => Stance::Unable,
             () => Stance::Standby,
         }
@@ -512,6 +554,13 @@ impl Guardian {
                     out.push(Output::Send(MemberId(place as u8), Message::Answer(answer)));
                 }
             }
+            VoterOutput::Tell(node, list) if node == self.me.node => self.contender.saw_list(&list),
+            VoterOutput::Tell(node, list) => {
+                let place = self.node_ids().position(|other| other == node);
+                if let Some(place) = place {
+                    out.push(Output::Send(MemberId(place as u8), Message::List(self.service, list)));
+                }
+            }
             VoterOutput::Alarm(crate::VoterAlarm::DiskFailed) => out.push(Output::Alarm(Alarm::DiskFailed)),
             VoterOutput::Alarm(crate::VoterAlarm::Cloned(node)) => {
                 out.push(Output::Alarm(Alarm::Cloned(node)))
@@ -526,9 +575,8 @@ impl Guardian {
                 self.voter.handle_ask(at, ask, &mut self.by_voter);
             }
             ContenderOutput::Ask(voter, ask) => {
-                let member = self.members.iter().find(|(_, member)| member.voter == Some(voter));
-                if let Some((id, _)) = member {
-                    out.push(Output::Send(*id, Message::Ask(ask)));
+                if let Some(id) = self.member_of(voter) {
+                    out.push(Output::Send(id, Message::Ask(ask)));
                 }
             }
             ContenderOutput::Release(release) => self.send_release(release, out),
@@ -541,11 +589,8 @@ impl Guardian {
                 announcing.is_due(at);
                 self.announcing = Some(announcing);
                 self.refresh_at = at + REFRESH_EVERY;
-                let (reason, is_wished) = self.role.became_active(at);
+                let reason = self.role.became_active(at);
                 out.push(Output::BecameActive(epoch, reason));
-                if is_wished {
-                    out.push(Output::Switched(Ok(())));
-                }
                 self.send_heartbeats(now, out);
             }
             ContenderOutput::Extend(epoch, until) => {
@@ -558,8 +603,10 @@ impl Guardian {
                 out.push(Output::CloseGate(epoch));
                 out.push(Output::DropAddresses);
                 self.role.became_standby(at, cause);
+                self.end_listing(Err(Refused::NotActive), out);
                 out.push(Output::BecameStandby(epoch, cause));
             }
+            ContenderOutput::ListUnchanged => self.end_listing(Err(Refused::NoMajority), out),
             ContenderOutput::AskHandover(ask) => self.send_to_peers(Message::HandoverAsk(ask), out),
             ContenderOutput::Reserve(epoch) => self.voter.reserve(epoch, &mut self.by_voter),
             ContenderOutput::Drain => out.push(Output::Drain),
@@ -584,6 +631,20 @@ impl Guardian {
         }
     }
 
+    /// From which member a voter votes: by its seat, or because it speaks for it.
+    fn member_of(&self, voter: VoterId) -> Option<MemberId> {
+        let seated = || self.members.keys().find(|id| self.contender.list().has(**id, voter));
+        let speaks = || self.members.iter().find(|(_, member)| member.stranger == Some(voter));
+        seated().or_else(|| speaks().map(|(id, _)| id)).copied()
+    }
+
+    /// Whether each witness that has a seat has voted for this node.
+    fn has_witness_voted(&self, at: Instant) -> bool {
+        let is_witness = |id: MemberId| self.members.get(&id).is_some_and(|member| member.is_witness);
+        let mut seats = self.contender.list().seats().filter(|seat| is_witness(seat.member));
+        seats.all(|seat| seat.voter.is_some_and(|voter| self.contender.votes(at).any(|other| other == voter)))
+    }
+
     fn send_release(&mut self, release: Release, out: &mut Vec<Output>) {
         self.voter.handle_release(release, &mut self.by_voter);
         for id in self.members.keys().filter(|id| **id != self.member) {
@@ -598,10 +659,4 @@ impl Guardian {
             }
         }
     }
-}
-
-fn seats(list: ListVersion, members: &BTreeMap<MemberId, Member>) -> Seats {
-    let known: Vec<VoterId> = members.values().filter_map(|member| member.voter).collect();
-    let empty = members.len() - known.len();
-    Seats::new(list, known).with_empty(empty)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Epoch, Holder, ServiceId, VoterId};
+use crate::{Epoch, Holder, ListVersion, ServiceId, VoterId};
 
 /// How often a node says how it is.
 pub const HEARTBEAT_EVERY: Duration = Duration::from_millis(50);
@@ -28,6 +28,10 @@ pub struct Heartbeat {
     pub wants_relief: bool,
     /// Whether it hears the node that it says this to: a cut may go one way only.
     pub hears_you: bool,
+    /// Whether it is active and the witness has voted for it too; without a witness: whether it is active.
+    pub has_witness: bool,
+    /// The version of the list of voters that it counts by.
+    pub list: ListVersion,
     /// A digest of the settings that must be the same on all nodes.
     pub settings: u64,
     /// The calendar in milliseconds since 1970, to see clocks that are apart.

@@ -1,5 +1,7 @@
 //! Who is who.
 
+use lease::Epoch;
+
 /// One host that can be active; its place in the list of nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub u8);
@@ -29,9 +31,25 @@ pub struct VoterId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceId(pub u8);
 
-/// The version of the list of voters; it grows with each change.
+/// The version of a list of voters: the epoch of the holder that made it, and its place among those of that epoch. So two
+/// holders never make the same one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ListVersion(pub u32);
+pub struct ListVersion(pub u64);
+
+impl ListVersion {
+    /// That of the list with which nodes begin.
+    pub const FIRST: Self = Self(1);
+
+    /// The next version, made under `epoch`; `None` if that epoch has made all that it can.
+    pub fn next(self, epoch: Epoch) -> Option<Self> {
+        let first = epoch.0.checked_mul(LISTS_OF_EPOCH)?;
+        let next = first.max(self.0 + 1);
+        (next - first < LISTS_OF_EPOCH).then_some(Self(next))
+    }
+}
+
+/// How many lists one holder can make; a change is two.
+const LISTS_OF_EPOCH: u64 = 256;
 
 /// The number of a question, never repeated within an incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

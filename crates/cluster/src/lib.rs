@@ -21,6 +21,7 @@ pub mod wire;
 
 mod contender;
 mod identity;
+mod list;
 mod message;
 mod plan;
 mod record;
@@ -32,10 +33,11 @@ pub use contender::{Cause, Contender, Output as ContenderOutput, Role};
 pub use guardian::Guardian;
 pub use identity::{Holder, Incarnation, ListVersion, MemberId, NodeId, RequestNumber, ServiceId, VoterId};
 pub use lease::Epoch;
+pub use list::{SEATS_MAX, Seat, VoterList};
 pub use message::{
     Answer, Ask, HandoverAnswer, HandoverAsk, Here, Message, Refusal, RefusalCause, Release, Verdict,
 };
-pub use plan::{LEASE_MAX, LeasePlan, Seats};
+pub use plan::{LEASE_MAX, LeasePlan};
 pub use record::{Record, RecordError};
 pub use voter::{Alarm as VoterAlarm, Output as VoterOutput, Voter, WriteNumber};
 pub use witness::{Output as WitnessOutput, Witness};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::heartbeat::Heartbeat;
-use crate::{Epoch, Holder, ListVersion, RequestNumber, ServiceId, VoterId};
+use crate::{Epoch, Holder, ListVersion, RequestNumber, ServiceId, VoterId, VoterList};
 
 /// What members say to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,6 +24,8 @@ pub enum Message {
     Hello(ServiceId),
     /// From a witness.
     Here(Here),
+    /// To a node that counts by an older list of voters.
+    List(ServiceId, VoterList),
 }
 
 /// How a voter is that says nothing by itself.
@@ -55,7 +57,7 @@ pub struct Ask {
     /// For how long, by the voter's own clock.
     pub lease: Duration,
     /// The list of voters that the contender counts by.
-    pub list: ListVersion,
+    pub list: VoterList,
 }
 
 /// A voter's answer. It counts only for the question whose number it repeats.
@@ -104,7 +106,7 @@ pub enum RefusalCause {
     EpochUsed,
     /// The voter started less than its longest lease ago.
     Restarted,
-    /// The contender counts by an old list of voters.
+    /// The contender counts by an old list of voters, or by one that names a voter which this one does not know.
     OldList,
     /// The lease asked for is zero or longer than [`crate::LEASE_MAX`].
     LeaseUnfit,
@@ -140,6 +142,8 @@ pub struct HandoverAsk {
     pub next: Epoch,
     /// The lease that the standby wants.
     pub lease: Duration,
+    /// The version of the list of voters that the standby counts by.
+    pub list: ListVersion,
 }
 
 /// The one message of a planned hand-over: the old holder's gate is closed, its epoch released, its own vote given.

@@ -2,13 +2,20 @@
 
 use std::time::Duration;
 
-use crate::{Epoch, Holder, Incarnation, ListVersion, NodeId, VoterId};
+use crate::list::SEATS_MAX;
+use crate::{Epoch, Holder, Incarnation, ListVersion, MemberId, NodeId, Seat, VoterId, VoterList};
 
 /// The first bytes of a record: the name and version of its form.
 const MAGIC: &[u8; 8] = b"TDMVOTE1";
 
 /// How long a record is.
-const RECORD_BYTES: usize = 8 + 8 + 8 + 8 + 8 + 1 + 1 + 8 + 8 + 4 + 4;
+const RECORD_BYTES: usize = LIST_AT + 8 + SEAT_BYTES * (SEATS_MAX + 1) + 4;
+
+/// Where the list of voters begins.
+const LIST_AT: usize = 8 + 8 + 8 + 8 + 8 + 1 + 1 + 8 + 8;
+
+/// Whether there is a seat, its member, and its voter or zero.
+const SEAT_BYTES: usize = 1 + 1 + 8;
 
 /// What one voter keeps on disk for one service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,8 +32,8 @@ pub struct Record {
     pub closed: Epoch,
     /// The longest lease that was ever granted.
     pub longest: Duration,
-    /// The version of the list of voters.
-    pub list: ListVersion,
+    /// The list of voters that it was told last.
+    pub list: VoterList,
 }
 
 /// Why the bytes of a file are no record.
@@ -54,7 +61,7 @@ impl std::error::Error for RecordError {}
 
 impl Record {
     /// The record of a voter that has never granted anything.
-    pub fn first(voter: VoterId, list: ListVersion) -> Self {
+    pub fn first(voter: VoterId) -> Self {
         Self {
             voter,
             epoch: Epoch(0),
@@ -62,7 +69,7 @@ impl Record {
             reserved: Epoch(0),
             closed: Epoch(0),
             longest: Duration::ZERO,
-            list,
+            list: VoterList::NONE,
         }
     }
 
@@ -84,7 +91,14 @@ impl Record {
         bytes.extend_from_slice(&holder.map_or(0, |holder| holder.incarnation.0).to_be_bytes());
         let longest = u64::try_from(self.longest.as_nanos()).unwrap_or(u64::MAX);
         bytes.extend_from_slice(&longest.to_be_bytes());
-        bytes.extend_from_slice(&self.list.0.to_be_bytes());
+        bytes.extend_from_slice(&self.list.version().0.to_be_bytes());
+        let mut seats = self.list.seats();
+        for seat in (0..SEATS_MAX).map(|_| seats.next()).chain([self.list.change()]) {
+            bytes.push(u8::from(seat.is_some()));
+            bytes.push(seat.map_or(0, |seat| seat.member.0));
+            let voter = seat.and_then(|seat| seat.voter).map_or(0, |voter| voter.0);
+            bytes.extend_from_slice(&voter.to_be_bytes());
+        }
         bytes.extend_from_slice(&crc32fast::hash(&bytes).to_be_bytes());
         bytes
     }
@@ -105,7 +119,14 @@ impl Record {
             let bytes = body[at..at + 8].try_into().expect("eight bytes of a body whose length was checked");
             u64::from_be_bytes(bytes)
         };
-        let list = body[58..62].try_into().expect("four bytes of a body whose length was checked");
+        let seats: Vec<Option<Seat>> = (0..=SEATS_MAX)
+            .map(|place| {
+                let at = LIST_AT + 8 + place * SEAT_BYTES;
+                let voter = Some(VoterId(number(at + 2))).filter(|voter| voter.0 != 0);
+                (body[at] != 0).then_some(Seat { member: MemberId(body[at + 1]), voter })
+            })
+            .collect();
+        let version = ListVersion(number(LIST_AT));
         let holder = Holder { node: NodeId(body[41]), incarnation: Incarnation(number(42)) };
         Ok(Self {
             voter: VoterId(number(8)),
@@ -114,7 +135,7 @@ impl Record {
             reserved: Epoch(number(24)),
             closed: Epoch(number(32)),
             longest: Duration::from_nanos(number(50)),
-            list: ListVersion(u32::from_be_bytes(list)),
+            list: VoterList::new(version, seats[..SEATS_MAX].iter().copied().flatten(), seats[SEATS_MAX]),
         })
     }
 }
@@ -126,7 +147,7 @@ mod tests {
     #[test]
     fn a_record_is_read_as_it_was_written() {
         assert_eq!(Record::from_bytes(&record().to_bytes()), Ok(record()));
-        let first = Record::first(VoterId(3), ListVersion(1));
+        let first = Record::first(VoterId(3));
         assert_eq!(Record::from_bytes(&first.to_bytes()), Ok(first));
     }
 
@@ -156,7 +177,15 @@ mod tests {
             reserved: Epoch(42),
             closed: Epoch(40),
             longest: Duration::from_millis(500),
-            list: ListVersion(7),
+            list: list().changed(seat(3, Some(9)), Epoch(40)).expect("a change"),
         }
+    }
+
+    fn list() -> VoterList {
+        VoterList::new(ListVersion(7), [seat(0, Some(1)), seat(1, None)], None)
+    }
+
+    fn seat(member: u8, voter: Option<u64>) -> Seat {
+        Seat { member: MemberId(member), voter: voter.map(VoterId) }
     }
 }

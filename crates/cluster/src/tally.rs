@@ -5,7 +5,8 @@ use std::time::Duration;
 use clock::Instant;
 
 use crate::fault::{self, Fault};
-use crate::{Answer, Epoch, LeasePlan, RequestNumber, Seats, Verdict, VoterId};
+use crate::list::majority;
+use crate::{Answer, Ask, Epoch, LeasePlan, ListVersion, RequestNumber, Verdict, VoterId, VoterList};
 
 /// Questions that may be open at once: those of one lease to each voter, and some that were repeated.
 const OPEN_MAX: usize = 64;
@@ -24,6 +25,7 @@ struct Open {
     voter: VoterId,
     epoch: Epoch,
     lease: Duration,
+    list: ListVersion,
     sent: Instant,
 }
 
@@ -32,6 +34,8 @@ struct Vote {
     voter: VoterId,
     epoch: Epoch,
     until: Instant,
+    /// The voter has this list, or a later one, on disk.
+    list: ListVersion,
 }
 
 impl Tally {
@@ -39,22 +43,15 @@ impl Tally {
         Self { open: Vec::new(), votes: Vec::new(), numbers: 0 }
     }
 
-    /// A number for a question that is about to leave. The clock was read before.
-    pub(crate) fn ask(
-        &mut self,
-        now: Instant,
-        voter: VoterId,
-        epoch: Epoch,
-        lease: Duration,
-    ) -> RequestNumber {
-        let number = self.number();
+    /// Remembers a question that is about to leave, with a number of [`Self::number`]. The clock was read before.
+    pub(crate) fn ask(&mut self, now: Instant, voter: VoterId, ask: &Ask) {
         // A question older than its lease can not bring a vote that counts.
         self.open.retain(|open| now.since(open.sent) < open.lease);
         if self.open.len() >= OPEN_MAX {
             self.open.remove(0);
         }
-        self.open.push(Open { number, voter, epoch, lease, sent: now });
-        number
+        let Ask { number, epoch, lease, list, .. } = *ask;
+        self.open.push(Open { number, voter, epoch, lease, list: list.version(), sent: now });
     }
 
     /// A number that was never used.
@@ -72,26 +69,28 @@ impl Tally {
             if fault::is_planted(Fault::AnswerWithoutQuestion)
                 && let Verdict::Granted(lease) = answer.verdict
             {
-                self.vote(answer.voter, answer.epoch, now + LeasePlan::counted(lease));
+                let until = now + LeasePlan::counted(lease);
+                self.vote(answer.voter, answer.epoch, until, ListVersion::default());
                 return true;
             }
             return false;
         };
         if let Verdict::Granted(lease) = answer.verdict {
             let from = if fault::is_planted(Fault::CountedFromArrival) { now } else { open.sent };
-            self.vote(open.voter, open.epoch, from + LeasePlan::counted(lease));
+            self.vote(open.voter, open.epoch, from + LeasePlan::counted(lease), open.list);
         }
         true
     }
 
-    /// Counts a vote that came another way.
-    pub(crate) fn vote(&mut self, voter: VoterId, epoch: Epoch, until: Instant) {
+    /// Counts a vote; `list`: what its voter has on disk.
+    pub(crate) fn vote(&mut self, voter: VoterId, epoch: Epoch, until: Instant, list: ListVersion) {
         match self.votes.iter_mut().find(|vote| vote.voter == voter) {
             Some(vote) => {
                 vote.epoch = vote.epoch.max(epoch);
                 vote.until = vote.until.max(until);
+                vote.list = vote.list.max(list);
             }
-            None => self.votes.push(Vote { voter, epoch, until }),
+            None => self.votes.push(Vote { voter, epoch, until, list }),
         }
         self.votes.sort_by_key(|vote| vote.voter);
     }
@@ -104,24 +103,30 @@ impl Tally {
         }
     }
 
-    /// Until when a majority of the seats counts, by votes of `least` or a higher epoch.
-    pub(crate) fn deadline(&self, seats: &Seats, least: Epoch) -> Instant {
-        let mut until: Vec<Instant> = self
-            .votes
-            .iter()
-            .filter(|vote| vote.epoch >= least || fault::is_planted(Fault::VotesNotForgotten))
-            .filter(|vote| seats.voters().contains(&vote.voter))
-            .map(|vote| vote.until)
-            .collect();
-        until.sort_unstable_by(|one, other| other.cmp(one));
-        until.get(seats.majority() - 1).copied().unwrap_or(Instant::START)
+    /// Until when a majority of the seats counts, by votes of `least` or a higher epoch; while the list changes, a majority
+    /// of the old seats and of the new ones.
+    pub(crate) fn deadline(&self, list: &VoterList, least: Epoch) -> Instant {
+        let is_counted = |vote: &&Vote| vote.epoch >= least || fault::is_planted(Fault::VotesNotForgotten);
+        let deadlines = list.counted().map(|seats| {
+            let is_seated = |vote: &&Vote| seats.iter().flatten().any(|seat| seat.voter == Some(vote.voter));
+            let votes = self.votes.iter().filter(is_counted).filter(is_seated);
+            let mut until: Vec<Instant> = votes.map(|vote| vote.until).collect();
+            until.sort_unstable_by(|one, other| other.cmp(one));
+            until.get(majority(&seats) - 1).copied().unwrap_or(Instant::START)
+        });
+        deadlines.min().unwrap_or(Instant::START)
     }
 
-    /// How many of the voters have a vote that counts, or a question that is open.
-    pub(crate) fn possible(&self, now: Instant, voters: &[VoterId]) -> usize {
-        let counts = |voter: VoterId| self.votes.iter().any(|vote| vote.voter == voter && now < vote.until);
-        let is_open = |voter: VoterId| self.open.iter().any(|open| open.voter == voter);
-        voters.iter().filter(|voter| counts(**voter) || is_open(**voter)).count()
+    /// Whether a majority, of each set of seats that is counted, votes and has the list on disk.
+    pub(crate) fn has_list_on_disk(&self, now: Instant, list: &VoterList) -> bool {
+        let holds = |vote: &&Vote| now < vote.until && vote.list >= list.version();
+        list.is_majority(|voter| self.votes.iter().filter(holds).any(|vote| vote.voter == voter))
+    }
+
+    /// Whether a voter has a vote that counts, or a question that is open.
+    pub(crate) fn is_possible(&self, now: Instant, voter: VoterId) -> bool {
+        let counts = self.votes.iter().any(|vote| vote.voter == voter && now < vote.until);
+        counts || self.open.iter().any(|open| open.voter == voter)
     }
 
     /// The voters whose votes count at `now`.

@@ -13,8 +13,8 @@ use clock::Instant;
 
 use crate::fault::{self, Fault};
 use crate::{
-    Answer, Ask, Epoch, Holder, Incarnation, LEASE_MAX, ListVersion, NodeId, Record, Refusal, RefusalCause,
-    Release, RequestNumber, ServiceId, Verdict, VoterId,
+    Answer, Ask, Epoch, Holder, Incarnation, LEASE_MAX, NodeId, Record, Refusal, RefusalCause, Release,
+    RequestNumber, ServiceId, Verdict, VoterId, VoterList,
 };
 
 /// Nodes whose starts are told apart. A cluster has a handful.
@@ -34,6 +34,8 @@ pub enum Output {
     Keep(WriteNumber, Record),
     /// Send the answer to the node that asked.
     Answer(NodeId, Answer),
+    /// Tell the node, which counts by an older list of voters, of this one.
+    Tell(NodeId, VoterList),
     /// Tell the operator.
     Alarm(Alarm),
 }
@@ -261,7 +263,13 @@ impl Voter {
         if ask.lease.is_zero() || ask.lease > LEASE_MAX {
             return refuse(RefusalCause::LeaseUnfit, Duration::ZERO);
         }
-        if ask.list < self.record.list && !fault::is_planted(Fault::OldListServed) {
+        let is_old = ask.list.version() < self.record.list.version();
+        // A voter that has never granted anything believes whoever asks first.
+        let is_other = self.record.holder.is_some() && ask.list.contradicts(&self.record.list);
+        if (is_old || is_other) && !fault::is_planted(Fault::OldListServed) {
+            if is_old {
+                out.push(Output::Tell(ask.holder.node, self.record.list));
+            }
             return refuse(RefusalCause::OldList, Duration::ZERO);
         }
         if self.is_cloned(now, ask, out) {
@@ -288,7 +296,10 @@ impl Voter {
             epoch: ask.epoch,
             holder: Some(ask.holder),
             longest: self.record.longest.max(self.granted_lease(ask)),
-            list: self.record.list.max(ask.list),
+            list: match ask.list.version() > self.record.list.version() || self.record.holder.is_none() {
+                true => ask.list,
+                false => self.record.list.with_voters_of(&ask.list),
+            },
             ..self.record
         })
     }
@@ -376,11 +387,6 @@ impl Voter {
         };
         Output::Answer(ask.holder.node, answer)
     }
-
-    /// The list of voters that this voter knows of.
-    pub fn list(&self) -> ListVersion {
-        self.record.list
-    }
 }
 
 fn same_holder(one: Holder, other: Holder) -> bool {
@@ -389,6 +395,8 @@ fn same_holder(one: Holder, other: Holder) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use crate::{ListVersion, MemberId, Seat};
+
     use super::*;
 
     const LEASE: Duration = Duration::from_millis(500);
@@ -512,7 +520,25 @@ mod tests {
     fn an_old_list_of_voters_is_refused() {
         let mut bench = Bench::granted_to(A);
         let mut ask = bench.question(A, 1);
-        ask.list = ListVersion(0);
+        ask.list = ask.list.changed(seat(4), Epoch(1)).expect("a change");
+        bench.voter.handle_ask(bench.now, ask, &mut bench.out);
+        assert!(matches!(bench.out[..], [Output::Keep(_, Record { list, .. })] if list == ask.list));
+        bench.keep(true);
+        assert_eq!(bench.verdict(), Verdict::Granted(LEASE), "after it was written");
+        bench.restart();
+
+        bench.ask(A, 1);
+
+        assert_eq!(bench.refusal().cause, RefusalCause::OldList);
+        assert!(bench.out.contains(&Output::Tell(A.node, ask.list)));
+    }
+
+    #[test]
+    fn a_list_with_a_voter_that_took_another_ones_place_is_refused() {
+        let mut bench = Bench::granted_to(A);
+        let mut ask = bench.question(A, 1);
+        ask.list =
+            VoterList::new(ListVersion::FIRST, [seat(1), Seat { voter: Some(VoterId(9)), ..seat(2) }], None);
 
         bench.voter.handle_ask(bench.now, ask, &mut bench.out);
 
@@ -560,6 +586,10 @@ mod tests {
         assert!(!bench.out.iter().any(|output| matches!(output, Output::Alarm(_))));
     }
 
+    fn seat(number: u64) -> Seat {
+        Seat { member: MemberId(number as u8), voter: Some(VoterId(number)) }
+    }
+
     struct Bench {
         now: Instant,
         voter: Voter,
@@ -570,7 +600,7 @@ mod tests {
     impl Bench {
         fn new() -> Self {
             let now = Instant::START + Duration::from_secs(1);
-            let record = Record::first(VoterId(1), ListVersion(1));
+            let record = Record::first(VoterId(1));
             Self { now, voter: Voter::new(now, ServiceId(0), record), numbers: 0, out: Vec::new() }
         }
 
@@ -591,7 +621,7 @@ mod tests {
                 number: RequestNumber(self.numbers),
                 epoch: Epoch(epoch),
                 lease: LEASE,
-                list: ListVersion(1),
+                list: VoterList::new(ListVersion::FIRST, [1, 2, 3].map(seat), None),
             }
         }
 

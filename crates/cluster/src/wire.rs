@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use crate::heartbeat::{Heartbeat, Stance};
 use crate::{
-    Answer, Ask, Epoch, HandoverAnswer, HandoverAsk, Here, Holder, Incarnation, ListVersion, Message, NodeId,
-    Refusal, RefusalCause, Release, RequestNumber, ServiceId, Verdict, VoterId,
+    Answer, Ask, Epoch, HandoverAnswer, HandoverAsk, Here, Holder, Incarnation, ListVersion, MemberId,
+    Message, NodeId, Refusal, RefusalCause, Release, RequestNumber, Seat, ServiceId, Verdict, VoterId,
+    VoterList,
 };
 
 /// The version of all layouts.
@@ -29,7 +30,7 @@ pub fn write(message: &Message, out: &mut Vec<u8>) {
             to.byte(1);
             to.head(ask.service, ask.holder, ask.number, ask.epoch);
             to.duration(ask.lease);
-            to.number(u64::from(ask.list.0));
+            to.list(&ask.list);
         }
         Message::Answer(answer) => {
             to.byte(2);
@@ -62,7 +63,12 @@ pub fn write(message: &Message, out: &mut Vec<u8>) {
             to.number(heartbeat.epoch.0);
             to.byte(heartbeat.ailment);
             to.byte(heartbeat.ready);
-            to.byte(u8::from(heartbeat.wants_relief) | u8::from(heartbeat.hears_you) << 1);
+            to.byte(
+                u8::from(heartbeat.wants_relief)
+                    | u8::from(heartbeat.hears_you) << 1
+                    | u8::from(heartbeat.has_witness) << 2,
+            );
+            to.number(heartbeat.list.0);
             to.number(heartbeat.settings);
             to.number(heartbeat.wall_ms);
         }
@@ -71,6 +77,7 @@ pub fn write(message: &Message, out: &mut Vec<u8>) {
             to.head(ask.service, ask.to, ask.number, ask.epoch);
             to.number(ask.next.0);
             to.duration(ask.lease);
+            to.number(ask.list.0);
         }
         Message::HandoverAnswer(answer) => {
             to.byte(6);
@@ -95,6 +102,11 @@ pub fn write(message: &Message, out: &mut Vec<u8>) {
                 to.duration(left);
             }
         }
+        Message::List(service, list) => {
+            to.byte(9);
+            to.byte(service.0);
+            to.list(list);
+        }
     }
 }
 
@@ -105,8 +117,7 @@ pub fn read(bytes: &[u8]) -> Result<Message, Malformed> {
         1 => {
             let (service, holder, number, epoch) = from.head()?;
             let lease = from.duration()?;
-            let list = ListVersion(u32::try_from(from.number()?).map_err(|_| Malformed)?);
-            Message::Ask(Ask { service, holder, number, epoch, lease, list })
+            Message::Ask(Ask { service, holder, number, epoch, lease, list: from.list()? })
         }
         2 => {
             let (service, holder, number, epoch) = from.head()?;
@@ -143,6 +154,8 @@ pub fn read(bytes: &[u8]) -> Result<Message, Malformed> {
                 ready: ready.min(100),
                 wants_relief: flags & 1 != 0,
                 hears_you: flags & 2 != 0,
+                has_witness: flags & 4 != 0,
+                list: ListVersion(from.number()?),
                 settings: from.number()?,
                 wall_ms: from.number()?,
             })
@@ -150,7 +163,8 @@ pub fn read(bytes: &[u8]) -> Result<Message, Malformed> {
         5 => {
             let (service, to, number, epoch) = from.head()?;
             let next = Epoch(from.number()?);
-            Message::HandoverAsk(HandoverAsk { service, to, number, epoch, next, lease: from.duration()? })
+            let (lease, list) = (from.duration()?, ListVersion(from.number()?));
+            Message::HandoverAsk(HandoverAsk { service, to, number, epoch, next, lease, list })
         }
         6 => {
             let (service, to, number, epoch) = from.head()?;
@@ -180,6 +194,7 @@ pub fn read(bytes: &[u8]) -> Result<Message, Malformed> {
             };
             Message::Here(Here { service, voter, highest, granted, votes: flags & 1 != 0 })
         }
+        9 => Message::List(ServiceId(from.byte()?), from.list()?),
         _ => return Err(Malformed),
     })
 }
@@ -202,6 +217,17 @@ impl Writer<'_> {
     fn holder(&mut self, holder: Holder) {
         self.byte(holder.node.0);
         self.number(holder.incarnation.0);
+    }
+
+    fn seat(&mut self, seat: Seat) {
+        self.byte(seat.member.0);
+        self.number(seat.voter.map_or(0, |voter| voter.0));
+    }
+
+    fn list(&mut self, list: &VoterList) {
+        self.number(list.version().0);
+        self.byte(list.seats().count() as u8 | u8::from(list.change().is_some()) << 7);
+        list.seats().chain(list.change()).for_each(|seat| self.seat(seat));
     }
 
     fn head(&mut self, service: ServiceId, holder: Holder, number: RequestNumber, epoch: Epoch) {
@@ -233,6 +259,21 @@ impl Reader<'_> {
 
     fn holder(&mut self) -> Result<Holder, Malformed> {
         Ok(Holder { node: NodeId(self.byte()?), incarnation: Incarnation(self.number()?) })
+    }
+
+    fn seat(&mut self) -> Result<Seat, Malformed> {
+        let (member, voter) = (MemberId(self.byte()?), self.number()?);
+        Ok(Seat { member, voter: (voter != 0).then_some(VoterId(voter)) })
+    }
+
+    fn list(&mut self) -> Result<VoterList, Malformed> {
+        let (version, counts) = (ListVersion(self.number()?), self.byte()?);
+        let mut seats = Vec::new();
+        for _ in 0..counts & 127 {
+            seats.push(self.seat()?);
+        }
+        let change = if counts & 128 != 0 { Some(self.seat()?) } else { None };
+        Ok(VoterList::new(version, seats, change))
     }
 
     fn head(&mut self) -> Result<(ServiceId, Holder, RequestNumber, Epoch), Malformed> {
@@ -270,6 +311,8 @@ fn stance_of_byte(byte: u8) -> Result<Stance, Malformed> {
 
 #[cfg(test)]
 mod tests {
+    use crate::SEATS_MAX;
+
     use super::*;
 
     #[test]
@@ -321,6 +364,9 @@ mod tests {
         let holder = Holder { node: NodeId(1), incarnation: Incarnation(u64::MAX - 5) };
         let (number, epoch, lease) = (RequestNumber(77), Epoch(1 << 40), Duration::from_millis(500));
         let voter = VoterId(0xdead_beef);
+        let seat = |member| Seat { member: MemberId(member), voter: Some(VoterId(u64::from(member))) };
+        let list = VoterList::of_members([0, 1].map(MemberId));
+        let longest = VoterList::new(ListVersion(u64::MAX), (1..=SEATS_MAX as u8).map(seat), Some(seat(9)));
         let answer = |verdict| Message::Answer(Answer { voter, service, holder, number, epoch, verdict });
         let refusal = |cause| Refusal { cause, highest: Epoch(9), left: Duration::from_micros(1) };
         let heartbeat = |stance| {
@@ -334,15 +380,26 @@ mod tests {
                 ready: 99,
                 wants_relief: true,
                 hears_you: false,
+                has_witness: true,
+                list: ListVersion(77),
                 settings: 5,
                 wall_ms: 1_700_000_000_000,
             })
         };
         let mut messages = vec![
-            Message::Ask(Ask { service, holder, number, epoch, lease, list: ListVersion(2) }),
+            Message::Ask(Ask { service, holder, number, epoch, lease, list }),
+            Message::List(service, longest),
             answer(Verdict::Granted(lease)),
             Message::Release(Release { service, holder, epoch }),
-            Message::HandoverAsk(HandoverAsk { service, to: holder, number, epoch, next: Epoch(5), lease }),
+            Message::HandoverAsk(HandoverAsk {
+                service,
+                to: holder,
+                number,
+                epoch,
+                next: Epoch(5),
+                lease,
+                list: ListVersion(4),
+            }),
             Message::HandoverAnswer(HandoverAnswer {
                 service,
                 voter,

@@ -67,16 +67,19 @@ impl Witness {
     }
 
     fn carry(&mut self, out: &mut Vec<Output>) {
-        for output in self.by_voter.drain(..) {
+        for output in std::mem::take(&mut self.by_voter) {
             match output {
                 VoterOutput::Keep(write, record) => out.push(Output::Keep(write, record)),
                 VoterOutput::Alarm(alarm) => out.push(Output::Alarm(alarm)),
-                VoterOutput::Answer(node, answer) => {
-                    if let Some(place) = self.nodes.iter().position(|other| *other == node) {
-                        out.push(Output::Send(MemberId(place as u8), Message::Answer(answer)));
-                    }
-                }
+                VoterOutput::Answer(node, answer) => self.send(node, Message::Answer(answer), out),
+                VoterOutput::Tell(node, list) => self.send(node, Message::List(self.service, list), out),
             }
+        }
+    }
+
+    fn send(&self, to: NodeId, message: Message, out: &mut Vec<Output>) {
+        if let Some(place) = self.nodes.iter().position(|other| *other == to) {
+            out.push(Output::Send(MemberId(place as u8), message));
         }
     }
 }

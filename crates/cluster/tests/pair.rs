@@ -1,5 +1,6 @@
 //! What the pair does when something happens to it. Each test also fails when two gates are open at once.
 
+#[allow(dead_code, reason = "two tests share this world, and neither needs all of it")]
 #[path = "pair/world.rs"]
 mod world;
 
@@ -87,6 +88,30 @@ fn a_switchover_takes_milliseconds_and_needs_no_witness() {
             pair.said.iter().any(|(_, _, output)| *output == Output::Switched(Ok(()))),
             "asked at the {asked_at}"
         );
+    }
+}
+
+#[test]
+fn a_switchover_is_no_success_before_the_witness_has_voted_for_the_new_holder() {
+    for asked_at in ["active", "standby"] {
+        let (mut pair, active) = Pair::settled(3, LEASE);
+        pair.kill(WITNESS);
+        let at = if asked_at == "active" { active } else { 1 - active };
+
+        pair.wish(at, Wish::Switchover { force: false });
+        pair.until(Duration::from_secs(1), |pair| pair.active() == Some(1 - active)).expect("it moves");
+        pair.run(Duration::from_secs(6));
+
+        let said: Vec<_> = pair
+            .said
+            .iter()
+            .filter_map(|(_, at, output)| match output {
+                Output::Switched(result) => Some((*at, *result)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(said, [(at, Err(Refused::WitnessSilent))], "asked at the {asked_at}");
+        assert_eq!(pair.active(), Some(1 - active));
     }
 }
 

@@ -46,7 +46,8 @@ fn each_planted_fault_is_found() {
 
     let mut unfound = Vec::new();
     // The list of voters does not change in this world; the voter's own tests have that rule.
-    for fault in fault::ALL.into_iter().filter(|fault| *fault != fault::Fault::OldListServed) {
+    let of_list = [fault::Fault::OldListServed, fault::Fault::ChangeUnsettled];
+    for fault in fault::ALL.into_iter().filter(|fault| !of_list.contains(fault)) {
         fault::plant(Some(fault));
         let found = (1..=3_000).find(|seed| {
             let mut world = World::new(*seed);

@@ -13,7 +13,7 @@ use clock::Instant;
 
 use super::{Cause, Contender, Output, State};
 use crate::fault::{self, Fault};
-use crate::{Epoch, HandoverAnswer, HandoverAsk, Holder, LeasePlan, Release, RequestNumber};
+use crate::{Epoch, HandoverAnswer, HandoverAsk, Holder, LeasePlan, ListVersion, Release, RequestNumber};
 
 /// How long a standby goes on asking. A drain of calls in their set-up takes less than this.
 const TAKING_MAX: Duration = Duration::from_secs(10);
@@ -111,7 +111,10 @@ impl Contender {
 
     /// The standby asks for the service.
     pub fn handle_handover_ask(&mut self, now: Instant, ask: HandoverAsk, out: &mut Vec<Output>) {
-        if ask.service != self.service || ask.lease != self.plan.lease {
+        // Who counts by another list would count this node's vote where it may not count.
+        let is_quiet = self.changing.is_none() && self.list.change().is_none();
+        let is_listed = ask.list == self.list.version() && is_quiet;
+        if ask.service != self.service || ask.lease != self.plan.lease || !is_listed {
             return;
         }
         if let Some(giving) = &mut self.giving
@@ -180,7 +183,7 @@ impl Contender {
         let release = Release { service: self.service, holder: answer.from, epoch: answer.epoch };
         taking.voting = Some(now);
         self.tally.forget();
-        self.tally.vote(answer.voter, answer.next, until);
+        self.tally.vote(answer.voter, answer.next, until, ListVersion::default());
         out.push(Output::VoteForSelf(release, answer.next, self.plan.lease));
     }
 
@@ -188,9 +191,9 @@ impl Contender {
     pub fn own_vote(&mut self, now: Instant, granted: Option<Duration>, out: &mut Vec<Output>) {
         let Some(Taking { next, voting: Some(asked), .. }) = self.taking.take() else { return };
         if let Some(lease) = granted {
-            self.tally.vote(self.own, next, asked + LeasePlan::counted(lease));
+            self.tally.vote(self.own, next, asked + LeasePlan::counted(lease), ListVersion::default());
         }
-        let deadline = self.tally.deadline(&self.seats, next);
+        let deadline = self.tally.deadline(&self.list, next);
         if granted.is_some() && now < deadline {
             self.activate(now, next, deadline, out);
             // The others learn of it at once.
@@ -223,6 +226,7 @@ impl Contender {
             epoch: taking.epoch,
             next: taking.next,
             lease: self.plan.lease,
+            list: self.list.version(),
         }));
     }
 

@@ -49,6 +49,8 @@ pub(super) struct State {
 struct Relief {
     since: Instant,
     is_wished: bool,
+    /// The service is where it was wished to be; the witness has not voted there yet.
+    has_moved: bool,
 }
 
 impl State {
@@ -67,18 +69,26 @@ impl State {
     }
 
     pub(super) fn wants_relief(&self) -> bool {
-        self.relief.is_some()
+        self.relief.is_some_and(|relief| !relief.has_moved)
     }
 
     pub(super) fn is_away(&self) -> bool {
         self.is_away || self.is_stopping
     }
 
-    /// This node has become active; why, and whether an operator wished it here.
-    pub(super) fn became_active(&mut self, now: Instant) -> (Reason, bool) {
-        let is_wished = self.relief.take().is_some_and(|relief| relief.is_wished);
+    /// This node has become active; why.
+    pub(super) fn became_active(&mut self, now: Instant) -> Reason {
         self.other_active = Some(now);
-        (std::mem::replace(&mut self.why, Reason::PeerSilent), is_wished)
+        self.relief = match self.relief {
+            // A switchover that was wished here is done when the witness has voted too.
+            Some(Relief { is_wished: true, .. }) if self.why == Reason::Switchover => {
+                Some(Relief { since: now, is_wished: true, has_moved: true })
+            }
+            // It was wished away from here, and came back: that may be tried again.
+            Some(relief) if relief.is_wished => Some(relief),
+            _ => None,
+        };
+        std::mem::replace(&mut self.why, Reason::PeerSilent)
     }
 
     pub(super) fn became_standby(&mut self, now: Instant, cause: Cause) {
@@ -98,6 +108,7 @@ impl Guardian {
             Wish::Stop => self.role.is_stopping = true,
             Wish::Away => self.role.is_away = true,
             Wish::Return => self.role.is_away = false,
+            Wish::Solo { .. } | Wish::ChangeList | Wish::Accept(_) => self.wish_list(now, wish, out),
         }
     }
 
@@ -105,7 +116,7 @@ impl Guardian {
         if self.lease(now).is_some() {
             let peer = self.peers.iter().find_map(|peer| peer.says(now)).ok_or(Refused::PeerSilent)?;
             self.fitness(peer, force)?;
-            self.role.relief = Some(Relief { since: now, is_wished: true });
+            self.role.relief = Some(Relief { since: now, is_wished: true, has_moved: false });
             return Ok(());
         }
         let active =
@@ -118,7 +129,7 @@ impl Guardian {
             return Err(Refused::PeerNotReady(self.ready));
         }
         self.role.why = Reason::Switchover;
-        self.role.relief = Some(Relief { since: now, is_wished: true });
+        self.role.relief = Some(Relief { since: now, is_wished: true, has_moved: false });
         self.contender.take_over(now, active.from, active.epoch, &mut self.by_contender);
         Ok(())
     }
@@ -149,6 +160,7 @@ impl Guardian {
         silent_at
             .chain(waits)
             .chain(relief)
+            .chain(self.listing_due())
             .chain(self.contender.may_campaign_at())
             .chain(self.preferred_at())
             .filter(|at| *at > self.role.looked)
@@ -166,8 +178,13 @@ impl Guardian {
         if self.peers.iter().any(|peer| peer.is_active(now)) {
             self.role.other_active = Some(now);
         }
+        self.bound_listing(now, out);
         match self.contender.role() {
-            Role::Active => self.decide_active(now),
+            Role::Active => {
+                self.decide_active(now);
+                self.moved(self.has_witness_voted(now), out);
+                self.go_on_listing(now, out);
+            }
             Role::Standby | Role::Candidate => self.decide_standby(now, out),
             Role::Closing => {}
         }
@@ -176,7 +193,8 @@ impl Guardian {
         {
             self.role.relief = None;
             if relief.is_wished {
-                out.push(Output::Switched(Err(Refused::NotTaken)));
+                let refused = if relief.has_moved { Refused::WitnessSilent } else { Refused::NotTaken };
+                out.push(Output::Switched(Err(refused)));
             }
         }
     }
@@ -192,7 +210,11 @@ impl Guardian {
             return;
         }
         if self.role.is_stopping || self.role.is_away {
-            let since = self.role.relief.get_or_insert(Relief { since: now, is_wished: false }).since;
+            let since = self
+                .role
+                .relief
+                .get_or_insert(Relief { since: now, is_wished: false, has_moved: false })
+                .since;
             if fit.is_none() || now.since(since) >= RELIEF_MAX {
                 self.role.relief = None;
                 self.contender.give_up(&mut self.by_contender);
@@ -201,7 +223,7 @@ impl Guardian {
         }
         let is_better = fit.is_some_and(|peer| peer.ailment < self.health.ailment());
         if is_better && self.role.relief.is_none() {
-            self.role.relief = Some(Relief { since: now, is_wished: false });
+            self.role.relief = Some(Relief { since: now, is_wished: false, has_moved: false });
             self.health.gave_up(now);
         }
     }
@@ -235,6 +257,14 @@ impl Guardian {
         self.contender.campaign(now, barred, &mut self.by_contender);
     }
 
+    /// Tells the operator that the service has moved as was wished, once the witness votes there.
+    fn moved(&mut self, has_witness: bool, out: &mut Vec<Output>) {
+        if has_witness && self.role.relief.is_some_and(|relief| relief.is_wished && relief.has_moved) {
+            self.role.relief = None;
+            out.push(Output::Switched(Ok(())));
+        }
+    }
+
     /// Another node is active, and heard.
     fn beside_active(&mut self, now: Instant, active: &Heartbeat, out: &mut Vec<Output>) {
         if self.contender.role() == Role::Candidate {
@@ -247,8 +277,9 @@ impl Guardian {
             && self.role.why != Reason::Switchover
         {
             // The other one has taken over from this one, as was wished here.
-            self.role.relief = None;
-            out.push(Output::Switched(Ok(())));
+            let since = if relief.has_moved { relief.since } else { now };
+            self.role.relief = Some(Relief { since, is_wished: true, has_moved: true });
+            self.moved(active.has_witness, out);
         }
         let is_able = self.stance(now) == Stance::Standby && self.ready >= READY_MIN;
         let is_well = is_able && self.health.ailment() == 0;

@@ -6,7 +6,7 @@ use clock::Instant;
 
 use super::{Engine, Guardian};
 use crate::heartbeat::{Heartbeat, Stance};
-use crate::{Epoch, Here, Holder, MemberId, NodeId, Role, VoterId};
+use crate::{Epoch, Here, Holder, ListVersion, MemberId, NodeId, Role, Seat, VoterId};
 
 /// How a guardian sees itself and the others.
 #[derive(Clone, Debug)]
@@ -33,10 +33,25 @@ pub struct View {
     pub paused_for: Option<Duration>,
     /// Whom its voter has granted the service.
     pub granted: Option<(Holder, Epoch, Duration)>,
+    /// The list of voters in force.
+    pub list: ListView,
     /// The other nodes.
     pub peers: Vec<PeerView>,
     /// All voters.
     pub members: Vec<MemberView>,
+}
+
+/// The list of voters that a node counts by.
+#[derive(Clone, Debug)]
+pub struct ListView {
+    /// Its version.
+    pub version: ListVersion,
+    /// The seat that is being added or removed.
+    pub change: Option<Seat>,
+    /// Configured members without a seat: `solo`, or a configuration that was changed since.
+    pub unseated: Vec<MemberId>,
+    /// Members with a seat that are not configured any more.
+    pub surplus: Vec<MemberId>,
 }
 
 /// Another node.
@@ -59,9 +74,11 @@ pub struct MemberView {
     pub member: MemberId,
     /// Whether it is a witness.
     pub is_witness: bool,
-    /// Its voter, if it was ever heard.
+    /// The voter that has its seat, if it was ever heard.
     pub voter: Option<VoterId>,
-    /// Another voter that speaks for it and does not count.
+    /// Whether it has a seat: whether its vote would count.
+    pub is_seated: bool,
+    /// A voter that speaks for it and does not count.
     pub stranger: Option<VoterId>,
     /// How long ago it was heard.
     pub silent_for: Option<Duration>,
@@ -75,13 +92,15 @@ impl Guardian {
     /// What an operator is shown.
     pub fn view(&self, now: Instant) -> View {
         let votes: Vec<VoterId> = self.contender.votes(now).collect();
+        let list = *self.contender.list();
+        let listed = |id: MemberId| list.seats().filter(move |seat| seat.member == id);
         View {
             me: self.me,
             role: self.contender.role(),
             stance: self.stance(now),
             lease: self.lease(now).map(|(epoch, until)| (epoch, until.since(now))),
             highest: self.contender.highest(),
-            votes: (votes.len(), self.contender.seats().majority()),
+            votes: (votes.len(), list.majority()),
             engine: self.engine,
             ready: self.ready,
             checks: self
@@ -91,6 +110,16 @@ impl Guardian {
                 .collect(),
             paused_for: self.health.paused_until(now).map(|until| until.since(now)),
             granted: self.voter.granted(now).map(|(holder, epoch, until)| (holder, epoch, until.since(now))),
+            list: ListView {
+                version: list.version(),
+                change: list.change(),
+                unseated: self.members.keys().copied().filter(|id| !list.has_member(*id)).collect(),
+                surplus: list
+                    .seats()
+                    .map(|seat| seat.member)
+                    .filter(|id| !self.members.contains_key(id))
+                    .collect(),
+            },
             peers: self
                 .peers
                 .iter()
@@ -107,10 +136,11 @@ impl Guardian {
                 .map(|(id, member)| MemberView {
                     member: *id,
                     is_witness: member.is_witness,
-                    voter: member.voter,
+                    voter: listed(*id).find_map(|seat| seat.voter),
+                    is_seated: list.has_member(*id),
                     stranger: member.stranger,
                     silent_for: member.heard.map(|heard| now.since(heard)),
-                    votes: member.voter.is_some_and(|voter| votes.contains(&voter)),
+                    votes: listed(*id).any(|seat| seat.voter.is_some_and(|voter| votes.contains(&voter))),
                     here: member.here,
                 })
                 .collect(),

@@ -7,8 +7,8 @@ use clock::{Instant, Now, WallTime};
 use cluster::guardian::{Engine, Input, Output, Settings, Start, Wish};
 use cluster::peer::PathId;
 use cluster::{
-    Epoch, Guardian, Holder, Incarnation, LeasePlan, ListVersion, MemberId, Message, NodeId, Record,
-    ServiceId, VoterId, Witness, WitnessOutput, WriteNumber,
+    Epoch, Guardian, Holder, Incarnation, LeasePlan, MemberId, Message, NodeId, Record, ServiceId, VoterId,
+    Witness, WitnessOutput, WriteNumber,
 };
 
 const SERVICE: ServiceId = ServiceId(0);
@@ -41,16 +41,26 @@ pub struct Pair {
     cut: BTreeSet<(usize, usize)>,
     pub said: Vec<(Duration, usize, Output)>,
     seed: u64,
+    has_witness: bool,
 }
 
 impl Pair {
     pub fn new(seed: u64, lease: Duration) -> Self {
+        Self::with(seed, lease, true)
+    }
+
+    /// Two nodes and nobody else.
+    pub fn without_witness(seed: u64, lease: Duration) -> Self {
+        Self::with(seed, lease, false)
+    }
+
+    fn with(seed: u64, lease: Duration, has_witness: bool) -> Self {
         let settings = Settings { plan: LeasePlan { lease }, preferred: None, digest: 7 };
         let mut pair = Self {
             now: Duration::ZERO,
             machines: vec![Machine::Off, Machine::Off, Machine::Off],
             boots: vec![0; 3],
-            disks: (1..=3).map(|voter| Record::first(VoterId(voter), ListVersion(1))).collect(),
+            disks: (1..=3).map(|voter| Record::first(VoterId(voter))).collect(),
             known: vec![BTreeMap::new(); 3],
             settings: vec![settings; 2],
             gates: vec![(Epoch(0), Duration::ZERO); 2],
@@ -59,8 +69,9 @@ impl Pair {
             cut: BTreeSet::new(),
             said: Vec::new(),
             seed,
+            has_witness,
         };
-        for at in 0..3 {
+        for at in 0..2 + usize::from(has_witness) {
             pair.start(at);
         }
         pair
@@ -91,9 +102,8 @@ impl Pair {
             service: SERVICE,
             me,
             nodes: vec![NodeId(0), NodeId(1)],
-            has_witness: true,
+            has_witness: self.has_witness,
             known: self.known[at].clone(),
-            list: ListVersion(1),
             record: self.disks[at],
             settings: self.settings[at].clone(),
         };
@@ -112,7 +122,7 @@ impl Pair {
 
     /// The host's disk was emptied, and its voter is another one.
     pub fn replace_voter(&mut self, at: usize, voter: u64) {
-        self.disks[at] = Record::first(VoterId(voter), ListVersion(1));
+        self.disks[at] = Record::first(VoterId(voter));
     }
 
     pub fn cut(&mut self, one: usize, other: usize) {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use clock::Instant;
 use cluster::{
     Answer, Ask, Contender, ContenderOutput, Epoch, HandoverAnswer, HandoverAsk, Holder, Incarnation,
-    LeasePlan, ListVersion, NodeId, Record, Release, Role, Seats, ServiceId, Voter, VoterId, VoterOutput,
-    WriteNumber,
+    LeasePlan, ListVersion, MemberId, NodeId, Record, Release, Role, Seat, ServiceId, Voter, VoterId,
+    VoterList, VoterOutput, WriteNumber,
 };
 
 use super::rng::Rng;
@@ -31,6 +31,7 @@ enum Message {
     Heartbeat { holder: Holder, epoch: Epoch, is_active: bool },
     HandoverAsk(HandoverAsk),
     HandoverAnswer(HandoverAnswer),
+    List(VoterList),
 }
 
 #[derive(Clone, Debug)]
@@ -116,7 +117,7 @@ impl World {
             .map(|place| Place {
                 voter: None,
                 contender: None,
-                disk: Record::first(VoterId(place as u64 + 1), ListVersion(1)),
+                disk: Record::first(VoterId(place as u64 + 1)),
                 boot: 0,
                 rate: rng.between(900_000, 1_100_001),
                 offset: rng.between(0, 1_000_000 * MS),
@@ -279,7 +280,7 @@ impl World {
         let boot = self.places[place].boot + 1;
         let lease = Duration::from_millis(if self.rng.chance(300) { 200 } else { 500 });
         let incarnation = Incarnation(self.rng.next());
-        let seats = Seats::new(ListVersion(1), (1..=PLACES as u64).map(VoterId));
+        let list = VoterList::new(ListVersion::FIRST, (0..PLACES).map(seat), None);
         let this = &mut self.places[place];
         this.is_up = true;
         this.boot = boot;
@@ -293,7 +294,7 @@ impl World {
         if place < NODES {
             let me = Holder { node: NodeId(place as u8), incarnation };
             this.contender =
-                Some(Contender::new(SERVICE, me, voter.id(), seats, LeasePlan { lease }, voter.highest()));
+                Some(Contender::new(SERVICE, me, voter.id(), list, LeasePlan { lease }, voter.highest()));
         }
         this.voter = Some(voter);
         self.push(1, Event::Wake { place, boot });
@@ -399,6 +400,11 @@ impl World {
                     contender.saw_epoch(epoch);
                 }
             }
+            Message::List(list) => {
+                if let Some(contender) = &mut this.contender {
+                    contender.saw_list(&list);
+                }
+            }
             Message::HandoverAsk(ask) => {
                 if let Some(contender) = &mut this.contender {
                     contender.handle_handover_ask(now, ask, &mut out);
@@ -449,6 +455,7 @@ impl World {
                     self.count(what);
                     self.send(place, usize::from(node.0), Message::Answer(answer));
                 }
+                VoterOutput::Tell(node, list) => self.send(place, usize::from(node.0), Message::List(list)),
                 VoterOutput::Alarm(_) => self.count("alarm"),
             }
         }
@@ -498,6 +505,7 @@ impl World {
                     let slow = self.rng.between(MS / 10, slowest);
                     self.push(lag + slow, Event::GateWritten { place, boot, write: GateWrite::Close(epoch) });
                 }
+                ContenderOutput::ListUnchanged => self.count("list unchanged"),
                 ContenderOutput::AskHandover(ask) => {
                     self.count("hand-over asked");
                     self.send_late(place, 1 - place, Message::HandoverAsk(ask), lag);
@@ -648,4 +656,8 @@ impl World {
         let after = self.rng.between(20 * MS, 700 * MS);
         self.push(after, Event::Fault);
     }
+}
+
+fn seat(place: usize) -> Seat {
+    Seat { member: MemberId(place as u8), voter: Some(VoterId(place as u64 + 1)) }
 }
