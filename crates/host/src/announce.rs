@@ -1,5 +1,5 @@
 //! Telling the neighbours where the virtual addresses are: gratuitous ARP in both forms (RFC 5227 §2.3) and unsolicited
-//! neighbour advertisements (RFC 4861 §7.2.6).
+//! neighbour advertisements (RFC 4861 §7.2.6); and asking a neighbour whether it is there.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -52,12 +52,17 @@ impl Announcer {
         Ok(())
     }
 
-    /// Asks whether a neighbour is there: ARP with this sender, or 0.0.0.0 for a probe (RFC 5227 §2.1).
-    pub fn ask_v4(&self, sender: Ipv4Addr, target: Ipv4Addr) -> io::Result<()> {
-        let mut frame = arp(self.interface.mac, sender, 1);
-        let length = frame.len();
-        frame[length - 4..].copy_from_slice(&target.octets());
-        self.send(&frame)
+    /// Asks whether a neighbour is there. `sender` is the address that the neighbour learns to be here; without one it
+    /// learns nothing (RFC 5227 §2.1: a probe has 0.0.0.0). Both must be of one family.
+    pub fn ask(&self, sender: Option<IpAddr>, target: IpAddr) -> io::Result<()> {
+        let mac = self.interface.mac;
+        match (sender, target) {
+            (None, IpAddr::V4(target)) => self.send(&question(mac, Ipv4Addr::UNSPECIFIED, target)),
+            (Some(IpAddr::V4(sender)), IpAddr::V4(target)) => self.send(&question(mac, sender, target)),
+            (None, IpAddr::V6(target)) => self.send(&solicitation(mac, Ipv6Addr::UNSPECIFIED, target)),
+            (Some(IpAddr::V6(sender)), IpAddr::V6(target)) => self.send(&solicitation(mac, sender, target)),
+            (Some(_), _) => Err(io::ErrorKind::InvalidInput.into()),
+        }
     }
 
     fn send(&self, frame: &[u8]) -> io::Result<()> {
@@ -116,6 +121,14 @@ fn arp(mac: [u8; 6], address: Ipv4Addr, operation: u8) -> Vec<u8> {
     frame
 }
 
+/// An ARP request of `sender` for `target`.
+fn question(mac: [u8; 6], sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
+    let mut frame = arp(mac, sender, 1);
+    let length = frame.len();
+    frame[length - 4..].copy_from_slice(&target.octets());
+    frame
+}
+
 fn neighbour_advertisement(mac: [u8; 6], address: Ipv6Addr) -> Vec<u8> {
     let all_nodes: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
     // RFC 4861 §4.4: override; not solicited. The option says the hardware address.
@@ -126,14 +139,36 @@ fn neighbour_advertisement(mac: [u8; 6], address: Ipv6Addr) -> Vec<u8> {
     let checksum = checksum(address, all_nodes, &body);
     body[2..4].copy_from_slice(&checksum.to_be_bytes());
 
+    icmpv6(ALL_NODES_MAC, mac, address, all_nodes, &body)
+}
+
+/// RFC 4861 §4.3: it goes to the group that the target listens to; whoever has no address yet does not say where it is.
+fn solicitation(mac: [u8; 6], sender: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
+    let [.., high, middle, low] = target.octets();
+    let last = u16::from_be_bytes([middle, low]);
+    let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(high), last);
+    let mut body = vec![135, 0, 0, 0, 0, 0, 0, 0];
+    body.extend_from_slice(&target.octets());
+    if !sender.is_unspecified() {
+        body.extend_from_slice(&[1, 1]);
+        body.extend_from_slice(&mac);
+    }
+    let checksum = checksum(sender, group, &body);
+    body[2..4].copy_from_slice(&checksum.to_be_bytes());
+
+    icmpv6([0x33, 0x33, 0xff, high, middle, low], mac, sender, group, &body)
+}
+
+fn icmpv6(to_mac: [u8; 6], mac: [u8; 6], from: Ipv6Addr, to: Ipv6Addr, body: &[u8]) -> Vec<u8> {
     let mut frame = Vec::with_capacity(14 + 40 + body.len());
-    frame.extend_from_slice(&ALL_NODES_MAC);
+    frame.extend_from_slice(&to_mac);
     frame.extend_from_slice(&mac);
     frame.extend_from_slice(&ETHERTYPE_IPV6);
+    // RFC 4861 §7.1.1: a hop limit of 255 shows that no router has passed it on.
     frame.extend_from_slice(&[0x60, 0, 0, 0, 0, body.len() as u8, ICMPV6, 255]);
-    frame.extend_from_slice(&address.octets());
-    frame.extend_from_slice(&all_nodes.octets());
-    frame.extend_from_slice(&body);
+    frame.extend_from_slice(&from.octets());
+    frame.extend_from_slice(&to.octets());
+    frame.extend_from_slice(body);
     frame
 }
 
@@ -177,5 +212,25 @@ mod tests {
 
         assert_eq!(checksum(address, "ff02::1".parse().expect("an address"), body), 0);
         assert_eq!(body[8..24], address.octets());
+    }
+
+    #[test]
+    fn a_solicitation_goes_to_the_targets_group_and_says_where_its_sender_is() {
+        let sender: Ipv6Addr = "2001:db8::9".parse().expect("an address");
+        let group: Ipv6Addr = "ff02::1:ff45:6789".parse().expect("an address");
+        let frame = solicitation(MAC, sender, "fe80::123:4567:8945:6789".parse().expect("an address"));
+
+        assert_eq!(frame[..6], [0x33, 0x33, 0xff, 0x45, 0x67, 0x89]);
+        assert_eq!(frame[38..54], group.octets());
+        assert_eq!(checksum(sender, group, &frame[54..]), 0);
+        assert_eq!(frame[frame.len() - 6..], MAC);
+    }
+
+    #[test]
+    fn a_probe_teaches_the_neighbour_nothing() {
+        let target: Ipv6Addr = "fe80::1".parse().expect("an address");
+
+        assert_eq!(solicitation(MAC, Ipv6Addr::UNSPECIFIED, target).len(), 14 + 40 + 24);
+        assert_eq!(question(MAC, Ipv4Addr::UNSPECIFIED, Ipv4Addr::new(192, 0, 2, 1))[28..32], [0; 4]);
     }
 }

@@ -1,8 +1,11 @@
 //! What others do on the interface: a stranger who claims a virtual address (RFC 5227 §2.4), a neighbour that answers.
+//!
+//! ARP has a socket of its own; of IPv6 the kernel is told to give neighbour advertisements alone, so that a busy
+//! interface costs nothing here.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::announce::{link_address, packet_socket};
 use crate::interface::Interface;
@@ -10,8 +13,20 @@ use crate::interface::Interface;
 /// ARP, as an Ethernet type.
 const ARP: u16 = 0x0806;
 
+/// IPv6, as an Ethernet type.
+const IPV6: u16 = 0x86dd;
+
 /// The shortest ARP of Ethernet and IPv4, behind its Ethernet header.
 const ARP_BYTES: usize = 14 + 28;
+
+/// Where ICMPv6 begins, if nothing stands between: RFC 4861 has no extension header before it.
+const ICMPV6_AT: usize = 14 + 40;
+
+/// The shortest neighbour advertisement.
+const ADVERTISEMENT_BYTES: usize = ICMPV6_AT + 24;
+
+/// RFC 4861 §4.4.
+const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 
 /// What was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,12 +34,14 @@ pub enum Seen {
     /// Another host says that a virtual address is its own.
     Claim(IpAddr, [u8; 6]),
     /// A neighbour has answered.
-    Neighbour(Ipv4Addr),
+    Neighbour(IpAddr),
 }
 
-/// Sees the ARP of one interface.
+/// Sees the ARP and the neighbour advertisements of one interface.
 pub struct Watch {
-    socket: OwnedFd,
+    sockets: [OwnedFd; 2],
+    /// Readable when one of the sockets is.
+    either: OwnedFd,
     interface: Interface,
     addresses: Vec<IpAddr>,
 }
@@ -32,46 +49,67 @@ pub struct Watch {
 impl Watch {
     /// Listens; it needs CAP_NET_RAW.
     pub fn open(interface: Interface, addresses: Vec<IpAddr>) -> io::Result<Self> {
-        let socket = packet_socket(ARP)?;
-        let address = link_address(interface.index, ARP);
-        // SAFETY: the address lives during the call, and the length is its own.
-        let bound = unsafe {
-            libc::bind(
-                socket.as_raw_fd(),
-                (&raw const address).cast(),
-                size_of::<libc::sockaddr_ll>() as libc::socklen_t,
-            )
-        };
-        if bound < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(Self { socket, interface, addresses })
+        // Advertisements are filtered before the socket is bound, so that none of the others is ever queued.
+        let advertisements = packet_socket(0)?;
+        filter_advertisements(&advertisements)?;
+        bind(&advertisements, &interface, IPV6)?;
+        let arp = packet_socket(0)?;
+        bind(&arp, &interface, ARP)?;
+        let sockets = [arp, advertisements];
+        let either = either_of(&sockets)?;
+        Ok(Self { sockets, either, interface, addresses })
     }
 
     /// The next thing that was seen; `None`: nothing more for now.
     pub fn next(&self) -> Option<Seen> {
+        let [arp, advertisements] = &self.sockets;
+        self.next_of(arp, Self::read_arp).or_else(|| self.next_of(advertisements, Self::read_advertisement))
+    }
+
+    fn next_of(&self, socket: &OwnedFd, read: fn(&Self, &[u8]) -> Option<Seen>) -> Option<Seen> {
         loop {
             let mut frame = [0_u8; 256];
             // SAFETY: the buffer lives during the call, and its length is its own.
             let received =
-                unsafe { libc::recv(self.socket.as_raw_fd(), frame.as_mut_ptr().cast(), frame.len(), 0) };
+                unsafe { libc::recv(socket.as_raw_fd(), frame.as_mut_ptr().cast(), frame.len(), 0) };
             let length = usize::try_from(received).ok()?;
-            if let Some(seen) = self.read(&frame[..length.min(frame.len())]) {
+            if let Some(seen) = read(self, &frame[..length.min(frame.len())]) {
                 return Some(seen);
             }
         }
     }
 
-    fn read(&self, frame: &[u8]) -> Option<Seen> {
+    fn read_arp(&self, frame: &[u8]) -> Option<Seen> {
         if frame.len() < ARP_BYTES || frame[12..20] != [0x08, 0x06, 0, 1, 8, 0, 6, 4] {
             return None;
         }
         let mac: [u8; 6] = frame[22..28].try_into().ok()?;
         let sender = Ipv4Addr::new(frame[28], frame[29], frame[30], frame[31]);
-        let is_ours = self.addresses.contains(&IpAddr::V4(sender));
-        match (is_ours, mac == self.interface.mac, frame[21]) {
-            (true, false, _) => Some(Seen::Claim(IpAddr::V4(sender), mac)),
-            (false, false, 2) => Some(Seen::Neighbour(sender)),
+        self.said_by(mac, IpAddr::V4(sender), frame[21] == 2)
+    }
+
+    fn read_advertisement(&self, frame: &[u8]) -> Option<Seen> {
+        // RFC 4861 §7.1.2: a hop limit of 255, or it comes from beyond the link.
+        if frame.len() < ADVERTISEMENT_BYTES
+            || frame[12..14] != [0x86, 0xdd]
+            || (frame[20], frame[21]) != (58, 255)
+            || frame[ICMPV6_AT] != NEIGHBOUR_ADVERTISEMENT
+        {
+            return None;
+        }
+        let target: [u8; 16] = frame[ICMPV6_AT + 8..ICMPV6_AT + 24].try_into().ok()?;
+        // The option with the hardware address may be left out; the frame has a sender anyway.
+        let options = &frame[ADVERTISEMENT_BYTES..];
+        let said = if options.starts_with(&[2, 1]) { options.get(2..8) } else { None };
+        let mac: [u8; 6] = said.unwrap_or(&frame[6..12]).try_into().ok()?;
+        self.said_by(mac, IpAddr::V6(Ipv6Addr::from(target)), true)
+    }
+
+    fn said_by(&self, mac: [u8; 6], address: IpAddr, is_answer: bool) -> Option<Seen> {
+        let is_ours = self.addresses.contains(&address);
+        match (is_ours, mac == self.interface.mac, is_answer) {
+            (true, false, _) => Some(Seen::Claim(address, mac)),
+            (false, false, true) => Some(Seen::Neighbour(address)),
             _ => None,
         }
     }
@@ -79,6 +117,127 @@ impl Watch {
 
 impl AsFd for Watch {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.either.as_fd()
+    }
+}
+
+fn bind(socket: &OwnedFd, interface: &Interface, protocol: u16) -> io::Result<()> {
+    let address = link_address(interface.index, protocol);
+    // SAFETY: the address lives during the call, and the length is its own.
+    let bound = unsafe {
+        libc::bind(
+            socket.as_raw_fd(),
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    if bound < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Lets neighbour advertisements through alone: next header 58, type 136.
+fn filter_advertisements(socket: &OwnedFd) -> io::Result<()> {
+    let load = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
+    let jump = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    let end = (libc::BPF_RET | libc::BPF_K) as u16;
+    let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let mut steps = [
+        step(load, 0, 0, 20),
+        step(jump, 0, 3, 58),
+        step(load, 0, 0, ICMPV6_AT as u32),
+        step(jump, 0, 1, u32::from(NEIGHBOUR_ADVERTISEMENT)),
+        step(end, 0, 0, u32::MAX),
+        step(end, 0, 0, 0),
+    ];
+    let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
+    // SAFETY: the program and its steps live during the call; the kernel copies them.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    };
+    if set < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// A descriptor that is readable when one of the sockets is.
+fn either_of(sockets: &[OwnedFd]) -> io::Result<OwnedFd> {
+    // SAFETY: a plain call; the descriptor it gives is owned by nobody else.
+    let poll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+    if poll < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just made.
+    let poll = unsafe { OwnedFd::from_raw_fd(poll) };
+    for socket in sockets {
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
+        // SAFETY: the event lives during the call; both descriptors are open.
+        let added = unsafe {
+            libc::epoll_ctl(poll.as_raw_fd(), libc::EPOLL_CTL_ADD, socket.as_raw_fd(), &raw mut event)
+        };
+        if added < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(poll)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: [u8; 6] = [2, 0, 0, 0, 0, 1];
+    const THEIRS: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+    #[test]
+    fn an_advertisement_from_beyond_the_link_is_nothing() {
+        let Some(watch) = watch() else { return };
+        let mut frame = advertisement("2001:db8::9");
+        assert_eq!(watch.read_advertisement(&frame), Some(Seen::Claim(virtual_address(), THEIRS)));
+
+        frame[21] = 254;
+
+        assert_eq!(watch.read_advertisement(&frame), None);
+    }
+
+    #[test]
+    fn an_advertisement_that_is_cut_short_is_nothing() {
+        let Some(watch) = watch() else { return };
+        let frame = advertisement("fe80::1");
+        let router = "fe80::1".parse().expect("an address");
+        assert_eq!(watch.read_advertisement(&frame), Some(Seen::Neighbour(router)));
+
+        for length in 0..ADVERTISEMENT_BYTES {
+            assert_eq!(watch.read_advertisement(&frame[..length]), None, "{length}");
+        }
+        assert_eq!(watch.read_advertisement(&frame[..ADVERTISEMENT_BYTES]), Some(Seen::Neighbour(router)));
+    }
+
+    fn advertisement(target: &str) -> Vec<u8> {
+        let mut frame = vec![0; ICMPV6_AT];
+        frame[6..12].copy_from_slice(&THEIRS);
+        frame[12..14].copy_from_slice(&[0x86, 0xdd]);
+        frame[20..22].copy_from_slice(&[58, 255]);
+        frame.extend_from_slice(&[NEIGHBOUR_ADVERTISEMENT, 0, 0, 0, 0x20, 0, 0, 0]);
+        frame.extend_from_slice(&target.parse::<Ipv6Addr>().expect("an address").octets());
+        frame.extend_from_slice(&[2, 1]);
+        frame.extend_from_slice(&THEIRS);
+        frame
+    }
+
+    fn virtual_address() -> IpAddr {
+        "2001:db8::9".parse().expect("an address")
+    }
+
+    /// Of the loopback; without the right to listen there is none.
+    fn watch() -> Option<Watch> {
+        let interface = Interface { name: "lo".to_owned(), index: 1, mac: OURS, has_carrier: true };
+        let watch = Watch::open(interface, vec![virtual_address()]);
+        if let Err(error) = &watch {
+            println!("not run: {error}");
+        }
+        watch.ok()
     }
 }

@@ -118,10 +118,10 @@ impl Lab {
     fn answers(&self, address: Ipv4Addr) -> bool {
         while self.ear.next().is_some() {}
         for _ in 0..3 {
-            self.asker.ask_v4(Ipv4Addr::new(192, 0, 2, 200), address).expect("sent");
+            self.asker.ask(Some(Ipv4Addr::new(192, 0, 2, 200).into()), address.into()).expect("sent");
             let until = Instant::now() + Duration::from_millis(50);
             while Instant::now() < until {
-                if self.ear.next() == Some(Seen::Neighbour(address)) {
+                if self.ear.next() == Some(Seen::Neighbour(address.into())) {
                     return true;
                 }
             }
