@@ -14,7 +14,7 @@ use netlink_packet_route::address::{
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use crate::interface::Interface;
+use crate::interface::{Interface, address_of};
 use crate::netlink::Netlink;
 
 /// How long the kernel keeps an address that nobody refreshes.
@@ -84,16 +84,7 @@ impl Addresses {
             if message.header.index != self.interface.index {
                 continue;
             }
-            let local = message.attributes.iter().find_map(|attribute| match attribute {
-                AddressAttribute::Local(address) => Some(*address),
-                _ => None,
-            });
-            let address = local.or_else(|| {
-                message.attributes.iter().find_map(|attribute| match attribute {
-                    AddressAttribute::Address(address) => Some(*address),
-                    _ => None,
-                })
-            });
+            let address = address_of(&message);
             held.extend(address.filter(|address| self.addresses.contains(address)));
         }
         Ok(held)

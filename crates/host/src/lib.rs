@@ -1,29 +1,40 @@
 //! The guardian's hands: what the kernel does for a virtual address, and what joins guardian and engine.
 //!
 //! [`Gate`] lets frames of the virtual addresses pass only while the lease lasts; [`Addresses`] adds and removes them;
-//! [`Announcer`] tells the neighbours; [`Watch`] sees what others claim and whether the interface has its carrier. All of
-//! it is small, blocking and quick, and is called from one thread. [`SharedPage`] and [`pair()`] are the two ways between
-//! the guardian and its engine, which never wait.
+//! [`Announcer`] tells the neighbours and asks them; [`Watch`] sees what others claim and which neighbour answers. All of
+//! it is small, blocking and quick, and is called from one thread. [`Routes`] lets what is sent from a virtual address leave
+//! by its own interface, [`destroy_streams`] ends its connections when it leaves; [`Changes`] and [`Generation`] hear what
+//! becomes of the host. [`SharedPage`] and [`pair()`] are the two ways between the guardian and its engine, which never wait.
 
 mod address;
 mod announce;
+mod changes;
 mod clock;
 mod gate;
+mod generation;
 mod inheritance;
 mod interface;
 mod netlink;
 mod page;
 mod pair;
+mod process_group;
+mod routes;
+mod streams;
 mod watch;
 
 pub use address::{AddressError, Addresses};
 pub use announce::{AnnounceError, Announcer};
+pub use changes::{Changed, Changes, wait_readable};
 pub use clock::boot_time;
 pub use gate::{Gate, GateError, GateKind};
+pub use generation::Generation;
 pub use inheritance::{
     Inheritance, KEY_BYTES, KEY_DESCRIPTOR, Key, PAGE_DESCRIPTOR, PAIR_DESCRIPTOR, key_pipe,
 };
-pub use interface::{Interface, InterfaceError};
+pub use interface::{Interface, InterfaceError, Network, networks};
 pub use page::{LANES_MAX, SharedPage};
 pub use pair::{EngineEnd, GuardianEnd, Order, PairError, Reloaded, Report, pair};
+pub use process_group::{keep_descriptors, kill_group};
+pub use routes::{Remark, Routes, RoutesError, default_gateways, remarks};
+pub use streams::{StreamError, destroy_streams};
 pub use watch::{Seen, Watch};

@@ -28,6 +28,13 @@ impl Netlink {
         Ok(Self { socket, sequence: 0, buffer: Vec::with_capacity(BUFFER_BYTES) })
     }
 
+    /// As [`Self::open`]; the kernel lists only what the question names: a router may have a million routes.
+    pub(crate) fn open_strict() -> io::Result<Self> {
+        let this = Self::open()?;
+        this.socket.set_netlink_get_strict_chk(true)?;
+        Ok(this)
+    }
+
     /// Asks for a change and waits until it is made.
     pub(crate) fn change(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
         self.ask(message, NLM_F_REQUEST | NLM_F_ACK | flags).map(drop)
