@@ -1,6 +1,8 @@
 //! The command line.
 
 mod bans;
+mod check;
+mod cluster;
 mod gateways;
 mod route;
 mod run;
@@ -8,7 +10,7 @@ mod show;
 mod subscriber;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
@@ -16,9 +18,9 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{Config, FILE_DEFAULT, reference};
 use crate::control::Request;
 use crate::control::client::Client;
-use crate::host;
 use crate::state_directory::StateDirectory;
 use bans::BansCommand;
+use cluster::ClusterCommand;
 use subscriber::SubscriberCommand;
 
 /// A highly available SIP service.
@@ -89,6 +91,9 @@ enum Command {
     /// Show who is banned or slowed down, and change it
     #[command(subcommand)]
     Bans(BansCommand),
+    /// Make the key of a cluster
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// Let the running server read its configuration again
     Reload {
         #[command(flatten)]
@@ -132,7 +137,7 @@ impl CommandLine {
     pub fn run(self) -> Result<()> {
         match self.command {
             Command::Run { config } => run::run(config),
-            Command::Check { file } => check(&file),
+            Command::Check { file } => check::check(&file),
             Command::Reference => print(&reference()),
             Command::Subscriber(command) => command.run(),
             Command::Contacts { aor, json, place } => show::contacts(&mut place.server()?, aor, json),
@@ -142,26 +147,10 @@ impl CommandLine {
             Command::Route(question) => question.run(),
             Command::Status { json, place } => show::status(&mut place.server()?, json),
             Command::Bans(command) => command.run(),
+            Command::Cluster(command) => command.run(),
             Command::Reload { place } => reload(&mut place.server()?),
         }
     }
-}
-
-fn check(file: &Path) -> Result<()> {
-    let config = Config::read(file)?;
-    let settings = config.compile(&host::addresses()?)?;
-    let mut text = format!("{} is right. On this host it serves:\n", file.display());
-    for listener in settings.listeners.iter() {
-        text.push_str(&format!("  {}:{}", listener.transport, listener.local));
-        if listener.advertise.is_some() {
-            text.push_str(&format!(", advertised as {}", listener.sent_by()));
-        }
-        if !listener.digest {
-            text.push_str(", where NOBODY needs a password (digest off)");
-        }
-        text.push('\n');
-    }
-    print(&text)
 }
 
 fn reload(server: &mut Client) -> Result<()> {
@@ -227,6 +216,7 @@ mod tests {
             "gateways --json --config a",
             "gateways down carrier-a",
             "gateways up carrier-a --state-directory /s",
+            "cluster key",
             "reload --state-directory /s",
         ] {
             let line = std::iter::once("tandem").chain(words.split(' '));

@@ -4,6 +4,7 @@
 //! [`Config::default`] is what its defaults say. [`compile`] makes of a [`Config`] and the host's
 //! addresses what the engine takes.
 
+pub mod cluster;
 pub mod compile;
 mod dial_plan;
 mod duration;
@@ -28,12 +29,14 @@ use net::ConnectionLimits;
 use routing::{Admission, DialPlan, Digest, Edge, EdgeContact, Nat, Proxy, Registrar, Trunk, TrustedPeer};
 use toml::de::DeValue;
 
+pub use cluster::Cluster;
 pub use dial_plan::place_name;
 pub use duration::{parse_duration, write_duration};
 pub use listen::{DigestRule, Listen, Place};
 pub use problem::Problems;
 pub use reference::reference;
 
+use cluster::Unfit;
 use fields::SECTIONS;
 use reader::Reading;
 use value::Value;
@@ -71,6 +74,8 @@ pub struct Config {
     pub dial_plan: DialPlan,
     /// `[log]`
     pub log: Log,
+    /// `[cluster]`; `None`: this server is alone.
+    pub cluster: Option<Cluster>,
 }
 
 /// This host.
@@ -82,6 +87,8 @@ pub struct Node {
     pub state_directory: Option<PathBuf>,
     /// 0: one for each core.
     pub threads: usize,
+    /// Whom the engine of a cluster's node runs as; `None`: as the guardian, without rights.
+    pub user: Option<String>,
 }
 
 /// Where and how SIP is served.
@@ -184,14 +191,8 @@ impl Config {
 
     /// Reads a file.
     pub fn read(file: &Path) -> Result<Self, ConfigError> {
-        let unreadable = |error| ConfigError::Unreadable { file: file.to_owned(), error };
-        let mut text = String::new();
-        let opened = std::fs::File::open(file).map_err(unreadable)?;
-        let length = opened.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(unreadable)?;
-        if length as u64 > FILE_BYTES_MAX {
-            let reason = format!("it is larger than {FILE_BYTES_MAX} bytes");
-            return Err(unreadable(io::Error::new(io::ErrorKind::FileTooLarge, reason)));
-        }
+        let text =
+            read_text(file).map_err(|error| ConfigError::Unreadable { file: file.to_owned(), error })?;
         Self::parse(file, &text).map_err(ConfigError::Wrong)
     }
 
@@ -202,6 +203,22 @@ impl Config {
         reading.read(&mut config);
         config.check(&mut reading);
         if reading.problems.is_empty() { Ok(config) } else { Err(Problems::new(file, reading.problems)) }
+    }
+
+    /// Says where in the file the values stand that do not fit this host.
+    pub fn unfit(file: &Path, unfit: Vec<Unfit>) -> ConfigError {
+        let text = match read_text(file) {
+            Ok(text) => text,
+            Err(error) => return ConfigError::Unreadable { file: file.to_owned(), error },
+        };
+        let mut reading = Reading::new(&text);
+        reading.read(&mut Self::default());
+        // The file was right when it was read before.
+        reading.problems.clear();
+        for Unfit { key, what, mend } in unfit {
+            reading.conflict(key, what, mend);
+        }
+        ConfigError::Wrong(Problems::new(file, reading.problems))
     }
 
     /// Finds values that are right alone but not together.
@@ -277,6 +294,16 @@ impl Config {
     }
 }
 
+fn read_text(file: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let length = std::fs::File::open(file)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if length as u64 > FILE_BYTES_MAX {
+        let reason = format!("it is larger than {FILE_BYTES_MAX} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
+    }
+    Ok(text)
+}
+
 impl Default for Config {
     fn default() -> Self {
         let mut config = Self {
@@ -292,6 +319,7 @@ impl Default for Config {
             admission: Admission::default(),
             dial_plan: DialPlan::default(),
             log: Log { level: LogLevel::Info, format: LogFormat::Text },
+            cluster: None,
         };
         for field in SECTIONS.iter().flat_map(|section| section.fields) {
             let value = DeValue::parse(field.default).expect("a test reads every default");

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 /// Every address that a phone could be told, in order; link-local ones have no meaning beyond one
 /// interface and are left out.
 pub fn addresses() -> io::Result<Vec<IpAddr>> {
@@ -16,6 +18,16 @@ pub fn addresses() -> io::Result<Vec<IpAddr>> {
         })
         .collect();
     Ok(all.into_iter().collect())
+}
+
+/// Each interface with the networks that it is in.
+pub fn interfaces() -> io::Result<Vec<(String, IpNet)>> {
+    let network = |interface: &if_addrs::Interface| match &interface.addr {
+        if_addrs::IfAddr::V4(address) => IpNet::with_netmask(address.ip.into(), address.netmask.into()),
+        if_addrs::IfAddr::V6(address) => IpNet::with_netmask(address.ip.into(), address.netmask.into()),
+    };
+    let all = if_addrs::get_if_addrs()?;
+    Ok(all.iter().filter_map(|interface| Some((interface.name.clone(), network(interface).ok()?))).collect())
 }
 
 /// The host's name.

@@ -364,11 +364,12 @@ pub fn node_name(config: &Config) -> String {
 
 /// What of a changed configuration is not in force until a restart.
 fn needing_restart(old: &Config, new: &Config) -> Vec<String> {
-    let Node { name: _, state_directory, threads } = &old.node;
+    let Node { name: _, state_directory, threads, user } = &old.node;
     let Log { level: _, format } = old.log;
     let changed = [
         ("node.state_directory", *state_directory != new.node.state_directory),
         ("node.threads", *threads != new.node.threads),
+        ("node.user", *user != new.node.user),
         ("log.format", format != new.log.format),
     ];
     changed

@@ -28,9 +28,12 @@ pub enum CompileError {
 
 impl Config {
     /// Compiles the settings for a host that has `addresses`. Listeners are numbered in their order; the
-    /// server gives them numbers that last over reloads.
+    /// server gives them numbers that last over reloads. The virtual addresses count as its own, whether it
+    /// has them now or not.
     pub fn compile(&self, addresses: &[IpAddr]) -> Result<Settings, CompileError> {
-        let spread = spread(&self.sip.listen, addresses);
+        let virtual_addresses = self.cluster.iter().flat_map(|cluster| &cluster.addresses);
+        let addresses: BTreeSet<IpAddr> = addresses.iter().chain(virtual_addresses).copied().collect();
+        let spread = spread(&self.sip.listen, &addresses);
         if spread.is_empty() {
             return Err(CompileError::NoAddress);
         }
@@ -88,7 +91,7 @@ const LOOPBACK: [IpNet; 2] = [
 
 /// Puts every address of the host where `*` stands. An address that an entry names itself is left to
 /// that entry, because it says more about it.
-fn spread<'a>(entries: &'a [Listen], addresses: &[IpAddr]) -> Vec<(&'a Listen, SocketAddr)> {
+fn spread<'a>(entries: &'a [Listen], addresses: &BTreeSet<IpAddr>) -> Vec<(&'a Listen, SocketAddr)> {
     let mut seen: BTreeSet<(Transport, SocketAddr)> = entries
         .iter()
         .filter_map(|listen| match listen.place {
@@ -155,6 +158,19 @@ mod tests {
                 ("10.0.0.5:5060".to_owned(), true),
             ]
         );
+    }
+
+    #[test]
+    fn a_star_is_the_virtual_addresses_too_whether_the_host_has_them_or_not() {
+        let cluster = "[cluster]\naddresses = ['192.0.2.10', '10.0.0.5']\n\
+                       [[cluster.node]]\nname = 'a'\npaths = ['192.0.2.1']\n\
+                       [[cluster.node]]\nname = 'b'\npaths = ['192.0.2.2']\n[sip]\nlisten = ['udp://*:5060']";
+
+        let settings = compile(cluster).expect("it is right");
+
+        let listeners: Vec<_> =
+            settings.listeners.iter().map(|listener| listener.local.to_string()).collect();
+        assert_eq!(listeners, ["10.0.0.5:5060", "127.0.0.1:5060", "192.0.2.10:5060", "[2001:db8::5]:5060"]);
     }
 
     #[test]

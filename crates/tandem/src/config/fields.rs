@@ -2,18 +2,20 @@
 //! reader, the defaults and the printed reference are made from it, so they can not differ.
 
 mod admission;
+mod edge;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use routing::{Algorithm, EdgeContact, Keepalive, ServiceRoute};
-use sip::SipUri;
+use routing::{Algorithm, Keepalive, ServiceRoute};
 
 use super::listen::{Listen, is_host_name};
 use super::problem::Wrong;
 use super::value::{Value, Wrongs};
-use super::{Config, EdgeDraft, LogFormat, LogLevel, TrustedDraft};
+use super::{Config, LogFormat, LogLevel, TrustedDraft};
+
+pub use edge::EDGES;
 
 /// One key of a table whose values go into a `T`.
 pub struct Field<T> {
@@ -66,6 +68,8 @@ const CONTACTS_MAX: u64 = 1_000;
 const CALLS_PER_ACCOUNT_MAX: u64 = 100_000;
 /// RFC 5393 §5.3.3 recommends 60; more only helps an amplifier.
 const MAX_BREADTH_MAX: u64 = 1_000;
+/// Longer than any name that `useradd` takes.
+const USER_BYTES_MAX: usize = 64;
 /// Characters of one text.
 const TEXT_BYTES_MAX: usize = 255;
 
@@ -108,6 +112,18 @@ pub const SECTIONS: &[Section] = &[
                 meaning: &["Threads that serve SIP. 0: one for each core."],
                 set: |config, value| {
                     config.node.threads = value.number(0..=THREADS_MAX)? as usize;
+                    Ok(())
+                },
+            },
+            Field {
+                key: "user",
+                default: "\"\"",
+                meaning: &[
+                    "With [cluster]: the user that the part which speaks SIP runs as; it owns the state directory.",
+                    "Empty: the user of the whole, without its rights. Needs a restart.",
+                ],
+                set: |config, value| {
+                    config.node.user = user(value)?;
                     Ok(())
                 },
             },
@@ -529,72 +545,6 @@ pub const TRUSTED: List<TrustedDraft> = List {
     ],
 };
 
-/// `[[edge]]`.
-pub const EDGES: List<EdgeDraft> = List {
-    name: "edge",
-    meaning: &[
-        "Domains whose registrar stands behind this server: Asterisk, FreeSWITCH, Kamailio. Phones register through here,",
-        "and that registrar asks for their passwords. Repeat the table for each domain. There is none by default.",
-    ],
-    example: "domain = \"example.org\" and to = \"sip:10.0.0.20:5060\"",
-    // Each request is compared with all of them.
-    entries_max: 100,
-    fields: EDGE,
-};
-
-const EDGE: &[Field<EdgeDraft>] = &[
-    Field {
-        key: "domain",
-        default: "\"example.org\"",
-        meaning: &["A domain, or an address of this server if phones know nothing else. It must be given."],
-        set: |draft, value| {
-            draft.domain = Some(domain_or_address(value)?);
-            Ok(())
-        },
-    },
-    Field {
-        key: "to",
-        default: "\"sip:10.0.0.20:5060\"",
-        meaning: &[
-            "The registrar. `;transport=udp` or `tcp` may follow; else what is large goes by TCP. Only requests from its",
-            "address find back to the phones; if it has a name here, or other addresses, put them into [[trusted]].",
-            "It must be given.",
-        ],
-        set: |draft, value| {
-            draft.to = Some(registrar(value)?);
-            Ok(())
-        },
-    },
-    Field {
-        key: "from",
-        default: "\"\"",
-        meaning: &[
-            "This server's address that the registrar sees. Empty: the one that the phone has reached.",
-        ],
-        set: |draft, value| {
-            draft.from = match value.text()? {
-                "" => None,
-                text => Some(text.parse().map_err(|_| {
-                    value.wrong("is no address", "write one of this server's: \"10.0.0.10\"")
-                })?),
-            };
-            Ok(())
-        },
-    },
-    Field {
-        key: "contact",
-        default: "\"keep\"",
-        meaning: &[
-            "How the registrar is told the way to a phone: \"keep\" by Path (RFC 3327), \"rewrite\" by a Contact that",
-            "leads here, for registrars that do not know Path.",
-        ],
-        set: |draft, value| {
-            draft.contact = value.word(&[("keep", EdgeContact::Keep), ("rewrite", EdgeContact::Rewrite)])?;
-            Ok(())
-        },
-    },
-];
-
 const ALGORITHMS: &[(&str, Algorithm)] =
     &[("SHA-512-256", Algorithm::Sha512_256), ("SHA-256", Algorithm::Sha256), ("MD5", Algorithm::Md5)];
 
@@ -630,6 +580,15 @@ pub fn line_of_text(value: &Value<'_>) -> Result<String, Wrong> {
     Ok(text.trim().to_owned())
 }
 
+fn user(value: &Value<'_>) -> Result<Option<String>, Wrong> {
+    let text = value.text()?;
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    if !text.bytes().all(is_name) || text.len() > USER_BYTES_MAX {
+        return Err(value.wrong("is no user", "write the name of a user of this host: \"tandem\""));
+    }
+    Ok((!text.is_empty()).then(|| text.to_owned()))
+}
+
 fn agent(value: &Value<'_>) -> Result<String, Wrong> {
     match value.text()?.trim() {
         "" => Err(value.wrong("names every client", "write how its User-Agent begins: \"baresip v1\"")),
@@ -652,34 +611,6 @@ pub fn domain(value: &Value<'_>) -> Result<String, Wrong> {
         return Err(value.wrong("is no domain", "write a name such as \"example.org\""));
     }
     Ok(text.trim_end_matches('.').to_ascii_lowercase())
-}
-
-fn domain_or_address(value: &Value<'_>) -> Result<String, Wrong> {
-    let text = value.text()?;
-    match text.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>() {
-        Ok(std::net::IpAddr::V4(address)) => Ok(address.to_string()),
-        Ok(std::net::IpAddr::V6(address)) => Ok(format!("[{address}]")),
-        Err(_) => domain(value),
-    }
-}
-
-/// A registrar: a SIP URI of a host.
-fn registrar(value: &Value<'_>) -> Result<String, Wrong> {
-    let text = value.text()?;
-    let mend = "write \"sip:10.0.0.20:5060\", perhaps with \";transport=tcp\"";
-    let Ok(uri) = SipUri::parse(text.as_bytes()) else {
-        return Err(value.wrong("is no SIP URI", mend));
-    };
-    if uri.user.is_some() || uri.headers.is_some() || uri.maddr().is_some() {
-        return Err(value.wrong("is more than a host", mend));
-    }
-    match transport::next_hop(&uri) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(transport::Unsupported::Secure | transport::Unsupported::Transport) => {
-            Err(value.wrong("has a transport that this server does not speak", mend))
-        }
-        Err(transport::Unsupported::Address) => Err(value.wrong("leads to no host", mend)),
-    }
 }
 
 /// A time of life of a binding. On the wire it is a number of seconds.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::cluster::{self, CHECKS, CLUSTER, CLUSTER_NAME, NODES};
 use super::dial_plan::{self, GATEWAYS, GatewayDraft, ROUTES, RouteDraft};
 use super::fields::{EDGES, Field, List, SECTIONS, TRUSTED};
 use super::problem::{Problem, Wrong};
@@ -25,6 +26,7 @@ pub struct Reading<'t> {
     places: BTreeMap<String, Range<usize>>,
     gateways: Vec<Entry<GatewayDraft>>,
     routes: Vec<Entry<RouteDraft>>,
+    cluster: cluster::Read,
 }
 
 /// One table of a list, with the places of its values.
@@ -48,7 +50,14 @@ impl<T> Entry<T> {
 impl<'t> Reading<'t> {
     /// Begins with nothing found.
     pub fn new(text: &'t str) -> Self {
-        Self { text, problems: Vec::new(), places: BTreeMap::new(), gateways: Vec::new(), routes: Vec::new() }
+        Self {
+            text,
+            problems: Vec::new(),
+            places: BTreeMap::new(),
+            gateways: Vec::new(),
+            routes: Vec::new(),
+            cluster: cluster::Read::default(),
+        }
     }
 
     /// Reads the whole file into `config`; what is wrong stays at its default.
@@ -65,11 +74,16 @@ impl<'t> Reading<'t> {
         self.read_table("", root.get_ref(), config);
         let (gateways, routes) = (std::mem::take(&mut self.gateways), std::mem::take(&mut self.routes));
         config.dial_plan = dial_plan::build(self, &gateways, &routes, &config.trunks, &config.sip.listen);
+        let read =
+            cluster::Read { digest: cluster::digest_of(root.get_ref()), ..std::mem::take(&mut self.cluster) };
+        config.cluster = cluster::build(self, read, &config.sip.listen);
     }
 
-    /// Says that the value of `key`, or the file as a whole if it has none, conflicts with another.
+    /// Says that the value of `key` conflicts with another; without one its table or the file as a whole does.
     pub fn conflict(&mut self, key: &str, what: impl Into<String>, mend: impl Into<String>) {
-        let span = self.places.get(key).cloned().unwrap_or_default();
+        let table = key.rsplit_once('.').map_or("", |(table, _)| table);
+        let place = self.places.get(key).or_else(|| self.places.get(table));
+        let span = place.cloned().unwrap_or_default();
         self.report(key.to_owned(), Wrong::new(span, what, mend));
     }
 
@@ -92,6 +106,8 @@ impl<'t> Reading<'t> {
                 self.gateways = self.read_list(&GATEWAYS, value);
             } else if name.is_empty() && key.get_ref() == ROUTES.name {
                 self.routes = self.read_list(&ROUTES, value);
+            } else if name.is_empty() && key.get_ref() == CLUSTER_NAME {
+                self.read_cluster(value);
             } else if SECTIONS.iter().any(|section| section.name == path) {
                 match value.get_ref() {
                     DeValue::Table(inner) => self.read_table(&path, inner, config),
@@ -157,6 +173,24 @@ impl<'t> Reading<'t> {
         }
     }
 
+    fn read_cluster(&mut self, value: &Spanned<DeValue<'_>>) {
+        let DeValue::Table(table) = value.get_ref() else {
+            let mend = format!("write [{CLUSTER_NAME}]");
+            return self
+                .report(CLUSTER_NAME.to_owned(), Wrong::new(value.span(), "is a table, not a value", mend));
+        };
+        self.places.insert(CLUSTER_NAME.to_owned(), value.span());
+        for (key, value) in table {
+            match join(CLUSTER_NAME, key.get_ref()) {
+                path if path == NODES.name => self.cluster.nodes = self.read_list(&NODES, value),
+                path if path == CHECKS.name => self.cluster.checks = self.read_list(&CHECKS, value),
+                _ => {}
+            }
+        }
+        let is_own = |key: &str| ![NODES.name, CHECKS.name].contains(&join(CLUSTER_NAME, key).as_str());
+        self.cluster.cluster = Some(self.read_entry(&CLUSTER, value.span(), table, is_own));
+    }
+
     /// Reads all tables of a list; what is wrong of one stays at its default.
     pub fn read_list<T: Default>(&mut self, list: &List<T>, value: &Spanned<DeValue<'_>>) -> Vec<Entry<T>> {
         let List { name, example, entries_max, .. } = *list;
@@ -176,22 +210,32 @@ impl<'t> Reading<'t> {
                 self.report(name.to_owned(), Wrong::new(entry.span(), "is a list of tables", form.clone()));
                 continue;
             };
-            let mut draft = T::default();
-            let mistakes = self.problems.len();
-            let mut places = BTreeMap::new();
-            for (key, value) in table {
-                match list.fields.iter().find(|field| field.key == key.get_ref()) {
-                    Some(field) => {
-                        places.insert(field.key, value.span());
-                        self.read_field(&join(name, key.get_ref()), field, value, &mut draft);
-                    }
-                    None => self.unknown(name, key),
-                }
-            }
-            let is_right = self.problems.len() == mistakes;
-            read.push(Entry { draft, is_right, span: entry.span(), places });
+            read.push(self.read_entry(list, entry.span(), table, |_| true));
         }
         read
+    }
+
+    /// Reads one table of a list, but for keys that are none of its own.
+    fn read_entry<T: Default>(
+        &mut self,
+        list: &List<T>,
+        span: Range<usize>,
+        table: &DeTable<'_>,
+        is_own: impl Fn(&str) -> bool,
+    ) -> Entry<T> {
+        let mut draft = T::default();
+        let mistakes = self.problems.len();
+        let mut places = BTreeMap::new();
+        for (key, value) in table.iter().filter(|(key, _)| is_own(key.get_ref())) {
+            match list.fields.iter().find(|field| field.key == key.get_ref()) {
+                Some(field) => {
+                    places.insert(field.key, value.span());
+                    self.read_field(&join(list.name, key.get_ref()), field, value, &mut draft);
+                }
+                None => self.unknown(list.name, key),
+            }
+        }
+        Entry { draft, is_right: self.problems.len() == mistakes, span, places }
     }
 
     /// Says that an entry of a list is wrong: the value of one of its keys, or the whole of it.
@@ -249,12 +293,18 @@ fn suggestion(section: &str, name: &str) -> Option<String> {
         keys(&GATEWAYS)
     } else if section == ROUTES.name {
         keys(&ROUTES)
+    } else if section == CLUSTER.name {
+        [&keys(&CLUSTER)[..], &["node", "check"]].concat()
+    } else if section == NODES.name {
+        keys(&NODES)
+    } else if section == CHECKS.name {
+        keys(&CHECKS)
     } else {
         let keys = SECTIONS.iter().filter(|known| known.name == section).flat_map(|known| known.fields);
         let tables = SECTIONS
             .iter()
             .map(|known| known.name)
-            .chain([TRUSTED.name, EDGES.name, REGISTRATIONS.name, GATEWAYS.name, ROUTES.name])
+            .chain([TRUSTED.name, EDGES.name, REGISTRATIONS.name, GATEWAYS.name, ROUTES.name, CLUSTER.name])
             .filter_map(|known| {
                 if section.is_empty() { Some(known) } else { known.strip_prefix(section)?.strip_prefix('.') }
             })

@@ -1,5 +1,6 @@
 //! The documented configuration, printed from the table of keys.
 
+use super::cluster::{CHECKS, CLUSTER, NODES};
 use super::dial_plan::{GATEWAYS, ROUTES};
 use super::fields::{EDGES, Field, List, SECTIONS, TRUSTED};
 use super::registration::REGISTRATIONS;
@@ -23,7 +24,21 @@ pub fn reference() -> String {
     write_list(&REGISTRATIONS, &mut text);
     write_list(&GATEWAYS, &mut text);
     write_list(&ROUTES, &mut text);
+    write_cluster(&mut text);
     text
+}
+
+/// Two nodes, since one makes no cluster.
+fn write_cluster(text: &mut String) {
+    text.push('\n');
+    write_meaning(CLUSTER.meaning, "", text);
+    text.push_str(&format!("#[{}]\n", CLUSTER.name));
+    for field in CLUSTER.fields {
+        write_field(field, "#", text);
+    }
+    write_list(&NODES, text);
+    text.push_str(&format!("#[[{}]]\n#name = \"b\"\n#paths = [\"192.0.2.2\"]\n", NODES.name));
+    write_list(&CHECKS, text);
 }
 
 fn write_list<T>(list: &List<T>, text: &mut String) {
@@ -98,5 +113,7 @@ mod tests {
         let DialPlan { gateways, routes } = &config.dial_plan;
         let (trusted, edges, trunks) = (&config.trusted, &config.edges, &config.trunks);
         assert_eq!((trusted.len(), edges.len(), trunks.len(), gateways.len(), routes.len()), (1, 1, 1, 1, 1));
+        let cluster = config.cluster.as_ref().expect("it is there");
+        assert_eq!((cluster.nodes.len(), cluster.checks.len()), (2, 1));
     }
 }

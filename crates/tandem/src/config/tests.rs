@@ -35,6 +35,7 @@ fn every_key_reaches_its_setting() {
         name = "a"
         state_directory = "/tmp/a"
         threads = 3
+        user = "tandem"
         [sip]
         listen = ["udp://10.0.0.5:5060 digest off"]
         domains = ["Example.org."]
@@ -83,7 +84,13 @@ fn every_key_reaches_its_setting() {
     .expect("it is right");
 
     let second = Duration::from_secs(1);
-    assert_eq!(config.node, Node { name: "a".into(), state_directory: Some("/tmp/a".into()), threads: 3 });
+    let node = Node {
+        name: "a".into(),
+        state_directory: Some("/tmp/a".into()),
+        threads: 3,
+        user: Some("tandem".into()),
+    };
+    assert_eq!(config.node, node);
     assert_eq!(config.sip.listen[0].digest, DigestRule::Off);
     assert_eq!(config.sip.domains, ["example.org"]);
     assert_eq!(config.sip.server, None);

@@ -56,6 +56,17 @@ impl<'a> Value<'a> {
         })
     }
 
+    /// True or false.
+    pub fn truth(&self) -> Result<bool, Wrong> {
+        match self.inner.get_ref() {
+            DeValue::Boolean(truth) => Ok(*truth),
+            _ => Err(self.wrong(
+                format!("is {}, not true or false", self.kind()),
+                "write true or false, without quotes",
+            )),
+        }
+    }
+
     /// A whole number within `range`.
     pub fn number(&self, range: RangeInclusive<u64>) -> Result<u64, Wrong> {
         let within = format!("write a number from {} to {}, without quotes", range.start(), range.end());

@@ -1,0 +1,245 @@
+//! `tandem check`: every mistake of a configuration, and what a right one means on this host.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use anyhow::Result;
+use routing::Settings;
+
+use super::print;
+use crate::cluster_key::ClusterKey;
+use crate::config::cluster::{GatewayCheck, Here, ManageRoutes, Unfit, Vip};
+use crate::config::{Cluster, Config, write_duration};
+use crate::host;
+use crate::service::node_name;
+
+/// Reads the file and tells what it means here.
+pub fn check(file: &Path) -> Result<()> {
+    let config = Config::read(file)?;
+    let settings = config.compile(&host::addresses()?)?;
+    let mut text =
+        format!("{} is right. On this host it serves:\n{}", file.display(), listeners_text(&settings));
+    if let Some(cluster) = &config.cluster {
+        let here = cluster.here(&node_name(&config), &host::interfaces()?);
+        let key = ClusterKey::read(&cluster.key_file).map_err(Unfit::from);
+        match (here, key) {
+            (Ok(here), Ok(_)) => text.push_str(&cluster_text(cluster, &here, &settings)),
+            (here, key) => {
+                let unfit = here.err().into_iter().flatten().chain(key.err()).collect();
+                return Err(Config::unfit(file, unfit).into());
+            }
+        }
+    }
+    print(&text)
+}
+
+fn listeners_text(settings: &Settings) -> String {
+    let mut text = String::new();
+    for listener in settings.listeners.iter() {
+        text.push_str(&format!("  {}:{}", listener.transport, listener.local));
+        if listener.advertise.is_some() {
+            text.push_str(&format!(", advertised as {}", listener.sent_by()));
+        }
+        if !listener.digest {
+            text.push_str(", where NOBODY needs a password (digest off)");
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn cluster_text(cluster: &Cluster, here: &Here, settings: &Settings) -> String {
+    let me = &cluster.nodes[here.me];
+    let mut text = format!(
+        "\nIn the cluster it is node {}, number {} of {}:\n",
+        me.name,
+        here.me + 1,
+        cluster.nodes.len()
+    );
+    let mut line = |name: &str, value: String| text.push_str(&format!("  {name:<11}{value}\n"));
+    let addresses = list(&cluster.addresses);
+    line(
+        "addresses",
+        match (cluster.vip, &here.interface) {
+            (Vip::Tandem, Some(interface)) => format!("{addresses}, added to {interface} while it is active"),
+            (Vip::Tandem, None) => addresses,
+            (Vip::External, _) => format!("{addresses}, moved by others; Tandem follows"),
+            (Vip::Hooks, _) => format!("{addresses}, moved by on_active and on_standby"),
+        },
+    );
+    line("key", format!("{} is readable, and by nobody else", cluster.key_file.display()));
+    let lease = cluster.lease;
+    line(
+        "lease",
+        format!(
+            "{}: renewed every {}, counted for {}; a dead node is replaced after about {}",
+            write_duration(lease),
+            write_duration(lease / 5),
+            write_duration(lease * 4 / 5),
+            write_duration(lease + lease / 10),
+        ),
+    );
+    for (_, peer) in cluster.nodes.iter().enumerate().filter(|(place, _)| *place != here.me) {
+        for (ours, theirs) in me.paths.iter().zip(&peer.paths) {
+            line("path", format!("{ours} to node {} at {theirs}", peer.name));
+        }
+    }
+    for witness in &cluster.witness {
+        line("witness", witness.to_string());
+    }
+    let gateways = cluster.gateways.iter().map(|gateway| match gateway {
+        GatewayCheck::Default => "the default gateways".to_owned(),
+        GatewayCheck::At(address) => address.to_string(),
+    });
+    let own = cluster.checks.iter().map(|check| format!("check {}", check.name));
+    let checks: Vec<String> =
+        ["engine", "carrier", "disk"].map(str::to_owned).into_iter().chain(gateways).chain(own).collect();
+    line("health", checks.join(", "));
+    if let Some((place, after)) = cluster.preferred {
+        line(
+            "preferred",
+            format!("node {}, when it was well for {}", cluster.nodes[place].name, write_duration(after)),
+        );
+    }
+    if cluster.manage_routes == ManageRoutes::Yes {
+        line("routes", "set while the guardian runs, restored at its end".to_owned());
+    }
+    for remark in remarks(cluster, here, settings) {
+        text.push_str(&format!("note: {remark}\n"));
+    }
+    text
+}
+
+/// What is allowed, but hardly meant.
+fn remarks(cluster: &Cluster, here: &Here, settings: &Settings) -> Vec<String> {
+    let mut remarks = Vec::new();
+    let members = cluster.members();
+    if cluster.witness.is_empty() && members == 2 {
+        remarks.push(
+            "two nodes without a witness: neither takes over from the other when that one dies, because it could not \
+             tell it from a cut cable; run `tandem witness` on a third host"
+                .to_owned(),
+        );
+    } else if members.is_multiple_of(2) {
+        remarks.push(format!(
+            "{members} hosts vote: an even number survives the loss of no more than {} does",
+            members - 1
+        ));
+    }
+    if let [_] = cluster.nodes[here.me].paths.as_slice() {
+        remarks.push(
+            "there is one path between the nodes: a second one, by another cable and switch, keeps the standby from \
+             taking a cut path for a dead node"
+                .to_owned(),
+        );
+    }
+    if !here.missing_paths.is_empty() {
+        remarks
+            .push(format!("this host does not have its path's address now: {}", list(&here.missing_paths)));
+    }
+    let is_served = |address: &&IpAddr| !settings.listeners.iter().any(|it| it.local.0.ip() == **address);
+    let unserved: Vec<IpAddr> = cluster.addresses.iter().filter(is_served).copied().collect();
+    for address in unserved {
+        let place = SocketAddr::new(address, 5060);
+        remarks.push(format!("no SIP is served on {address}: name it in sip.listen, \"udp://{place}\""));
+    }
+    if cluster.vip == Vip::External {
+        remarks.push(
+            "vip = \"external\": that two hosts never answer for the address at once is up to what moves it"
+                .to_owned(),
+        );
+    }
+    remarks
+}
+
+fn list(addresses: &[IpAddr]) -> String {
+    addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODES: &str = "[[cluster.node]]\nname = 'a'\npaths = ['192.0.2.1', '10.9.0.1']\n\
+                         [[cluster.node]]\nname = 'b'\npaths = ['192.0.2.2', '10.9.0.2']\n";
+
+    #[test]
+    fn the_meaning_of_a_cluster_on_this_host_is_shown() {
+        let text = told(
+            "witness = ['tandem://192.0.2.9']\npreferred = 'a'\ninterface = 'eth0'",
+            &["192.0.2.2", "10.9.0.2"],
+        );
+
+        assert_eq!(
+            text,
+            "\nIn the cluster it is node b, number 2 of 2:\n  \
+               addresses  192.0.2.10, 2001:db8::10, added to eth0 while it is active\n  \
+               key        /etc/tandem/cluster.key is readable, and by nobody else\n  \
+               lease      500ms: renewed every 100ms, counted for 400ms; a dead node is replaced after about 550ms\n  \
+               path       192.0.2.2:7950 to node a at 192.0.2.1:7950\n  \
+               path       10.9.0.2:7950 to node a at 10.9.0.1:7950\n  \
+               witness    192.0.2.9:7950\n  \
+               health     engine, carrier, disk, the default gateways\n  \
+               preferred  node a, when it was well for 5m\n"
+        );
+    }
+
+    #[test]
+    fn what_is_hardly_meant_is_remarked() {
+        let text = told("interface = 'eth0'", &["192.0.2.2"]);
+
+        for part in ["two nodes without a witness", "does not have its path's address now: 10.9.0.2"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(!text.contains("one path between"), "{text}");
+    }
+
+    #[test]
+    fn a_virtual_address_without_a_listener_is_remarked() {
+        let config = Config::parse(
+            Path::new("a.toml"),
+            &format!("[sip]\nlisten = ['udp://192.0.2.10']\n[cluster]\naddresses = ['192.0.2.10', '2001:db8::10']\n{NODES}"),
+        )
+        .expect("it is right");
+        let here = Here { me: 0, interface: Some("eth0".to_owned()), missing_paths: Vec::new() };
+
+        let remarks = remarks(
+            config.cluster.as_ref().expect("it has one"),
+            &here,
+            &config.compile(&[]).expect("it can be served"),
+        );
+
+        assert!(remarks.iter().any(|it| it.contains("\"udp://[2001:db8::10]:5060\"")), "{remarks:?}");
+        assert!(!remarks.iter().any(|it| it.contains("served on 192.0.2.10")), "{remarks:?}");
+    }
+
+    #[test]
+    fn what_does_not_fit_the_host_is_told_with_its_line() {
+        let file = tempfile::NamedTempFile::new().expect("there is a place for it");
+        let text = format!(
+            "[cluster]\nkey = '/nowhere/key'\naddresses = ['192.0.2.10']\n{NODES}[node]\nname = 'x'\n"
+        );
+        std::fs::write(file.path(), text).expect("it can be written");
+
+        let error = check(file.path()).expect_err("it does not fit").to_string();
+
+        let name = file.path().display();
+        assert!(error.contains(&format!("{name}:2:7: cluster.key = '/nowhere/key' is not there")), "{error}");
+        assert!(
+            error.contains(&format!("{name}:11:8: node.name = 'x' makes this host `x`, which is none")),
+            "{error}"
+        );
+    }
+
+    fn told(more: &str, has: &[&str]) -> String {
+        let text = format!("[cluster]\naddresses = ['192.0.2.10', '2001:db8::10']\n{more}\n{NODES}");
+        let config = Config::parse(Path::new("a.toml"), &text).expect("it is right");
+        let cluster = config.cluster.as_ref().expect("it has one");
+        let interfaces: Vec<_> = has
+            .iter()
+            .map(|it| ("eth0".to_owned(), format!("{it}/24").parse().expect("a network")))
+            .collect();
+        let here = cluster.here("b", &interfaces).expect("it fits");
+        cluster_text(cluster, &here, &config.compile(&[]).expect("it can be served"))
+    }
+}
