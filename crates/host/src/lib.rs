@@ -9,6 +9,7 @@
 mod address;
 mod announce;
 mod changes;
+pub mod child;
 mod clock;
 mod gate;
 mod generation;
@@ -19,6 +20,8 @@ mod page;
 mod pair;
 mod process_group;
 mod routes;
+mod schedule;
+mod signals;
 mod streams;
 mod watch;
 
@@ -36,5 +39,7 @@ pub use page::{LANES_MAX, SharedPage};
 pub use pair::{EngineEnd, GuardianEnd, Order, PairError, Reloaded, Report, pair};
 pub use process_group::{keep_descriptors, kill_group};
 pub use routes::{Remark, Routes, RoutesError, default_gateways, remarks};
+pub use schedule::{be_real_time, lock_memory};
+pub use signals::{Signal, Signals};
 pub use streams::{StreamError, destroy_streams};
 pub use watch::{Seen, Watch};
