@@ -1,0 +1,12 @@
+//! The guardian of a cluster's node: it holds the lease, moves the virtual addresses and keeps the engine alive.
+//!
+//! One thread decides everything, and takes what others have to say from one [`inbox`]. It never waits
+//! for a disk, a child, a lock of somebody else or a reader: whatever may take time is done by a thread of its own, which
+//! puts the outcome into the inbox.
+
+pub mod inbox;
+pub mod keeper;
+pub mod links;
+pub mod memory;
+pub mod poll;
+pub mod question;
