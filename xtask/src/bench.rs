@@ -15,6 +15,7 @@ use crate::{lab, process, workspace};
 
 mod contestant;
 mod cpu_time;
+pub mod failover;
 mod flames;
 mod load;
 mod report;

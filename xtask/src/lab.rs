@@ -18,7 +18,12 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::process;
 
+pub mod asker;
+pub mod observer;
+pub mod pair;
+pub mod prober;
 pub mod router;
+pub mod switch;
 
 /// Where the names of the network namespaces are; `ip netns` gives the place.
 const NAMESPACES: &str = "/run/netns";

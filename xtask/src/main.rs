@@ -7,9 +7,11 @@ use anyhow::Result;
 
 mod baresip;
 mod bench;
+mod cluster;
 mod dns;
 mod gate;
 mod kamailio;
+mod keepalived;
 mod lab;
 mod packages;
 mod phone;
@@ -39,6 +41,11 @@ cargo xtask bench [sip [--yes] [--runs N] [--server NAME] [FILTER]]
     --runs N        how often each server does each work; 5 without it
     --server NAME   only servers whose name contains it; then nothing is written
     FILTER          only rows whose name contains it; then nothing is written
+cargo xtask bench failover [--yes] [--repeats N] [FILTER]
+    Measures how long nobody and how long two answer for the virtual address, beside Kamailio with
+    keepalived, into bench/FAILOVER.md. It continues where it was stopped.
+    --repeats N     how often each figure is measured; 10 without it
+    FILTER          only figures whose name contains it; then nothing is written
 cargo xtask bench flames [--yes]
     Draws where the server's time goes, into bench/flame-register.svg and bench/flame-call.svg.
 cargo xtask soak [worlds]
@@ -73,6 +80,10 @@ fn run(words: &[&str]) -> Result<ExitCode> {
         ["bench", "flames"] => bench::run_flames(packages::Consent::Ask),
         ["bench", "flames", "--yes"] => bench::run_flames(packages::Consent::Given),
         ["bench-here", runs, filter, server, dir] => bench::run_here(runs, filter, server, Path::new(dir)),
+        ["bench", "failover", options @ ..] => {
+            bench::failover::run(&bench::failover::Options::parse(options)?)
+        }
+        ["failover-here", words @ ..] => bench::failover::run_here(words),
         ["flames-here", dir] => bench::run_flames_here(Path::new(dir)),
         ["soak", part @ ..] => soak::run(part),
         ["soak-here", dir, binary, minutes] => {

@@ -24,6 +24,7 @@ pub const FOR_TESTS: &[Needed] = &[
     Needed { program: "unshare", package: "util-linux", reason: "namespaces for each scenario" },
     Needed { program: "mount", package: "mount", reason: "namespaces for each scenario" },
     Needed { program: "ip", package: "iproute2", reason: "cables and addresses in them" },
+    Needed { program: "ss", package: "iproute2", reason: "whether the observer saw all" },
     Needed { program: "sysctl", package: "procps", reason: "forwarding in the NAT router" },
     Needed { program: "nft", package: "nftables", reason: "the NAT router's translation" },
     Needed { program: "conntrack", package: "conntrack", reason: "the NAT router can forget" },
@@ -37,6 +38,7 @@ pub const FOR_TESTS: &[Needed] = &[
     Needed { program: "sipsak", package: "sipsak", reason: "an honest tool that floods" },
     Needed { program: "clang-14", package: "clang-14", reason: "the gate's program for the kernel" },
     Needed { program: "llvm-strip-14", package: "llvm-14", reason: "the gate's program for the kernel" },
+    Needed { program: "keepalived", package: "keepalived", reason: "a pair whose nodes both answer" },
     Needed { program: "dnsmasq", package: "dnsmasq-base", reason: "the DNS of other domains" },
 ];
 
@@ -50,6 +52,18 @@ pub const FOR_BENCH: &[Needed] = &[
     Needed { program: "ip", package: "iproute2", reason: "addresses for the load" },
     Needed { program: "cc", package: "gcc", reason: "the floor" },
     Needed { program: "kamailio", package: "kamailio", reason: "the server to compare with" },
+];
+
+/// What `cargo xtask bench failover` needs.
+pub const FOR_FAILOVER: &[Needed] = &[
+    Needed { program: "unshare", package: "util-linux", reason: "namespaces for each measurement" },
+    Needed { program: "ip", package: "iproute2", reason: "cables and addresses in them" },
+    Needed { program: "ss", package: "iproute2", reason: "whether the observer saw all" },
+    Needed { program: "nft", package: "nftables", reason: "cuts in the switch" },
+    Needed { program: "sysctl", package: "procps", reason: "forwarding in the router" },
+    Needed { program: "kamailio", package: "kamailio", reason: "the server to compare with" },
+    Needed { program: "keepalived", package: "keepalived", reason: "what moves the address there" },
+    Needed { program: "sipsak", package: "sipsak", reason: "it checks Kamailio for keepalived" },
 ];
 
 /// What `cargo xtask bench flames` needs.

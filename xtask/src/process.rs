@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
+pub mod tree;
+
 /// How often a wait looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// How long a program that was asked to end may take.

@@ -20,6 +20,7 @@ mod attack;
 mod baresip_call;
 mod call_limit;
 mod carrier;
+mod cluster;
 mod command_line;
 mod disk_faults;
 mod edge;
@@ -131,6 +132,7 @@ pub fn all() -> Vec<Scenario> {
         hostile::streams::SCENARIOS,
         hostile::torture::SCENARIOS,
         carrier::SCENARIOS,
+        cluster::observed::SCENARIOS,
     ]
     .concat()
 }

@@ -165,7 +165,8 @@ fn spread(mut values: Vec<f64>) -> Option<(f64, f64, f64)> {
     Some((median, values[0], values[values.len() - 1]))
 }
 
-fn machine(binary: &Path, command: &str) -> Result<Vec<(&'static str, String)>> {
+/// The machine and the programs, for the end of a page.
+pub fn machine(binary: &Path, command: &str) -> Result<Vec<(&'static str, String)>> {
     let first = |path: &str, key: &str| {
         let text = std::fs::read_to_string(path).unwrap_or_default();
         let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default().to_owned();

@@ -1,0 +1,159 @@
+//! A node as it is commonly built today: Kamailio, and keepalived that moves the address and checks Kamailio.
+//!
+//! Both nodes begin as BACKUP with `nopreempt`, which is what a pair of equals wants. Kamailio is bound to the virtual
+//! address at both (`ip_nonlocal_bind`), so that nothing has to be started at a takeover.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use rustix::process::Signal;
+
+use crate::lab::pair::{Pair, Side, VIP, write_for};
+use crate::lab::{Host, Lab};
+use crate::process::{Running, tree};
+
+/// How long the first check, and a master that is missed, may take.
+const ROLE_TIME_MAX: Duration = Duration::from_secs(15);
+
+/// It answers OPTIONS, and is no more than that.
+const KAMAILIO: &str = r#"#!KAMAILIO
+debug=1
+log_stderror=yes
+children=2
+disable_tcp=yes
+auto_aliases=no
+listen=udp:OWN:5060
+listen=udp:VIP:5060
+mpath="/usr/lib/x86_64-linux-gnu/kamailio/modules/"
+loadmodule "sl.so"
+loadmodule "pv.so"
+request_route {
+    if ($rm == "OPTIONS") { sl_send_reply("200", "OK"); exit; }
+    sl_send_reply("403", "Forbidden");
+}
+"#;
+
+/// The check asks once a second, and twice in a row without an answer is a fault.
+const KEEPALIVED: &str = r#"
+global_defs {
+    router_id NAME
+    script_user root
+}
+vrrp_script kamailio {
+    script "/usr/bin/timeout 0.8 /usr/bin/sipsak -s sip:check@OWN:5060"
+    interval 1
+    timeout 1
+    fall 2
+    rise 1
+}
+vrrp_instance sip {
+    state BACKUP
+    nopreempt
+    interface eth0
+    version 3
+    virtual_router_id 51
+    priority PRIORITY
+    advert_int ADVERT
+    virtual_ipaddress {
+        VIP/32 dev eth0
+    }
+    track_script {
+        kamailio
+    }
+}
+"#;
+
+/// How often the active one says that it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Adverts {
+    /// Each second, the default.
+    Second,
+    /// Each tenth of a second.
+    Tenth,
+}
+
+impl Adverts {
+    fn text(self) -> &'static str {
+        match self {
+            Adverts::Second => "1",
+            Adverts::Tenth => "0.1",
+        }
+    }
+}
+
+/// Both programs of one host.
+#[derive(Debug)]
+pub struct Node {
+    kamailio: Running,
+    keepalived: Running,
+}
+
+impl Node {
+    /// Starts them.
+    pub fn start(lab: &Lab, pair: &Pair, side: Side, adverts: Adverts) -> Result<Node> {
+        let host = pair.node(side);
+        host.sysctl("net.ipv4.ip_nonlocal_bind=1")?;
+        let priority = if side == Side::A { "101" } else { "100" };
+        let fill = |text: &str| {
+            let text = text.replace("OWN", &host.v4.to_string()).replace("VIP", &VIP.to_string());
+            text.replace("NAME", &host.name).replace("PRIORITY", priority).replace("ADVERT", adverts.text())
+        };
+        let kamailio = kamailio(lab, host, &fill(KAMAILIO))?;
+        let keepalived = keepalived(lab, host, &fill(KEEPALIVED))?;
+        Ok(Node { kamailio, keepalived })
+    }
+
+    /// Waits until it says that it has become MASTER or BACKUP, with a check that succeeded.
+    pub fn wait_for_role(&mut self, role: &str) -> Result<()> {
+        let role = format!("Entering {role} STATE");
+        self.keepalived.wait_until(&role, ROLE_TIME_MAX, |log| {
+            let role = log.rfind(&role);
+            let checked = log.find("VRRP_Script(kamailio) succeeded");
+            role.is_some() && checked.is_some()
+        })
+    }
+
+    /// The processes of Kamailio.
+    pub fn engine(&self) -> Result<Vec<u32>> {
+        Ok(tree::of(self.kamailio.id())?.into_keys().collect())
+    }
+
+    /// All processes.
+    pub fn all(&self) -> Result<Vec<u32>> {
+        let mut all: Vec<u32> = tree::of(self.keepalived.id())?.into_keys().collect();
+        all.extend(self.engine()?);
+        Ok(all)
+    }
+
+    /// Asks keepalived to end, as `systemctl stop keepalived` does, so that the other node takes over.
+    pub fn hand_over(&self) -> Result<()> {
+        self.keepalived.signal(Signal::TERM)
+    }
+}
+
+/// Its workers outlive the first process.
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Ok(all) = self.all() {
+            // What has ended needs no signal; and at the end of the lab the kernel ends everybody.
+            let _ = tree::signal(all, Signal::KILL);
+        }
+    }
+}
+
+fn kamailio(lab: &Lab, host: &Host, config: &str) -> Result<Running> {
+    let config = write_for(lab, host, "kamailio.cfg", config)?;
+    let mut command = host.command("kamailio");
+    command.arg("-f").arg(&config).args(["-DD", "-E", "-m", "64", "-M", "8", "-Y", "/run"]);
+    Running::start(&mut command, &lab.dir.join(format!("{}-kamailio.log", host.name)))
+}
+
+fn keepalived(lab: &Lab, host: &Host, config: &str) -> Result<Running> {
+    let config = write_for(lab, host, "keepalived.conf", config)?;
+    let mut command = host.command("keepalived");
+    command.args(["--dont-fork", "--log-console", "--log-detail", "--vrrp", "--use-file"]).arg(&config);
+    for (option, name) in [("--pid", "keepalived"), ("--vrrp_pid", "vrrp")] {
+        command.arg(option).arg(format!("/run/{}-{name}.pid", host.name));
+    }
+    Running::start(&mut command, &lab.dir.join(format!("{}-keepalived.log", host.name)))
+}

@@ -1,0 +1,3 @@
+//! What a pair must do with its virtual address, whatever happens to it.
+
+pub mod observed;
