@@ -78,6 +78,7 @@ impl Checks {
             // A keepalive.
             return;
         }
+        let mut is_read_whole = true;
         let message = match Message::parse_lenient(bytes) {
             Ok((message, None)) => {
                 let has_length = message.header(Name::ContentLength).is_some();
@@ -89,9 +90,15 @@ impl Checks {
                 message
             }
             // The answer to what has too many header lines has as many, and is read no further.
-            Ok((message, Some(_))) if self.is_lenient && !message.is_request() => message,
+            Ok((message, Some(_))) if self.is_lenient && !message.is_request() => {
+                is_read_whole = false;
+                message
+            }
             // The answer to what is almost too large is too large: it can not be sent, which hurts who asked for it.
-            Ok((message, Some(Malformed::TooLarge))) if !message.is_request() => message,
+            Ok((message, Some(Malformed::TooLarge))) if !message.is_request() => {
+                is_read_whole = false;
+                message
+            }
             Ok((_, problem)) => panic!("what leaves is no message: {problem:?}: {}", start(bytes)),
             Err(_) => panic!("what leaves is no SIP: {}", start(bytes)),
         };
@@ -103,7 +110,7 @@ impl Checks {
             check_request(listeners, to, &message);
         } else {
             self.responses_left += 1;
-            self.check_response(to, &message);
+            self.check_response(to, &message, is_read_whole);
         }
     }
 
@@ -139,11 +146,13 @@ impl Checks {
         assert!(held.suspended <= self.arrivals + clients_max, "more waits than branches: {held:?}");
     }
 
-    fn check_response(&self, to: &Destination, response: &Message<'_>) {
+    fn check_response(&self, to: &Destination, response: &Message<'_>, is_read_whole: bool) {
         let Destination::Flow(flow) = to else { panic!("a response opens a connection") };
         let place = Place::of(*flow);
-        // A peer may have changed the names in its response; then it still goes to somebody who sent something.
-        let senders = self.senders.get(&names(response)).unwrap_or(&self.places);
+        // A peer may have changed the names in its response, and one that is too large is not read as far as its names; it
+        // still goes to somebody who sent something.
+        let named = is_read_whole.then(|| self.senders.get(&names(response))).flatten();
+        let senders = named.unwrap_or(&self.places);
         assert!(senders.contains(&place), "a response goes to somebody else: {place:?}, not {senders:?}");
         let is_trying = response.status() == Some(sip::Status::TRYING);
         let is_invite = response.cseq().is_ok_and(|cseq| cseq.method == Method::Invite);
