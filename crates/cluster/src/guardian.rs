@@ -87,8 +87,13 @@ pub enum Input {
     Ready(u8),
     /// A check has passed, or has failed for this reason.
     Checked(Check, Patience, Result<(), Box<str>>),
+    /// A check is made no more.
+    Unchecked(Check),
     /// A stranger was seen to claim a virtual address.
     Conflict,
+    /// This machine may have stood still together with its clock ([`crate::standstill`]), or is a copy of what it was.
+    /// All is given back without a hand-over, and the process must start anew at [`Output::MayEnd`].
+    StoodStill,
     /// The operator wants something.
     Wish(Wish),
 }
@@ -325,6 +330,12 @@ impl Guardian {
             Input::Ready(ready) => self.ready = ready.min(100),
             Input::Checked(check, patience, result) => {
                 self.health.report(at, check, patience, result);
+            }
+            Input::Unchecked(check) => self.health.keep(|known| *known != check),
+            Input::StoodStill => {
+                self.voter.stood_still(at);
+                self.role.must_end();
+                self.contender.give_up(&mut self.by_contender);
             }
             Input::Conflict => {
                 if let Some(announcing) = &mut self.announcing {

@@ -17,6 +17,7 @@ pub mod health;
 pub mod heartbeat;
 pub mod link;
 pub mod peer;
+pub mod standstill;
 pub mod wire;
 
 mod contender;

@@ -112,6 +112,13 @@ impl Voter {
         }
     }
 
+    /// This machine may have stood still together with its clock: what was granted may last for longer than the clock says,
+    /// and the voter waits as after a start.
+    pub fn stood_still(&mut self, now: Instant) {
+        self.waits_until = self.waits_until.max(now + self.record.longest);
+        self.pending = None;
+    }
+
     /// Who the voter is.
     pub fn id(&self) -> VoterId {
         self.record.voter
@@ -473,6 +480,34 @@ mod tests {
         bench.ask(B, 2);
         bench.keep(true);
         assert_eq!(bench.verdict(), Verdict::Granted(LEASE));
+    }
+
+    #[test]
+    fn a_voter_that_stood_still_waits_as_after_a_start() {
+        let mut bench = Bench::granted_to(A);
+        bench.release(A, 1);
+        bench.keep(true);
+        bench.voter.stood_still(bench.now);
+
+        bench.ask(B, 2);
+        assert_eq!((bench.refusal().cause, bench.refusal().left), (RefusalCause::Restarted, LEASE));
+        bench.out.clear();
+        bench.now += LEASE;
+        bench.ask(B, 2);
+        bench.keep(true);
+
+        assert_eq!(bench.verdict(), Verdict::Granted(LEASE));
+    }
+
+    #[test]
+    fn a_question_from_before_it_stood_still_is_not_answered_after() {
+        let mut bench = Bench::new();
+        bench.ask(A, 1);
+
+        bench.voter.stood_still(bench.now);
+        bench.keep(true);
+
+        assert!(!bench.out.iter().any(|output| matches!(output, Output::Answer(..))));
     }
 
     #[test]

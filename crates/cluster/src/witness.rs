@@ -55,6 +55,11 @@ impl Witness {
         self.carry(out);
     }
 
+    /// This machine may have stood still together with its clock.
+    pub fn stood_still(&mut self, now: Instant) {
+        self.voter.stood_still(now);
+    }
+
     /// How it is.
     pub fn here(&self, now: Instant) -> Here {
         Here {

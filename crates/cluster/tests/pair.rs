@@ -57,6 +57,39 @@ fn a_dead_engine_gives_the_service_to_the_peer_at_once() {
 }
 
 #[test]
+fn a_machine_that_stood_still_gives_the_service_away_at_once_and_ends() {
+    for is_active in [true, false] {
+        let (mut pair, active) = Pair::settled(1, LEASE);
+        let still = if is_active { active } else { 1 - active };
+
+        pair.input(still, Input::StoodStill);
+        let took = pair.until(Duration::from_secs(3), |pair| pair.active() == Some(1 - still));
+
+        assert!(took.is_some_and(|took| took < Duration::from_millis(50)), "{took:?}");
+        pair.run(Duration::from_secs(1));
+        assert!(pair.said.iter().any(|(_, at, output)| (*at, output) == (still, &Output::MayEnd)));
+        assert_eq!(pair.active(), Some(1 - still));
+    }
+}
+
+#[test]
+fn a_check_that_is_made_no_more_does_not_count() {
+    let (mut pair, active) = Pair::settled(1, LEASE);
+    let gateway = || Check::Gateway("192.0.2.1".into());
+    for node in [0, 1] {
+        pair.input(node, Input::Checked(gateway(), AT_ONCE, Err("no answer".into())));
+    }
+    pair.run(Duration::from_secs(1));
+
+    pair.input(active, Input::Unchecked(gateway()));
+    pair.run(Duration::from_secs(1));
+
+    let view = pair.guardian(active).expect("it is on").view(pair.clock().instant);
+    assert!(view.checks.is_empty());
+    assert_eq!(pair.active(), Some(active));
+}
+
+#[test]
 fn a_dead_engine_without_a_ready_peer_keeps_the_service() {
     let (mut pair, active) = Pair::settled(1, LEASE);
     pair.input(1 - active, Input::Engine(Engine::Dead));

@@ -76,6 +76,12 @@ impl State {
         self.is_away || self.is_stopping
     }
 
+    /// The node ends, whatever else is wished.
+    pub(super) fn must_end(&mut self) {
+        self.is_stopping = true;
+        self.relief = None;
+    }
+
     /// This node has become active; why.
     pub(super) fn became_active(&mut self, now: Instant) -> Reason {
         self.other_active = Some(now);
