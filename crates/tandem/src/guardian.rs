@@ -4,9 +4,13 @@
 //! for a disk, a child, a lock of somebody else or a reader: whatever may take time is done by a thread of its own, which
 //! puts the outcome into the inbox.
 
+pub mod checks;
+pub mod errand;
+pub mod halt;
 pub mod inbox;
 pub mod keeper;
 pub mod links;
 pub mod memory;
 pub mod poll;
 pub mod question;
+pub mod standing;
