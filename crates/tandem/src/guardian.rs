@@ -7,6 +7,7 @@
 pub mod checks;
 pub mod errand;
 pub mod halt;
+pub mod hooks;
 pub mod inbox;
 pub mod keeper;
 pub mod links;

@@ -14,6 +14,7 @@ use cluster::WriteNumber;
 use cluster::guardian::Input;
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::hooks::HookResult;
 use super::question::{Question, Reply};
 
 /// What waits at the most: each thread has at most one thing under way, and there are a few dozen threads.
@@ -32,6 +33,8 @@ pub enum Inward {
     Question(Question, Reply),
     /// A write of the voter's record is on disk, or has failed.
     Kept(WriteNumber, bool),
+    /// A hook has run.
+    Hook(HookResult),
 }
 
 /// The receiving end.
