@@ -221,6 +221,8 @@ impl Service {
 }
 
 impl Answer for Service {
+    type Request = Request;
+
     fn answer(
         &self,
         request: Request,

@@ -2,13 +2,15 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Reply, Request, SILENCE_MAX};
+use super::{Reply, SILENCE_MAX};
 use crate::state_directory::StateDirectory;
 
 /// A reload may have to wait for the disk and the kernel.
@@ -23,8 +25,12 @@ pub struct Client {
 impl Client {
     /// Connects to the server that runs with this state directory; `None` if there is none.
     pub fn connect(state: &StateDirectory) -> Result<Option<Self>> {
-        let path = state.control_socket();
-        let stream = match UnixStream::connect(&path) {
+        Self::open(&state.control_socket())
+    }
+
+    /// Connects to whoever answers at a socket; `None` if there is nobody.
+    pub fn open(path: &Path) -> Result<Option<Self>> {
+        let stream = match UnixStream::connect(path) {
             Ok(stream) => stream,
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
@@ -53,14 +59,14 @@ impl Client {
     }
 
     /// Sends a request and returns what it is done with.
-    pub fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T> {
+    pub fn ask<T: DeserializeOwned>(&mut self, request: &impl Serialize) -> Result<T> {
         self.ask_for_items(request, |_: Value| Ok(()))
     }
 
     /// Sends a request, gives each item to `take`, and returns what it is done with.
     pub fn ask_for_items<I: DeserializeOwned, T: DeserializeOwned>(
         &mut self,
-        request: &Request,
+        request: &impl Serialize,
         mut take: impl FnMut(I) -> Result<()>,
     ) -> Result<T> {
         let mut line = serde_json::to_vec(request)?;

@@ -7,19 +7,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{REQUEST_BYTES_MAX, Reply, Request, SILENCE_MAX};
+use super::{REQUEST_BYTES_MAX, Reply, SILENCE_MAX};
 
 /// Connections at once: people and scripts of one host.
 const CONNECTIONS_MAX: usize = 16;
 
 /// Does what a request wants.
 pub trait Answer: Send + Sync + 'static {
+    /// What can be asked.
+    type Request: DeserializeOwned;
+
     /// Gives each item to `item`, which fails when nobody reads any more; returns how it ended.
     fn answer(
         &self,
-        request: Request,
+        request: Self::Request,
         item: &mut dyn FnMut(Value) -> io::Result<()>,
     ) -> Result<Value, String>;
 }
@@ -88,7 +92,7 @@ impl Drop for Place {
     }
 }
 
-fn serve(stream: UnixStream, answer: &impl Answer) -> io::Result<()> {
+fn serve<A: Answer>(stream: UnixStream, answer: &A) -> io::Result<()> {
     stream.set_read_timeout(Some(SILENCE_MAX))?;
     stream.set_write_timeout(Some(SILENCE_MAX))?;
     let mut reader = BufReader::new(stream.try_clone()?);
@@ -105,7 +109,7 @@ fn serve(stream: UnixStream, answer: &impl Answer) -> io::Result<()> {
             write(&mut writer, &Reply::Failed(reply))?;
             return writer.flush();
         }
-        let reply = match serde_json::from_slice::<Request>(&line) {
+        let reply = match serde_json::from_slice::<A::Request>(&line) {
             Ok(request) => {
                 let ended = answer.answer(request, &mut |item| write(&mut writer, &Reply::Item(item)));
                 ended.map_or_else(Reply::Failed, Reply::Done)
@@ -128,6 +132,7 @@ mod tests {
     use std::net::Shutdown;
     use std::os::unix::fs::MetadataExt;
 
+    use super::super::Request;
     use super::*;
 
     #[test]
@@ -216,6 +221,8 @@ mod tests {
     struct Echo;
 
     impl Answer for Echo {
+        type Request = Request;
+
         fn answer(
             &self,
             request: Request,
