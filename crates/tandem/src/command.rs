@@ -3,10 +3,12 @@
 mod bans;
 mod check;
 mod cluster;
+mod cluster_picture;
 mod gateways;
 mod route;
 mod run;
 mod show;
+mod status;
 mod subscriber;
 
 use std::io::Write;
@@ -80,11 +82,14 @@ enum Command {
     },
     /// Tell where a number would go by the configuration, and why; nothing is called
     Route(route::Question),
-    /// Show how the running server is
+    /// Show how the running server is, and the cluster that it belongs to
     Status {
         /// As JSON
         #[arg(long)]
         json: bool,
+        /// Again each second, until Ctrl-C
+        #[arg(long)]
+        watch: bool,
         #[command(flatten)]
         place: Place,
     },
@@ -145,7 +150,8 @@ impl CommandLine {
             Command::Gateways { change: None, json, place } => gateways::show(&mut place.server()?, json),
             Command::Gateways { change: Some(change), .. } => change.run(),
             Command::Route(question) => question.run(),
-            Command::Status { json, place } => show::status(&mut place.server()?, json),
+            Command::Status { json, watch: false, place } => status::status(&place, json),
+            Command::Status { json, watch: true, place } => status::watch(&place, json),
             Command::Bans(command) => command.run(),
             Command::Cluster(command) => command.run(),
             Command::Reload { place } => reload(&mut place.server()?),
@@ -207,6 +213,7 @@ mod tests {
             "contacts alice@example.org --json --config a.toml",
             "registrations --json --config a.toml",
             "status --json",
+            "status --watch --config a.toml",
             "bans list --json",
             "bans add 203.0.113.9",
             "bans add 2001:db8::9 --for 1h30m --config a.toml",

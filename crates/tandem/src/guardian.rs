@@ -5,6 +5,7 @@
 //! puts the outcome into the inbox.
 
 pub mod checks;
+pub mod control;
 pub mod errand;
 pub mod halt;
 pub mod hooks;
@@ -15,3 +16,4 @@ pub mod memory;
 pub mod poll;
 pub mod question;
 pub mod standing;
+pub mod view;

@@ -76,6 +76,16 @@ impl StateDirectory {
         self.path.join("control.sock")
     }
 
+    /// What the guardian of a cluster's node keeps: of root alone.
+    pub fn guardian(&self) -> PathBuf {
+        self.path.join("guardian")
+    }
+
+    /// Where a running guardian is spoken to.
+    pub fn guardian_socket(&self) -> PathBuf {
+        self.guardian().join("control.sock")
+    }
+
     /// Makes the directory and an empty database file, if they are not there. Root makes the file for the
     /// directory's owner, so that a server without rights can write what root has prepared.
     pub fn create(&self) -> Result<()> {

@@ -25,6 +25,8 @@ pub struct View {
     pub votes: (usize, usize),
     /// How its engine is.
     pub engine: Engine,
+    /// What is wrong with it: 0 is nothing, more is worse.
+    pub ailment: u8,
     /// How much of the state it holds, 0 to 100.
     pub ready: u8,
     /// Each check with the reason why it fails, or none.
@@ -102,6 +104,7 @@ impl Guardian {
             highest: self.contender.highest(),
             votes: (votes.len(), list.majority()),
             engine: self.engine,
+            ailment: self.health.ailment(),
             ready: self.ready,
             checks: self
                 .health

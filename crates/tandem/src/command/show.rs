@@ -1,4 +1,4 @@
-//! `tandem status` and `tandem contacts`.
+//! `tandem contacts` and `tandem registrations`, and the server's part of `tandem status`.
 
 use std::time::Duration;
 
@@ -10,15 +10,6 @@ use crate::config::write_duration;
 use crate::control::client::Client;
 use crate::control::{ContactView, RegistrationView, Request, StatusView};
 use crate::table::Table;
-
-/// Shows how the server is.
-pub fn status(server: &mut Client, json: bool) -> Result<()> {
-    let status: Value = server.ask(&Request::Status {})?;
-    if json {
-        return print(&format!("{}\n", serde_json::to_string_pretty(&status)?));
-    }
-    print(&status_text(&serde_json::from_value(status)?))
-}
 
 /// Shows which phones are registered.
 pub fn contacts(server: &mut Client, aor: Option<String>, json: bool) -> Result<()> {
@@ -53,7 +44,8 @@ pub fn registrations(server: &mut Client, json: bool) -> Result<()> {
     print(&registrations_text(&views))
 }
 
-fn status_text(status: &StatusView) -> String {
+/// How the server is.
+pub fn status_text(status: &StatusView) -> String {
     let StatusView { node, version, pid, uptime_s, .. } = status;
     let uptime = write_duration(Duration::from_secs(*uptime_s));
     let mut text = format!("Tandem {version} on {node}: {} for {uptime} (pid {pid})\n", status.state);
