@@ -184,7 +184,11 @@ fn answer(request: &Message<'_>, problem: Option<Malformed>) {
         let branch =
             |message: &Message<'_>| message.top_via().ok().and_then(|via| via.branch().map(<[u8]>::to_vec));
         assert_eq!(branch(&response), branch(request));
-        assert_eq!(response.values(Name::RecordRoute).count(), request.values(Name::RecordRoute).count());
+        // Values that are never closed run into each other where very many lines share one.
+        let mut routes = request.values(Name::RecordRoute);
+        if routes.all(|route| NameAddr::parse(route).is_ok()) {
+            assert_eq!(response.values(Name::RecordRoute).count(), request.values(Name::RecordRoute).count());
+        }
     }
 }
 
