@@ -68,14 +68,16 @@ const STEPS: &[Step] = &[
     },
     Step { name: "unit_tests", run: || cargo(&["test", "--workspace"]) },
     Step { name: "gate_object", run: gate::check },
-    // A fault for each rule of the lease, planted in turn: the simulated world must find every one.
+    // A fault for each rule of the lease and of the replica, planted in turn: the simulated world must find every one.
     Step {
         name: "planted_faults",
         run: || {
-            let test =
-                ["test", "-p", "cluster", "--release", "--features", "test-faults", "--test", "safety"];
-            // A fault is planted in the whole process.
-            cargo(&[&test[..], &["--", "--test-threads", "1"]].concat())
+            for (name, world) in [("cluster", "safety"), ("replica", "world")] {
+                let test = ["test", "-p", name, "--release", "--features", "test-faults", "--test", world];
+                // A fault is planted in the whole process.
+                cargo(&[&test[..], &["--", "--test-threads", "1"]].concat())?;
+            }
+            Ok(())
         },
     },
     Step { name: "fuzz", run: soak::fuzz::once },
