@@ -8,6 +8,7 @@ pub mod engine_inputs;
 pub mod framing;
 pub mod message;
 pub mod mutator;
+pub mod replication;
 pub mod rng;
 pub mod selection;
 pub mod stun_binding;
@@ -24,13 +25,14 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target { name: "message", bytes_max: 70_000, body: message::run },
     Target { name: "values", bytes_max: 4_096, body: values::run },
     Target { name: "uri", bytes_max: 1_024, body: values::run_uris },
     Target { name: "framing", bytes_max: 140_000, body: framing::run },
     Target { name: "stun", bytes_max: 2_048, body: stun_binding::run },
     Target { name: "selection", bytes_max: 1_024, body: selection::run },
+    Target { name: "replica", bytes_max: 32_768, body: replication::run },
     Target { name: "engine", bytes_max: 8_192, body: engine_inputs::run },
 ];
 

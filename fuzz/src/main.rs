@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 
 use fuzz::rng::Rng;
-use fuzz::{TARGETS, Target, engine_inputs, mutator};
+use fuzz::{TARGETS, Target, engine_inputs, mutator, replication};
 
 /// An input that takes longer, three times, is a finding: what is linear takes a hundredth of it.
 const INPUT_TIME_MAX: Duration = Duration::from_secs(1);
@@ -156,6 +156,9 @@ fn corpus(target: &Target) -> io::Result<BTreeMap<String, Vec<u8>>> {
     }
     if target.name == "engine" {
         corpus.extend(engine_inputs::programs().map(|(name, program)| (format!("program {name}"), program)));
+    }
+    if target.name == "replica" {
+        corpus.extend(replication::conversations().map(|(name, words)| (format!("words {name}"), words)));
     }
     corpus.insert("nothing".to_owned(), Vec::new());
     Ok(corpus)
