@@ -1,6 +1,7 @@
 //! The command line.
 
 mod bans;
+mod change;
 mod check;
 mod cluster;
 mod cluster_picture;
@@ -96,7 +97,26 @@ enum Command {
     /// Show who is banned or slowed down, and change it
     #[command(subcommand)]
     Bans(BansCommand),
-    /// Make the key of a cluster
+    /// Make the other node of the cluster the active one, and wait until it is
+    Switchover {
+        /// Also if it lacks part of the state, or is less well
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// For maintenance of the other nodes: let their votes not count, until `--end`
+    Solo {
+        /// Let all configured hosts vote again
+        #[arg(long)]
+        end: bool,
+        /// Make this node the only voter, although the others do not agree: they must be off
+        #[arg(long, conflicts_with = "end")]
+        force: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Make the key of a cluster, or change who votes in it
     #[command(subcommand)]
     Cluster(ClusterCommand),
     /// Let the running server read its configuration again
@@ -153,6 +173,8 @@ impl CommandLine {
             Command::Status { json, watch: false, place } => status::status(&place, json),
             Command::Status { json, watch: true, place } => status::watch(&place, json),
             Command::Bans(command) => command.run(),
+            Command::Switchover { force, place } => change::switchover(&place, force),
+            Command::Solo { end, force, place } => change::solo(&place, end, force),
             Command::Cluster(command) => command.run(),
             Command::Reload { place } => reload(&mut place.server()?),
         }
@@ -223,7 +245,13 @@ mod tests {
             "gateways --json --config a",
             "gateways down carrier-a",
             "gateways up carrier-a --state-directory /s",
+            "switchover --force --config a.toml",
+            "solo",
+            "solo --force",
+            "solo --end --state-directory /s",
             "cluster key",
+            "cluster accept witness --config a.toml",
+            "cluster apply",
             "reload --state-directory /s",
         ] {
             let line = std::iter::once("tandem").chain(words.split(' '));

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
+use ::host::{Interface, remarks as remarks_of_host};
 use anyhow::Result;
 use routing::Settings;
 
@@ -22,8 +23,13 @@ pub fn check(file: &Path) -> Result<()> {
     if let Some(cluster) = &config.cluster {
         let here = cluster.here(&node_name(&config), &host::interfaces()?);
         let key = ClusterKey::read(&cluster.key_file).map_err(Unfit::from);
-        match (here, key) {
-            (Ok(here), Ok(_)) => text.push_str(&cluster_text(cluster, &here, &settings)),
+        match (here.and_then(|here| Ok((interface_of(&here)?, here))), key) {
+            (Ok((interface, here)), Ok(_)) => {
+                text.push_str(&cluster_text(cluster, &here, &settings));
+                if let Some(interface) = interface.filter(|_| cluster.manage_routes == ManageRoutes::No) {
+                    text.push_str(&host_text(cluster, &interface));
+                }
+            }
             (here, key) => {
                 let unfit = here.err().into_iter().flatten().chain(key.err()).collect();
                 return Err(Config::unfit(file, unfit).into());
@@ -31,6 +37,33 @@ pub fn check(file: &Path) -> Result<()> {
         }
     }
     print(&text)
+}
+
+/// The interface as it is on this host.
+fn interface_of(here: &Here) -> Result<Option<Interface>, Vec<Unfit>> {
+    let found = here.interface.as_deref().map(Interface::find).transpose();
+    found.map_err(|error| {
+        let mend = "write the name of one that is there, or leave it out".to_owned();
+        vec![Unfit { key: "cluster.interface", what: format!("can not be used: {error}"), mend }]
+    })
+}
+
+/// What of the host's own settings stands in the way of the virtual addresses.
+fn host_text(cluster: &Cluster, interface: &Interface) -> String {
+    let gateways: Vec<IpAddr> = cluster
+        .gateways
+        .iter()
+        .filter_map(|gateway| match gateway {
+            GatewayCheck::At(address) => Some(*address),
+            GatewayCheck::Default => None,
+        })
+        .collect();
+    match remarks_of_host(interface, &cluster.addresses, &gateways) {
+        Ok(remarks) => {
+            remarks.iter().map(|remark| format!("note: {}: {}\n", remark.what, remark.mend)).collect()
+        }
+        Err(error) => format!("note: the host's routes can not be looked at: {error}\n"),
+    }
 }
 
 fn listeners_text(settings: &Settings) -> String {

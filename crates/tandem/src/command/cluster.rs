@@ -1,4 +1,4 @@
-//! `tandem cluster`: the key that makes hosts members of a cluster.
+//! `tandem cluster`: the key that makes hosts members of a cluster, and which of them vote.
 
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow};
 use clap::Subcommand;
 use rustix::fs::{FileType, Mode};
 
-use super::print;
+use super::{Place, change, print};
 use crate::cluster_key;
 
 /// What is wanted of the cluster.
@@ -15,6 +15,18 @@ use crate::cluster_key;
 pub enum ClusterCommand {
     /// Print a new key: `tandem cluster key > /etc/tandem/cluster.key`, then copy that file to all nodes and the witness
     Key,
+    /// Let the voter count that is heard for a member: its disk was emptied, or it was replaced
+    Accept {
+        /// A node's name, or `witness`
+        name: String,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Make those the voters that are configured, one change after the other; on the active node
+    Apply {
+        #[command(flatten)]
+        place: Place,
+    },
 }
 
 impl ClusterCommand {
@@ -22,6 +34,8 @@ impl ClusterCommand {
     pub fn run(self) -> Result<()> {
         match self {
             Self::Key => key(),
+            Self::Accept { name, place } => change::accept(&place, &name),
+            Self::Apply { place } => change::apply(&place),
         }
     }
 }
