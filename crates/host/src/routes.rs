@@ -62,7 +62,6 @@ pub struct Routes {
     interface: Interface,
     addresses: Vec<IpAddr>,
     gateways: Vec<IpAddr>,
-    filled: Vec<Route>,
     kept: PathBuf,
     changed: Vec<Changed>,
 }
@@ -82,7 +81,6 @@ impl Routes {
             interface,
             addresses,
             gateways,
-            filled: Vec::new(),
             kept: kept.to_owned(),
             changed,
         };
@@ -114,11 +112,7 @@ impl Routes {
 
     fn fill(&mut self) -> io::Result<()> {
         let wanted = wanted(&mut self.table, &self.interface, &self.addresses, &self.gateways)?;
-        if wanted != self.filled {
-            self.table.fill(self.interface.index, &wanted)?;
-            self.filled = wanted;
-        }
-        Ok(())
+        self.table.fill(self.interface.index, &wanted)
     }
 
     fn raise_settings(&mut self) -> Result<(), RoutesError> {
@@ -164,21 +158,26 @@ fn wanted(
     gateways: &[IpAddr],
 ) -> io::Result<Vec<Route>> {
     let mut routes = table.main_by(interface.index)?;
-    routes.retain(|route| addresses.iter().any(|address| family_of(*address) == family_of(route.network)));
+    // IPv6 has a route to the address itself among the others; it comes and goes with it.
+    routes.retain(|route| {
+        !addresses.contains(&route.network)
+            && addresses.iter().any(|address| family_of(*address) == family_of(route.network))
+    });
     routes.truncate(ROUTES_MAX);
     for gateway in gateways {
         let family = family_of(*gateway);
         let has_one = routes.iter().any(|route| route.is_default() && family_of(route.network) == family);
         if !has_one && addresses.iter().any(|address| family_of(*address) == family) {
-            let network = match gateway {
-                IpAddr::V4(_) => IpAddr::from([0; 4]),
-                IpAddr::V6(_) => IpAddr::from([0; 16]),
+            // IPv6 has no metric of zero: the kernel makes 1024 of it.
+            let (network, metric) = match gateway {
+                IpAddr::V4(_) => (IpAddr::from([0; 4]), 0),
+                IpAddr::V6(_) => (IpAddr::from([0; 16]), 1024),
             };
             // It is said to be on the link, whatever the interface's networks are.
             let is_on_link = !routes
                 .iter()
                 .any(|route| route.gateway.is_none() && is_within(*gateway, route.network, route.prefix));
-            routes.push(Route { gateway: Some(*gateway), is_on_link, network, prefix: 0, metric: 0 });
+            routes.push(Route { gateway: Some(*gateway), is_on_link, network, prefix: 0, metric });
         }
     }
     Ok(routes)

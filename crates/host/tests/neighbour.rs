@@ -176,14 +176,39 @@ fn without_a_default_route_by_the_interface_the_gateway_of_the_configuration_ser
     let found = remarks(&lab.host, &[VIP.into()], &[]).expect("a look");
     assert!(found.iter().any(|remark| remark.mend.contains("cluster.gateways")), "{found:#?}");
 
-    // One of them is in no network of the interface.
-    for gateway in [ROUTER, Ipv4Addr::new(203, 0, 113, 1)] {
-        let routes = Routes::set(lab.host.clone(), vec![VIP.into()], vec![gateway.into()], &lab.kept());
-        let routes = routes.expect("they are set");
-        let way = output("ip route get 198.51.100.1 from 192.0.2.9");
-        assert!(way.contains(&format!("via {gateway} dev host0")), "{way}");
+    // Some of them are in no network of the interface.
+    let vips: Vec<IpAddr> = vec![VIP.into(), "2001:db8::9".parse().expect("an address")];
+    for (gateway, ip) in
+        [("192.0.2.1", "ip"), ("203.0.113.1", "ip"), ("2001:db8::1", "ip -6"), ("2001:db8:7::1", "ip -6")]
+    {
+        let gateways = vec![gateway.parse().expect("an address")];
+        let routes = Routes::set(lab.host.clone(), vips.clone(), gateways, &lab.kept());
+        let mut routes = routes.expect("they are set");
+        for _ in 0..2 {
+            let table = output(&format!("{ip} route show table 7950"));
+            assert!(table.contains(&format!("default via {gateway} dev host0")), "{table}");
+            routes.refresh().expect("taken up");
+        }
         routes.restore().expect("restored");
     }
+}
+
+#[test]
+fn a_table_that_was_emptied_behind_its_back_is_filled_again() {
+    let Some(lab) = Lab::new() else { return };
+    run("ip route add default via 192.0.2.1 dev host0");
+    let routes = Routes::set(lab.host.clone(), vec![VIP.into()], Vec::new(), &lab.kept());
+    let mut routes = routes.expect("they are set");
+    let full = output("ip route show table 7950");
+
+    run("ip link set host0 down");
+    run("ip link set host0 up");
+    run("ip route add default via 192.0.2.1 dev host0");
+    assert_eq!(output("ip route show table 7950"), "");
+    routes.refresh().expect("taken up");
+
+    assert_eq!(output("ip route show table 7950"), full);
+    routes.restore().expect("restored");
 }
 
 #[test]
@@ -375,7 +400,9 @@ fn state() -> String {
     [
         "ip rule",
         "ip -6 rule",
-        "ip route show table all",
+        "ip route",
+        "ip route show table 7950",
+        "ip -6 route show table 7950",
         "sysctl net.ipv4.conf.all.arp_ignore net.ipv4.conf.all.arp_announce",
     ]
     .map(output)

@@ -74,21 +74,24 @@ impl Table {
         Ok(best.map(|(_, interface)| interface))
     }
 
-    /// Makes our table hold just these routes by an interface.
+    /// Makes our table hold just these routes by an interface. What is there already is not touched.
     pub(super) fn fill(&mut self, interface: u32, wanted: &[Route]) -> io::Result<()> {
-        for route in wanted {
+        let mut there = Vec::new();
+        for family in FAMILIES {
+            there.extend(self.messages(family, TABLE, None)?);
+        }
+        let known: Vec<Option<Route>> = there.iter().map(|message| route_of(message, interface)).collect();
+        let is_known = |route: &Route| known.iter().any(|known| known.as_ref() == Some(route));
+        for route in wanted.iter().filter(|route| !is_known(route)) {
             let message = RouteNetlinkMessage::NewRoute(message(interface, route));
             match self.netlink.change(message, NLM_F_CREATE | NLM_F_REPLACE) {
                 Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
                 other => other?,
             }
         }
-        for family in FAMILIES {
-            for there in self.messages(family, TABLE, None)? {
-                let is_wanted = route_of(&there, interface).is_some_and(|route| wanted.contains(&route));
-                if !is_wanted {
-                    self.remove(there)?;
-                }
+        for (message, route) in there.into_iter().zip(known) {
+            if !route.is_some_and(|route| wanted.contains(&route)) {
+                self.remove(message)?;
             }
         }
         Ok(())
