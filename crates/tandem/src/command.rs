@@ -6,6 +6,7 @@ mod check;
 mod cluster;
 mod cluster_picture;
 mod gateways;
+mod report;
 mod route;
 mod run;
 mod show;
@@ -21,6 +22,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{Config, FILE_DEFAULT, reference};
 use crate::control::Request;
 use crate::control::client::Client;
+use crate::guardian::question::Question;
 use crate::state_directory::StateDirectory;
 use bans::BansCommand;
 use cluster::ClusterCommand;
@@ -116,6 +118,17 @@ enum Command {
         #[command(flatten)]
         place: Place,
     },
+    /// Show the last takeovers of this node of a cluster: why they were, and what took how long
+    Report {
+        /// How many
+        #[arg(default_value_t = 5)]
+        count: usize,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Make the key of a cluster, or change who votes in it
     #[command(subcommand)]
     Cluster(ClusterCommand),
@@ -175,14 +188,19 @@ impl CommandLine {
             Command::Bans(command) => command.run(),
             Command::Switchover { force, place } => change::switchover(&place, force),
             Command::Solo { end, force, place } => change::solo(&place, end, force),
+            Command::Report { count, json, place } => report::report(&place, count, json),
             Command::Cluster(command) => command.run(),
-            Command::Reload { place } => reload(&mut place.server()?),
+            Command::Reload { place } => reload(&place),
         }
     }
 }
 
-fn reload(server: &mut Client) -> Result<()> {
-    let remarks: Vec<String> = server.ask(&Request::Reload {})?;
+/// A guardian lets its engine read the configuration too.
+fn reload(place: &Place) -> Result<()> {
+    let remarks: Vec<String> = match Client::open(&place.state_directory()?.guardian_socket())? {
+        Some(mut guardian) => guardian.ask(&Question::Reload {})?,
+        None => place.server()?.ask(&Request::Reload {})?,
+    };
     let mut text = String::from("The configuration was read again and is in force.\n");
     for remark in remarks {
         text.push_str(&format!("note: {remark}\n"));
@@ -249,6 +267,8 @@ mod tests {
             "solo",
             "solo --force",
             "solo --end --state-directory /s",
+            "report",
+            "report 20 --json --config a.toml",
             "cluster key",
             "cluster accept witness --config a.toml",
             "cluster apply",

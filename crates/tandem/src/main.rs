@@ -1,6 +1,7 @@
 //! Tandem: a SIP service in one program. This crate reads the command line and the configuration,
 //! starts the server and speaks to a running one.
 
+mod calendar;
 mod cluster_key;
 mod command;
 mod config;
