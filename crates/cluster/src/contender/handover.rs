@@ -130,7 +130,10 @@ impl Contender {
             return;
         }
         let State::Active { epoch, wanted, until, .. } = self.state else { return };
-        let is_fit = epoch == ask.epoch && wanted == epoch && now < until && ask.next > self.highest;
+        // The asking node's heartbeats may have told of the next epoch before its question does. That a voter votes under
+        // one epoch for one holder is what keeps it from being used twice.
+        let is_next = ask.next > epoch && ask.next >= self.highest;
+        let is_fit = epoch == ask.epoch && wanted == epoch && now < until && is_next;
         if is_fit && self.giving.as_ref().is_none_or(|giving| matches!(giving.stage, Stage::Answered(_))) {
             self.saw_epoch(ask.next);
             self.giving = Some(Giving { ask, stage: Stage::Reserving });

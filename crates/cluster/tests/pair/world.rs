@@ -42,6 +42,8 @@ pub struct Pair {
     pub said: Vec<(Duration, usize, Output)>,
     seed: u64,
     has_witness: bool,
+    /// How long each disk takes for a write.
+    pub disk_takes: [Duration; 3],
 }
 
 impl Pair {
@@ -70,6 +72,7 @@ impl Pair {
             said: Vec::new(),
             seed,
             has_witness,
+            disk_takes: [Duration::from_millis(3); 3],
         };
         for at in 0..2 + usize::from(has_witness) {
             pair.start(at);
@@ -272,7 +275,7 @@ impl Pair {
 
     fn keep(&mut self, at: usize, write: WriteNumber, record: Record) {
         let boot = self.boots[at];
-        self.push(Duration::from_millis(3), Event::Kept { at, boot, write, record });
+        self.push(self.disk_takes[at], Event::Kept { at, boot, write, record });
     }
 
     fn carry(&mut self, at: usize, out: Vec<Output>) {
