@@ -41,8 +41,13 @@ const NUMBER_BYTES: usize = 8;
 const TAG_BYTES: usize = 16;
 /// The longest datagram; anything longer is a stranger's.
 pub const DATAGRAM_BYTES_MAX: usize = HEAD_BYTES + NUMBER_BYTES + MESSAGE_BYTES_MAX + TAG_BYTES;
-/// How often a handshake is begun anew while it is not answered.
+/// When a handshake that is not answered is begun anew for the first time; then after twice as long each time.
 const OPEN_EVERY: Duration = Duration::from_millis(100);
+/// The longest such wait. Each beginning makes the answer to the one before worthless, so it must be longer than an answer
+/// can take: on a path around the world, or on a host that is busy.
+const OPEN_EVERY_MAX: Duration = Duration::from_millis(800);
+/// What was begun so long ago is not answered any more, when its receiver has just shown that it is there.
+const ANSWER_MAX: Duration = Duration::from_millis(400);
 /// A member that was not heard for so long has perhaps forgotten the session.
 const SILENCE_MAX: Duration = Duration::from_millis(500);
 /// Handshakes of one member that are answered in one second: each costs a Diffie-Hellman.
@@ -84,6 +89,8 @@ pub struct Link {
 struct Member {
     opening: Option<Opening>,
     opened_at: Option<Instant>,
+    /// From then until a handshake is begun anew.
+    open_after: Duration,
     outgoing: Option<Outgoing>,
     incoming: Option<Incoming>,
     /// A session that has not carried anything yet.
@@ -126,6 +133,7 @@ impl Link {
         let member = |_| Member {
             opening: None,
             opened_at: None,
+            open_after: OPEN_EVERY,
             outgoing: None,
             incoming: None,
             accepted: None,
@@ -185,11 +193,11 @@ impl Link {
             .values()
             .map(|member| match (member.opened_at, member.heard) {
                 (None, _) => Instant::START,
-                (Some(opened), heard) if member.wants_session(opened + OPEN_EVERY) => {
-                    (opened + OPEN_EVERY).max(heard.map_or(Instant::START, |heard| heard))
+                (Some(opened), heard) if member.wants_session(opened + member.open_after) => {
+                    (opened + member.open_after).max(heard.map_or(Instant::START, |heard| heard))
                 }
-                (Some(opened), Some(heard)) => (heard + SILENCE_MAX).max(opened + OPEN_EVERY),
-                (Some(opened), None) => opened + OPEN_EVERY,
+                (Some(opened), Some(heard)) => (heard + SILENCE_MAX).max(opened + member.open_after),
+                (Some(opened), None) => opened + member.open_after,
             })
             .min()
     }
@@ -207,10 +215,12 @@ impl Link {
     fn open_if_due(&mut self, now: Instant, to: MemberId, out: &mut Vec<Datagram>) {
         let (me, boot) = (self.me, self.boot);
         let Some(member) = self.members.get_mut(&to) else { return };
-        let is_early = member.opened_at.is_some_and(|at| now.since(at) < OPEN_EVERY);
+        let is_early = member.opened_at.is_some_and(|at| now.since(at) < member.open_after);
         if is_early || !member.wants_session(now) {
             return;
         }
+        let is_again = member.opened_at.is_some() && member.opening.is_some();
+        member.open_after = if is_again { (member.open_after * 2).min(OPEN_EVERY_MAX) } else { OPEN_EVERY };
         member.opened_at = Some(now);
         self.sessions = self.sessions.wrapping_add(1);
         // Sessions of two starts must not be taken for each other.
@@ -280,6 +290,10 @@ impl Link {
         if member.boot.is_some_and(|known| known != boot) {
             member.outgoing = None;
             member.boot = None;
+            member.open_after = OPEN_EVERY;
+        }
+        if member.outgoing.is_none() && member.opened_at.is_some_and(|at| now.since(at) >= ANSWER_MAX) {
+            member.open_after = OPEN_EVERY;
         }
         out.push(Datagram { to: from, bytes });
         self.open_if_due(now, from, out);
@@ -310,6 +324,7 @@ impl Link {
         member.outgoing = Some(Outgoing { session, state, number: 0 });
         member.boot = Some(boot);
         member.heard = Some(now);
+        member.open_after = OPEN_EVERY;
         Ok(Received::Handshake(from))
     }
 

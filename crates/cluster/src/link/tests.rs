@@ -24,6 +24,30 @@ fn a_member_with_another_key_is_not_heard_and_is_counted() {
 }
 
 #[test]
+fn members_far_from_each_other_hear_each_other() {
+    let mut pair = Pair::new();
+    let one_way = Duration::from_millis(170);
+    let mut under_way: Vec<(Instant, Datagram)> = Vec::new();
+    let end = pair.now + Duration::from_secs(5);
+
+    while pair.now < end && !(pair.a.has_session(B) && pair.b.has_session(A)) {
+        let mut sent = Vec::new();
+        pair.a.handle_timeout(pair.now, &mut sent);
+        pair.b.handle_timeout(pair.now, &mut sent);
+        let (arrived, rest) = under_way.into_iter().partition(|(at, _)| *at <= pair.now);
+        under_way = rest;
+        for (_, Datagram { to, bytes }) in Vec::<(Instant, Datagram)>::from_iter(arrived) {
+            let link = if to == A { &mut pair.a } else { &mut pair.b };
+            link.handle_datagram(pair.now, &bytes, &mut sent);
+        }
+        under_way.extend(sent.into_iter().map(|datagram| (pair.now + one_way, datagram)));
+        pair.now += Duration::from_millis(10);
+    }
+
+    assert_eq!(pair.say(A, b"far"), [Received::Message(A, b"far".to_vec())]);
+}
+
+#[test]
 fn a_copy_by_another_path_is_not_given_on_again() {
     let mut pair = Pair::new();
     pair.open();
@@ -157,7 +181,7 @@ impl Pair {
     /// Both open their sessions, as far as they can.
     fn open(&mut self) {
         for _ in 0..4 {
-            self.now += OPEN_EVERY;
+            self.now += OPEN_EVERY_MAX;
             let mut sent = Vec::new();
             self.a.handle_timeout(self.now, &mut sent);
             self.b.handle_timeout(self.now, &mut sent);
