@@ -65,13 +65,11 @@ impl ClusterKey {
     }
 
     /// What seals the link.
-    #[allow(dead_code, reason = "the guardian calls it")]
     pub fn link(&self) -> [u8; KEY_BYTES] {
         *self.0.derived(LINK_LABEL).as_bytes()
     }
 
     /// The root of what engines make: the same on all nodes.
-    #[allow(dead_code, reason = "the guardian calls it")]
     pub fn engine(&self) -> RootKey {
         self.0.derived(ENGINE_LABEL)
     }

@@ -6,12 +6,14 @@ mod check;
 mod cluster;
 mod cluster_picture;
 mod gateways;
+mod guard;
 mod report;
 mod route;
 mod run;
 mod show;
 mod status;
 mod subscriber;
+mod witness;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -27,6 +29,7 @@ use crate::state_directory::StateDirectory;
 use bans::BansCommand;
 use cluster::ClusterCommand;
 use subscriber::SubscriberCommand;
+use witness::WitnessOptions;
 
 /// A highly available SIP service.
 #[derive(Debug, Parser)]
@@ -132,6 +135,8 @@ enum Command {
     /// Make the key of a cluster, or change who votes in it
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Be the third vote of a cluster, on a host that is no node, until SIGTERM
+    Witness(WitnessOptions),
     /// Let the running server read its configuration again
     Reload {
         #[command(flatten)]
@@ -191,6 +196,7 @@ impl CommandLine {
             Command::Report { count, json, place } => report::report(&place, count, json),
             Command::Cluster(command) => command.run(),
             Command::Reload { place } => reload(&place),
+            Command::Witness(options) => options.run(),
         }
     }
 }
@@ -272,6 +278,8 @@ mod tests {
             "cluster key",
             "cluster accept witness --config a.toml",
             "cluster apply",
+            "witness --config /etc/tandem/tandem.toml",
+            "witness --key k --listen 192.0.2.9 --listen 10.9.0.9:99 --node a=192.0.2.1,10.9.0.1 --node b=192.0.2.2",
             "reload --state-directory /s",
         ] {
             let line = std::iter::once("tandem").chain(words.split(' '));

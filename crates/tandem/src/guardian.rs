@@ -6,14 +6,22 @@
 
 pub mod checks;
 pub mod control;
+pub mod engine_process;
 pub mod errand;
+pub mod event_loop;
 pub mod halt;
+pub mod hands;
 pub mod hooks;
 pub mod inbox;
 pub mod keeper;
 pub mod links;
 pub mod memory;
+pub mod notify;
 pub mod poll;
 pub mod question;
+pub mod reload;
+pub mod report;
 pub mod standing;
+pub mod start;
 pub mod view;
+pub mod witness;

@@ -1,16 +1,31 @@
 //! Logs, to standard error.
 
-use std::io::IsTerminal;
+mod apart;
+
+use std::io::{self, IsTerminal};
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{Registry, fmt, reload};
 
 use crate::config::{Log, LogFormat, LogLevel};
+use apart::Apart;
 
 /// Crates of this project: their names are the targets of the log. All others speak from WARN on.
-const TARGETS: &[&str] =
-    &["engine", "media", "net", "routing", "sip", "store", "tandem", "transaction", "transport"];
+const TARGETS: &[&str] = &[
+    "cluster",
+    "engine",
+    "host",
+    "media",
+    "net",
+    "routing",
+    "sip",
+    "store",
+    "tandem",
+    "transaction",
+    "transport",
+];
 
 /// Changes how much is logged while the program runs.
 #[derive(Clone, Debug)]
@@ -21,15 +36,27 @@ pub struct Logs {
 impl Logs {
     /// Begins to log; called once.
     pub fn start(log: Log) -> Self {
+        Self::start_on(log, io::stderr, std::io::stderr().is_terminal())
+    }
+
+    /// Begins to log by a thread, so that a reader who stands still keeps nobody waiting; called once.
+    pub fn start_apart(log: Log) -> io::Result<(Self, Apart)> {
+        let apart = Apart::start(io::stderr())?;
+        Ok((Self::start_on(log, apart.clone(), io::stderr().is_terminal()), apart))
+    }
+
+    fn start_on<W>(log: Log, writer: W, is_terminal: bool) -> Self
+    where
+        W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+    {
         let (filter, handle) = reload::Layer::new(targets(log.level));
         let registry = tracing_subscriber::registry().with(filter);
         match log.format {
             LogFormat::Text => {
-                let is_terminal = std::io::stderr().is_terminal();
-                registry.with(fmt::layer().with_writer(std::io::stderr).with_ansi(is_terminal)).init();
+                registry.with(fmt::layer().with_writer(writer).with_ansi(is_terminal)).init();
             }
             LogFormat::Json => {
-                registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).init();
+                registry.with(fmt::layer().json().flatten_event(true).with_writer(writer)).init();
             }
         }
         Self { filter: handle }

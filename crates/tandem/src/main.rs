@@ -8,7 +8,6 @@ mod config;
 mod control;
 mod forwards;
 mod gateway_row;
-#[allow(dead_code, reason = "parts of it are in the tree before the loop that uses them")]
 mod guardian;
 mod host;
 mod logs;

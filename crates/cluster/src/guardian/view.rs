@@ -91,6 +91,18 @@ pub struct MemberView {
 }
 
 impl Guardian {
+    /// If nobody is known to be active: how long ago another node was last heard; zero if none ever was.
+    pub fn nobody_active(&self, now: Instant) -> Option<Duration> {
+        let is_known = self.lease(now).is_some() || self.peers.iter().any(|peer| peer.is_active(now));
+        let silence = self.peers.iter().filter_map(|peer| peer.silent_for(now)).min();
+        (!is_known).then(|| silence.unwrap_or_default())
+    }
+
+    /// The highest epoch that was seen anywhere.
+    pub fn highest(&self) -> Epoch {
+        self.contender.highest()
+    }
+
     /// What an operator is shown.
     pub fn view(&self, now: Instant) -> View {
         let votes: Vec<VoterId> = self.contender.votes(now).collect();

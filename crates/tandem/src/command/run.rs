@@ -13,6 +13,7 @@ use store::{SqliteStore, Subscribers};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::guard::guard;
 use crate::config::{Config, FILE_DEFAULT};
 use crate::control::server::Control;
 use crate::logs::Logs;
@@ -29,6 +30,9 @@ pub fn run(config_file: Option<PathBuf>) -> Result<()> {
     let config_file =
         config_file.or_else(|| Some(PathBuf::from(FILE_DEFAULT)).filter(|usual| usual.exists()));
     let config = Config::load(config_file.as_deref())?;
+    if let (Some(file), Some(cluster)) = (&config_file, config.cluster.clone()) {
+        return guard(file.clone(), config, cluster);
+    }
     let logs = Logs::start(config.log);
     // All that is made below is for this user alone.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
@@ -142,7 +146,7 @@ fn reload(service: &Service) {
 }
 
 /// Each TCP connection takes a descriptor, and the usual limit is 1024.
-fn raise_descriptor_limit() {
+pub fn raise_descriptor_limit() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
         tracing::warn!(%error, "the limit of open files can not be raised");

@@ -10,12 +10,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
+use ::host::child::Child;
+use clock::Instant;
 use cluster::WriteNumber;
 use cluster::guardian::Input;
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::hands::Deed;
 use super::hooks::HookResult;
 use super::question::{Question, Reply};
+use super::reload::Reloading;
 
 /// What waits at the most: each thread has at most one thing under way, and there are a few dozen threads.
 const WAITING_MAX: usize = 256;
@@ -24,7 +28,6 @@ const WAITING_MAX: usize = 256;
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// What other threads have to say.
-#[expect(clippy::large_enum_variant, reason = "a few of them wait, in a queue that is made once")]
 #[derive(Debug)]
 pub enum Inward {
     /// An input of the pure guardian: a check's outcome, a wish, readiness.
@@ -35,6 +38,12 @@ pub enum Inward {
     Kept(WriteNumber, bool),
     /// A hook has run.
     Hook(HookResult),
+    /// A hand has done something, at this time.
+    Done(Deed, Instant),
+    /// The engine's process was started, or could not be.
+    Started(io::Result<Child>),
+    /// The configuration was read again, or has mistakes.
+    Reloaded(Result<Reloading, String>),
 }
 
 /// The receiving end.

@@ -9,7 +9,7 @@
 
 mod socket;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clock::{Instant, Now};
@@ -181,11 +181,6 @@ impl Links {
         (self.strangers, self.malformed)
     }
 
-    /// Whether there is a session to a member.
-    pub fn has_session(&self, member: MemberId) -> bool {
-        self.link.has_session(member)
-    }
-
     /// How each path is.
     pub fn paths(&self, now: Instant) -> impl Iterator<Item = PathView> {
         self.sockets.iter().filter_map(move |socket| socket.view(now))
@@ -218,9 +213,4 @@ fn pairs(own: &[SocketAddr], place: &Place) -> impl Iterator<Item = (usize, Sock
         is_pair && local.is_ipv4() == remote.is_ipv4()
     })
     .map(|(path, local, _, remote)| (path, local, remote))
-}
-
-/// The own addresses with the port of the link.
-pub fn with_port(addresses: &[IpAddr], port: u16) -> Vec<SocketAddr> {
-    addresses.iter().map(|address| SocketAddr::new(*address, port)).collect()
 }

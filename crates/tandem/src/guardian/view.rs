@@ -344,6 +344,15 @@ impl LinkView {
     }
 }
 
+impl LinkView {
+    /// Adds what was refused before it came to the link.
+    pub fn refuse(&mut self, cause: &str, count: u64) {
+        if count > 0 {
+            self.discarded.push(DiscardView { cause: cause.to_owned(), count, last_source: None });
+        }
+    }
+}
+
 /// Names of members by their numbers.
 pub struct Names<'a>(pub &'a Cluster);
 

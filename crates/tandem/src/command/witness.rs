@@ -1,0 +1,90 @@
+//! `tandem witness`: from the command line or the nodes' configuration to a voter that votes.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::cluster_key::ClusterKey;
+use crate::config::Config;
+use crate::guardian::witness::{WitnessStart, address_of, node_of, run};
+use crate::logs::Logs;
+use crate::state_directory::StateDirectory;
+
+/// Where the witness's memory is, within the state directory.
+const DIRECTORY: &str = "witness";
+
+/// The port of the link, if nothing says otherwise.
+const PORT_DEFAULT: u16 = 7950;
+
+/// What a witness is told.
+#[derive(Debug, Args)]
+pub struct WitnessOptions {
+    /// The configuration that the nodes have: its key, its nodes, and where the witness listens
+    #[arg(long, value_name = "FILE", conflicts_with = "nodes")]
+    config: Option<PathBuf>,
+    /// The cluster's key; as the configuration says if there is one
+    #[arg(long, value_name = "FILE", required_unless_present = "config")]
+    key: Option<PathBuf>,
+    /// Where to listen, ADDRESS or ADDRESS:PORT; may be given several times
+    #[arg(long, value_name = "ADDRESS", required_unless_present = "config")]
+    listen: Vec<String>,
+    /// A node and the addresses of its paths, NAME=ADDRESS,ADDRESS; in the order of the nodes' configuration
+    #[arg(long = "node", value_name = "NODE", required_unless_present = "config")]
+    nodes: Vec<String>,
+    /// Where what it has granted is kept
+    #[arg(long, value_name = "DIR")]
+    state_directory: Option<PathBuf>,
+}
+
+impl WitnessOptions {
+    /// Votes until a signal ends it.
+    pub fn run(self) -> Result<()> {
+        // Before the first thread: each has the mask of the one that started it.
+        let signals = ::host::Signals::take()?;
+        let config = Config::load(self.config.as_deref())?;
+        let (_, log) = Logs::start_apart(config.log)?;
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+        let state = match &self.state_directory {
+            Some(directory) => StateDirectory::at(directory),
+            None => StateDirectory::of(&config)?,
+        };
+        let start = self.start(&config, &state.path().join(DIRECTORY))?;
+        let ended = run(start, Some(signals));
+        log.flush();
+        ended
+    }
+
+    fn start(&self, config: &Config, directory: &Path) -> Result<WitnessStart> {
+        let listen =
+            self.listen.iter().map(|text| address_of(text, PORT_DEFAULT)).collect::<Result<Vec<_>>>()?;
+        let Some(file) = &self.config else {
+            let nodes =
+                self.nodes.iter().map(|text| node_of(text, PORT_DEFAULT)).collect::<Result<Vec<_>>>()?;
+            let key = self.key.as_deref().context("--key is missing")?;
+            return started(key, listen, nodes, directory);
+        };
+        let Some(cluster) = &config.cluster else { bail!("{} has no [cluster]", file.display()) };
+        let listen = if listen.is_empty() { cluster.witness.clone() } else { listen };
+        if listen.is_empty() {
+            bail!("{} names no cluster.witness: the nodes would not ask this one", file.display());
+        }
+        let key = self.key.as_deref().unwrap_or(&cluster.key_file);
+        let nodes = cluster.nodes.iter().map(|node| (node.name.clone(), node.paths.clone())).collect();
+        started(key, listen, nodes, directory)
+    }
+}
+
+fn started(
+    key: &Path,
+    listen: Vec<SocketAddr>,
+    nodes: Vec<(String, Vec<SocketAddr>)>,
+    directory: &Path,
+) -> Result<WitnessStart> {
+    if nodes.len() < 2 {
+        bail!("a witness is for two nodes at the least: name each by --node NAME=ADDRESS");
+    }
+    let key = ClusterKey::read(key)?.link();
+    Ok(WitnessStart { key, listen, nodes, directory: directory.to_owned() })
+}

@@ -1,0 +1,390 @@
+//! The guardian's one thread: what comes in, what the pure guardian makes of it, and what is done then.
+//!
+//! Each turn takes a bounded part of what has come by each way: datagrams of members, what other threads say, what the
+//! engine says, signals, ARP; then lets time pass. So a flood on one way delays the others by a turn and no more. The clock
+//! is read after each datagram has arrived and before it is handled (a voter's time must not be older than the question).
+//!
+//! Invariant: nothing here waits but [`Poll::wait`].
+
+mod carry;
+mod picture;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+
+use ::host::{Order, Reloaded, Report as Said, Seen, Signal, Signals, Watch};
+use clock::{Instant, Now};
+use cluster::guardian::{Engine, Guardian, Input, Output, Wish};
+use cluster::health::{AT_ONCE, Check};
+use cluster::{MemberId, Message, VoterId};
+
+use super::engine_process::{Change, EngineProcess};
+use super::hands::{Deed, Hands};
+use super::hooks::{Event, Hooks};
+use super::inbox::{Inbox, Inward};
+use super::keeper::Keeper;
+use super::links::{Heard, Links};
+use super::notify::Notifier;
+use super::poll::{Poll, Source, now};
+use super::question::Reply;
+use super::reload::{Reload, Reloading};
+use super::report::{Phase, Reporter};
+use super::standing::Standing;
+
+pub use picture::About;
+use picture::Remembered;
+
+/// Datagrams of one socket in one turn. A member sends about forty a second.
+const DATAGRAMS_PER_TURN: usize = 32;
+
+/// What is taken from the inbox in one turn.
+const INWARD_PER_TURN: usize = 32;
+
+/// Frames of ARP that are looked at in one turn.
+const FRAMES_PER_TURN: usize = 64;
+
+/// How long an engine may take to bring to its end what it has begun, before a hand-over goes on without that.
+const DRAIN_MAX: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// How long a supervisor waits to hear that the node serves; a guardian whose engine does not start still votes.
+const READY_MAX: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// What the loop is made of.
+pub struct Parts {
+    /// Who decides.
+    pub guardian: Guardian,
+    /// Voters that were learnt.
+    pub known: BTreeMap<MemberId, VoterId>,
+    /// The sockets.
+    pub links: Links,
+    /// Gate and addresses.
+    pub hands: Box<dyn Hands>,
+    /// The engine.
+    pub engine: EngineProcess,
+    /// The disk.
+    pub keeper: Keeper,
+    /// What is waited for; the sockets of the links are in it.
+    pub poll: Poll,
+    /// What other threads say.
+    pub inbox: Inbox,
+    /// Signals; a test has none.
+    pub signals: Option<Signals>,
+    /// ARP of the interface.
+    pub watch: Option<Watch>,
+    /// The operator's commands at changes.
+    pub hooks: Option<Hooks>,
+    /// Who else is told of changes.
+    pub listeners: Vec<SyncSender<Event>>,
+    /// What threads that check know of the node.
+    pub standing: Arc<Standing>,
+    /// Who reads the configuration again.
+    pub reload: Reload,
+    /// What does not change.
+    pub about: About,
+    /// The supervisor.
+    pub notifier: Notifier,
+}
+
+/// The loop.
+pub struct EventLoop {
+    parts: Parts,
+    out: Vec<Output>,
+    /// What follows from outputs that were done at once.
+    next: VecDeque<Input>,
+    changes: Vec<Change>,
+    reporter: Reporter,
+    /// Whom the outcome of what an operator has wished is told.
+    waiting: Option<Reply>,
+    /// Until when the engine is waited for in a hand-over.
+    draining: Option<Instant>,
+    /// Whom the outcome of a reload is told.
+    reloads: Vec<Reply>,
+    remembered: Remembered,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The supervisor was told nothing yet.
+    Starting,
+    Running,
+    /// The service is given back, and the engine ends.
+    Ending,
+}
+
+impl EventLoop {
+    /// A loop that has not turned yet.
+    pub fn new(parts: Parts) -> io::Result<Self> {
+        parts.poll.add(&parts.inbox, Source::Inbox)?;
+        if let Some(signals) = &parts.signals {
+            parts.poll.add(signals, Source::Signals)?;
+        }
+        if let Some(watch) = &parts.watch {
+            parts.poll.add(watch, Source::Watch)?;
+        }
+        Ok(Self {
+            parts,
+            out: Vec::new(),
+            next: VecDeque::new(),
+            changes: Vec::new(),
+            reporter: Reporter::default(),
+            waiting: None,
+            draining: None,
+            reloads: Vec::new(),
+            remembered: Remembered::new(now().instant),
+            stage: Stage::Starting,
+        })
+    }
+
+    /// Turns until the node has ended, and gives back what is to be put away.
+    pub fn run(mut self) -> io::Result<Parts> {
+        let mut ready = Vec::new();
+        loop {
+            let until = self.poll_timeout();
+            self.parts.poll.wait(until, &mut ready)?;
+            for source in &ready {
+                self.take(*source);
+            }
+            if self.time_passes().is_break() {
+                return Ok(self.parts);
+            }
+        }
+    }
+
+    fn take(&mut self, source: Source) {
+        match source {
+            Source::Timer => {}
+            Source::Link(place) => {
+                for _ in 0..DATAGRAMS_PER_TURN {
+                    match self.parts.links.receive(place) {
+                        Heard::Message(now, member, path, message) => {
+                            self.handle(now, Input::Message(member, path, message));
+                        }
+                        Heard::Other => {}
+                        Heard::Nothing => return,
+                    }
+                }
+            }
+            Source::Inbox => {
+                let mut inward = Vec::new();
+                self.parts.inbox.take(INWARD_PER_TURN, &mut inward);
+                for inward in inward {
+                    self.hear(inward);
+                }
+            }
+            Source::Signals => {
+                while let Some(signal) = self.parts.signals.as_ref().and_then(Signals::next) {
+                    match signal {
+                        Signal::End => self.stop(),
+                        Signal::Reload => self.parts.reload.begin(),
+                    }
+                }
+            }
+            Source::Watch => self.watch(),
+            Source::EngineEnd => {
+                self.parts.engine.handle_end(now().instant, &mut self.changes);
+                self.engine_changed();
+            }
+            Source::Engine => {
+                let Parts { engine, poll, .. } = &mut self.parts;
+                engine.handle_reports(now().instant, poll, &mut self.changes);
+                self.engine_changed();
+            }
+        }
+    }
+
+    fn hear(&mut self, inward: Inward) {
+        match inward {
+            Inward::Cluster(input) => self.handle(now(), input),
+            Inward::Kept(write, is_kept) => self.handle(now(), Input::Kept(write, is_kept)),
+            Inward::Question(question, reply) => self.answer(question, reply),
+            Inward::Done(deed, at) => self.done(&deed, at),
+            Inward::Started(result) => {
+                let Parts { engine, poll, .. } = &mut self.parts;
+                engine.started(now().instant, result, poll, &mut self.changes);
+                self.engine_changed();
+            }
+            Inward::Reloaded(result) => self.reloaded(result),
+            Inward::Hook(result) => {
+                self.remembered.hooks.insert(result.occasion, (now().instant, result));
+            }
+        }
+    }
+
+    fn done(&mut self, deed: &Deed, at: Instant) {
+        self.parts.hands.done(deed);
+        match deed {
+            Deed::GateOpened => self.reporter.ended(at, Phase::Gate),
+            Deed::Held => {
+                self.remembered.holds_addresses = true;
+                self.reporter.ended(at, Phase::Address);
+            }
+            Deed::Announced => self.reporter.ended(at, Phase::Announced),
+            Deed::GateClosed => self.handle(now(), Input::GateClosed),
+            Deed::Dropped => self.remembered.holds_addresses = false,
+            Deed::Failed(hand, reason) => self.fault(format!("{hand}: {reason}")),
+            Deed::Mended(_) => {}
+        }
+    }
+
+    fn watch(&mut self) {
+        for _ in 0..FRAMES_PER_TURN {
+            match self.parts.watch.as_ref().and_then(Watch::next) {
+                Some(Seen::Claim(address, mac)) => {
+                    tracing::debug!(%address, ?mac, "another host claims a virtual address");
+                    self.handle(now(), Input::Conflict);
+                }
+                Some(_) => {}
+                None => return,
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        tracing::info!("stopping");
+        self.parts.notifier.tell("STOPPING=1");
+        self.handle(now(), Input::Wish(Wish::Stop));
+    }
+
+    fn engine_changed(&mut self) {
+        for change in std::mem::take(&mut self.changes) {
+            match change {
+                Change::Is(engine) => self.engine_is(engine),
+                Change::Said(Said::Serving) => {}
+                Change::Said(Said::Ready(percent)) => self.handle(now(), Input::Ready(percent)),
+                Change::Said(Said::Drained) => self.drained(),
+                Change::Said(Said::Answered { epoch, at }) => {
+                    let lease = self.parts.guardian.lease(now().instant);
+                    if lease.is_some_and(|(held, _)| held.0 == epoch) {
+                        let at = Instant::from_nanos(u64::try_from(at.as_nanos()).unwrap_or(u64::MAX));
+                        self.reporter.ended(at, Phase::FirstAnswer);
+                    }
+                }
+                Change::Said(Said::Reloaded(Reloaded::Taken)) => {
+                    tracing::info!("the engine has the new settings")
+                }
+                Change::Said(Said::Reloaded(Reloaded::Refused)) => {
+                    tracing::error!("the engine refuses the new settings: its log says why");
+                }
+            }
+        }
+    }
+
+    fn engine_is(&mut self, engine: Engine) {
+        let result = match engine {
+            Engine::Ready => Some(Ok(())),
+            Engine::Dead => Some(Err("it has ended".into())),
+            Engine::Hung => Some(Err("it shows no sign of life".into())),
+            Engine::Starting => None,
+        };
+        let at = now();
+        self.parts.standing.engine_ready(engine == Engine::Ready);
+        self.handle(at, Input::Engine(engine));
+        if let Some(result) = result {
+            self.handle(at, Input::Checked(Check::Engine, AT_ONCE, result));
+        }
+        match engine {
+            Engine::Ready => {
+                let order = match self.parts.guardian.lease(at.instant) {
+                    Some((epoch, _)) => Order::Active(epoch.0),
+                    None => Order::Standby,
+                };
+                self.parts.engine.order(order);
+                self.is_ready("serving");
+            }
+            Engine::Dead | Engine::Hung => {
+                self.drained();
+                if self.stage == Stage::Running {
+                    self.fault("the engine has ended or hangs".to_owned());
+                }
+            }
+            Engine::Starting => {}
+        }
+    }
+
+    fn is_ready(&mut self, status: &str) {
+        if self.stage == Stage::Starting {
+            self.stage = Stage::Running;
+            self.parts.notifier.tell(&format!("READY=1\nSTATUS={status}"));
+            tracing::info!(status, "ready");
+        }
+    }
+
+    /// The engine has nothing under way, or nobody waits for it any more.
+    fn drained(&mut self) {
+        if self.draining.take().is_some() {
+            self.handle(now(), Input::Drained);
+        }
+    }
+
+    /// Whatever is due.
+    fn time_passes(&mut self) -> ControlFlow<()> {
+        let at = now();
+        self.parts.links.handle_timeout(at.instant, &self.parts.poll);
+        if self.draining.is_some_and(|until| until <= at.instant) {
+            tracing::warn!(
+                "the engine has not brought everything to its end; the hand-over goes on without that"
+            );
+            self.drained();
+        }
+        self.parts.engine.handle_timeout(at.instant, &mut self.changes);
+        self.engine_changed();
+        if self.parts.guardian.poll_timeout() <= at.instant {
+            self.parts.guardian.handle_timeout(at, &mut self.out);
+            self.carry_all(at);
+        }
+        if let Some(report) = self.reporter.finished(at.instant) {
+            self.report(&report);
+        }
+        if self.stage == Stage::Starting && at.instant.since(self.remembered.started) >= READY_MAX {
+            self.is_ready("the engine does not serve yet");
+        }
+        self.parts.notifier.turn(at.instant);
+        match self.stage {
+            Stage::Ending if self.parts.engine.is_down() => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    fn poll_timeout(&self) -> Instant {
+        let Parts { guardian, links, engine, .. } = &self.parts;
+        let always = [guardian.poll_timeout(), links.poll_timeout(), engine.poll_timeout()];
+        let some = [self.draining, self.reporter.poll_timeout()];
+        always.into_iter().chain(some.into_iter().flatten()).min().unwrap_or(Instant::FAR)
+    }
+
+    fn handle(&mut self, at: Now, input: Input) {
+        if !matches!(input, Input::Message(_, _, Message::Heartbeat(_))) {
+            tracing::trace!(?input);
+        }
+        self.parts.guardian.handle(at, input, &mut self.out);
+        self.carry_all(at);
+    }
+
+    fn reloaded(&mut self, result: Result<Reloading, String>) {
+        self.parts.reload.is_done();
+        let result = result.map(|reloading| {
+            for remark in &reloading.remarks {
+                tracing::warn!("{remark}");
+            }
+            self.parts.guardian.reload(reloading.settings);
+            self.parts.engine.reload(reloading.engine_silence);
+            self.parts.engine.order(Order::Reload);
+            tracing::info!("the guardian has the new settings");
+            serde_json::json!(reloading.remarks)
+        });
+        if let Err(error) = &result {
+            tracing::error!("the configuration is not taken: {error}");
+        }
+        for reply in self.reloads.drain(..) {
+            // Who asked may be gone.
+            let _ = reply.try_send(result.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+//! What an operator asks and wishes, and how the node looks from outside.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ::host::GateKind;
+use clock::Instant;
+use cluster::MemberId;
+use cluster::guardian::{Input, Refused, Wish};
+use cluster::peer::Peer;
+use serde_json::Value;
+
+use super::super::hands::Hand;
+use super::super::hooks::{HookResult, Occasion};
+use super::super::poll::now;
+use super::super::question::{Question, Reply};
+use super::super::view::{ClusterView, GateView, HookView, LinkView, Names, PathView, refused_text};
+use super::EventLoop;
+use crate::config::Cluster;
+
+/// What does not change while the guardian runs.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// What the configuration said at the start.
+    pub cluster: Cluster,
+    /// This node's place in it.
+    pub me: usize,
+    /// Where the virtual addresses are added.
+    pub interface: Option<String>,
+    /// Why the thread has no real-time priority.
+    pub no_priority: Option<String>,
+    /// Why the memory is not locked.
+    pub no_locked_memory: Option<String>,
+}
+
+/// What is remembered to be shown.
+#[derive(Debug)]
+pub(super) struct Remembered {
+    pub(super) started: Instant,
+    /// Since when the node is what it is, and why.
+    pub(super) since: Instant,
+    pub(super) cause: Option<&'static str>,
+    /// What an operator must know and the view does not have, the latest last.
+    pub(super) alarms: Vec<String>,
+    /// The last run of each hook.
+    pub(super) hooks: BTreeMap<Occasion, (Instant, HookResult)>,
+    pub(super) holds_addresses: bool,
+}
+
+impl Remembered {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            started: now,
+            since: now,
+            cause: None,
+            alarms: Vec::new(),
+            hooks: BTreeMap::new(),
+            holds_addresses: false,
+        }
+    }
+}
+
+impl EventLoop {
+    pub(super) fn answer(&mut self, question: Question, reply: Reply) {
+        let wish = match question {
+            Question::ClusterStatus {} => {
+                let view = serde_json::to_value(self.picture()).map_err(|error| error.to_string());
+                // Who asked may be gone.
+                let _ = reply.try_send(view);
+                return;
+            }
+            Question::Reload {} => {
+                self.reloads.push(reply);
+                self.parts.reload.begin();
+                return;
+            }
+            Question::Switchover { force } => Wish::Switchover { force },
+            Question::Solo { on, force } => Wish::Solo { on, force },
+            Question::Accept { member } => Wish::Accept(MemberId(member)),
+            Question::ChangeList {} => Wish::ChangeList,
+        };
+        if self.waiting.is_some() {
+            let busy = refused_text(Refused::Busy, &Names(&self.parts.about.cluster));
+            // Who asked may be gone.
+            let _ = reply.try_send(Err(busy));
+            return;
+        }
+        self.waiting = Some(reply);
+        self.handle(now(), Input::Wish(wish));
+    }
+
+    /// What an operator wished is done, or can not be done.
+    pub(super) fn settled(&mut self, result: Result<(), Refused>) {
+        let names = Names(&self.parts.about.cluster);
+        let result = result.map(|()| Value::Null).map_err(|refused| refused_text(refused, &names));
+        if let Some(reply) = self.waiting.take() {
+            // Who asked may be gone.
+            let _ = reply.try_send(result);
+        }
+    }
+
+    /// How the node looks.
+    fn picture(&self) -> ClusterView {
+        let at = now();
+        let instant = at.instant;
+        let parts = &self.parts;
+        let about = &parts.about;
+        let (hands, remembered) = (parts.hands.view(), &self.remembered);
+        let view = parts.guardian.view(instant);
+        let is_active = view.lease.is_some();
+        let mut picture = ClusterView::new(&about.cluster, about.me, &view, at.wall.as_millis());
+        picture.uptime_s = instant.since(remembered.started).as_secs();
+        picture.since_s = instant.since(remembered.since).as_secs();
+        picture.cause = remembered.cause.map(str::to_owned);
+        picture.interface.clone_from(&about.interface);
+        picture.holds_addresses = is_active && remembered.holds_addresses;
+        picture.no_priority.clone_from(&about.no_priority);
+        picture.no_locked_memory.clone_from(&about.no_locked_memory);
+        let kind = match hands.gate {
+            Some(GateKind::Program) => "program",
+            Some(GateKind::Nftables) => "nftables",
+            Some(GateKind::None) | None => "none",
+        };
+        let gate_troubles = hands.troubles.iter().filter(|(hand, _)| *hand == Hand::Gate);
+        picture.gate = GateView {
+            kind: kind.to_owned(),
+            errors: hands.refusals.iter().chain(gate_troubles.map(|(_, reason)| reason)).cloned().collect(),
+            passed: hands.counts.map(|(passed, _)| passed),
+            dropped: hands.counts.map(|(_, dropped)| dropped),
+        };
+        picture.engine.pid = parts.engine.pid();
+        let record = parts.engine.record();
+        picture.engine.restarts = record.restarts;
+        picture.engine.hung = record.hung;
+        picture.engine.last_end.clone_from(&record.last_end);
+        picture.link = LinkView::new(parts.links.counts(), |_| None);
+        picture.link.refuse("from strangers' addresses", parts.links.refused().0);
+        picture.link.refuse("no message", parts.links.refused().1);
+        picture.paths = self.paths(instant);
+        picture.hooks = remembered
+            .hooks
+            .iter()
+            .map(|(occasion, (ended, result))| HookView {
+                hook: format!("on_{}", occasion.name()),
+                ago_s: instant.since(*ended).as_secs(),
+                failed: result.result.clone().err(),
+            })
+            .collect();
+        let troubles = hands.troubles.iter().filter(|(hand, _)| *hand != Hand::Gate);
+        picture.alarms.extend(troubles.map(|(hand, reason)| format!("{hand}: {reason}")));
+        for alarm in &remembered.alarms {
+            if !picture.alarms.contains(alarm) {
+                picture.alarms.push(alarm.clone());
+            }
+        }
+        picture
+    }
+
+    fn paths(&self, now: Instant) -> Vec<PathView> {
+        let names = Names(&self.parts.about.cluster);
+        let witness = MemberId(self.parts.about.cluster.nodes.len() as u8);
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let views = self.parts.links.paths(now);
+        views
+            .map(|path| {
+                // A witness answers once in a second.
+                let silence_max =
+                    if path.member == witness { WITNESS_SILENCE_MAX } else { Peer::silence_max() };
+                PathView {
+                    to: names.member(path.member),
+                    ours: path.local.to_string(),
+                    theirs: path.remote.to_string(),
+                    heard_ms: path.silent_for.map(millis),
+                    is_up: path.silent_for.is_some_and(|silence| silence <= silence_max),
+                    error: path.trouble,
+                }
+            })
+            .collect()
+    }
+}
+
+/// How long a path to a witness that is well may be silent.
+const WITNESS_SILENCE_MAX: Duration = Duration::from_secs(3);

@@ -1,0 +1,324 @@
+//! Two guardians and a witness, with true sockets on the loopback interface, true disks and true processes; only what needs
+//! rights is played.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, channel, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use ::host::{Inheritance, Order, PairError, Report as Said, boot_time};
+use cluster::guardian::{Settings, Start};
+use cluster::link::Link;
+use cluster::{Epoch, Holder, LeasePlan, NodeId, ServiceId};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::super::engine_process::Recipe;
+use super::super::hands::{Closing, HandsView};
+use super::super::hooks::Occasion;
+use super::super::inbox::{self, inbox};
+use super::super::keeper::REPORTS;
+use super::super::links::{Place, Reached};
+use super::super::memory::{Memory, incarnation};
+use super::super::question::Question;
+use super::super::report::Report;
+use super::super::witness::{self, WitnessStart};
+use super::*;
+use crate::config::{Cluster, Config};
+
+/// Longer than anything takes on a host that is busy with other tests.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Long, because such a host keeps a node waiting.
+const LEASE: Duration = Duration::from_secs(3);
+
+#[test]
+fn one_of_two_becomes_active_and_the_other_when_that_ends() {
+    let mut pair = Pair::start();
+    let first = pair.next_active();
+
+    pair.stop(first);
+    let second = pair.next_active();
+
+    assert_ne!(first, second);
+    let reports = pair.end();
+    let phases = |node: usize| reports[node].iter().flat_map(|report| &report.phases).map(|end| end.phase);
+    assert!(
+        phases(first).any(|phase| phase == Phase::Majority)
+            && phases(second).any(|phase| phase == Phase::Majority)
+    );
+}
+
+#[test]
+fn a_node_whose_engine_dies_gives_the_service_to_the_other_one() {
+    let mut pair = Pair::start();
+    let first = pair.next_active();
+    pair.wait_for_both_engines();
+
+    pair.kill_engine(first);
+
+    assert_ne!(pair.next_active(), first);
+    pair.end();
+}
+
+/// The engine of the tests above: this very program is started as one.
+#[test]
+#[ignore = "it is the engine of other tests, and has nothing to do without a guardian"]
+fn an_engine() {
+    let Ok(Inheritance { pair, page, .. }) = Inheritance::take() else { return };
+    let _ = pair.send(Said::Serving);
+    loop {
+        page.beat(0, boot_time());
+        match pair.receive() {
+            Ok(Some(Order::Active(epoch))) => drop(pair.send(Said::Answered { epoch, at: boot_time() })),
+            Ok(Some(Order::Drain)) => drop(pair.send(Said::Drained)),
+            Ok(Some(Order::Stop)) | Err(PairError::Ended) => std::process::exit(0),
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                let beat_every = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+                let _ = poll(&mut [PollFd::new(&pair, PollFlags::IN)], Some(&beat_every));
+            }
+            Err(error) => unreachable!("{error}"),
+        }
+    }
+}
+
+/// Two nodes and what they tell.
+struct Pair {
+    nodes: Vec<Node>,
+    events: Receiver<(usize, Event)>,
+    gates: Arc<Mutex<Gates>>,
+    place: tempfile::TempDir,
+}
+
+struct Node {
+    sender: inbox::Sender,
+    thread: JoinHandle<()>,
+}
+
+impl Pair {
+    fn start() -> Self {
+        let place = tempfile::TempDir::new().expect("there is a place for it");
+        let port = UdpSocket::bind("127.0.0.1:0")
+            .and_then(|socket| socket.local_addr())
+            .expect("a port is free")
+            .port();
+        let at = move |host: u8| SocketAddr::new(IpAddr::from([127, 0, 0, host]), port);
+        let witness = WitnessStart {
+            key: KEY,
+            listen: vec![at(3)],
+            nodes: vec![("a".to_owned(), vec![at(1)]), ("b".to_owned(), vec![at(2)])],
+            directory: place.path().join("witness"),
+        };
+        std::thread::spawn(move || witness::run(witness, None).expect("it votes until the process ends"));
+        let gates = Arc::new(Mutex::new(Gates::default()));
+        let (events, heard) = channel();
+        let nodes = (0..2_usize)
+            .map(|me| {
+                let (sender, inbox) = inbox().expect("a descriptor is left");
+                let (directory, gates) = (place.path().join(me.to_string()), Arc::clone(&gates));
+                let (listener, told) = sync_channel(64);
+                let events = events.clone();
+                std::thread::spawn(move || told.iter().for_each(|event| drop(events.send((me, event)))));
+                let their = sender.clone();
+                let thread = std::thread::spawn(move || {
+                    let paths = [at(1), at(2), at(3)];
+                    run_node(me, &paths, &directory, PlayedHands { me, gates }, their, inbox, listener);
+                });
+                Node { sender, thread }
+            })
+            .collect();
+        Self { nodes, events: heard, gates, place }
+    }
+
+    /// Waits until a node becomes active.
+    fn next_active(&mut self) -> usize {
+        loop {
+            let (node, event) = self.events.recv_timeout(PATIENCE).expect("a node becomes active");
+            if matches!(event, Event { occasion: Occasion::Active, .. }) {
+                return node;
+            }
+        }
+    }
+
+    fn wait_for_both_engines(&self) {
+        for node in 0..2 {
+            while self.engine_pid(node).is_none() {
+                std::thread::yield_now();
+            }
+        }
+        // The one that stands by has told the other that it could take over.
+        let is_fit = || {
+            let picture = [0, 1].map(|node| self.ask(node));
+            let is_able =
+                |node: &serde_json::Value| node["stance"] == "standby" || node["stance"] == "active";
+            let nodes = picture.iter().filter_map(|picture| picture["nodes"].as_array()).flatten();
+            nodes.filter(|node| is_able(node)).count() == 4
+        };
+        while !is_fit() {
+            std::thread::yield_now();
+        }
+    }
+
+    fn stop(&self, node: usize) {
+        let wish = Inward::Cluster(Input::Wish(Wish::Stop));
+        self.nodes[node].sender.send(wish).expect("the node is there");
+    }
+
+    fn kill_engine(&self, node: usize) {
+        let pid = self.engine_pid(node).and_then(rustix::process::Pid::from_raw).expect("it has an engine");
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it is there");
+    }
+
+    fn engine_pid(&self, node: usize) -> Option<i32> {
+        self.ask(node)["engine"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok())
+    }
+
+    fn ask(&self, node: usize) -> serde_json::Value {
+        let (reply, answer) = sync_channel(1);
+        let question = Inward::Question(Question::ClusterStatus {}, reply);
+        self.nodes[node].sender.send(question).expect("the node is there");
+        answer.recv_timeout(PATIENCE).expect("it answers").expect("it can be answered")
+    }
+
+    /// Stops both and gives their reports.
+    fn end(self) -> Vec<Vec<Report>> {
+        for node in &self.nodes {
+            // One that has ended is what is wanted.
+            let _ = node.sender.send(Inward::Cluster(Input::Wish(Wish::Stop)));
+        }
+        for node in self.nodes {
+            node.thread.join().expect("it does not panic");
+        }
+        assert_eq!(self.gates.lock().expect("nobody panicked").overlaps, 0);
+        let reports = |node: usize| {
+            let text = std::fs::read_to_string(self.place.path().join(node.to_string()).join(REPORTS));
+            text.unwrap_or_default().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        };
+        vec![reports(0), reports(1)]
+    }
+}
+
+const KEY: [u8; 32] = [7; 32];
+
+fn run_node(
+    me: usize,
+    paths: &[SocketAddr; 3],
+    directory: &Path,
+    hands: PlayedHands,
+    sender: inbox::Sender,
+    inbox: Inbox,
+    listener: SyncSender<Event>,
+) {
+    let memory = Memory::open(directory).expect("it is free");
+    let record = memory.record().expect("it can be made");
+    let at = now().instant;
+    let poll = Poll::new().expect("a descriptor is left");
+    let ids = [0, 1, 2].map(MemberId);
+    let link = Link::new(at, ids[me], ids, KEY, me as u64 + 1, [me as u8; 32]);
+    let others: Vec<Place> = ids
+        .into_iter()
+        .zip(paths)
+        .filter(|(id, _)| *id != ids[me])
+        .map(|(member, path)| Place { member, addresses: vec![*path], reached: Reached::InOrder })
+        .collect();
+    let links = Links::open(at, link, &[paths[me]], &others, &poll);
+    let recipe = Recipe {
+        program: std::env::current_exe().expect("it is known"),
+        arguments: ["guardian::event_loop::tests::an_engine", "--exact", "--ignored"]
+            .map(Into::into)
+            .to_vec(),
+        user: None,
+        key: [0; 32],
+        silence_max: PATIENCE,
+    };
+    let start = Start {
+        service: ServiceId(0),
+        me: Holder { node: NodeId(me as u8), incarnation: incarnation().expect("there is chance") },
+        nodes: vec![NodeId(0), NodeId(1)],
+        has_witness: true,
+        known: BTreeMap::new(),
+        record,
+        settings: Settings { plan: LeasePlan { lease: LEASE }, preferred: None, digest: 0 },
+    };
+    let parts = Parts {
+        guardian: Guardian::new(at, start),
+        known: BTreeMap::new(),
+        links,
+        hands: Box::new(hands),
+        engine: EngineProcess::new(at, recipe, sender.clone()).expect("a thread can be started"),
+        keeper: Keeper::start(memory.directory(), sender.clone()).expect("a thread can be started"),
+        poll,
+        inbox,
+        signals: None,
+        watch: None,
+        hooks: None,
+        listeners: vec![listener],
+        reload: Reload::new(sender, || Err("it has no file".to_owned())),
+        standing: Arc::default(),
+        about: About { cluster: cluster(), me, interface: None, no_priority: None, no_locked_memory: None },
+        notifier: Notifier::from_environment(at),
+    };
+    let Parts { keeper, inbox, .. } = EventLoop::new(parts).and_then(EventLoop::run).expect("it can wait");
+    drop(inbox);
+    keeper.finish();
+}
+
+/// What `status` shows is the only thing that is taken of it.
+fn cluster() -> Cluster {
+    let text = "[cluster]\naddresses = ['192.0.2.10']\n[[cluster.node]]\nname = 'a'\npaths = ['192.0.2.1']\n\
+                [[cluster.node]]\nname = 'b'\npaths = ['192.0.2.2']\n";
+    let config = Config::parse(Path::new("a.toml"), text).expect("it is right");
+    config.cluster.expect("it has one")
+}
+
+/// Until when the gate of each node is open, as its kernel would have it.
+#[derive(Debug)]
+struct Gates {
+    until: [Instant; 2],
+    overlaps: usize,
+}
+
+impl Default for Gates {
+    fn default() -> Self {
+        Self { until: [Instant::START; 2], overlaps: 0 }
+    }
+}
+
+#[derive(Debug)]
+struct PlayedHands {
+    me: usize,
+    gates: Arc<Mutex<Gates>>,
+}
+
+impl Hands for PlayedHands {
+    fn open_gate(&mut self, _: Epoch, until: Instant) {
+        let mut gates = self.gates.lock().expect("nobody panicked");
+        if gates.until[1 - self.me] > now().instant {
+            gates.overlaps += 1;
+        }
+        gates.until[self.me] = until;
+    }
+
+    fn close_gate(&mut self, _: Epoch) -> Closing {
+        self.gates.lock().expect("nobody panicked").until[self.me] = Instant::START;
+        Closing::Done
+    }
+
+    fn hold_addresses(&mut self) {}
+    fn drop_addresses(&mut self) {}
+    fn announce(&mut self) {}
+
+    fn opens_at_once(&self) -> bool {
+        true
+    }
+
+    fn done(&mut self, _: &Deed) {}
+
+    fn view(&self) -> HandsView {
+        HandsView::default()
+    }
+
+    fn finish(self: Box<Self>) {}
+}

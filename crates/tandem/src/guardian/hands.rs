@@ -1,0 +1,233 @@
+//! The guardian's hands: the gate, the virtual addresses, their announcements.
+//!
+//! The gate's program in the kernel is moved at once, by the guardian's own thread: that is one system call which waits for
+//! nobody. Addresses and announcements, and a gate of nftables, wait for locks that the whole host shares, so a thread does
+//! them. It has one place for each wish, where a later one replaces an earlier one: it may be late, and is never behind.
+//!
+//! Invariant: the gate is closed before [`Closing::Done`] is said, or the inbox is told so. A host that has no gate has the
+//! addresses removed before.
+
+mod worker;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use ::host::{Addresses, Announcer, Gate, GateError, GateKind, Interface};
+use clock::Instant;
+use cluster::Epoch;
+
+use super::inbox::Sender;
+use worker::{Addressed, GateWish, Worker};
+
+/// What hands do. Another kind of them is enough to try a guardian without a kernel's help.
+pub trait Hands {
+    /// Opens the gate, or moves its deadline.
+    fn open_gate(&mut self, epoch: Epoch, until: Instant);
+    /// Closes the gate for an epoch and all lower ones.
+    fn close_gate(&mut self, epoch: Epoch) -> Closing;
+    /// Adds the addresses, or gives them another span of life.
+    fn hold_addresses(&mut self);
+    /// Takes the addresses away.
+    fn drop_addresses(&mut self);
+    /// Announces the addresses once.
+    fn announce(&mut self);
+    /// Whether [`Hands::open_gate`] has opened the gate when it returns.
+    fn opens_at_once(&self) -> bool;
+    /// The inbox was told of this.
+    fn done(&mut self, deed: &Deed);
+    /// How they are.
+    fn view(&self) -> HandsView;
+    /// At a clean end: the addresses go, then the gate.
+    fn finish(self: Box<Self>);
+}
+
+/// How hands are.
+#[derive(Clone, Debug, Default)]
+pub struct HandsView {
+    /// What the gate is made of; `None`: there are none.
+    pub gate: Option<GateKind>,
+    /// Why it is not made of something better.
+    pub refusals: Vec<String>,
+    /// Frames of the virtual addresses that passed and that were dropped, where that is counted.
+    pub counts: Option<(u64, u64)>,
+    /// What could not be done, and was not done since.
+    pub troubles: Vec<(Hand, String)>,
+}
+
+/// Whether the gate is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closing {
+    /// It is.
+    Done,
+    /// The inbox will be told.
+    UnderWay,
+}
+
+/// What a hand has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// The gate is open.
+    GateOpened,
+    /// The gate is closed, and [`Closing::UnderWay`] was said.
+    GateClosed,
+    /// The addresses are there.
+    Held,
+    /// The addresses are gone.
+    Dropped,
+    /// The addresses were announced.
+    Announced,
+    /// It could not be done.
+    Failed(Hand, String),
+    /// What had failed is done.
+    Mended(Hand),
+}
+
+/// Which hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hand {
+    /// The gate.
+    Gate,
+    /// The addresses.
+    Addresses,
+    /// The announcements.
+    Announcements,
+}
+
+impl std::fmt::Display for Hand {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Gate => "the gate",
+            Self::Addresses => "the virtual addresses",
+            Self::Announcements => "the announcements",
+        })
+    }
+}
+
+/// The hands that move this host's kernel.
+pub struct KernelHands {
+    /// `None`: the worker has it.
+    gate: Option<Gate>,
+    kind: GateKind,
+    refusals: Vec<GateError>,
+    worker: Worker,
+    troubles: BTreeMap<Hand, String>,
+}
+
+impl KernelHands {
+    /// Takes the interface for these addresses. What a dead predecessor left is gone when this returns: the gate is closed
+    /// and the addresses are not there.
+    pub fn take(interface: &Interface, addresses: &[IpAddr], inbox: Sender) -> anyhow::Result<Self> {
+        let (gate, refusals) = Gate::new(interface, addresses);
+        let mut held = Addresses::new(interface.clone(), addresses.to_vec())?;
+        held.drop_all()?;
+        let announcer = Announcer::open(interface.clone())?;
+        let kind = gate.kind();
+        let (own, lent) = match kind {
+            GateKind::Program => (Some(gate), None),
+            GateKind::Nftables | GateKind::None => (None, Some(gate)),
+        };
+        let addressed = Addressed { held, announcer, addresses: addresses.to_vec() };
+        let worker = Worker::start(addressed, lent, inbox)?;
+        Ok(Self { gate: own, kind, refusals, worker, troubles: BTreeMap::new() })
+    }
+
+    fn note(&mut self, hand: Hand, result: Result<(), GateError>) -> bool {
+        match result {
+            Ok(()) => {
+                self.troubles.remove(&hand);
+                true
+            }
+            Err(error) => {
+                if self.troubles.insert(hand, error.to_string()).is_none() {
+                    tracing::error!(%error, "the gate does not move");
+                }
+                false
+            }
+        }
+    }
+}
+
+impl Hands for KernelHands {
+    fn open_gate(&mut self, epoch: Epoch, until: Instant) {
+        let until = Duration::from_nanos(until.as_nanos());
+        match &mut self.gate {
+            Some(gate) => {
+                let result = gate.open(epoch.0, until);
+                self.note(Hand::Gate, result);
+            }
+            None => self.worker.wish_gate(GateWish::Open(epoch, until)),
+        }
+    }
+
+    fn close_gate(&mut self, epoch: Epoch) -> Closing {
+        let Some(gate) = &mut self.gate else {
+            self.worker.wish_gate(GateWish::Close(epoch));
+            return Closing::UnderWay;
+        };
+        let result = gate.close(epoch.0);
+        if self.note(Hand::Gate, result) {
+            return Closing::Done;
+        }
+        // A gate that does not move is none: the addresses must be gone before anything is released.
+        self.worker.wish_gate(GateWish::Close(epoch));
+        Closing::UnderWay
+    }
+
+    fn hold_addresses(&mut self) {
+        self.worker.hold_addresses();
+    }
+
+    fn drop_addresses(&mut self) {
+        self.worker.drop_addresses();
+    }
+
+    fn announce(&mut self) {
+        self.worker.announce();
+    }
+
+    fn opens_at_once(&self) -> bool {
+        self.gate.is_some()
+    }
+
+    fn done(&mut self, deed: &Deed) {
+        match deed {
+            Deed::Failed(hand, reason) => {
+                self.troubles.insert(*hand, reason.clone());
+            }
+            Deed::Mended(hand) => {
+                self.troubles.remove(hand);
+            }
+            _ => {}
+        }
+    }
+
+    fn finish(self: Box<Self>) {
+        let lent = self.worker.finish();
+        if let Some(gate) = self.gate.or(lent) {
+            gate.remove();
+        }
+    }
+
+    fn view(&self) -> HandsView {
+        HandsView {
+            gate: Some(self.kind),
+            refusals: self.refusals.iter().map(GateError::to_string).collect(),
+            counts: self.gate.as_ref().and_then(Gate::counts),
+            troubles: self.troubles.iter().map(|(hand, reason)| (*hand, reason.clone())).collect(),
+        }
+    }
+}
+
+/// Starts a thread with a small stack, which locked memory is made of.
+pub(super) fn spawn<T: Send + 'static>(
+    name: &str,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(run)
+}
+
+/// Stack of a thread that calls the kernel.
+const STACK_BYTES: usize = 256 * 1024;

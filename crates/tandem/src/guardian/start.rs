@@ -1,0 +1,333 @@
+//! `tandem run` on a node of a cluster: from the configuration to a guardian that turns, and to its clean end.
+//!
+//! The order is the guarantee: the directory is taken first, so that no second guardian of this node is alive; then the
+//! kernel is cleaned of what a dead one left; and only then anything is said to others.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ::host::child::User;
+use ::host::{Interface, Signals, Watch};
+use anyhow::{Context, Result, anyhow};
+use cluster::guardian::{Guardian, Settings, Start};
+use cluster::link::Link;
+use cluster::{Holder, LeasePlan, MemberId, NodeId, ServiceId};
+use transport::Transport;
+
+use super::checks::{self, Checks, EngineAt};
+use super::control::Asker;
+use super::engine_process::{EngineProcess, Recipe};
+use super::event_loop::{About, EventLoop, Parts};
+use super::hands::{Hands, KernelHands};
+use super::hooks::{self, Hooks};
+use super::inbox::{Sender, inbox};
+use super::keeper::Keeper;
+use super::links::{Links, Place, Reached};
+use super::memory::{Memory, chance, incarnation};
+use super::notify::Notifier;
+use super::poll::{Poll, now};
+use super::reload::{Reload, Reloading};
+use super::standing::Standing;
+use crate::cluster_key::ClusterKey;
+use crate::config::cluster::{Here, Unfit};
+use crate::config::{Cluster, Config};
+use crate::control::server::Control;
+use crate::host;
+use crate::logs::Logs;
+use crate::service::node_name;
+use crate::state_directory::StateDirectory;
+
+/// What a node is started with.
+pub struct NodeStart {
+    /// The file that all nodes share.
+    pub config_file: PathBuf,
+    /// What it says.
+    pub config: Config,
+    /// What it says of the cluster.
+    pub cluster: Cluster,
+    /// Signals, which were taken before the first thread was started.
+    pub signals: Signals,
+    /// What a reload changes of the log.
+    pub logs: Logs,
+}
+
+/// Guards until a signal ends it.
+pub fn run(start: NodeStart) -> Result<()> {
+    let NodeStart { config_file, config, cluster, signals, logs } = start;
+    let here = fit(&config_file, &config, &cluster)?;
+    let key = ClusterKey::read(&cluster.key_file).map_err(|error| unfit(&config_file, vec![error.into()]))?;
+    let state = StateDirectory::of(&config)?;
+    state.create()?;
+    let user = config.node.user.as_deref().map(user_of).transpose()?;
+    if let Some(user) = user {
+        give(&state, user)?;
+    }
+    let memory = Memory::open(&state.guardian())?;
+    let record = memory.record()?;
+    let known = memory.members()?;
+    let (sender, inbox) = inbox()?;
+    let (hands, watch) = hands(&cluster, &here, &sender)?;
+
+    let at = now();
+    let me = MemberId(u8::try_from(here.me).context("there are more nodes than a cluster may have")?);
+    let poll = Poll::new()?;
+    let links = links(&cluster, me, key.link(), &poll)?;
+    let keeper = Keeper::start(memory.directory(), sender.clone())?;
+    let recipe = Recipe {
+        program: "/proc/self/exe".into(),
+        arguments: vec!["engine".into(), "--config".into(), config_file.clone().into()],
+        user,
+        key: *key.engine().as_bytes(),
+        silence_max: cluster.engine_silence,
+    };
+    let engine = EngineProcess::new(at.instant, recipe, sender.clone())?;
+    let guardian = Guardian::new(
+        at.instant,
+        Start {
+            service: ServiceId(0),
+            me: Holder { node: NodeId(me.0), incarnation: incarnation()? },
+            nodes: (0..cluster.nodes.len()).map(|place| NodeId(place as u8)).collect(),
+            has_witness: !cluster.witness.is_empty(),
+            known: known.clone(),
+            record,
+            settings: settings(&cluster, here.me),
+        },
+    );
+    let standing = Arc::new(Standing::default());
+    let hooks = Hooks::start(hooks_plan(&cluster, &here), sender.clone())?;
+    let checks = Checks::start(&checks_plan(&config, &cluster, &here, &state)?, &standing, &sender)?;
+    let control = Control::open(&state.guardian_socket(), Arc::new(Asker::new(sender.clone())))
+        .with_context(|| state.guardian_socket().display().to_string())?;
+    // The last threads were started: what is tried for this one they do not have.
+    let refused = privileges();
+    tracing::info!(
+        node = cluster.nodes[here.me].name,
+        version = env!("CARGO_PKG_VERSION"),
+        pid = std::process::id(),
+        gate = ?hands.view().gate,
+        state_directory = %state.path().display(),
+        "the guardian begins"
+    );
+    let parts = Parts {
+        guardian,
+        known,
+        links,
+        hands,
+        engine,
+        keeper,
+        poll,
+        inbox,
+        signals: Some(signals),
+        watch,
+        hooks: Some(hooks),
+        listeners: Vec::new(),
+        standing,
+        about: About {
+            interface: here.interface.clone(),
+            me: here.me,
+            cluster,
+            no_priority: refused.priority,
+            no_locked_memory: refused.locked_memory,
+        },
+        reload: reload(sender, config_file, config, here, logs),
+        notifier: Notifier::from_environment(at.instant),
+    };
+    let Parts { hands, keeper, inbox, hooks, .. } = EventLoop::new(parts)?.run()?;
+    drop(control);
+    // Nobody may wait for room in an inbox that nobody reads.
+    drop(inbox);
+    hands.finish();
+    checks.finish();
+    if let Some(hooks) = hooks {
+        hooks.finish();
+    }
+    keeper.finish();
+    tracing::info!("stopped");
+    drop(memory);
+    Ok(())
+}
+
+/// What this host has refused a thread that must not be kept waiting, each with the reason.
+#[derive(Clone, Debug, Default)]
+pub struct Refused {
+    /// Real-time priority.
+    pub priority: Option<String>,
+    /// Memory that is never paged out.
+    pub locked_memory: Option<String>,
+}
+
+/// Tries to have for the calling thread what keeps a busy host from costing the lease.
+pub fn privileges() -> Refused {
+    let priority = ::host::be_real_time().err().map(|error| {
+        tracing::warn!(
+            %error,
+            "no real-time priority: a busy host can cost the lease; give CAP_SYS_NICE or LimitRTPRIO=10"
+        );
+        error.to_string()
+    });
+    let locked_memory = ::host::lock_memory().err().map(|error| {
+        tracing::warn!(
+            %error,
+            "memory can not be locked: a host that swaps can cost the lease; give CAP_IPC_LOCK or LimitMEMLOCK=infinity"
+        );
+        error.to_string()
+    });
+    Refused { priority, locked_memory }
+}
+
+fn fit(file: &Path, config: &Config, cluster: &Cluster) -> Result<Here> {
+    cluster.here(&node_name(config), &host::interfaces()?).map_err(|wrong| unfit(file, wrong))
+}
+
+fn unfit(file: &Path, wrong: Vec<Unfit>) -> anyhow::Error {
+    Config::unfit(file, wrong).into()
+}
+
+fn hands(cluster: &Cluster, here: &Here, inbox: &Sender) -> Result<(Box<dyn Hands>, Option<Watch>)> {
+    let name = here.interface.as_deref().context("no interface is known for the virtual addresses")?;
+    let interface = Interface::find(name)?;
+    let hands = KernelHands::take(&interface, &cluster.addresses, inbox.clone())?;
+    let view = hands.view();
+    for refusal in &view.refusals {
+        tracing::warn!("{refusal}");
+    }
+    // Without it nobody sees a stranger that claims the address; the service does not need it.
+    let watch = Watch::open(interface, cluster.addresses.clone());
+    let watch =
+        watch.inspect_err(|error| tracing::warn!(%error, "claims of the virtual addresses are not seen"));
+    Ok((Box::new(hands), watch.ok()))
+}
+
+fn hooks_plan(cluster: &Cluster, here: &Here) -> hooks::Plan {
+    hooks::Plan {
+        commands: cluster.hooks.clone(),
+        limit: cluster.hook_timeout,
+        node: cluster.nodes[here.me].name.clone(),
+        interface: here.interface.clone(),
+        addresses: cluster.addresses.clone(),
+    }
+}
+
+fn checks_plan(
+    config: &Config,
+    cluster: &Cluster,
+    here: &Here,
+    state: &StateDirectory,
+) -> Result<checks::Plan> {
+    let settings = config.compile(&host::addresses()?)?;
+    let is_virtual = |address: IpAddr| cluster.addresses.contains(&address);
+    let listener = |wanted: bool| {
+        let udp = settings.listeners.iter().filter(|listener| listener.transport == Transport::Udp);
+        let mut addresses = udp.map(|listener| listener.local.0);
+        addresses.find(|address| is_virtual(address.ip()) == wanted)
+    };
+    Ok(checks::Plan {
+        node: cluster.nodes[here.me].name.clone(),
+        interface: here.interface.clone(),
+        addresses: cluster.addresses.clone(),
+        gateways: cluster.gateways.clone(),
+        commands: cluster.checks.clone(),
+        directory: state.guardian(),
+        engine: EngineAt {
+            virtual_listener: listener(true),
+            own_listener: listener(false),
+            control_socket: state.control_socket(),
+        },
+    })
+}
+
+fn links(cluster: &Cluster, me: MemberId, key: [u8; 32], poll: &Poll) -> Result<Links> {
+    let at = now().instant;
+    let mut chances = [0; 32];
+    getrandom::fill(&mut chances).map_err(|error| anyhow!("no randomness: {error}"))?;
+    let members = (0..cluster.members()).map(|place| MemberId(place as u8));
+    let link = Link::new(at, me, members, key, chance()?, chances);
+    let nodes = cluster.nodes.iter().enumerate().map(|(place, node)| Place {
+        member: MemberId(place as u8),
+        addresses: node.paths.clone(),
+        reached: Reached::InOrder,
+    });
+    let witness = (!cluster.witness.is_empty()).then(|| Place {
+        member: MemberId(cluster.nodes.len() as u8),
+        addresses: cluster.witness.clone(),
+        reached: Reached::FromEach,
+    });
+    let others: Vec<Place> = nodes.filter(|place| place.member != me).chain(witness).collect();
+    let own: &[SocketAddr] = &cluster.nodes[usize::from(me.0)].paths;
+    Ok(Links::open(at, link, own, &others, poll))
+}
+
+fn settings(cluster: &Cluster, me: usize) -> Settings {
+    let preferred = cluster.preferred.filter(|(node, _)| *node == me).map(|(_, after)| after);
+    Settings { plan: LeasePlan { lease: cluster.lease }, preferred, digest: cluster.digest() }
+}
+
+/// Reads the file again; what needs a restart of the node is said and not taken.
+fn reload(inbox: Sender, file: PathBuf, in_force: Config, here: Here, logs: Logs) -> Reload {
+    Reload::new(inbox, move || {
+        let config = Config::read(&file).map_err(|error| error.to_string())?;
+        let missing = "[cluster] is gone from the file: that needs a restart of this node";
+        let cluster = config.cluster.as_ref().ok_or(missing)?;
+        let old = in_force.cluster.as_ref().ok_or(missing)?;
+        let again = fit(&file, &config, cluster).map_err(|error| format!("{error:#}"))?;
+        if again.me != here.me {
+            return Err("this host is another node by the file: that needs a restart".to_owned());
+        }
+        let remarks = needing_restart(old, cluster)
+            .into_iter()
+            .map(|key| format!("{key} has changed: that is in force after a restart of this node"))
+            .collect();
+        logs.set_level(config.log.level);
+        Ok(Reloading {
+            settings: settings(cluster, here.me),
+            engine_silence: cluster.engine_silence,
+            remarks,
+        })
+    })
+}
+
+/// What of a changed `[cluster]` is not in force until a restart.
+fn needing_restart(old: &Cluster, new: &Cluster) -> Vec<&'static str> {
+    let changed: BTreeMap<&str, bool> = BTreeMap::from([
+        ("cluster.node", old.nodes != new.nodes),
+        ("cluster.witness", old.witness != new.witness),
+        ("cluster.addresses", old.addresses != new.addresses),
+        ("cluster.interface", old.interface != new.interface),
+        ("cluster.vip", old.vip != new.vip),
+        ("cluster.key", old.key_file != new.key_file),
+        ("cluster.port", old.port != new.port),
+    ]);
+    changed.into_iter().filter(|(_, is_changed)| *is_changed).map(|(key, _)| key).collect()
+}
+
+/// Finds a user of this host.
+fn user_of(name: &str) -> Result<User> {
+    let text = std::fs::read_to_string("/etc/passwd").context("/etc/passwd can not be read")?;
+    let found = text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let is_it = fields.next() == Some(name);
+        let (user, group) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
+        is_it.then_some(User { user, group })
+    });
+    found.with_context(|| {
+        format!("node.user names `{name}`, which /etc/passwd has not: make it by `useradd --system {name}`, or leave it out")
+    })
+}
+
+/// Gives the engine's files to its user. What is the guardian's own stays.
+fn give(state: &StateDirectory, user: User) -> Result<()> {
+    let name = || format!("{} can not be given to the engine's user", state.path().display());
+    let entries = std::fs::read_dir(state.path()).with_context(name)?;
+    let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let files = files.filter(|path| *path != state.guardian());
+    for path in files.chain([state.path().to_owned()]) {
+        let owner = std::fs::symlink_metadata(&path).with_context(name)?;
+        if (owner.uid(), owner.gid()) != (user.user, user.group) {
+            std::os::unix::fs::lchown(&path, Some(user.user), Some(user.group)).with_context(name)?;
+        }
+    }
+    Ok(())
+}

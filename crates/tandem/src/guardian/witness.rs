@@ -1,0 +1,226 @@
+//! `tandem witness`: a voter alone, on a third host. It needs no right, and any number of addresses.
+//!
+//! It is a loop as the guardian's is, and much smaller: what members ask is answered when the disk has it. Two copies of a
+//! witness would be one voter that votes twice; the lock on its directory keeps the second one out on one host.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use ::host::{Signal, Signals};
+use anyhow::{Context, Result, bail};
+use clock::Now;
+use cluster::link::Link;
+use cluster::{MemberId, NodeId, ServiceId, VoterAlarm, Witness, WitnessOutput};
+
+use super::inbox::{Inbox, Inward, inbox};
+use super::keeper::Keeper;
+use super::links::{Heard, Links, Place, Reached};
+use super::memory::{Memory, chance, voter_text};
+use super::notify::Notifier;
+use super::poll::{Poll, Source, now};
+use super::start::privileges;
+
+/// Datagrams of one socket in one turn.
+const DATAGRAMS_PER_TURN: usize = 32;
+
+/// What is taken from the inbox in one turn.
+const INWARD_PER_TURN: usize = 32;
+
+/// What a witness needs to know.
+pub struct WitnessStart {
+    /// What seals the link.
+    pub key: [u8; 32],
+    /// Where it listens.
+    pub listen: Vec<SocketAddr>,
+    /// The nodes in their order: the name and the addresses of each.
+    pub nodes: Vec<(String, Vec<SocketAddr>)>,
+    /// Where its memory is.
+    pub directory: PathBuf,
+}
+
+/// Votes until a signal ends it; without signals for ever.
+pub fn run(start: WitnessStart, signals: Option<Signals>) -> Result<()> {
+    let WitnessStart { key, listen, nodes, directory } = start;
+    let memory = Memory::open(&directory)?;
+    let record = memory.record()?;
+    let at = now();
+    let me = MemberId(u8::try_from(nodes.len()).context("there are more nodes than a cluster may have")?);
+    let ids: Vec<NodeId> = (0..me.0).map(NodeId).collect();
+    let poll = Poll::new()?;
+    let (sender, inbox) = inbox()?;
+    let keeper = Keeper::start(memory.directory(), sender)?;
+    let mut chances = [0; 32];
+    getrandom::fill(&mut chances).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+    let link = Link::new(at.instant, me, (0..me.0).map(MemberId), key, chance()?, chances);
+    let others: Vec<Place> = ids
+        .iter()
+        .zip(&nodes)
+        .map(|(id, (_, addresses))| Place {
+            member: MemberId(id.0),
+            addresses: addresses.clone(),
+            reached: Reached::FromEach,
+        })
+        .collect();
+    let links = Links::open(at.instant, link, &listen, &others, &poll);
+    // What could not be had was logged.
+    let _ = privileges();
+    poll.add(&inbox, Source::Inbox)?;
+    if let Some(signals) = &signals {
+        poll.add(signals, Source::Signals)?;
+    }
+    let names: Vec<&str> = nodes.iter().map(|(name, _)| &**name).collect();
+    tracing::info!(
+        voter = voter_text(record.voter),
+        epoch = record.highest().0,
+        listen = ?listen,
+        nodes = names.join(", "),
+        directory = %directory.display(),
+        "the witness votes"
+    );
+    let mut this = WitnessLoop {
+        witness: Witness::new(at.instant, ServiceId(0), ids, record),
+        links,
+        keeper,
+        poll,
+        inbox,
+        signals,
+        notifier: Notifier::from_environment(at.instant),
+        out: Vec::new(),
+    };
+    this.notifier.tell("READY=1\nSTATUS=voting");
+    this.run()?;
+    tracing::info!("stopped");
+    drop(this.inbox);
+    this.keeper.finish();
+    drop(memory);
+    Ok(())
+}
+
+struct WitnessLoop {
+    witness: Witness,
+    links: Links,
+    keeper: Keeper,
+    poll: Poll,
+    inbox: Inbox,
+    signals: Option<Signals>,
+    notifier: Notifier,
+    out: Vec<WitnessOutput>,
+}
+
+impl WitnessLoop {
+    fn run(&mut self) -> io::Result<()> {
+        let mut ready = Vec::new();
+        loop {
+            let until = self.links.poll_timeout().min(self.notifier.poll_timeout());
+            self.poll.wait(until, &mut ready)?;
+            for source in &ready {
+                match source {
+                    Source::Link(place) => self.receive(*place),
+                    Source::Inbox => self.hear(),
+                    Source::Signals => {
+                        while let Some(signal) = self.signals.as_ref().and_then(Signals::next) {
+                            if signal == Signal::End {
+                                self.notifier.tell("STOPPING=1");
+                                return Ok(());
+                            }
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            let at = now().instant;
+            self.links.handle_timeout(at, &self.poll);
+            self.notifier.turn(at);
+        }
+    }
+
+    fn receive(&mut self, place: u32) {
+        for _ in 0..DATAGRAMS_PER_TURN {
+            match self.links.receive(place) {
+                Heard::Message(at, from, _, message) => {
+                    self.witness.handle_message(at.instant, from, message, &mut self.out);
+                    self.carry(at);
+                }
+                Heard::Other => {}
+                Heard::Nothing => return,
+            }
+        }
+    }
+
+    fn hear(&mut self) {
+        let mut inward = Vec::new();
+        self.inbox.take(INWARD_PER_TURN, &mut inward);
+        for inward in inward {
+            if let Inward::Kept(number, is_kept) = inward {
+                let at = now();
+                self.witness.handle_kept(at.instant, number, is_kept, &mut self.out);
+                self.carry(at);
+            }
+        }
+    }
+
+    fn carry(&mut self, at: Now) {
+        for output in std::mem::take(&mut self.out) {
+            match output {
+                WitnessOutput::Send(to, message) => self.links.send(at.instant, to, &message),
+                WitnessOutput::Keep(number, record) => {
+                    if self.keeper.keep(number, record).is_err() {
+                        // What follows from it is an alarm alone.
+                        self.witness.handle_kept(at.instant, number, false, &mut self.out);
+                    }
+                }
+                WitnessOutput::Alarm(VoterAlarm::DiskFailed) => {
+                    tracing::error!(
+                        "the disk has failed: this witness does not vote until it is started again"
+                    );
+                }
+                WitnessOutput::Alarm(VoterAlarm::Cloned(NodeId(node))) => {
+                    tracing::error!(node, "two hosts are alive as one node: a machine was copied");
+                }
+            }
+        }
+    }
+}
+
+/// Reads `NAME=ADDRESS,ADDRESS`, where an address may have a port.
+pub fn node_of(text: &str, port: u16) -> Result<(String, Vec<SocketAddr>)> {
+    let Some((name, addresses)) = text.split_once('=') else {
+        bail!(
+            "`{text}` is no node: write NAME=ADDRESS, with all addresses of the node's paths, separated by commas"
+        )
+    };
+    let addresses = addresses.split(',').map(|address| address_of(address, port)).collect::<Result<_>>()?;
+    Ok((name.to_owned(), addresses))
+}
+
+/// Reads an address with a port, or without.
+pub fn address_of(text: &str, port: u16) -> Result<SocketAddr> {
+    let with_port = text.parse::<SocketAddr>();
+    with_port
+        .or_else(|_| {
+            text.trim_matches(['[', ']']).parse::<IpAddr>().map(|address| SocketAddr::new(address, port))
+        })
+        .with_context(|| {
+            format!("`{text}` is no address: write 192.0.2.1, 192.0.2.1:7950 or [2001:db8::1]:7950")
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_named_with_its_addresses_and_maybe_their_ports() {
+        let (name, addresses) =
+            node_of("a=192.0.2.1,[2001:db8::1]:99,2001:db8::2", 7950).expect("it is right");
+
+        let texts: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
+        assert_eq!(
+            (&*name, texts),
+            ("a", vec!["192.0.2.1:7950".into(), "[2001:db8::1]:99".into(), "[2001:db8::2]:7950".into()])
+        );
+        assert!(node_of("192.0.2.1", 7950).is_err());
+        assert!(node_of("a=", 7950).is_err());
+    }
+}
