@@ -44,6 +44,28 @@ fn the_standby_takes_over_from_a_dead_host_within_the_lease() {
     }
 }
 
+/// Its questions come through, and keep the votes from the other one that could use them.
+#[test]
+fn the_standby_takes_over_from_a_node_that_hears_nobody_any_more() {
+    for lease in [500, 200].map(Duration::from_millis) {
+        for seed in 0..50 {
+            let (mut pair, active) = Pair::settled(seed, lease);
+            pair.run(Duration::from_micros(seed * 523));
+            pair.deafen(active);
+
+            let took = pair.until(Duration::from_secs(10), |pair| pair.active() == Some(1 - active));
+
+            let bound = lease * 3 + Duration::from_millis(100);
+            assert!(took.is_some_and(|took| took < bound), "seed {seed}: {took:?}");
+            pair.run(Duration::from_secs(5));
+            assert_eq!(pair.active(), Some(1 - active), "seed {seed}");
+            pair.mend();
+            pair.run(Duration::from_secs(3));
+            assert_eq!(pair.active(), Some(1 - active), "seed {seed}");
+        }
+    }
+}
+
 #[test]
 fn a_dead_engine_gives_the_service_to_the_peer_at_once() {
     let (mut pair, active) = Pair::settled(1, LEASE);

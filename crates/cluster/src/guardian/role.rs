@@ -40,6 +40,8 @@ pub(super) struct State {
     is_away: bool,
     is_stopping: bool,
     has_ended: bool,
+    /// When it last began to ask for votes.
+    asked: Option<Instant>,
     /// Since when this node could take the service back.
     well_since: Option<Instant>,
     why: Reason,
@@ -63,6 +65,7 @@ impl State {
             is_away: false,
             is_stopping: false,
             has_ended: false,
+            asked: None,
             well_since: None,
             why: Reason::Start,
         }
@@ -261,6 +264,9 @@ impl Guardian {
         }
         let barred = self.voter.barred_for(now, self.me);
         self.contender.campaign(now, barred, &mut self.by_contender);
+        if self.contender.role() == Role::Candidate {
+            self.role.asked = Some(now);
+        }
     }
 
     /// Tells the operator that the service has moved as was wished, once the witness votes there.
@@ -305,7 +311,7 @@ impl Guardian {
 
     /// Whether this node may ask for the service, nobody being known as active.
     fn may_campaign(&self, now: Instant) -> bool {
-        if self.stance(now) != Stance::Standby || self.contender.is_taking_over() {
+        if self.stance(now) != Stance::Standby || self.contender.is_taking_over() || self.is_deaf() {
             return false;
         }
         let lease = self.settings.plan.lease;
@@ -327,5 +333,13 @@ impl Guardian {
             (true, _) => waited >= lease,
             (false, _) => waited >= lease * 2,
         }
+    }
+
+    /// Whether nobody was heard since this node asked for votes. Its questions may arrive all the same: then it would
+    /// be granted votes that it never hears of, again and again, and keep them from who could use them.
+    fn is_deaf(&self) -> bool {
+        let is_heard = |asked| self.members.values().any(|member| member.heard.is_some_and(|at| at > asked));
+        let is_enough = self.contender.list().is_majority(|voter| voter == self.voter.id());
+        !is_enough && self.role.asked.is_some_and(|asked| !is_heard(asked))
     }
 }

@@ -133,6 +133,11 @@ impl Pair {
         self.cut.insert((other, one));
     }
 
+    /// It hears nobody, and all hear it.
+    pub fn deafen(&mut self, at: usize) {
+        self.cut.extend((0..=WITNESS).filter(|from| *from != at).map(|from| (from, at)));
+    }
+
     pub fn mend(&mut self) {
         self.cut.clear();
     }
