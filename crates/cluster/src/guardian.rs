@@ -389,6 +389,11 @@ impl Guardian {
         .unwrap_or(self.heartbeat_at)
     }
 
+    /// How well this node is.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
     /// The epoch and deadline under which this node is active at `now`.
     pub fn lease(&self, now: Instant) -> Option<(Epoch, Instant)> {
         self.contender.lease(now)

@@ -1,11 +1,14 @@
 //! `tandem run` with `[cluster]`: this process is the guardian, and the server is its child.
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
+use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::run::raise_descriptor_limit;
 use crate::config::{Cluster, Config};
+use crate::guardian::event_loop::End;
 use crate::guardian::start::{NodeStart, run};
 use crate::logs::Logs;
 
@@ -19,5 +22,12 @@ pub fn guard(config_file: PathBuf, config: Config, cluster: Cluster) -> Result<(
     raise_descriptor_limit();
     let ended = run(NodeStart { config_file, config, cluster, signals, logs });
     log.flush();
-    ended
+    match ended? {
+        End::Stopped => Ok(()),
+        // As a process that knows nothing of before; its supervisor sees the same one.
+        End::StoodStill => {
+            let error = Command::new("/proc/self/exe").args(std::env::args_os().skip(1)).exec();
+            Err(error).context("the guardian can not start anew")
+        }
+    }
 }

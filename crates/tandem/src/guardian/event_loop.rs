@@ -33,6 +33,7 @@ use super::question::Reply;
 use super::reload::{Reload, Reloading};
 use super::report::{Phase, Reporter};
 use super::standing::Standing;
+use super::vigil::Vigil;
 
 pub use picture::About;
 use picture::Remembered;
@@ -104,6 +105,17 @@ pub struct EventLoop {
     reloads: Vec<Reply>,
     remembered: Remembered,
     stage: Stage,
+    vigil: Vigil,
+    end: End,
+}
+
+/// Why the loop has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It was told to.
+    Stopped,
+    /// This machine may have stood still, and the guardian must start anew.
+    StoodStill,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,20 +148,24 @@ impl EventLoop {
             reloads: Vec::new(),
             remembered: Remembered::new(now().instant),
             stage: Stage::Starting,
+            vigil: Vigil::begin(),
+            end: End::Stopped,
         })
     }
 
     /// Turns until the node has ended, and gives back what is to be put away.
-    pub fn run(mut self) -> io::Result<Parts> {
+    pub fn run(mut self) -> io::Result<(Parts, End)> {
         let mut ready = Vec::new();
         loop {
             let until = self.poll_timeout();
             self.parts.poll.wait(until, &mut ready)?;
+            // Before anything is said to others by a clock that may be wrong.
+            self.look_for_standstill();
             for source in &ready {
                 self.take(*source);
             }
             if self.time_passes().is_break() {
-                return Ok(self.parts);
+                return Ok((self.parts, self.end));
             }
         }
     }
@@ -198,6 +214,7 @@ impl EventLoop {
 
     fn hear(&mut self, inward: Inward) {
         match inward {
+            Inward::Cluster(input @ Input::Checked(..)) => self.checked(input),
             Inward::Cluster(input) => self.handle(now(), input),
             Inward::Kept(write, is_kept) => self.handle(now(), Input::Kept(write, is_kept)),
             Inward::Question(question, reply) => self.answer(question, reply),
@@ -212,6 +229,26 @@ impl EventLoop {
                 self.remembered.hooks.insert(result.occasion, (now().instant, result));
             }
         }
+    }
+
+    /// A node that was well and is not any more is a fault.
+    fn checked(&mut self, input: Input) {
+        let was_well = self.parts.guardian.health().ailment() == 0;
+        self.handle(now(), input);
+        let first = self.parts.guardian.health().failing().next();
+        let fault = first.map(|(check, _, reason)| format!("{check}: {reason}"));
+        if let Some(fault) = fault.filter(|_| was_well) {
+            tracing::warn!("{fault}");
+            self.fault(fault);
+        }
+    }
+
+    fn look_for_standstill(&mut self) {
+        let Some(what) = self.vigil.look().filter(|_| self.end == End::Stopped) else { return };
+        tracing::error!("{what}; the service is given away, and the guardian starts anew");
+        self.end = End::StoodStill;
+        self.fault(what);
+        self.handle(now(), Input::StoodStill);
     }
 
     fn done(&mut self, deed: &Deed, at: Instant) {

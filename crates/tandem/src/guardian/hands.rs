@@ -7,6 +7,7 @@
 //! Invariant: the gate is closed before [`Closing::Done`] is said, or the inbox is told so. A host that has no gate has the
 //! addresses removed before.
 
+mod streams;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use clock::Instant;
 use cluster::Epoch;
 
 use super::inbox::Sender;
+use streams::Streams;
 use worker::{Addressed, GateWish, Worker};
 
 /// What hands do. Another kind of them is enough to try a guardian without a kernel's help.
@@ -106,6 +108,36 @@ impl std::fmt::Display for Hand {
     }
 }
 
+/// The hands of a node whose addresses others move, and which has no gate: what the engine may send is all that is ruled.
+#[derive(Clone, Copy, Debug)]
+pub struct NoHands;
+
+impl Hands for NoHands {
+    fn open_gate(&mut self, _: Epoch, _: Instant) {}
+
+    fn close_gate(&mut self, _: Epoch) -> Closing {
+        Closing::Done
+    }
+
+    fn hold_addresses(&mut self) {}
+
+    fn drop_addresses(&mut self) {}
+
+    fn announce(&mut self) {}
+
+    fn opens_at_once(&self) -> bool {
+        true
+    }
+
+    fn done(&mut self, _: &Deed) {}
+
+    fn view(&self) -> HandsView {
+        HandsView::default()
+    }
+
+    fn finish(self: Box<Self>) {}
+}
+
 /// The hands that move this host's kernel.
 pub struct KernelHands {
     /// `None`: the worker has it.
@@ -120,7 +152,21 @@ impl KernelHands {
     /// Takes the interface for these addresses. What a dead predecessor left is gone when this returns: the gate is closed
     /// and the addresses are not there.
     pub fn take(interface: &Interface, addresses: &[IpAddr], inbox: Sender) -> anyhow::Result<Self> {
-        let (gate, refusals) = Gate::new(interface, addresses);
+        Self::start(interface, addresses, addresses, inbox)
+    }
+
+    /// Takes the interface for a gate alone: others add the addresses, and take them away.
+    pub fn guard(interface: &Interface, addresses: &[IpAddr], inbox: Sender) -> anyhow::Result<Self> {
+        Self::start(interface, addresses, &[], inbox)
+    }
+
+    fn start(
+        interface: &Interface,
+        guarded: &[IpAddr],
+        addresses: &[IpAddr],
+        inbox: Sender,
+    ) -> anyhow::Result<Self> {
+        let (gate, refusals) = Gate::new(interface, guarded);
         let mut held = Addresses::new(interface.clone(), addresses.to_vec())?;
         held.drop_all()?;
         let announcer = Announcer::open(interface.clone())?;
@@ -129,7 +175,8 @@ impl KernelHands {
             GateKind::Program => (Some(gate), None),
             GateKind::Nftables | GateKind::None => (None, Some(gate)),
         };
-        let addressed = Addressed { held, announcer, addresses: addresses.to_vec() };
+        let streams = Streams::new(guarded.to_vec());
+        let addressed = Addressed { held, announcer, addresses: addresses.to_vec(), streams };
         let worker = Worker::start(addressed, lent, inbox)?;
         Ok(Self { gate: own, kind, refusals, worker, troubles: BTreeMap::new() })
     }

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::host::child::User;
-use ::host::{Interface, Signals, Watch};
-use anyhow::{Context, Result, anyhow};
-use cluster::guardian::{Guardian, Settings, Start};
+use ::host::{Interface, Routes, Signals, Watch};
+use anyhow::{Context, Result, anyhow, bail};
+use cluster::guardian::{Guardian, Input, Settings, Start, Wish};
 use cluster::link::Link;
 use cluster::{Holder, LeasePlan, MemberId, NodeId, ServiceId};
 use transport::Transport;
@@ -20,9 +20,10 @@ use transport::Transport;
 use super::checks::{self, Checks, EngineAt};
 use super::control::Asker;
 use super::engine_process::{EngineProcess, Recipe};
-use super::event_loop::{About, EventLoop, Parts};
-use super::hands::{Hands, KernelHands};
-use super::hooks::{self, Hooks};
+use super::event_loop::{About, End, EventLoop, Parts};
+use super::follower::Follower;
+use super::hands::{Hands, KernelHands, NoHands};
+use super::hooks::{self, Event, Hooks, Occasion};
 use super::inbox::{Sender, inbox};
 use super::keeper::Keeper;
 use super::links::{Links, Place, Reached};
@@ -30,15 +31,22 @@ use super::memory::{Memory, chance, incarnation};
 use super::notify::Notifier;
 use super::poll::{Poll, now};
 use super::reload::{Reload, Reloading};
+use super::routes::ManagedRoutes;
 use super::standing::Standing;
 use crate::cluster_key::ClusterKey;
-use crate::config::cluster::{Here, Unfit};
+use crate::config::cluster::{GatewayCheck, Here, ManageRoutes, Unfit, Vip};
 use crate::config::{Cluster, Config};
 use crate::control::server::Control;
 use crate::host;
 use crate::logs::Logs;
 use crate::service::node_name;
 use crate::state_directory::StateDirectory;
+
+/// Below the guardian's directory: what the voter of a node keeps that follows addresses which others move.
+const ALONE_DIRECTORY: &str = "external";
+
+/// Below the guardian's directory: what of the host's settings was before the guardian raised it.
+const ROUTES: &str = "routes";
 
 /// What a node is started with.
 pub struct NodeStart {
@@ -55,7 +63,7 @@ pub struct NodeStart {
 }
 
 /// Guards until a signal ends it.
-pub fn run(start: NodeStart) -> Result<()> {
+pub fn run(start: NodeStart) -> Result<End> {
     let NodeStart { config_file, config, cluster, signals, logs } = start;
     let here = fit(&config_file, &config, &cluster)?;
     let key = ClusterKey::read(&cluster.key_file).map_err(|error| unfit(&config_file, vec![error.into()]))?;
@@ -65,17 +73,25 @@ pub fn run(start: NodeStart) -> Result<()> {
     if let Some(user) = user {
         give(&state, user)?;
     }
+    let as_in_file = here.clone();
+    let (cluster, here) = voting(cluster, here);
     let memory = Memory::open(&state.guardian())?;
-    let record = memory.record()?;
-    let known = memory.members()?;
+    // What a node that is alone has granted itself is nothing that the voters of a cluster may know.
+    let alone = (cluster.vip == Vip::External)
+        .then(|| Memory::open(&memory.directory().join(ALONE_DIRECTORY)))
+        .transpose()?;
+    let kept = alone.as_ref().unwrap_or(&memory);
+    let record = kept.record()?;
+    let known = kept.members()?;
     let (sender, inbox) = inbox()?;
     let (hands, watch) = hands(&cluster, &here, &sender)?;
+    let routes = routes(&cluster, &here, &memory.directory().join(ROUTES))?;
 
     let at = now();
     let me = MemberId(u8::try_from(here.me).context("there are more nodes than a cluster may have")?);
     let poll = Poll::new()?;
     let links = links(&cluster, me, key.link(), &poll)?;
-    let keeper = Keeper::start(memory.directory(), sender.clone())?;
+    let keeper = Keeper::start(kept.directory(), sender.clone())?;
     let recipe = Recipe {
         program: "/proc/self/exe".into(),
         arguments: vec!["engine".into(), "--config".into(), config_file.clone().into()],
@@ -84,7 +100,7 @@ pub fn run(start: NodeStart) -> Result<()> {
         silence_max: cluster.engine_silence,
     };
     let engine = EngineProcess::new(at.instant, recipe, sender.clone())?;
-    let guardian = Guardian::new(
+    let mut guardian = Guardian::new(
         at.instant,
         Start {
             service: ServiceId(0),
@@ -98,6 +114,17 @@ pub fn run(start: NodeStart) -> Result<()> {
     );
     let standing = Arc::new(Standing::default());
     let hooks = Hooks::start(hooks_plan(&cluster, &here), sender.clone())?;
+    // Whatever the node was before, it is not active.
+    let reason = "start".to_owned();
+    hooks.tell(Event { occasion: Occasion::Standby, epoch: record.highest().0, reason });
+    let follower = match cluster.vip {
+        Vip::External => {
+            // Until the addresses are seen here. It has nothing to say yet that others would have to be told.
+            guardian.handle(at, Input::Wish(Wish::Away), &mut Vec::new());
+            Some(Follower::start(cluster.addresses.clone(), sender.clone())?)
+        }
+        Vip::Tandem | Vip::Hooks => None,
+    };
     let checks = Checks::start(&checks_plan(&config, &cluster, &here, &state)?, &standing, &sender)?;
     let control = Control::open(&state.guardian_socket(), Arc::new(Asker::new(sender.clone())))
         .with_context(|| state.guardian_socket().display().to_string())?;
@@ -132,10 +159,10 @@ pub fn run(start: NodeStart) -> Result<()> {
             no_priority: refused.priority,
             no_locked_memory: refused.locked_memory,
         },
-        reload: reload(sender, config_file, config, here, logs),
+        reload: reload(sender, config_file, config, as_in_file, logs),
         notifier: Notifier::from_environment(at.instant),
     };
-    let Parts { hands, keeper, inbox, hooks, .. } = EventLoop::new(parts)?.run()?;
+    let (Parts { hands, keeper, inbox, hooks, .. }, end) = EventLoop::new(parts)?.run()?;
     drop(control);
     // Nobody may wait for room in an inbox that nobody reads.
     drop(inbox);
@@ -145,9 +172,41 @@ pub fn run(start: NodeStart) -> Result<()> {
         hooks.finish();
     }
     keeper.finish();
+    if let Some(follower) = follower {
+        follower.finish();
+    }
+    if let Some(routes) = routes {
+        routes.restore();
+    }
     tracing::info!("stopped");
-    drop(memory);
-    Ok(())
+    drop((alone, memory));
+    Ok(end)
+}
+
+/// The cluster in which this node votes: where others move the addresses it is alone.
+fn voting(mut cluster: Cluster, here: Here) -> (Cluster, Here) {
+    if cluster.vip != Vip::External {
+        return (cluster, here);
+    }
+    cluster.nodes = vec![cluster.nodes.swap_remove(here.me)];
+    cluster.witness.clear();
+    cluster.preferred = None;
+    (cluster, Here { me: 0, ..here })
+}
+
+fn routes(cluster: &Cluster, here: &Here, kept: &Path) -> Result<Option<ManagedRoutes>> {
+    if cluster.manage_routes == ManageRoutes::No && kept.exists() {
+        // They were managed until a crash.
+        Routes::clean(kept)?;
+    }
+    let wanted = here.interface.as_deref().filter(|_| cluster.manage_routes == ManageRoutes::Yes);
+    let Some(name) = wanted else { return Ok(None) };
+    let named = cluster.gateways.iter().filter_map(|gateway| match gateway {
+        GatewayCheck::At(address) => Some(*address),
+        GatewayCheck::Default => None,
+    });
+    let interface = Interface::find(name)?;
+    Ok(Some(ManagedRoutes::set(interface, cluster.addresses.clone(), named.collect(), kept)?))
 }
 
 /// What this host has refused a thread that must not be kept waiting, each with the reason.
@@ -187,9 +246,28 @@ fn unfit(file: &Path, wrong: Vec<Unfit>) -> anyhow::Error {
 }
 
 fn hands(cluster: &Cluster, here: &Here, inbox: &Sender) -> Result<(Box<dyn Hands>, Option<Watch>)> {
-    let name = here.interface.as_deref().context("no interface is known for the virtual addresses")?;
+    let name = match (cluster.vip, here.interface.as_deref()) {
+        (Vip::Tandem | Vip::Hooks, Some(name)) => name,
+        (Vip::Tandem, None) => bail!("no interface is known for the virtual addresses"),
+        (Vip::Hooks, None) => {
+            tracing::warn!(
+                "vip = \"hooks\" without an interface: there is no gate, and a node that is frozen while it sends may send \
+                 once more when it goes on"
+            );
+            return Ok((Box::new(NoHands), None));
+        }
+        (Vip::External, _) => {
+            tracing::warn!(
+                "another program moves the addresses: that they are on one host alone is its promise"
+            );
+            return Ok((Box::new(NoHands), None));
+        }
+    };
     let interface = Interface::find(name)?;
-    let hands = KernelHands::take(&interface, &cluster.addresses, inbox.clone())?;
+    let hands = match cluster.vip {
+        Vip::Hooks => KernelHands::guard(&interface, &cluster.addresses, inbox.clone())?,
+        Vip::Tandem | Vip::External => KernelHands::take(&interface, &cluster.addresses, inbox.clone())?,
+    };
     let view = hands.view();
     for refusal in &view.refusals {
         tracing::warn!("{refusal}");
@@ -299,6 +377,13 @@ fn needing_restart(old: &Cluster, new: &Cluster) -> Vec<&'static str> {
         ("cluster.vip", old.vip != new.vip),
         ("cluster.key", old.key_file != new.key_file),
         ("cluster.port", old.port != new.port),
+        ("cluster.gateways", old.gateways != new.gateways),
+        ("cluster.check", old.checks != new.checks),
+        ("cluster.manage_routes", old.manage_routes != new.manage_routes),
+        (
+            "cluster.on_active, .on_standby, .on_fault or .hook_timeout",
+            (&old.hooks, old.hook_timeout) != (&new.hooks, new.hook_timeout),
+        ),
     ]);
     changed.into_iter().filter(|(_, is_changed)| *is_changed).map(|(key, _)| key).collect()
 }

@@ -20,6 +20,7 @@ use super::memory::{Memory, chance, voter_text};
 use super::notify::Notifier;
 use super::poll::{Poll, Source, now};
 use super::start::privileges;
+use super::vigil::Vigil;
 
 /// Datagrams of one socket in one turn.
 const DATAGRAMS_PER_TURN: usize = 32;
@@ -86,6 +87,7 @@ pub fn run(start: WitnessStart, signals: Option<Signals>) -> Result<()> {
         inbox,
         signals,
         notifier: Notifier::from_environment(at.instant),
+        vigil: Vigil::begin(),
         out: Vec::new(),
     };
     this.notifier.tell("READY=1\nSTATUS=voting");
@@ -105,6 +107,7 @@ struct WitnessLoop {
     inbox: Inbox,
     signals: Option<Signals>,
     notifier: Notifier,
+    vigil: Vigil,
     out: Vec<WitnessOutput>,
 }
 
@@ -114,6 +117,12 @@ impl WitnessLoop {
         loop {
             let until = self.links.poll_timeout().min(self.notifier.poll_timeout());
             self.poll.wait(until, &mut ready)?;
+            if let Some(what) = self.vigil.look() {
+                tracing::error!(
+                    "{what}; this witness grants nothing for the longest lease that it has granted"
+                );
+                self.witness.stood_still(now().instant);
+            }
             for source in &ready {
                 match source {
                     Source::Link(place) => self.receive(*place),

@@ -170,7 +170,7 @@ pub const CHECKS: List<CheckDraft> = List {
             key: "command",
             default: "[\"/usr/local/bin/check-upstream\", \"192.0.2.1\"]",
             meaning: &[
-                "The program and its words; no shell reads them. Status 0: all is well. Else the first line that it prints",
+                "The program and its words; no shell reads them. Status 0: all is well. Else the last line that it prints",
                 "is the reason. It must be given.",
             ],
             set: |draft, value| {

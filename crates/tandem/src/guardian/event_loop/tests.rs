@@ -260,7 +260,8 @@ fn run_node(
         about: About { cluster: cluster(), me, interface: None, no_priority: None, no_locked_memory: None },
         notifier: Notifier::from_environment(at),
     };
-    let Parts { keeper, inbox, .. } = EventLoop::new(parts).and_then(EventLoop::run).expect("it can wait");
+    let (Parts { keeper, inbox, .. }, _) =
+        EventLoop::new(parts).and_then(EventLoop::run).expect("it can wait");
     drop(inbox);
     keeper.finish();
 }

@@ -11,6 +11,7 @@ use cluster::Epoch;
 
 use super::super::inbox::{Inward, Sender};
 use super::super::poll::now;
+use super::streams::Streams;
 use super::{Deed, Hand, spawn};
 
 /// What the worker moves.
@@ -18,6 +19,7 @@ pub(super) struct Addressed {
     pub(super) held: Addresses,
     pub(super) announcer: Announcer,
     pub(super) addresses: Vec<IpAddr>,
+    pub(super) streams: Streams,
 }
 
 /// What is wanted of a gate that the worker has.
@@ -133,6 +135,7 @@ impl Work {
         }
         match wishes.addresses {
             Some(AddressWish::Hold) => {
+                self.addressed.streams.spare();
                 let result = self.addressed.held.hold().map_err(|error| error.to_string());
                 if self.note(Hand::Addresses, result) {
                     self.tell(Deed::Held);
@@ -184,6 +187,7 @@ impl Work {
         let result = self.addressed.held.drop_all().map_err(|error| error.to_string());
         let is_done = self.note(Hand::Addresses, result);
         if is_done {
+            self.addressed.streams.destroy();
             self.tell(Deed::Dropped);
         }
         is_done
