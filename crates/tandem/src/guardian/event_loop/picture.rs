@@ -17,6 +17,7 @@ use super::super::question::{Question, Reply};
 use super::super::view::{ClusterView, GateView, HookView, LinkView, Names, PathView, refused_text};
 use super::EventLoop;
 use crate::config::Cluster;
+use crate::config::cluster::Vip;
 
 /// What does not change while the guardian runs.
 #[derive(Clone, Debug)]
@@ -113,7 +114,9 @@ impl EventLoop {
         picture.since_s = instant.since(remembered.since).as_secs();
         picture.cause = remembered.cause.map(str::to_owned);
         picture.interface.clone_from(&about.interface);
-        picture.holds_addresses = is_active && remembered.holds_addresses;
+        // What others move is here as long as this node is active.
+        let has_none = about.cluster.vip == Vip::External;
+        picture.holds_addresses = is_active && (remembered.holds_addresses || has_none);
         picture.no_priority.clone_from(&about.no_priority);
         picture.no_locked_memory.clone_from(&about.no_locked_memory);
         let kind = match hands.gate {
