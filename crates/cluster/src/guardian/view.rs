@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clock::Instant;
 
-use super::{Engine, Guardian};
+use super::{Engine, Guardian, Settings};
 use crate::heartbeat::{Heartbeat, Stance};
 use crate::{Epoch, Here, Holder, ListVersion, MemberId, NodeId, Role, Seat, VoterId};
 
@@ -37,6 +37,8 @@ pub struct View {
     pub granted: Option<(Holder, Epoch, Duration)>,
     /// The list of voters in force.
     pub list: ListView,
+    /// The settings in force.
+    pub settings: Settings,
     /// The other nodes.
     pub peers: Vec<PeerView>,
     /// All voters.
@@ -135,6 +137,7 @@ impl Guardian {
                     .filter(|id| !self.members.contains_key(id))
                     .collect(),
             },
+            settings: self.settings.clone(),
             peers: self
                 .peers
                 .iter()

@@ -289,7 +289,7 @@ impl ClusterView {
             role: role_name(view.role).to_owned(),
             active,
             epoch: view.lease.map_or(view.highest, |(epoch, _)| epoch).0,
-            lease_ms: millis(cluster.lease),
+            lease_ms: millis(view.settings.plan.lease),
             lease_left_ms: view.lease.map(|(_, left)| millis(left)),
             votes: view.votes.0,
             votes_needed: view.votes.1,
@@ -309,8 +309,8 @@ impl ClusterView {
             addresses: cluster.addresses.iter().map(ToString::to_string).collect(),
             vip: vip_name(cluster.vip).to_owned(),
             engine: EngineView { state: engine_name(view.engine).to_owned(), ..EngineView::default() },
-            settings: format!("{:016x}", cluster.digest()),
-            alarms: alarms(cluster, view, &names, wall_ms),
+            settings: format!("{:016x}", view.settings.digest),
+            alarms: alarms(view, &names, wall_ms),
             nodes,
             ..Self::default()
         }
@@ -428,11 +428,11 @@ fn list_view(list: &Listed, names: &Names<'_>) -> ListView {
 }
 
 /// What follows from what is known now; what happened once is for the log.
-fn alarms(cluster: &Cluster, view: &guardian::View, names: &Names<'_>, wall_ms: u64) -> Vec<String> {
+fn alarms(view: &guardian::View, names: &Names<'_>, wall_ms: u64) -> Vec<String> {
     let mut alarms = Vec::new();
     for peer in &view.peers {
         let Some(said) = peer.said.filter(|_| peer.is_heard) else { continue };
-        if said.settings != cluster.digest() {
+        if said.settings != view.settings.digest {
             alarms.push(alarm_text(&Alarm::SettingsDiffer(peer.node), names));
         }
         let apart = said.wall_ms.abs_diff(wall_ms);
@@ -665,6 +665,16 @@ mod tests {
     }
 
     #[test]
+    fn the_settings_in_force_are_shown_and_not_those_of_the_start() {
+        let mut guardian = Guardian::new(Instant::START, start(settings(500, 1)));
+        guardian.reload(settings(600, 2));
+
+        let view = ClusterView::new(&cluster(), 0, &guardian.view(Instant::START), NOW_MS);
+
+        assert_eq!((view.lease_ms, view.settings.as_str()), (600, "0000000000000002"));
+    }
+
+    #[test]
     fn only_what_was_refused_is_listed() {
         let counts = LinkCounts { messages: 5, wrong_keys: 2, ..LinkCounts::default() };
 
@@ -681,27 +691,30 @@ mod tests {
     const NOW_MS: u64 = 1_800_000_000_000;
 
     fn view_of(messages: &[(MemberId, Message)]) -> ClusterView {
+        let cluster = cluster();
+        let at = Instant::START + Duration::from_secs(1);
+        let now = Now { instant: at, wall: clock::WallTime::from_millis(NOW_MS) };
+        let mut guardian = Guardian::new(at, start(settings(500, DIGEST)));
+        let mut out = Vec::new();
+        for (from, message) in messages {
+            guardian.handle(now, Input::Message(*from, PathId(0), *message), &mut out);
+        }
+        ClusterView::new(&cluster, 0, &guardian.view(at), NOW_MS)
+    }
+
+    const DIGEST: u64 = 7;
+
+    fn settings(lease_ms: u64, digest: u64) -> Settings {
+        let plan = LeasePlan { lease: Duration::from_millis(lease_ms) };
+        Settings { plan, preferred: None, digest }
+    }
+
+    fn cluster() -> Cluster {
         let text = "[cluster]\naddresses = ['192.0.2.10']\nwitness = ['tandem://192.0.2.9']\n\
                     [[cluster.node]]\nname = 'a'\npaths = ['192.0.2.1']\n\
                     [[cluster.node]]\nname = 'b'\npaths = ['192.0.2.2']\n";
         let config = Config::parse(Path::new("a.toml"), text).expect("it is right");
-        let cluster = config.cluster.expect("it has one");
-        let at = Instant::START + Duration::from_secs(1);
-        let now = Now { instant: at, wall: clock::WallTime::from_millis(NOW_MS) };
-        let settings =
-            Settings { plan: LeasePlan { lease: cluster.lease }, preferred: None, digest: cluster.digest() };
-        let mut guardian = Guardian::new(at, start(settings));
-        let mut out = Vec::new();
-        for (from, message) in messages {
-            let message = match message {
-                Message::Heartbeat(heartbeat) if heartbeat.settings == 0 => {
-                    Message::Heartbeat(Heartbeat { settings: cluster.digest(), ..*heartbeat })
-                }
-                other => *other,
-            };
-            guardian.handle(now, Input::Message(*from, PathId(0), message), &mut out);
-        }
-        ClusterView::new(&cluster, 0, &guardian.view(at), NOW_MS)
+        config.cluster.expect("it has one")
     }
 
     fn start(settings: Settings) -> Start {
@@ -729,7 +742,7 @@ mod tests {
             hears_you: true,
             has_witness: true,
             list: ListVersion::FIRST,
-            settings: 0,
+            settings: DIGEST,
             wall_ms: NOW_MS,
         }
     }
