@@ -13,8 +13,8 @@ mod store;
 
 pub use place::{partition_of, shard_of};
 pub use routing::AccountPartition as Partition;
-pub use routing::Report;
 pub use routing::account::{Asker, Change, Loaded, Output as PartitionOutput, SlowedName, StoredNonce};
 pub use routing::gateway::{Output as ProberOutput, Prober};
+pub use routing::{Readiness, Report};
 pub use shard::{Output, Shard, ShardCounts};
 pub use store::{Store, StoreError, StoreState};

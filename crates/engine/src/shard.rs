@@ -10,13 +10,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use clock::{Instant, Now};
-use lease::ActiveLease;
+use lease::{ActiveLease, Entry, Tenure};
 use routing::bans::Deed;
 use routing::call::Output as UserOutput;
 use routing::gateway::{Outcome, ProbeMark, Verdicts};
 use routing::{
-    Answer, CarrierNews, Count, Counts, Gateway, KeepaliveMark, Keyring, Question, RegistrationView, Report,
-    Settings, Token, TransactionUser,
+    Answer, CarrierNews, Count, Counts, Gateway, KeepaliveMark, Keyring, Question, Readiness,
+    RegistrationView, Report, Settings, Token, TransactionUser,
 };
 use sip::limits::MESSAGE_BYTES_MAX;
 use sip::{Aor, Malformed, Message, Method, Status};
@@ -97,6 +97,7 @@ pub struct Shard {
     shards: Option<u16>,
     transactions: Transactions<Destination>,
     user: TransactionUser,
+    tenure: Tenure,
     malformed: u64,
     stamped: Vec<u8>,
     from_transactions: Vec<TransactionOutput<Destination>>,
@@ -112,6 +113,7 @@ impl Shard {
             keyring,
             number,
             shards: None,
+            tenure: Tenure::default(),
             malformed: 0,
             stamped: Vec::new(),
             from_transactions: Vec::new(),
@@ -121,6 +123,21 @@ impl Shard {
 }
 
 impl Shard {
+    /// Forgets all that is in hand, without a word: another node may be active.
+    pub fn stand_by(&mut self) {
+        self.transactions.forget_all();
+        self.user.stand_by();
+        self.tenure.leave();
+    }
+
+    /// Sees under which epoch it is called. What was begun under another one is forgotten.
+    fn enter(&mut self, lease: &ActiveLease<'_>) {
+        if self.tenure.enter(lease) == Entry::Overtaken {
+            self.stand_by();
+            self.tenure.enter(lease);
+        }
+    }
+
     /// Takes one SIP message: a datagram, or one framed from a stream.
     pub fn handle_message(
         &mut self,
@@ -130,6 +147,7 @@ impl Shard {
         bytes: &[u8],
         out: &mut Vec<Output>,
     ) {
+        self.enter(lease);
         let Ok((message, problem)) = Message::parse_lenient(bytes) else {
             self.malformed += 1;
             out.push(Output::Report(Report::of(source.flow, Deed::Malformed)));
@@ -160,6 +178,33 @@ impl Shard {
         self.settle(now, lease, out);
     }
 
+    /// Takes one SIP message that came by an address of this node's own, while the node is not active: it is answered
+    /// from itself, and nothing is kept of it.
+    pub fn handle_as_standby(
+        &mut self,
+        now: Now,
+        source: Source,
+        bytes: &[u8],
+        readiness: Readiness,
+        out: &mut Vec<Output>,
+    ) {
+        let message = Message::parse(bytes).ok().filter(|message| message.validate().is_ok());
+        let Some(message) = message else {
+            self.malformed += 1;
+            return;
+        };
+        if !message.is_request() {
+            return;
+        }
+        let request = self.stamp(&message, &source);
+        self.user.answer_as_standby(now, source, request, readiness, &mut self.from_user);
+        out.extend(self.from_user.drain(..).filter_map(|output| match output {
+            UserOutput::SendStateless { to, message } => Some(Output::Send { to, message, of: None }),
+            UserOutput::Report(report) => Some(Output::Report(report)),
+            _ => None,
+        }));
+    }
+
     /// Takes a partition's answer to [`Output::Ask`].
     pub fn handle_answer(
         &mut self,
@@ -169,6 +214,7 @@ impl Shard {
         answer: Answer,
         out: &mut Vec<Output>,
     ) {
+        self.enter(lease);
         self.user.handle_answer(now, lease, token, answer, &mut self.from_user);
         self.settle(now, lease, out);
     }
@@ -182,6 +228,7 @@ impl Shard {
         records: Records,
         out: &mut Vec<Output>,
     ) {
+        self.enter(lease);
         self.user.handle_resolved(now, lease, token, records, &mut self.from_user);
         self.settle(now, lease, out);
     }
@@ -194,6 +241,7 @@ impl Shard {
         of: ClientKey,
         out: &mut Vec<Output>,
     ) {
+        self.enter(lease);
         self.transactions.handle_send_failed(now.instant, of, &mut self.from_transactions);
         self.settle(now, lease, out);
     }
@@ -208,6 +256,7 @@ impl Shard {
         quote: &[u8],
         out: &mut Vec<Output>,
     ) {
+        self.enter(lease);
         let Some(quoted) = Quoted::read(quote) else { return };
         let key = ClientKey::of(&self.keyring.transaction, quoted.branch, quoted.method);
         if self.transactions.client_destination(key) == Some(&Destination::Flow(flow)) {
@@ -217,6 +266,7 @@ impl Shard {
 
     /// Lets time pass.
     pub fn handle_timeout(&mut self, now: Now, lease: &ActiveLease<'_>, out: &mut Vec<Output>) {
+        self.enter(lease);
         self.transactions.handle_timeout(now.instant, &mut self.from_transactions);
         self.user.handle_timeout(now, lease, &mut self.from_user);
         self.settle(now, lease, out);
@@ -235,6 +285,7 @@ impl Shard {
 
     /// Takes back the registrations that are not to outlast this server, and makes no others.
     pub fn handle_stop(&mut self, now: Now, lease: &ActiveLease<'_>, out: &mut Vec<Output>) {
+        self.enter(lease);
         self.user.handle_stop(now, lease, &mut self.from_user);
         self.settle(now, lease, out);
     }
@@ -256,6 +307,9 @@ impl Shard {
 
     /// When [`Shard::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.tenure.is_standby() {
+            return None;
+        }
         [self.transactions.poll_timeout(), self.user.poll_timeout()].into_iter().flatten().min()
     }
 

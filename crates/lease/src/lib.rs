@@ -2,11 +2,16 @@
 //!
 //! What sends from a virtual address, expires or deletes takes an [`ActiveLease`], and only
 //! [`LeaseMirror::active`] makes one, so that a standby that acts does not compile. On a single
-//! node the mirror is permanent; in a cluster it carries the deadline that the guardian keeps.
+//! node the mirror is permanent; in a cluster it carries the deadline that the guardian keeps. A machine whose state
+//! belongs to the time as active follows it by a [`Tenure`].
+
+mod tenure;
 
 use std::marker::PhantomData;
 
 use clock::Instant;
+
+pub use tenure::{Entry, Tenure};
 
 /// What this process was told of its lease: until when it may act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +38,11 @@ impl LeaseMirror {
     /// A lease that ends at `until`.
     pub const fn until(until: Instant, epoch: Epoch) -> Self {
         Self { until, epoch }
+    }
+
+    /// The number under which this process acts, if it does.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     /// The proof for what is done at `now`, or `None` for a standby.

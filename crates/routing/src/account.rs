@@ -27,6 +27,8 @@ mod preference;
 mod registrar;
 #[cfg(test)]
 mod scenarios;
+mod standby;
+mod turn;
 mod verify;
 
 use std::net::SocketAddr;

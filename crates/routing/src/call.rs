@@ -52,6 +52,7 @@ mod round;
 mod route;
 pub(crate) mod seal;
 mod search;
+mod standby;
 mod suspended;
 mod tag;
 mod target;
@@ -64,4 +65,5 @@ mod tests;
 
 pub use output::Output;
 pub use own::is_own;
+pub use standby::Readiness;
 pub use user::TransactionUser;

@@ -78,9 +78,11 @@ pub enum Count {
     GatewaySilent,
     /// Gateways that were left out because they had as many calls as they may have.
     GatewayFull,
+    /// Requests that were answered by an address of this node's own while it was a standby.
+    AnsweredAsStandby,
 }
 
-const NAMES: [&str; Count::GatewayFull as usize + 1] = [
+const NAMES: [&str; Count::AnsweredAsStandby as usize + 1] = [
     "malformed",
     "challenged",
     "wrong_credentials",
@@ -118,6 +120,7 @@ const NAMES: [&str; Count::GatewayFull as usize + 1] = [
     "route_refused",
     "gateway_silent",
     "gateway_full",
+    "answered_as_standby",
 ];
 
 /// How often each thing happened since the start.

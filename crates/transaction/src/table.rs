@@ -95,6 +95,11 @@ impl<K: Copy + Eq + Hash, T> Table<K, T> {
         self.alarms.pop_due(now)
     }
 
+    /// Removes all, without a word.
+    pub fn clear(&mut self) {
+        *self = Self::new(u32::try_from(self.max).expect("it was given as one"));
+    }
+
     #[cfg(test)]
     pub fn alarms(&self) -> usize {
         self.alarms.len()

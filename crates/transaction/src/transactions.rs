@@ -340,6 +340,13 @@ impl<D: Clone> Transactions<D> {
         self.clients.remove(key);
     }
 
+    /// Forgets all transactions without a word. Whoever waits for an answer repeats its request to the node that is
+    /// active then.
+    pub fn forget_all(&mut self) {
+        self.servers.clear();
+        self.clients.clear();
+    }
+
     /// Lets time pass.
     pub fn handle_timeout(&mut self, now: Instant, out: &mut Vec<Output<D>>) {
         // In the order of time over both tables; on a tie the servers are first.
@@ -506,6 +513,22 @@ mod tests {
         assert_eq!(begin_client(&mut transactions, 1, &mut out), Err(Full));
 
         assert_eq!((out.len(), transactions.counts(), transactions.counters().refused), (0, (1, 1), 2));
+    }
+
+    #[test]
+    fn what_is_forgotten_neither_fires_nor_answers_and_its_key_is_free() {
+        let mut transactions = Transactions::new(Timers::default(), Limits::default());
+        let mut out = Vec::new();
+        begin_server(&mut transactions, server_key(), Kind::Invite).unwrap();
+        begin_client(&mut transactions, 0, &mut out).unwrap();
+        out.clear();
+
+        transactions.forget_all();
+        transactions.handle_timeout(at(60_000), &mut out);
+
+        assert_eq!((out.len(), transactions.counts(), transactions.poll_timeout()), (0, (0, 0), None));
+        begin_server(&mut transactions, server_key(), Kind::Invite).unwrap();
+        assert_eq!(transactions.counts(), (1, 0));
     }
 
     #[test]

@@ -225,6 +225,15 @@ impl Accounts {
         }
     }
 
+    /// Nobody waits any more, and nothing is believed of names without an account. Accounts are remembered: they serve
+    /// while the store is away.
+    pub(super) fn forget_waiting(&mut self, key: &Key) {
+        self.unknown = Cache::new(key, UNKNOWN_MAX);
+        self.loads = AorTable::new(key);
+        self.deadlines.clear();
+        self.waiters = 0;
+    }
+
     /// Those for whom the store was waited for too long.
     pub(super) fn handle_timeout(&mut self, now: Instant) -> Vec<(Aor, Vec<Waiter>)> {
         let mut given_up = Vec::new();

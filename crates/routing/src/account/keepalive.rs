@@ -58,7 +58,7 @@ impl Score {
         self.unanswered = 0;
     }
 
-    /// The phone is reached in another way from here on.
+    /// The phone is reached in another way, or by this node again, from here on.
     pub(super) fn change_flow(&mut self) {
         self.settled = self.sent;
         self.unanswered = 0;
@@ -94,8 +94,8 @@ pub(super) fn next_turn(
 /// How much sooner than usual the first turn after a restart is.
 const RESTART_HASTE: u32 = 10;
 
-/// When a binding that was restored has its first turn, if `turn` is its next one: a turn that fell into the time when
-/// the server was down is made good before a NAT forgets, and all of them still spread out in their order.
+/// When a binding has its first turn after a restart, or a time as a standby, if `turn` is its next one: a turn that fell
+/// into the time when nothing was sent is made good before a NAT forgets, and all of them still spread out in their order.
 pub(super) fn first_turn_after_restart(now: Instant, turn: Instant) -> Instant {
     match turn {
         Instant::FAR => Instant::FAR,

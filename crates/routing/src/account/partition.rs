@@ -8,11 +8,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use clock::{Instant, Now};
-use lease::ActiveLease;
+use lease::{ActiveLease, Tenure};
 use sip::Aor;
-use transport::{ConnectionId, Destination};
+use transport::ConnectionId;
 
 use super::accounts::{Accounts, Asked, Knowledge, Settled, Waiter, Wants};
 use super::binding::{Binding, Registration};
@@ -28,8 +27,8 @@ use super::{Asker, BindingView, Change, Loaded, Output, StoredNonce, preference,
 use crate::bans::{Admission, Deed, Enforcement, Evidence, SourceNetwork};
 use crate::gruu;
 use crate::{
-    Account, Answer, Authenticate, Authenticated, BindingId, Count, Counts, Keepalive, KeepaliveMark,
-    Keyring, Located, Phone, Question, Register, Report, Settings, StoredBinding, Target,
+    Account, Answer, Authenticate, Authenticated, BindingId, Count, Counts, KeepaliveMark, Keyring, Located,
+    Phone, Question, Register, Report, Settings, StoredBinding, Target,
 };
 
 /// Bindings that one call looks after, so that it stays short when very many are due.
@@ -53,17 +52,20 @@ enum Standing {
 /// One partition of all addresses of record.
 #[derive(Debug)]
 pub struct AccountPartition {
-    settings: Arc<Settings>,
-    keyring: Keyring,
-    number: u16,
-    accounts: Accounts,
+    pub(super) settings: Arc<Settings>,
+    pub(super) keyring: Keyring,
+    pub(super) number: u16,
+    pub(super) accounts: Accounts,
     nonces: NonceCounts,
     failures: Failures,
     call_rates: CallRates,
-    location: Location,
-    calls: Calls,
-    gateway_calls: Calls,
-    counts: Counts,
+    pub(super) location: Location,
+    pub(super) calls: Calls,
+    pub(super) gateway_calls: Calls,
+    pub(super) counts: Counts,
+    pub(super) tenure: Tenure,
+    /// Turns of bindings before this were not this node's to take.
+    pub(super) active_since: Instant,
 }
 
 impl AccountPartition {
@@ -78,6 +80,8 @@ impl AccountPartition {
             calls: Calls::default(),
             gateway_calls: Calls::default(),
             counts: Counts::default(),
+            tenure: Tenure::default(),
+            active_since: Instant::START,
             number: partition,
             settings,
             keyring,
@@ -108,6 +112,7 @@ impl AccountPartition {
         question: Question,
         out: &mut Vec<Output>,
     ) {
+        self.enter(now.instant, lease);
         match question {
             Question::Authenticate(authenticate) => self.authenticate(now, asker, authenticate, out),
             Question::Register(register) => self.register(now, lease, asker, &register, out),
@@ -135,11 +140,12 @@ impl AccountPartition {
     pub fn handle_account(
         &mut self,
         now: Now,
-        _lease: &ActiveLease<'_>,
+        lease: &ActiveLease<'_>,
         aor: &Aor,
         loaded: Loaded,
         out: &mut Vec<Output>,
     ) {
+        self.enter(now.instant, lease);
         match self.accounts.loaded(now.instant, aor, &loaded) {
             Settled::AskAgain => out.push(Output::LoadAccount(aor.clone())),
             Settled::Wake(waiters) => self.wake(now, aor, waiters, out),
@@ -165,11 +171,12 @@ impl AccountPartition {
     /// connection can be opened.
     pub fn handle_connection_closed(
         &mut self,
-        _now: Now,
+        now: Now,
         lease: &ActiveLease<'_>,
         id: ConnectionId,
         out: &mut Vec<Output>,
     ) {
+        self.enter(now.instant, lease);
         for binding in self.location.on_connection(id) {
             let is_lost = self.location.change(binding, |binding| {
                 binding.registration.connection = None;
@@ -233,6 +240,7 @@ impl AccountPartition {
 
     /// Lets time pass: bindings run out, keepalives are sent, who waited too long is answered.
     pub fn handle_timeout(&mut self, now: Now, lease: &ActiveLease<'_>, out: &mut Vec<Output>) {
+        self.enter(now.instant, lease);
         self.nonces.handle_timeout(now.instant);
         for (aor, waiters) in self.accounts.handle_timeout(now.instant) {
             self.wake(now, &aor, waiters, out);
@@ -246,8 +254,11 @@ impl AccountPartition {
         }
     }
 
-    /// When time should next pass; it may lie in the past if there was too much for one call.
+    /// When time should next pass; it may lie in the past if there was too much for one call. For a standby none passes.
     pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.tenure.is_standby() {
+            return None;
+        }
         let nexts = [self.accounts.poll_timeout(), self.nonces.poll_timeout(), self.location.next()];
         nexts.into_iter().flatten().filter(|&at| at != Instant::FAR).min()
     }
@@ -613,52 +624,13 @@ impl AccountPartition {
         preference::in_order(targets.collect())
     }
 
-    /// A binding's turn to get a keepalive.
-    fn take_turn(&mut self, now: Now, lease: &ActiveLease<'_>, id: BindingId, out: &mut Vec<Output>) {
-        let nat = &self.settings.nat;
-        let Some((aor, binding)) = self.location.find(id) else { return };
-        let (due_at, score) = (binding.score.next_at, binding.score);
-        let next_at = self.next_turn(now.instant, aor, &binding.registration);
-        // After a standstill very many turns are late at once. They are left out: the next ones are spread again.
-        let is_late = now.instant.since(due_at) > nat.interval / 2;
-        if next_at == Instant::FAR || is_late {
-            self.location.change(id, |binding| binding.score.next_at = next_at);
-        } else if nat.keepalive == Keepalive::Options && score.is_dead(nat.failures) {
-            self.end(lease, id, Count::BindingDead, out);
-        } else {
-            self.location.change(id, |binding| binding.score.next_at = next_at);
-            self.send_keepalive(lease, id, out);
-        }
-    }
-
-    fn send_keepalive(&mut self, _lease: &ActiveLease<'_>, id: BindingId, out: &mut Vec<Output>) {
-        let Some((_, binding)) = self.location.find(id) else { return };
-        let Some(flow) = binding.registration.flow(self.location.places()) else { return };
-        let Some(listener) = self.settings.listeners.get(flow.listener()) else { return };
-        let message = if self.settings.nat.keepalive == Keepalive::Options {
-            let Some(number) = self.location.change(id, |binding| binding.score.send()) else { return };
-            let Some((aor, binding)) = self.location.find(id) else { return };
-            let options = keepalive::Options {
-                mark: KeepaliveMark { partition: self.number, binding: id, number },
-                listener,
-                flow: &flow,
-                aor,
-                contact: binding.registration.text.contact(),
-            };
-            options.write(&self.keyring.keepalive)
-        } else {
-            Bytes::from_static(keepalive::empty_line(listener.transport))
-        };
-        self.counts.add(Count::KeepaliveSent);
-        out.push(Output::Send { to: Destination::Flow(flow), message });
-    }
-
-    fn next_turn(&self, now: Instant, aor: &Aor, registration: &Registration) -> Instant {
-        let Self { keyring, settings, location, .. } = self;
-        keepalive::next_turn(&keyring.keepalive, &settings.nat, location.places(), now, aor, registration)
-    }
-
-    fn end(&mut self, _lease: &ActiveLease<'_>, id: BindingId, count: Count, out: &mut Vec<Output>) {
+    pub(super) fn end(
+        &mut self,
+        _lease: &ActiveLease<'_>,
+        id: BindingId,
+        count: Count,
+        out: &mut Vec<Output>,
+    ) {
         if let Some((aor, binding)) = self.location.remove(id) {
             self.counts.add(count);
             out.push(Output::Save(Change::Remove(binding.registration.key(&aor))));

@@ -10,6 +10,7 @@ mod order;
 mod random;
 mod register;
 mod restart;
+mod standby;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clock::{Instant, Now, WallTime};
-use lease::LeaseMirror;
+use lease::{Epoch, LeaseMirror};
 use sip::Aor;
 use transport::{
     Advertise, ConnectionId, Flow, Listener, ListenerId, Listeners, LocalAddr, RemoteAddr, Source, Transport,
@@ -40,6 +41,7 @@ struct World {
     now: Now,
     out: Vec<Output>,
     tokens: u64,
+    mirror: LeaseMirror,
 }
 
 impl World {
@@ -53,6 +55,7 @@ impl World {
             now: Now::new(seconds(1_000), WallTime::from_millis(1_800_000_000_000)),
             out: Vec::new(),
             tokens: 0,
+            mirror: LeaseMirror::permanent(),
         }
     }
 
@@ -60,7 +63,7 @@ impl World {
     fn ask(&mut self, question: Question) -> Option<Answer> {
         self.tokens += 1;
         let asker = Asker { shard: 0, token: Token(self.tokens) };
-        let mirror = LeaseMirror::permanent();
+        let mirror = self.mirror;
         let lease = mirror.active(self.now.instant).unwrap();
         let before = self.out.len();
         self.partition.handle_question(self.now, &lease, asker, question, &mut self.out);
@@ -100,9 +103,15 @@ impl World {
     }
 
     fn loaded(&mut self, user: &str, loaded: super::Loaded) {
-        let mirror = LeaseMirror::permanent();
+        let mirror = self.mirror;
         let lease = mirror.active(self.now.instant).unwrap();
         self.partition.handle_account(self.now, &lease, &aor(user), loaded, &mut self.out);
+    }
+
+    /// Another node was active meanwhile, and this one is again.
+    fn become_active(&mut self, epoch: u64) {
+        self.mirror = LeaseMirror::until(Instant::FAR, Epoch(epoch));
+        self.timeout();
     }
 
     /// Moves both clocks, and calls the partition whenever it wants to be called.
@@ -124,7 +133,7 @@ impl World {
     }
 
     fn timeout(&mut self) {
-        let mirror = LeaseMirror::permanent();
+        let mirror = self.mirror;
         let lease = mirror.active(self.now.instant).unwrap();
         self.partition.handle_timeout(self.now, &lease, &mut self.out);
     }

@@ -173,6 +173,12 @@ impl Waiting {
         self.resume(token)
     }
 
+    /// Nobody waits any more. The answers that still come find nothing: no token is given twice.
+    pub(super) fn forget_all(&mut self) {
+        self.by_token = HashMap::with_hasher(fixed_hasher());
+        self.by_server = HashMap::with_hasher(fixed_hasher());
+    }
+
     /// How many wait.
     pub(super) fn len(&self) -> usize {
         self.by_token.len()

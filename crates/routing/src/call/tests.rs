@@ -18,5 +18,6 @@ mod round;
 mod routing;
 pub(super) mod scene;
 mod servers;
+mod standby;
 mod trunk;
 mod waiting;

@@ -490,7 +490,7 @@ impl TransactionUser {
     }
 
     /// What shows that the scanner whose request this is is there; `None` for whoever is no scanner.
-    fn scanner(&self, now: Now, source: &Source, request: &Message<'_>) -> Option<Evidence> {
+    pub(super) fn scanner(&self, now: Now, source: &Source, request: &Message<'_>) -> Option<Evidence> {
         let agent = request.header(Name::UserAgent)?;
         if !self.settings.admission.is_scanner(agent)
             || self.settings.is_never_held(source.flow.remote().0.ip())

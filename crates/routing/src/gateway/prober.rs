@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use clock::{Instant, Now, WallTime};
 use keys::Key;
-use lease::ActiveLease;
+use lease::{ActiveLease, Entry, Tenure};
 use sip::{SipUri, Status};
 use transport::selection::{Query, Records, Selection, Server, Step};
 use transport::{Destination, Flow, NextHop, Transport};
@@ -102,6 +102,7 @@ pub struct Prober {
     key: Key,
     watched: BTreeMap<GatewayMark, Watched>,
     published: Arc<Verdicts>,
+    tenure: Tenure,
 }
 
 #[derive(Debug)]
@@ -138,6 +139,7 @@ impl Prober {
             key: keyring.keepalive,
             watched: BTreeMap::new(),
             published: Arc::default(),
+            tenure: Tenure::default(),
         };
         prober.take_settings(now, settings);
         prober
@@ -173,8 +175,23 @@ impl Prober {
         self.settings = settings;
     }
 
+    /// Probes nobody until it is called again: another node may be active. What is thought of the gateways stays.
+    pub fn stand_by(&mut self) {
+        self.tenure.leave();
+    }
+
+    /// A turn that was under way before the node stood by has no answer, and the next one is at once.
+    fn enter(&mut self, now: Now, lease: &ActiveLease<'_>) {
+        if self.tenure.enter(lease) != Entry::Same {
+            for watched in self.watched.values_mut() {
+                watched.turn = first_turn(now, &watched.gateway);
+            }
+        }
+    }
+
     /// Lets time pass.
-    pub fn handle_timeout(&mut self, now: Now, _lease: &ActiveLease<'_>, out: &mut Vec<Output>) {
+    pub fn handle_timeout(&mut self, now: Now, lease: &ActiveLease<'_>, out: &mut Vec<Output>) {
+        self.enter(now, lease);
         let (settings, key) = (&self.settings, &self.key);
         for (mark, watched) in &mut self.watched {
             let limits = watched.limits();
@@ -198,11 +215,12 @@ impl Prober {
     pub fn handle_resolved(
         &mut self,
         now: Now,
-        _lease: &ActiveLease<'_>,
+        lease: &ActiveLease<'_>,
         gateway: GatewayMark,
         records: Records,
         out: &mut Vec<Output>,
     ) {
+        self.enter(now, lease);
         let (settings, key) = (&self.settings, &self.key);
         if let Some(watched) = self.watched.get_mut(&gateway)
             && let Turn::Resolving(selection, _) = &mut watched.turn
@@ -223,11 +241,12 @@ impl Prober {
     pub fn handle_answered(
         &mut self,
         now: Now,
-        _lease: &ActiveLease<'_>,
+        lease: &ActiveLease<'_>,
         mark: ProbeMark,
         status: Status,
         out: &mut Vec<Output>,
     ) {
+        self.enter(now, lease);
         let (settings, key) = (&self.settings, &self.key);
         if let Some(watched) = self.watched.get_mut(&mark.gateway)
             && let Turn::Sent(..) = watched.turn
@@ -278,6 +297,9 @@ impl Prober {
 
     /// When [`Self::handle_timeout`] is to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.tenure.is_standby() {
+            return None;
+        }
         self.watched.values().filter_map(Watched::deadline).min()
     }
 

@@ -133,6 +133,13 @@ impl Registrant {
         }
     }
 
+    /// It is to register at once when time passes again.
+    pub(super) fn stand_by(&mut self) {
+        if self.turn != Turn::Over {
+            self.turn = Turn::At(Instant::START);
+        }
+    }
+
     /// The REGISTER that is due.
     pub(super) fn handle_timeout(&mut self, now: Now, key: &Key) -> Option<Bytes> {
         let Turn::At(at) = self.turn else { return None };

@@ -34,6 +34,12 @@ pub(crate) enum Change {
 }
 
 impl Registrants {
+    /// Makes all registrations anew as soon as time passes again: another node may have made them meanwhile, and what was
+    /// under way is forgotten.
+    pub(crate) fn stand_by(&mut self) {
+        self.0.values_mut().for_each(Registrant::stand_by);
+    }
+
     /// Keeps those of `trunks` whose Call-ID is ours. One that has not changed is not touched; another is made anew at
     /// once. Gives the names of those that are not kept any more.
     pub(crate) fn assign(

@@ -16,7 +16,7 @@ use transport::{
 };
 
 use crate::call::inbound::Inbound;
-use crate::call::{Output, TransactionUser};
+use crate::call::{Output, Readiness, TransactionUser};
 use crate::{
     Answer, Authenticated, BindingId, Counts, Digest, Keyring, Located, Nat, Proxy, Question, Registrar,
     Report, Settings, Target, Token, TrustedPeer,
@@ -111,6 +111,16 @@ impl Scene {
             Method::Cancel => user.handle_cancel(now, &lease, key, invite, source, request, &mut out),
             _ => user.handle_request(now, &lease, key, source, request, &mut out),
         }
+        self.without_reports(out)
+    }
+
+    /// A request that comes while another node is active.
+    pub(super) fn standby(&mut self, from: &str, text: &str, readiness: Readiness) -> Vec<Output> {
+        let bytes = text.replace('\n', "\r\n").into_bytes();
+        let message = Message::parse(&bytes).expect("the test's message");
+        let (source, mut stamped, mut out) = (udp(UDP, from), Vec::new(), Vec::new());
+        transport::stamp(&message, &source, &mut stamped);
+        self.user.answer_as_standby(self.now, source, Bytes::from(stamped), readiness, &mut out);
         self.without_reports(out)
     }
 
