@@ -145,6 +145,8 @@ fn start() -> Result<Server, Box<dyn Error>> {
         boot: 1,
         threads: 1,
         store: Arc::new(NoStore),
+        lease: Arc::new(net::Permanent),
+        virtual_addresses: Default::default(),
     })?)
 }
 

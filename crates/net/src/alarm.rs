@@ -8,6 +8,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +38,10 @@ pub(crate) enum Event {
     ConnectionClosed { partition: u16, id: ConnectionId },
     /// The sockets are others.
     ListenersChanged,
+    /// The lease may be another.
+    Look,
+    /// Say so when what is in hand is done.
+    Drain(SyncSender<()>),
     /// End.
     Stop,
 }

@@ -22,7 +22,9 @@ use transport::{ConnectionId, Destination, Flow, Source};
 use crate::alarm::Event;
 use crate::edge::Edge;
 use crate::machines::PROBER_LOOP;
+use crate::mandate::Holding;
 use crate::resolver::{Lookup, Waiter};
+use crate::seat::Seat;
 use crate::tally::Tally;
 use crate::udp::{Datagram, send_all};
 
@@ -104,19 +106,41 @@ impl Carrier {
         }
     }
 
-    /// Gives messages to the shard that they belong to.
+    /// Gives messages to the shard that they belong to. While the node is not active they are answered from themselves if
+    /// they came by an address of its own.
     pub(crate) fn feed<'m>(
         &mut self,
         edge: &Edge,
         now: Now,
+        holding: Holding,
         shard: u16,
         messages: impl Iterator<Item = (Source, &'m [u8])>,
     ) {
+        if holding == Holding::Own && edge.mandate.epoch(now.instant).is_none() {
+            return self.feed_as_standby(edge, now, shard, messages);
+        }
         self.step_shard(edge, now, shard, |machine, now, lease, out| {
             for (source, message) in messages {
                 machine.handle_message(now, lease, source, message, out);
             }
         });
+    }
+
+    fn feed_as_standby<'m>(
+        &mut self,
+        edge: &Edge,
+        now: Now,
+        number: u16,
+        messages: impl Iterator<Item = (Source, &'m [u8])>,
+    ) {
+        let seat = &edge.machines.shards[usize::from(number)];
+        let (readiness, out) = (edge.mandate.readiness(), &mut self.from_shard);
+        seat.with(now, |shard, now| {
+            for (source, message) in messages {
+                shard.handle_as_standby(now, source, message, readiness, out);
+            }
+        });
+        self.sort_shard_outputs(edge, now, number);
     }
 
     /// Notes what another thread has left.
@@ -133,7 +157,9 @@ impl Carrier {
             }
             Event::Resolved { waiter, records } => self.hold_records(waiter, records),
             Event::SendFailed { shard, key } => self.hold_for_shard(shard, ToShard::SendFailed(key)),
-            Event::ListenersChanged | Event::Stop => unreachable!("the event loop keeps these to itself"),
+            Event::ListenersChanged | Event::Look | Event::Drain(_) | Event::Stop => {
+                unreachable!("the event loop keeps these to itself")
+            }
         }
     }
 
@@ -141,6 +167,17 @@ impl Carrier {
     pub(crate) fn note_stop(&mut self) {
         for inputs in &mut self.shards {
             inputs.push(ToShard::Stop);
+        }
+    }
+
+    /// Notes that the node is active anew: each machine of an event loop is to look what it has missed.
+    pub(crate) fn note_activation(&mut self, edge: &Edge, event_loop: usize) {
+        for number in edge.machines.owned_by(event_loop) {
+            self.hold_for_shard(number, ToShard::Timeout);
+            self.hold_for_partition(number, ToPartition::Timeout);
+        }
+        if event_loop == PROBER_LOOP {
+            self.prober.push(ToProber::Timeout);
         }
     }
 
@@ -192,12 +229,12 @@ impl Carrier {
             match post {
                 Post::Datagram(datagram) => self.datagrams.push(datagram),
                 Post::Stream(outgoing) => {
-                    send_all(&listeners, &edge.tallies, lane, &mut self.datagrams, &mut self.failed);
+                    send_all(edge, &listeners, lane, &mut self.datagrams, &mut self.failed);
                     self.failed.extend(edge.send_by_stream(now, outgoing));
                 }
             }
         }
-        send_all(&listeners, &edge.tallies, lane, &mut self.datagrams, &mut self.failed);
+        send_all(edge, &listeners, lane, &mut self.datagrams, &mut self.failed);
     }
 
     /// One round: everything that waits for a partition, then everything that waits for a shard.
@@ -220,6 +257,8 @@ impl Carrier {
                         give_shard(shard, now, lease, input, out);
                     }
                 });
+                // Without the lease nothing has taken them, and they are of no use later.
+                inputs.clear();
                 self.shards[number] = put_back(inputs, &mut self.shards[number]);
             }
         }
@@ -239,13 +278,14 @@ impl Carrier {
         number: u16,
         act: impl FnOnce(&mut Shard, Now, &ActiveLease<'_>, &mut Vec<Output>),
     ) {
-        let Some(lease) = edge.machines.lease.active(now.instant) else {
-            edge.tallies.add(Tally::Inactive);
-            return;
-        };
         let seat = &edge.machines.shards[usize::from(number)];
+        let mirror = edge.mandate.mirror();
+        let Some(lease) = mirror.active(now.instant) else {
+            edge.tallies.add(Tally::Inactive);
+            return seat.stand_by(now);
+        };
         let out = &mut self.from_shard;
-        seat.with(now, |shard, now| act(shard, now, &lease, out));
+        seat.act(now, |shard, now| act(shard, now, &lease, out));
         edge.remind_owner(number, seat.due());
         self.sort_shard_outputs(edge, now, number);
     }
@@ -297,13 +337,14 @@ impl Carrier {
     }
 
     fn step_prober(&mut self, edge: &Edge, now: Now, inputs: &mut Vec<ToProber>) {
-        let Some(lease) = edge.machines.lease.active(now.instant) else {
+        let mirror = edge.mandate.mirror();
+        let Some(lease) = mirror.active(now.instant) else {
             edge.tallies.add_many(Tally::Inactive, inputs.len());
             inputs.clear();
-            return;
+            return edge.machines.prober.stand_by(now);
         };
         let out = &mut self.from_prober;
-        edge.machines.prober.with(now, |prober, now| {
+        edge.machines.prober.act(now, |prober, now| {
             for input in inputs.drain(..) {
                 give_prober(prober, now, &lease, input, out);
             }
@@ -324,14 +365,14 @@ impl Carrier {
     }
 
     fn step_partition(&mut self, edge: &Edge, now: Now, number: u16, inputs: &mut Vec<ToPartition>) {
-        let Some(lease) = edge.machines.lease.active(now.instant) else {
-            edge.tallies.add_many(Tally::Inactive, inputs.len());
-            inputs.clear();
-            return;
-        };
         let seat = &edge.machines.partitions[usize::from(number)];
+        let mirror = edge.mandate.mirror();
+        let Some(lease) = mirror.active(now.instant) else {
+            edge.tallies.add_many(Tally::Inactive, inputs.len());
+            return stand_by(seat, now, inputs);
+        };
         let out = &mut self.from_partition;
-        seat.with(now, |partition, now| {
+        seat.act(now, |partition, now| {
             for input in inputs.drain(..) {
                 give_partition(partition, now, &lease, input, out);
             }
@@ -382,6 +423,16 @@ impl Carrier {
     fn hold_for_partition(&mut self, number: u16, input: ToPartition) {
         if let Some(inputs) = self.partitions.get_mut(usize::from(number)) {
             inputs.push(input);
+        }
+    }
+}
+
+/// A partition without the lease forgets which connections are gone, and hears of nothing else.
+fn stand_by(seat: &Seat<Partition>, now: Now, inputs: &mut Vec<ToPartition>) {
+    seat.stand_by(now);
+    for input in inputs.drain(..) {
+        if let ToPartition::ConnectionClosed(id) = input {
+            seat.with(now, |partition, _| partition.lose_connection(id));
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Event loops and tokio's tasks both feed the machines; what comes back late (the store's answers, the
 //! resolver's, failed sends) is left in the inbox of the event loop that owns the machine it is for.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use crate::alarm::{Alarm, Event};
 use crate::carrier::{Carrier, Outgoing, Sender};
 use crate::clocks;
 use crate::machines::{Machines, PROBER_LOOP};
+use crate::mandate::{Holding, Mandate};
 use crate::resolver::{Lookup, Resolver, Waiter};
 use crate::stream::Streams;
 use crate::tally::{Tallies, Tally};
@@ -38,6 +40,7 @@ const TOKIO_LANE: usize = 0;
 
 pub(crate) struct Edge {
     pub(crate) machines: Machines,
+    pub(crate) mandate: Mandate,
     pub(crate) alarms: Arc<[Arc<Alarm>]>,
     pub(crate) tallies: Arc<Tallies>,
     pub(crate) store: Arc<dyn Store>,
@@ -46,6 +49,8 @@ pub(crate) struct Edge {
     pub(crate) resolver: Arc<Resolver>,
     pub(crate) runtime: Handle,
     pub(crate) carriers: Mutex<Vec<Carrier>>,
+    /// Batches that tokio's threads have in hand.
+    pub(crate) in_hand: AtomicUsize,
     pub(crate) me: Weak<Edge>,
 }
 
@@ -57,7 +62,12 @@ impl Edge {
 
     /// Gives the messages of a stream to their shards, in their order, and carries what follows from them; unless
     /// their source is held.
-    pub(crate) fn take_messages(&self, source: Source, messages: &[bytes::Bytes]) -> Judgement {
+    pub(crate) fn take_messages(
+        &self,
+        source: Source,
+        holding: Holding,
+        messages: &[bytes::Bytes],
+    ) -> Judgement {
         let now = clocks::now();
         let judgement = self.machines.bans.judge(now.instant, &source.flow);
         match judgement {
@@ -74,9 +84,14 @@ impl Edge {
             }
         }
         self.with_carrier(|carrier| {
+            // Once it is in hand, so that a drain waits for it or it is not begun.
+            if !self.mandate.may_receive(holding) {
+                self.tallies.add_many(Tally::Inactive, messages.len());
+                return;
+            }
             for message in messages {
                 let shard = self.machines.shard_of(message);
-                carrier.feed(self, now, shard, std::iter::once((source, message.as_ref())));
+                carrier.feed(self, now, holding, shard, std::iter::once((source, message.as_ref())));
             }
             carrier.settle(self, now, TOKIO_LANE);
         });
@@ -204,6 +219,7 @@ impl Edge {
     }
 
     fn with_carrier(&self, work: impl FnOnce(&mut Carrier)) {
+        self.in_hand.fetch_add(1, Ordering::SeqCst);
         let kept = self.carriers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut carrier = kept.unwrap_or_else(|| Carrier::new(self.machines.shards.len()));
         work(&mut carrier);
@@ -211,5 +227,6 @@ impl Edge {
         if carriers.len() < CARRIERS_MAX {
             carriers.push(carrier);
         }
+        self.in_hand.fetch_sub(1, Ordering::SeqCst);
     }
 }

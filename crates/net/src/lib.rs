@@ -6,6 +6,9 @@
 //! here alone, one for each shard and partition and one for the bans, and no thread holds two of them. Whom a message
 //! comes from is judged by the bans before a shard is locked.
 //!
+//! What may be done at all a [`Lease`] says: each step of a machine takes its proof, and each send from a virtual address
+//! looks at it once more. A standby is silent there, and says on the node's own addresses that it is one.
+//!
 //! [`Server`] is all that the program sees. It restores what the store has before it serves, takes a reload
 //! without touching listeners that stay, and writes all down when it stops.
 
@@ -15,6 +18,7 @@ mod carrier;
 mod clocks;
 mod edge;
 mod machines;
+mod mandate;
 mod numbering;
 mod option;
 mod resolver;
@@ -29,6 +33,8 @@ mod test_settings;
 mod udp;
 mod upkeep;
 
+pub use engine::Readiness;
+pub use mandate::{Lease, Permanent};
 pub use routing::account::{BindingView, SlowedName};
 pub use routing::bans::{Ban, Cause, Measure, NeverBanned, SourceNetwork};
 pub use server::{ReloadError, Server, Start, StartError};

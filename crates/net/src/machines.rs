@@ -8,7 +8,6 @@ use std::sync::Arc;
 use clock::{Instant, Now};
 use engine::{Partition, Prober, ProberOutput, Shard, StoredNonce};
 use keys::RootKey;
-use lease::LeaseMirror;
 use routing::{Keyring, Settings, StoredBinding};
 use sip::Aor;
 use transport::RemoteAddr;
@@ -24,7 +23,6 @@ pub(crate) struct Machines {
     pub(crate) shards: Box<[Seat<Shard>]>,
     pub(crate) partitions: Box<[Seat<Partition>]>,
     pub(crate) prober: Seat<Prober>,
-    pub(crate) lease: LeaseMirror,
     /// Whom nobody listens to.
     pub(crate) bans: SharedBans,
     keyring: Keyring,
@@ -52,8 +50,6 @@ impl Machines {
             shards: numbers.clone().map(|number| Seat::new(now, shard(number))).collect(),
             partitions: numbers.map(|number| Seat::new(now, partition(number))).collect(),
             prober: Seat::new(now, Prober::new(now, Arc::clone(settings), &keyring)),
-            // A node without a peer is always active.
-            lease: LeaseMirror::permanent(),
             bans: SharedBans::new(settings, &keyring),
             keyring,
             loops,
@@ -88,6 +84,17 @@ impl Machines {
             .chain((event_loop == PROBER_LOOP).then(|| self.prober.due()))
             .min()
             .unwrap_or(Instant::FAR)
+    }
+
+    /// Lets all that an event loop owns stand by.
+    pub(crate) fn stand_by(&self, now: Now, event_loop: usize) {
+        for number in self.owned_by(event_loop).map(usize::from) {
+            self.shards[number].stand_by(now);
+            self.partitions[number].stand_by(now);
+        }
+        if event_loop == PROBER_LOOP {
+            self.prober.stand_by(now);
+        }
     }
 
     /// Gives everybody the new settings, one after the other.

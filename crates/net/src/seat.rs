@@ -17,11 +17,18 @@ use engine::{Partition, Prober, Shard};
 pub(crate) trait Machine {
     /// When it wants to be called.
     fn due(&self) -> Option<Instant>;
+
+    /// Lets go of what is in hand: another node may be active.
+    fn stand_by(&mut self);
 }
 
 impl Machine for Shard {
     fn due(&self) -> Option<Instant> {
         self.poll_timeout()
+    }
+
+    fn stand_by(&mut self) {
+        Shard::stand_by(self);
     }
 }
 
@@ -29,11 +36,19 @@ impl Machine for Partition {
     fn due(&self) -> Option<Instant> {
         self.poll_timeout()
     }
+
+    fn stand_by(&mut self) {
+        Partition::stand_by(self);
+    }
 }
 
 impl Machine for Prober {
     fn due(&self) -> Option<Instant> {
         self.poll_timeout()
+    }
+
+    fn stand_by(&mut self) {
+        Prober::stand_by(self);
     }
 }
 
@@ -42,6 +57,8 @@ pub(crate) struct Seat<M> {
     occupied: Mutex<Occupied<M>>,
     /// Nanoseconds of the next deadline; [`Instant::FAR`] if there is none.
     due: AtomicU64,
+    /// Whether the machine stands by. It is written under the lock; who reads it without saves a look.
+    stands_by: AtomicBool,
     broken: AtomicBool,
 }
 
@@ -54,7 +71,32 @@ struct Occupied<M> {
 impl<M: Machine> Seat<M> {
     pub(crate) fn new(now: Now, machine: M) -> Self {
         let due = AtomicU64::new(machine.due().unwrap_or(Instant::FAR).as_nanos());
-        Self { occupied: Mutex::new(Occupied { machine, latest: now }), due, broken: AtomicBool::new(false) }
+        Self {
+            occupied: Mutex::new(Occupied { machine, latest: now }),
+            due,
+            stands_by: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+        }
+    }
+
+    /// As [`Self::with`], for what is done by the lease: the machine does not stand by any more.
+    pub(crate) fn act<R>(&self, now: Now, act: impl FnOnce(&mut M, Now) -> R) -> R {
+        self.with(now, |machine, now| {
+            if self.stands_by.load(Ordering::Relaxed) {
+                self.stands_by.store(false, Ordering::Relaxed);
+            }
+            act(machine, now)
+        })
+    }
+
+    /// Lets the machine stand by, if it does not.
+    pub(crate) fn stand_by(&self, now: Now) {
+        if !self.stands_by.load(Ordering::Relaxed) {
+            self.with(now, |machine, _| {
+                machine.stand_by();
+                self.stands_by.store(true, Ordering::Relaxed);
+            });
+        }
     }
 
     /// Lets `act` use the machine, at `now` or later, and publishes its next deadline.
@@ -108,6 +150,23 @@ mod tests {
         fn due(&self) -> Option<Instant> {
             self.0
         }
+
+        fn stand_by(&mut self) {
+            self.0 = None;
+        }
+    }
+
+    #[test]
+    fn who_stands_by_has_no_deadline_until_it_acts_again() {
+        let seat = Seat::new(at(1), Clockwork(Some(at(5).instant)));
+
+        seat.stand_by(at(2));
+        assert_eq!(seat.due(), Instant::FAR);
+
+        seat.act(at(3), |machine, _| machine.0 = Some(at(6).instant));
+        assert_eq!(seat.due(), at(6).instant);
+        seat.stand_by(at(4));
+        assert_eq!(seat.due(), Instant::FAR);
     }
 
     #[test]

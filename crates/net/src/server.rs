@@ -1,15 +1,17 @@
 //! A running server: its start, its reload, its end, and the questions that the operator asks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use engine::{Partition, SlowedName, Store, StoreError};
+use engine::{Partition, Readiness, SlowedName, Store, StoreError};
 use keys::RootKey;
+use lease::Epoch;
 use routing::account::BindingView;
 use routing::bans::{Ban, NeverBanned, SourceNetwork};
 use routing::gateway::{GatewayView, Service, UnknownGateway};
@@ -23,6 +25,7 @@ use crate::alarm::{Alarm, Event};
 use crate::clocks;
 use crate::edge::Edge;
 use crate::machines::Machines;
+use crate::mandate::{Lease, Mandate};
 use crate::numbering::{Exhausted, Numbering};
 use crate::resolver::Resolver;
 use crate::seat::Seat;
@@ -37,6 +40,9 @@ use crate::upkeep::{self, Pulse};
 const THREADS_MAX: usize = 256;
 /// A loop wakes each half second; one that has not for so long hangs.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// How long a drain waits for what is in hand: a peer that does not read must not hold up the hand-over.
+const DRAIN_TIME_MAX: Duration = Duration::from_millis(50);
+const DRAIN_LOOK_EVERY: Duration = Duration::from_micros(200);
 /// Threads for streams, timers and the resolver.
 const TOKIO_THREADS_MAX: usize = 4;
 
@@ -56,6 +62,10 @@ pub struct Start {
     pub threads: usize,
     /// The database.
     pub store: Arc<dyn Store>,
+    /// The lease: [`Permanent`](crate::Permanent) for a node without a peer.
+    pub lease: Arc<dyn Lease>,
+    /// The addresses that whoever is active has. On all others this node answers in any case.
+    pub virtual_addresses: BTreeSet<IpAddr>,
 }
 
 /// Why a server did not start.
@@ -120,7 +130,8 @@ impl Server {
         let settings =
             numbering.apply(&start.settings).expect("a first start has all numbers, LISTENERS_MAX is less");
         socket::allow_descriptors();
-        let opened = open(&settings, loops, |_| None, |_| false)?;
+        let mandate = Mandate::new(start.lease, start.virtual_addresses);
+        let opened = open(&settings, &mandate, loops, |_| None, |_| false)?;
 
         let now = clocks::now();
         let machines = Machines::new(now, &settings, &start.root_key, start.boot, loops);
@@ -135,6 +146,7 @@ impl Server {
             (0..loops).map(|_| Alarm::new(now.instant).map(Arc::new)).collect::<io::Result<_>>()?;
         let edge = Arc::new_cyclic(|me| Edge {
             machines,
+            mandate,
             alarms,
             tallies: Arc::new(Tallies::default()),
             store: start.store,
@@ -143,6 +155,7 @@ impl Server {
             resolver: Arc::new(Resolver::new()),
             runtime: runtime.handle().clone(),
             carriers: Mutex::default(),
+            in_hand: AtomicUsize::new(0),
             me: me.clone(),
         });
 
@@ -156,6 +169,9 @@ impl Server {
         listen(&edge, opened.tcp)?;
         let pulse = Arc::new(Pulse::new(now.instant));
         runtime.spawn(upkeep::run(Arc::clone(&edge), Arc::clone(&pulse)));
+        if let Some(every) = edge.mandate.beat_every() {
+            runtime.spawn(upkeep::beat(Arc::clone(&edge), loops, every));
+        }
         info!(listeners = settings.listeners.len(), threads = loops, "serving");
         let served = Served { numbering, settings, threads, runtime: Some(runtime) };
         Ok(Self { edge, pulse, served: Mutex::new(served) })
@@ -178,6 +194,7 @@ impl Server {
         let udp = self.edge.udp.load_full();
         let opened = open(
             &settings,
+            &self.edge.mandate,
             self.edge.alarms.len(),
             |id| udp.get(&id).cloned(),
             |id| self.edge.streams.is_listening(id),
@@ -357,6 +374,47 @@ impl Server {
         self.edge.forget_account(&aor);
     }
 
+    /// Under which epoch this node acts; `None`: it stands by.
+    pub fn epoch(&self) -> Option<Epoch> {
+        self.edge.mandate.epoch(clocks::now().instant)
+    }
+
+    /// The lease may be another: every thread looks at it at once.
+    pub fn look_at_lease(&self) {
+        for alarm in self.edge.alarms.iter() {
+            alarm.deliver(Event::Look);
+        }
+    }
+
+    /// Says whether this node could become active, to those who ask it while it stands by.
+    pub fn set_readiness(&self, readiness: Readiness) {
+        self.edge.mandate.set_readiness(readiness);
+    }
+
+    /// Ends the present epoch here: begins nothing more, finishes what is in hand, and writes down what the store owes.
+    /// When this returns nothing more is sent from a virtual address before a higher epoch, whatever the lease says.
+    pub fn drain(&self) -> Result<(), StoreError> {
+        let deadline = clocks::now().instant + DRAIN_TIME_MAX;
+        let epoch = self.edge.mandate.drain();
+        let (done, is_done) = mpsc::sync_channel(self.edge.alarms.len());
+        for alarm in self.edge.alarms.iter() {
+            alarm.deliver(Event::Drain(done.clone()));
+        }
+        for _ in self.edge.alarms.iter() {
+            if is_done.recv_timeout(deadline.since(clocks::now().instant)).is_err() {
+                warn!("an event loop did not finish what it had in hand before the hand-over");
+                break;
+            }
+        }
+        let is_busy = || self.edge.in_hand.load(Ordering::SeqCst) > 0 || !self.edge.streams.is_drained();
+        while is_busy() && clocks::now().instant < deadline {
+            std::thread::sleep(DRAIN_LOOK_EVERY);
+        }
+        self.edge.mandate.close(epoch);
+        self.look_at_lease();
+        self.edge.store.flush()
+    }
+
     /// Whether every thread is awake at least each few seconds and none has panicked. For a watchdog.
     pub fn is_alive(&self) -> bool {
         let now = clocks::now().instant;
@@ -369,7 +427,10 @@ impl Server {
     pub fn stop(&self) -> Result<(), StoreError> {
         let mut served = self.served();
         let Some(runtime) = served.runtime.take() else { return Ok(()) };
-        self.edge.take_back_registrations();
+        // In a cluster the next active node goes on with them.
+        if self.edge.mandate.is_permanent() {
+            self.edge.take_back_registrations();
+        }
         for alarm in self.edge.alarms.iter() {
             alarm.deliver(Event::Stop);
         }
@@ -394,6 +455,7 @@ impl Server {
 /// Opens what is not there yet.
 fn open(
     settings: &Settings,
+    mandate: &Mandate,
     loops: usize,
     udp_there: impl Fn(ListenerId) -> Option<Arc<UdpListener>>,
     is_tcp_there: impl Fn(ListenerId) -> bool,
@@ -404,7 +466,11 @@ fn open(
             Transport::Udp => {
                 let udp = match udp_there(listener.id) {
                     Some(there) => there,
-                    None => Arc::new(UdpListener::new(listener.id, socket::open_udp(listener.local, loops)?)),
+                    None => {
+                        let holding = mandate.holding(listener.local.0.ip());
+                        let sockets = socket::open_udp(listener.local, loops)?;
+                        Arc::new(UdpListener::new(listener.id, holding, sockets))
+                    }
                 };
                 opened.udp.insert(listener.id, udp);
             }

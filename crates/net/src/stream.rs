@@ -27,6 +27,7 @@ use self::queue::{SendQueue, Unqueued};
 use crate::carrier::{Outgoing, Sender};
 use crate::clocks;
 use crate::edge::Edge;
+use crate::mandate::Holding;
 use crate::tally::Tally;
 
 /// After an error of the accept call, mostly too many open files: trying at once would only burn the processor.
@@ -49,6 +50,7 @@ struct Table {
 
 struct Listening {
     local: LocalAddr,
+    holding: Holding,
     accepting: AbortHandle,
 }
 
@@ -72,8 +74,9 @@ impl Streams {
 
     /// Accepts on one more listener. Called within the runtime.
     pub(crate) fn listen(&self, edge: &Arc<Edge>, id: ListenerId, local: LocalAddr, listener: TcpListener) {
-        let accepting = edge.runtime.spawn(accept(Arc::clone(edge), id, listener)).abort_handle();
-        self.lock().listeners.insert(id, Listening { local, accepting });
+        let holding = edge.mandate.holding(local.0.ip());
+        let accepting = edge.runtime.spawn(accept(Arc::clone(edge), id, holding, listener)).abort_handle();
+        self.lock().listeners.insert(id, Listening { local, holding, accepting });
     }
 
     /// Whether this listener is served.
@@ -117,7 +120,8 @@ impl Streams {
             match edge.shared() {
                 Some(edge) => {
                     let runtime = edge.runtime.clone();
-                    runtime.spawn(connection::open(Link::new(edge, id, remote, queue), local));
+                    let holding = edge.mandate.holding(local.0.ip());
+                    runtime.spawn(connection::open(Link::new(edge, id, remote, holding, queue), local));
                 }
                 None => return of,
             }
@@ -200,6 +204,17 @@ impl Streams {
         }
     }
 
+    /// Cuts all connections of virtual addresses: the active node has them, and what their peers sent last is not known
+    /// there. Returns how many messages will not leave.
+    pub(crate) fn stand_by(&self) -> usize {
+        self.lock().of_virtual_addresses().map(|(_, queue)| queue.cut()).sum()
+    }
+
+    /// Whether all that was to leave by virtual addresses is written.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.lock().of_virtual_addresses().all(|(_, queue)| queue.is_empty())
+    }
+
     /// A connection's task is over.
     fn ended(&self, link: &Link) {
         {
@@ -277,6 +292,13 @@ impl Streams {
 }
 
 impl Table {
+    fn of_virtual_addresses(&self) -> impl Iterator<Item = (&ConnectionId, &Arc<SendQueue>)> {
+        let is_virtual = |id: &ConnectionId| {
+            self.listeners.get(&id.listener).is_some_and(|listening| listening.holding == Holding::Virtual)
+        };
+        self.queues.iter().filter(move |(id, _)| is_virtual(id))
+    }
+
     fn add(&mut self, id: ConnectionId) -> Arc<SendQueue> {
         let queue = Arc::new(SendQueue::default());
         self.queues.insert(id, Arc::clone(&queue));
@@ -284,12 +306,17 @@ impl Table {
     }
 }
 
-async fn accept(edge: Arc<Edge>, id: ListenerId, listener: TcpListener) {
+async fn accept(edge: Arc<Edge>, id: ListenerId, holding: Holding, listener: TcpListener) {
     loop {
         match listener.accept().await {
             Ok((stream, remote)) => {
                 let remote = RemoteAddr(remote);
                 let now = clocks::now().instant;
+                if !edge.mandate.may_receive(holding) {
+                    edge.tallies.add(Tally::Inactive);
+                    connection::cut(&stream);
+                    continue;
+                }
                 if edge.machines.bans.judge_address(now, remote.0.ip()) == Judgement::Banned {
                     edge.tallies.add(Tally::ConnectionBanned);
                     continue;
@@ -297,7 +324,7 @@ async fn accept(edge: Arc<Edge>, id: ListenerId, listener: TcpListener) {
                 let Some((id, queue)) = edge.streams.accepted(now, id, remote) else {
                     continue;
                 };
-                let link = Link::new(Arc::clone(&edge), id, remote, queue);
+                let link = Link::new(Arc::clone(&edge), id, remote, holding, queue);
                 tokio::spawn(connection::serve(link, stream));
             }
             // The peer was gone before its turn came.

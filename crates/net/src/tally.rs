@@ -30,8 +30,10 @@ pub(crate) enum Tally {
     DroppedSlowed,
     /// Connections of sources that are banned.
     ConnectionBanned,
-    /// What came while this node may not act.
+    /// What came by a virtual address, or was to be done, while this node was not active.
     Inactive,
+    /// Messages of a virtual address that were ready when the lease was over, and did not leave.
+    Withheld,
     /// Connections that could not be opened.
     ConnectionFailed,
     /// Connections closed because what came was no SIP.
@@ -62,6 +64,7 @@ const NAMES: [&str; Tally::ResolveRefused as usize + 1] = [
     "dropped_slowed",
     "connection_banned",
     "inactive",
+    "withheld_without_lease",
     "connection_failed",
     "connection_broken",
     "stream_full",

@@ -15,8 +15,10 @@ use tracing::debug;
 use transport::ListenerId;
 
 use crate::carrier::Sender;
+use crate::edge::Edge;
+use crate::mandate::{Holding, Leave};
 use crate::option;
-use crate::tally::{Tallies, Tally};
+use crate::tally::Tally;
 
 pub(crate) use self::event_loop::EventLoop;
 pub(crate) use self::refusals::set_wanted as want_refusals;
@@ -28,12 +30,13 @@ const SEND_AGAIN_MAX: u32 = 3;
 #[derive(Debug)]
 pub(crate) struct UdpListener {
     pub(crate) id: ListenerId,
+    pub(crate) holding: Holding,
     lanes: Vec<UdpSocket>,
 }
 
 impl UdpListener {
-    pub(crate) fn new(id: ListenerId, lanes: Vec<UdpSocket>) -> Self {
-        Self { id, lanes }
+    pub(crate) fn new(id: ListenerId, holding: Holding, lanes: Vec<UdpSocket>) -> Self {
+        Self { id, holding, lanes }
     }
 
     /// The socket of one event loop.
@@ -60,33 +63,49 @@ pub(crate) struct Datagram {
 }
 
 /// Sends all datagrams in their order, in one call for each run that leaves by one listener. What the kernel refuses
-/// goes to `failed`. What finds no room is dropped, as the network would: who sent it repeats it.
+/// goes to `failed`. What finds no room is dropped, as the network would: who sent it repeats it. So is what would leave by
+/// a virtual address after the lease: nobody is told, because nobody is to act on it.
 pub(crate) fn send_all(
+    edge: &Edge,
     listeners: &UdpListeners,
-    tallies: &Tallies,
     lane: usize,
     datagrams: &mut Vec<Datagram>,
     failed: &mut Vec<Sender>,
 ) {
     for same in datagrams.chunk_by(|one, other| one.listener == other.listener) {
         let Some(listener) = listeners.get(&same[0].listener) else {
-            tallies.add_many(Tally::ListenerGone, same.len());
+            edge.tallies.add_many(Tally::ListenerGone, same.len());
             failed.extend(same.iter().filter_map(|datagram| datagram.of));
             continue;
         };
-        send_by(listener.lane(lane), tallies, same, failed);
+        send_by(edge, listener, lane, same, failed);
     }
     datagrams.clear();
 }
 
-fn send_by(socket: BorrowedFd<'_>, tallies: &Tallies, mut rest: &[Datagram], failed: &mut Vec<Sender>) {
+fn send_by(
+    edge: &Edge,
+    listener: &UdpListener,
+    lane: usize,
+    mut rest: &[Datagram],
+    failed: &mut Vec<Sender>,
+) {
+    let (socket, tallies) = (listener.lane(lane), &edge.tallies);
     let mut again = 0;
     while !rest.is_empty() {
+        // Before each call, by the clock of that moment: what was worked out under the lease may be late.
+        let leave = edge.mandate.may_send(listener.holding);
+        if leave == Leave::Never {
+            tallies.add_many(Tally::Withheld, rest.len());
+            return;
+        }
         let next = rest.iter().map(|datagram| (datagram.remote, &datagram.message[..]));
         match batch::send(socket, next) {
             Ok(sent) => {
                 tallies.add_many(Tally::DatagramSent, sent);
-                rest = &rest[sent.clamp(1, rest.len())..];
+                let (left, later) = rest.split_at(sent.clamp(1, rest.len()));
+                edge.mandate.sent(leave, left.iter().map(|datagram| &datagram.message[..]));
+                rest = later;
                 again = 0;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -37,6 +37,16 @@ impl Pulse {
     }
 }
 
+/// Shows the guardian that tokio's threads run; `lane` is theirs. Runs for ever.
+pub(crate) async fn beat(edge: Arc<Edge>, lane: usize, every: Duration) {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        edge.mandate.beat(lane, clocks::now().instant);
+    }
+}
+
 /// Runs for ever.
 pub(crate) async fn run(edge: Arc<Edge>, pulse: Arc<Pulse>) {
     let mut ticks = interval(SWEEP_EVERY);
@@ -56,7 +66,9 @@ pub(crate) async fn run(edge: Arc<Edge>, pulse: Arc<Pulse>) {
         edge.machines.bans.sweep(now);
         if nonces_at <= now {
             nonces_at = now + NONCES_EVERY;
-            save_nonces(&edge);
+            if edge.mandate.epoch(now).is_some() {
+                save_nonces(&edge);
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ use routing::bans::{Deed, Judgement};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::timeout;
 use tracing::{debug, trace};
 use transport::{
@@ -26,6 +26,7 @@ use transport::{
 use super::queue::SendQueue;
 use crate::clocks;
 use crate::edge::Edge;
+use crate::mandate::{Holding, Leave};
 use crate::socket;
 use crate::tally::Tally;
 
@@ -47,20 +48,40 @@ pub(super) struct Link {
     pub(super) edge: Arc<Edge>,
     pub(super) id: ConnectionId,
     pub(super) remote: RemoteAddr,
+    pub(super) holding: Holding,
     pub(super) queue: Arc<SendQueue>,
     /// Whether a ping was written whose answer the reader does not expect yet.
     has_pinged: AtomicBool,
 }
 
 impl Link {
-    pub(super) fn new(edge: Arc<Edge>, id: ConnectionId, remote: RemoteAddr, queue: Arc<SendQueue>) -> Self {
-        Self { edge, id, remote, queue, has_pinged: AtomicBool::new(false) }
+    pub(super) fn new(
+        edge: Arc<Edge>,
+        id: ConnectionId,
+        remote: RemoteAddr,
+        holding: Holding,
+        queue: Arc<SendQueue>,
+    ) -> Self {
+        Self { edge, id, remote, holding, queue, has_pinged: AtomicBool::new(false) }
     }
 }
 
 /// Opens a connection from a listener's address and serves it.
 pub(super) async fn open(link: Link, local: LocalAddr) {
-    let connecting = async { socket::open_tcp_from(local)?.connect(link.remote.0).await };
+    let connecting = async {
+        if link.edge.mandate.may_send(link.holding) == Leave::Never {
+            link.edge.tallies.add(Tally::Withheld);
+            return Err(io::ErrorKind::AddrNotAvailable.into());
+        }
+        socket::open_tcp_from(local)?.connect(link.remote.0).await
+    };
+    let connecting = async {
+        tokio::select! {
+            connected = connecting => connected,
+            // The attempt is given up; what the kernel would still send of it meets the gate.
+            () = link.queue.is_cut() => Err(io::ErrorKind::AddrNotAvailable.into()),
+        }
+    };
     match timeout(CONNECT_TIME_MAX, connecting).await {
         Ok(Ok(stream)) => {
             link.edge.streams.established(clocks::now().instant, link.id);
@@ -77,23 +98,42 @@ pub(super) async fn open(link: Link, local: LocalAddr) {
 }
 
 /// Serves a connection until either side ends it.
-pub(super) async fn serve(link: Link, stream: TcpStream) {
+pub(super) async fn serve(link: Link, mut stream: TcpStream) {
     if let Err(error) = set_options(&stream) {
         // The peer is gone already: the first read says so.
         debug!(remote = %link.remote, %error, "connection without options");
     }
-    let (reading, writing) = stream.into_split();
+    let (reading, writing) = stream.split();
     let mut writing = Box::pin(write(&link, writing));
-    tokio::select! {
-        () = read(&link, reading) => {
-            link.queue.finish();
-            // Too late is as good as written: the peer does not read.
-            let _ = timeout(FINISH_TIME_MAX, &mut writing).await;
+    let both = async {
+        tokio::select! {
+            () = read(&link, reading) => {
+                link.queue.finish();
+                // Too late is as good as written: the peer does not read.
+                let _ = timeout(FINISH_TIME_MAX, &mut writing).await;
+            }
+            () = &mut writing => {}
         }
-        () = &mut writing => {}
-    }
+    };
+    let is_cut = tokio::select! {
+        // First: no word of the other two is to leave then.
+        biased;
+        () = link.queue.is_cut() => true,
+        () = both => false,
+    };
     drop(writing);
+    if is_cut || link.edge.mandate.may_send(link.holding) == Leave::Never {
+        cut(&stream);
+    }
+    drop(stream);
     link.edge.streams.ended(&link);
+}
+
+/// Lets a connection end at once: the kernel keeps nothing of it and repeats nothing, so that it answers nobody when the
+/// address is here again. The one segment that it sends meets the gate.
+pub(super) fn cut(stream: &TcpStream) {
+    // It fails only for what is no connection any more.
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
 fn set_options(stream: &TcpStream) -> io::Result<()> {
@@ -105,7 +145,7 @@ fn set_options(stream: &TcpStream) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(WRITE_TIME_MAX))
 }
 
-async fn read(link: &Link, reading: OwnedReadHalf) {
+async fn read(link: &Link, reading: ReadHalf<'_>) {
     let source =
         Source { flow: Flow::Connection { id: link.id, remote: link.remote }, transport: Transport::Tcp };
     let mut framer = Framer::new();
@@ -129,7 +169,9 @@ async fn read(link: &Link, reading: OwnedReadHalf) {
         let mut messages = Vec::new();
         let framed = take_frames(link, &mut framer, &mut messages);
         link.edge.streams.received(now, link.id, Progress::of(framer.partial_since()));
-        if !messages.is_empty() && link.edge.take_messages(source, &messages) == Judgement::Banned {
+        if !messages.is_empty()
+            && link.edge.take_messages(source, link.holding, &messages) == Judgement::Banned
+        {
             return;
         }
         if let Err(error) = framed {
@@ -141,7 +183,7 @@ async fn read(link: &Link, reading: OwnedReadHalf) {
     }
 }
 
-fn read_some(reading: &OwnedReadHalf, framer: &mut Framer, now: Instant) -> io::Result<usize> {
+fn read_some(reading: &ReadHalf<'_>, framer: &mut Framer, now: Instant) -> io::Result<usize> {
     let mut room = [0; READ_BYTES_MAX];
     let length = reading.try_read(&mut room)?;
     framer.push(now, &room[..length]);
@@ -172,19 +214,29 @@ fn take_frames(link: &Link, framer: &mut Framer, messages: &mut Vec<Bytes>) -> R
     }
 }
 
-async fn write(link: &Link, mut writing: OwnedWriteHalf) {
+async fn write(link: &Link, mut writing: WriteHalf<'_>) {
     while let Some(message) = link.queue.next().await {
+        // What waited until the lease was over does not leave.
+        let leave = link.edge.mandate.may_send(link.holding);
+        if leave == Leave::Never {
+            link.edge.tallies.add(Tally::Withheld);
+            return;
+        }
         // Before it is written, so that the answer can not be read before it is expected.
         if message == PING {
             link.has_pinged.store(true, Ordering::Relaxed);
         }
         match timeout(WRITE_TIME_MAX, writing.write_all(&message)).await {
             Ok(Ok(())) => {
+                link.edge.mandate.sent(leave, std::iter::once(&message[..]));
                 link.queue.written();
                 link.edge.streams.sent(clocks::now().instant, link.id);
             }
             Ok(Err(_)) | Err(_) => return,
         }
+    }
+    if link.edge.mandate.may_send(link.holding) == Leave::Never {
+        return;
     }
     // The peer may still read what was written; if it is gone there is nobody to tell.
     let _ = writing.shutdown().await;

@@ -29,6 +29,7 @@ pub(super) enum Unqueued {
 pub(super) struct SendQueue {
     waiting: Mutex<Waiting>,
     changed: Notify,
+    cut: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +47,8 @@ enum Phase {
     Finishing,
     /// Nothing is written.
     Closed,
+    /// The connection goes without a word to its peer.
+    Cut,
 }
 
 impl SendQueue {
@@ -71,7 +74,7 @@ impl SendQueue {
             {
                 let waiting = self.lock();
                 match (waiting.phase, waiting.messages.front()) {
-                    (Phase::Closed, _) | (Phase::Finishing, None) => return None,
+                    (Phase::Closed | Phase::Cut, _) | (Phase::Finishing, None) => return None,
                     (_, Some((message, _))) => return Some(message.clone()),
                     (Phase::Open, None) => {}
                 }
@@ -100,14 +103,43 @@ impl SendQueue {
 
     /// Takes nothing more and writes nothing more.
     pub(super) fn close(&self) {
-        self.lock().phase = Phase::Closed;
+        let mut waiting = self.lock();
+        if waiting.phase != Phase::Cut {
+            waiting.phase = Phase::Closed;
+        }
+        drop(waiting);
         self.changed.notify_one();
+    }
+
+    /// As [`Self::close`], and the peer is not told. Returns how many messages will not be written.
+    pub(super) fn cut(&self) -> usize {
+        let mut waiting = self.lock();
+        let before = std::mem::replace(&mut waiting.phase, Phase::Cut);
+        let count = if before == Phase::Cut { 0 } else { waiting.messages.len() };
+        drop(waiting);
+        self.changed.notify_one();
+        self.cut.notify_one();
+        count
+    }
+
+    /// Waits for [`Self::cut`].
+    pub(super) async fn is_cut(&self) {
+        while self.lock().phase != Phase::Cut {
+            self.cut.notified().await;
+        }
+    }
+
+    /// Whether nothing waits to be written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().messages.is_empty()
     }
 
     /// Closes the queue for good. Returns who wants to know that their message was not written.
     pub(super) fn abandon(&self) -> Vec<Sender> {
         let mut waiting = self.lock();
-        waiting.phase = Phase::Closed;
+        if waiting.phase != Phase::Cut {
+            waiting.phase = Phase::Closed;
+        }
         waiting.bytes = 0;
         waiting.messages.drain(..).filter_map(|(_, of)| of).collect()
     }
@@ -173,6 +205,21 @@ mod tests {
         queue.close();
 
         assert_eq!(next(&queue), None);
+    }
+
+    #[test]
+    fn a_queue_that_is_cut_writes_nothing_and_says_once_what_was_lost() {
+        let queue = SendQueue::default();
+        queue.push(Bytes::from_static(b"never"), None).expect("room");
+        queue.finish();
+
+        assert_eq!((queue.cut(), queue.cut()), (1, 0));
+        queue.close();
+
+        assert_eq!(next(&queue), None);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(queue.is_cut());
+        assert_eq!(queue.push(Bytes::from_static(b"late"), None), Err(Unqueued::Closed));
     }
 
     fn next(queue: &SendQueue) -> Option<Bytes> {

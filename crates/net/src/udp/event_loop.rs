@@ -9,10 +9,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use bytes::Bytes;
 use clock::{Instant, Now};
+use lease::Epoch;
 use routing::bans::Judgement;
 use rustix::event::{Timespec, epoll};
 use tracing::{error, trace};
@@ -25,12 +27,15 @@ use crate::alarm::{Alarm, Event};
 use crate::carrier::Carrier;
 use crate::clocks;
 use crate::edge::Edge;
+use crate::mandate::Holding;
 use crate::tally::Tally;
 
 /// The longest sleep: the heartbeat goes on without traffic.
 const SLEEP_MAX: Duration = Duration::from_millis(500);
 /// Sockets that are told of in one wake-up; the rest follow in the next.
 const READY_MAX: usize = 64;
+/// The loop that cuts connections when the lease is over.
+const STREAMS_LOOP: usize = 0;
 /// The alarm's number in epoll; listeners have theirs plus one.
 const ALARM: u64 = 0;
 
@@ -45,6 +50,10 @@ pub(crate) struct EventLoop {
     answer: Vec<u8>,
     events: Vec<Event>,
     judgements: [Judgement; BATCH_MAX],
+    /// Under which epoch this loop's machines act.
+    epoch: Option<Epoch>,
+    /// Who waits until what is in hand is done.
+    waiting: Vec<SyncSender<()>>,
 }
 
 impl EventLoop {
@@ -69,6 +78,8 @@ impl EventLoop {
             answer: Vec::new(),
             events: Vec::new(),
             judgements: [Judgement::Pass; BATCH_MAX],
+            epoch: None,
+            waiting: Vec::new(),
         };
         event_loop.take_listeners()?;
         Ok(event_loop)
@@ -85,6 +96,7 @@ impl EventLoop {
             }
             let now = clocks::now();
             self.alarm().awake(now.instant);
+            self.edge.mandate.beat(self.lane, now.instant);
             for event in ready.drain(..) {
                 match event.data.u64() {
                     ALARM => {
@@ -102,10 +114,30 @@ impl EventLoop {
                     }
                 }
             }
-            let now = clocks::now();
-            self.carrier.note_due(&self.edge, now, self.lane);
-            self.carrier.settle(&self.edge, now, self.lane);
+            self.let_time_pass();
+            for waiting in self.waiting.drain(..) {
+                // Who has waited too long is not there any more.
+                let _ = waiting.try_send(());
+            }
         }
+    }
+
+    /// Lets the deadlines of this loop's machines pass, or lets them stand by if the lease is over.
+    fn let_time_pass(&mut self) {
+        let now = clocks::now();
+        let epoch = self.edge.mandate.epoch(now.instant);
+        // Another node may have been active in between, also if this loop never saw the lease away.
+        if epoch != self.epoch && self.epoch.is_some() && self.lane == STREAMS_LOOP {
+            let withheld = self.edge.streams.stand_by();
+            self.edge.tallies.add_many(Tally::Withheld, withheld);
+        }
+        match epoch {
+            Some(_) if epoch != self.epoch => self.carrier.note_activation(&self.edge, self.lane),
+            Some(_) => self.carrier.note_due(&self.edge, now, self.lane),
+            None => self.edge.machines.stand_by(now, self.lane),
+        }
+        self.epoch = epoch;
+        self.carrier.settle(&self.edge, now, self.lane);
     }
 
     fn alarm(&self) -> &Alarm {
@@ -114,7 +146,7 @@ impl EventLoop {
 
     fn sleep(&self, ready: &mut Vec<epoll::Event>) -> io::Result<()> {
         let now = clocks::now().instant;
-        let longest = now + SLEEP_MAX;
+        let longest = now + self.edge.mandate.beat_every().unwrap_or(SLEEP_MAX);
         let until = self.edge.machines.due(self.lane).min(longest);
         self.alarm().fall_asleep(until);
         // A deadline that came between the first look and the promise to wake at `until`.
@@ -133,6 +165,8 @@ impl EventLoop {
         for event in events.drain(..) {
             match event {
                 Event::Stop => return false,
+                Event::Look => {}
+                Event::Drain(waiting) => self.waiting.push(waiting),
                 Event::ListenersChanged => {
                     if let Err(error) = self.take_listeners() {
                         error!(%error, "an event loop can not serve a new listener");
@@ -166,20 +200,26 @@ impl EventLoop {
 
     fn receive(&mut self, id: ListenerId) {
         let Some(listener) = self.listeners.get(&id) else { return };
+        let holding = listener.holding;
         // An error is one of the network that the kernel passes on, or a listener that was just taken away; if
         // there is more, epoll tells again.
         let Ok(count) = self.batch.receive(listener.lane(self.lane)) else { return };
         let now = clocks::now();
         self.edge.tallies.add_many(Tally::DatagramReceived, count);
+        // The gate keeps this away from a standby; what comes all the same is for the active node.
+        if !self.edge.mandate.may_receive(holding) {
+            self.edge.tallies.add_many(Tally::Inactive, count);
+            return;
+        }
         self.judge(now, id, count);
         let mut shard_of = [None; BATCH_MAX];
         for (number, shard) in shard_of.iter_mut().enumerate().take(count) {
             *shard = self.sort(id, number);
         }
         if !self.answers.is_empty() {
-            send_all(&self.listeners, &self.edge.tallies, self.lane, &mut self.answers, &mut Vec::new());
+            send_all(&self.edge, &self.listeners, self.lane, &mut self.answers, &mut Vec::new());
         }
-        self.feed(now, id, &shard_of[..count]);
+        self.feed(now, id, holding, &shard_of[..count]);
         self.carrier.settle(&self.edge, now, self.lane);
     }
 
@@ -248,7 +288,7 @@ impl EventLoop {
     }
 
     /// Gives a batch to its shards, each lock taken once.
-    fn feed(&mut self, now: Now, listener: ListenerId, shard_of: &[Option<u16>]) {
+    fn feed(&mut self, now: Now, listener: ListenerId, holding: Holding, shard_of: &[Option<u16>]) {
         for shard in 0..self.edge.machines.shards.len() as u16 {
             if !shard_of.contains(&Some(shard)) {
                 continue;
@@ -260,7 +300,7 @@ impl EventLoop {
                 let flow = Flow::Datagram { listener, remote: RemoteAddr(remote) };
                 Some((Source { flow, transport: Transport::Udp }, datagram))
             });
-            self.carrier.feed(&self.edge, now, shard, messages);
+            self.carrier.feed(&self.edge, now, holding, shard, messages);
         }
     }
 }

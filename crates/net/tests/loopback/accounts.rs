@@ -78,6 +78,8 @@ fn start_with_digest(server_address: SocketAddr, store: Arc<MemoryStore>) -> Ser
         boot: 1,
         threads: 2,
         store,
+        lease: Arc::new(net::Permanent),
+        virtual_addresses: Default::default(),
     })
     .expect("a server")
 }

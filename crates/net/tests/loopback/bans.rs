@@ -135,6 +135,8 @@ fn serve(change: impl FnOnce(&mut Settings)) -> (Server, SocketAddr) {
         boot: 1,
         threads: 2,
         store: Arc::new(MemoryStore::default()),
+        lease: Arc::new(net::Permanent),
+        virtual_addresses: Default::default(),
     });
     (server.expect("a server"), address)
 }

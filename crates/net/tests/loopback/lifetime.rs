@@ -86,7 +86,7 @@ fn bindings_that_were_written_down_are_there_at_once() {
     server.stop().expect("a clean end");
 }
 
-fn stored(aor: &Aor, listener: SocketAddr) -> StoredBinding {
+pub(crate) fn stored(aor: &Aor, listener: SocketAddr) -> StoredBinding {
     const YEAR_2100: u64 = 4_102_444_800_000;
     StoredBinding {
         aor: aor.clone(),

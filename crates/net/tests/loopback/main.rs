@@ -6,6 +6,7 @@
 mod accounts;
 mod bans;
 mod datagrams;
+mod lease;
 mod lifetime;
 mod outbound;
 mod reload;

@@ -74,6 +74,8 @@ pub(crate) fn start_with(
         boot: 1,
         threads: THREADS,
         store,
+        lease: Arc::new(net::Permanent),
+        virtual_addresses: Default::default(),
     })
 }
 

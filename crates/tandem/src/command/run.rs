@@ -100,6 +100,8 @@ fn start(
         boot,
         threads: config.node.threads,
         store,
+        lease: Arc::new(net::Permanent),
+        virtual_addresses: Default::default(),
     };
     net::Server::start(start).map_err(|error| match error {
         net::StartError::Bind(error) => anyhow!(port_owner::explain(&error)),
