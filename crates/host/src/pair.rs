@@ -169,12 +169,6 @@ impl AsFd for EngineEnd {
     }
 }
 
-impl AsRawFd for EngineEnd {
-    fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        self.0.as_raw_fd()
-    }
-}
-
 /// A message as it travels: its kind and two numbers.
 type Numbers = (u8, u64, u64);
 

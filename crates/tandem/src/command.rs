@@ -5,6 +5,7 @@ mod change;
 mod check;
 mod cluster;
 mod cluster_picture;
+mod engine;
 mod gateways;
 mod guard;
 mod report;
@@ -46,6 +47,13 @@ enum Command {
         /// The configuration; without it /etc/tandem/tandem.toml if that is there, else all defaults
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+    },
+    /// Speak SIP for a node of a cluster; its guardian starts this
+    #[command(hide = true)]
+    Engine {
+        /// The configuration
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
     },
     /// Tell all mistakes of a configuration
     Check {
@@ -180,6 +188,7 @@ impl CommandLine {
     pub fn run(self) -> Result<()> {
         match self.command {
             Command::Run { config } => run::run(config),
+            Command::Engine { config } => engine::run(config),
             Command::Check { file } => check::check(&file),
             Command::Reference => print(&reference()),
             Command::Subscriber(command) => command.run(),
@@ -238,6 +247,7 @@ mod tests {
         for words in [
             "run",
             "run --config a.toml",
+            "engine --config a.toml",
             "check a.toml",
             "reference",
             "route 030123456",

@@ -3,23 +3,23 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::Result;
 use routing::Settings;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use store::{SqliteStore, Subscribers};
+use store::Subscribers;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::guard::guard;
 use crate::config::{Config, FILE_DEFAULT};
-use crate::control::server::Control;
 use crate::logs::Logs;
-use crate::service::{Service, node_name};
-use crate::state_directory::{Lock, StateDirectory};
-use crate::{host, port_owner, supervisor};
+use crate::service::Service;
+use crate::serving::{Part, Serving, Start};
+use crate::state_directory::StateDirectory;
+use crate::{host, supervisor};
 
 /// How often the threads are looked at when no supervisor asks.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -34,79 +34,21 @@ pub fn run(config_file: Option<PathBuf>) -> Result<()> {
         return guard(file.clone(), config, cluster);
     }
     let logs = Logs::start(config.log);
-    // All that is made below is for this user alone.
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     raise_descriptor_limit();
-    let state = StateDirectory::of(&config)?;
-    state.create()?;
-    let lock = state.lock()?;
-    let settings = Arc::new(config.compile(&host::addresses()?)?);
-    let server = start(&config, &state, &lock, Arc::clone(&settings))?;
-    let subscribers = Subscribers::open(&state.database());
-    let is_first = subscribers.as_ref().is_ok_and(|subscribers| subscribers.count() == Ok(0));
-    if let Ok(subscribers) = &subscribers {
-        warn_of_realm(subscribers, config.digest.realm.as_deref());
-    }
-    warn_of_digest_off(&settings);
-    let node = node_name(&config);
-    let service = Arc::new(Service {
-        server,
-        database: state.database(),
-        config_file: config_file.clone(),
-        config: Mutex::new(config),
-        logs,
-        started,
-    });
-    let control = Control::open(&state.control_socket(), Arc::clone(&service))
-        .with_context(|| state.control_socket().display().to_string())?;
+    let part = Part::Alone;
+    let serving = Serving::begin(Start { started, config_file: config_file.clone(), config, logs, part })?;
+    let Serving { service, state, settings, .. } = &serving;
+    let is_first = Subscribers::open(&state.database()).is_ok_and(|subscribers| subscribers.count() == Ok(0));
     // An edge needs no account.
     if is_first && settings.edges.is_empty() {
-        super::print(&first_steps(&settings, &state, config_file.as_deref()))?;
+        super::print(&first_steps(settings, state, config_file.as_deref()))?;
     }
-    tracing::info!(
-        node,
-        version = env!("CARGO_PKG_VERSION"),
-        pid = std::process::id(),
-        listeners = %listeners_text(&settings),
-        state_directory = %state.path().display(),
-        "ready"
-    );
     supervisor::ready(&format!("serving on {} listeners", settings.listeners.iter().count()));
 
-    let signalled = wait_for_the_end(&service);
-    tracing::info!("stopping");
+    let signalled = wait_for_the_end(service);
     supervisor::stopping();
-    drop(control);
-    service.server.stop().context("not everything could be written before the end")?;
-    tracing::info!("stopped");
-    drop(lock);
+    serving.end()?;
     signalled
-}
-
-fn start(
-    config: &Config,
-    state: &StateDirectory,
-    lock: &Lock,
-    settings: Arc<Settings>,
-) -> Result<net::Server> {
-    let root_key = state.root_key(lock)?;
-    let boot = state.next_boot(lock)?;
-    let store = Arc::new(SqliteStore::open(&state.database())?);
-    let start = net::Start {
-        settings,
-        connection_limits: config.tcp,
-        root_key,
-        node: 0,
-        boot,
-        threads: config.node.threads,
-        store,
-        lease: Arc::new(net::Permanent),
-        virtual_addresses: Default::default(),
-    };
-    net::Server::start(start).map_err(|error| match error {
-        net::StartError::Bind(error) => anyhow!(port_owner::explain(&error)),
-        other => anyhow!(other),
-    })
 }
 
 /// Handles signals until one of them is the last.
@@ -153,35 +95,6 @@ pub fn raise_descriptor_limit() {
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
         tracing::warn!(%error, "the limit of open files can not be raised");
     }
-}
-
-/// Hashes hold the realm: with another one every password is wrong, and nobody would know why.
-fn warn_of_realm(subscribers: &Subscribers, realm: Option<&str>) {
-    if let Ok(number @ 1..) = subscribers.count_of_other_realms(realm) {
-        tracing::warn!(
-            subscribers = number,
-            "the passwords of some subscribers were made for another realm and do not work: set auth.realm to what it \
-             was, or give them new ones by `tandem subscriber password`"
-        );
-    }
-}
-
-fn warn_of_digest_off(settings: &Settings) {
-    for listener in settings.listeners.iter().filter(|listener| !listener.digest) {
-        tracing::warn!(
-            listener = %format_args!("{}:{}", listener.transport, listener.local),
-            "DIGEST IS OFF: whoever reaches this listener can register and call as anybody"
-        );
-    }
-}
-
-fn listeners_text(settings: &Settings) -> String {
-    let names: Vec<String> = settings
-        .listeners
-        .iter()
-        .map(|listener| format!("{}:{}", listener.transport, listener.local))
-        .collect();
-    names.join(" ")
 }
 
 /// What a newcomer needs to know: where everything is, and what to type next.

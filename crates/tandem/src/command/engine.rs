@@ -1,0 +1,155 @@
+//! `tandem engine`: the process of a cluster's node that speaks SIP. Its guardian starts it, and nobody else.
+//!
+//! It has no rights and takes no signals: the guardian says by the pair of sockets what is to be done, and the lease
+//! stands in the shared page. What the threads of the server do follows the page; an order only makes them look at once.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ::host::{EngineEnd, Inheritance, Order, PairError, Reloaded, Report};
+use anyhow::{Context, Result, anyhow, bail};
+use keys::RootKey;
+use net::Readiness;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::config::Config;
+use crate::logs::Logs;
+use crate::page_lease::{PageLease, tell};
+use crate::service::{Service, node_name};
+use crate::serving::{Member, Part, Serving, Start};
+
+/// How often the threads are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Serves until the guardian says that it is enough, or is dead.
+pub fn run(config_file: PathBuf) -> Result<()> {
+    let started = Instant::now();
+    // Before anything else is opened: the descriptors have the numbers that come first.
+    let Inheritance { pair, page, key } = Inheritance::take()
+        .context("the engine of a cluster's node is started by `tandem run`, and not by hand")?;
+    let guardian = Arc::new(pair);
+    let config = Config::load(Some(&config_file))?;
+    let logs = Logs::start(config.log);
+    super::run::raise_descriptor_limit();
+    let _deaf = Deaf::new()?;
+    let Some(cluster) = &config.cluster else { bail!("{} has no [cluster]", config_file.display()) };
+    let place = cluster.me(&node_name(&config)).map_err(|unfit| anyhow!("{unfit}"))?;
+    let member = Member {
+        place: u8::try_from(place).context("there are more nodes than a cluster may have")?,
+        root_key: RootKey::new(key.0),
+        lease: Arc::new(PageLease::new(page, Arc::clone(&guardian))),
+        virtual_addresses: cluster.addresses.iter().copied().collect(),
+    };
+    let part = Part::Member(member);
+    let serving = Serving::begin(Start { started, config_file: Some(config_file), config, logs, part })?;
+    tell(&guardian, Report::Serving);
+    // There is nothing yet that this node would have to learn from the active one.
+    tell(&guardian, Report::Ready(100));
+    let obeyed = obey(&serving.service, &guardian);
+    serving.end()?;
+    obeyed
+}
+
+/// Whether there is more to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    GoOn,
+    End,
+}
+
+/// Does what the guardian orders until the end.
+fn obey(service: &Service, guardian: &EngineEnd) -> Result<()> {
+    let interval = Timespec::try_from(LOOK_INTERVAL)?;
+    let (mut was_alive, mut looked_at) = (true, Instant::now());
+    loop {
+        match poll(&mut [PollFd::new(guardian, PollFlags::IN)], Some(&interval)) {
+            Ok(0) | Err(Errno::INTR) => {}
+            Ok(_) => {
+                if take_orders(service, guardian)? == Then::End {
+                    return Ok(());
+                }
+            }
+            Err(error) => return Err(error).context("the guardian can not be heard"),
+        }
+        if looked_at.elapsed() >= LOOK_INTERVAL {
+            looked_at = Instant::now();
+            let is_alive = service.server.is_alive();
+            if was_alive != is_alive {
+                changed_health(service, guardian, is_alive);
+            }
+            was_alive = is_alive;
+        }
+    }
+}
+
+/// Hears no signal that ends a process or reads a file again: whoever stops a node sends these to all of its processes,
+/// and it is the guardian who ends this one.
+struct Deaf {
+    _runtime: Runtime,
+    _signals: Vec<Signal>,
+}
+
+impl Deaf {
+    fn new() -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let within = runtime.enter();
+        let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+        let signals = kinds.into_iter().map(signal).collect::<Result<_, _>>()?;
+        drop(within);
+        Ok(Self { _runtime: runtime, _signals: signals })
+    }
+}
+
+fn changed_health(service: &Service, guardian: &EngineEnd, is_alive: bool) {
+    if is_alive {
+        tracing::info!("all threads of the server do their work again");
+    } else {
+        tracing::error!("a thread of the server hangs or has died");
+    }
+    service.server.set_readiness(if is_alive { Readiness::Ready } else { Readiness::NotReady });
+    tell(guardian, Report::Ready(if is_alive { 100 } else { 0 }));
+}
+
+/// Takes all orders that wait.
+fn take_orders(service: &Service, guardian: &EngineEnd) -> Result<Then> {
+    loop {
+        match guardian.receive() {
+            Ok(None) => return Ok(Then::GoOn),
+            Ok(Some(order)) => {
+                tracing::debug!(?order, "the guardian orders");
+                if follow(service, guardian, order) == Then::End {
+                    return Ok(Then::End);
+                }
+            }
+            Err(PairError::Ended) => {
+                tracing::error!("the guardian is dead");
+                return Ok(Then::End);
+            }
+            // Orders are repeated by what is in the page.
+            Err(error @ PairError::Garbage { .. }) => tracing::error!(%error, "an order was not understood"),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn follow(service: &Service, guardian: &EngineEnd, order: Order) -> Then {
+    match order {
+        Order::Active(_) | Order::Standby => service.server.look_at_lease(),
+        Order::Drain => {
+            if let Err(error) = service.server.drain() {
+                tracing::error!(%error, "not everything could be written before the hand-over");
+            }
+            tell(guardian, Report::Drained);
+        }
+        Order::Reload => {
+            let reloaded = if service.reload().is_ok() { Reloaded::Taken } else { Reloaded::Refused };
+            tell(guardian, Report::Reloaded(reloaded));
+        }
+        Order::Stop => return Then::End,
+    }
+    Then::GoOn
+}

@@ -1,0 +1,178 @@
+//! A server that serves: what `tandem run` of a single node and the engine of a cluster's node have in common.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use anyhow::{Context, Result, anyhow};
+use keys::RootKey;
+use routing::Settings;
+use store::{SqliteStore, Subscribers};
+
+use crate::config::Config;
+use crate::control::server::Control;
+use crate::logs::Logs;
+use crate::service::{Service, node_name};
+use crate::state_directory::{Lock, StateDirectory};
+use crate::{host, port_owner};
+
+/// What a server is started with.
+pub struct Start {
+    /// When the program began.
+    pub started: Instant,
+    /// The configuration file, if there is one.
+    pub config_file: Option<PathBuf>,
+    /// What it says.
+    pub config: Config,
+    /// The running log.
+    pub logs: Logs,
+    /// Whether others could take its place.
+    pub part: Part,
+}
+
+/// Whether a server is alone.
+pub enum Part {
+    /// It is; its secret is its own.
+    Alone,
+    /// It is a node of a cluster.
+    Member(Member),
+}
+
+/// A node of a cluster.
+pub struct Member {
+    /// The place of this node.
+    pub place: u8,
+    /// What all nodes derive from the cluster's key.
+    pub root_key: RootKey,
+    /// The lease.
+    pub lease: Arc<dyn net::Lease>,
+    /// Whoever is active has these.
+    pub virtual_addresses: BTreeSet<IpAddr>,
+}
+
+/// A server that serves, and all that it holds.
+pub struct Serving {
+    /// The server with what its operator may ask.
+    pub service: Arc<Service>,
+    /// Where its state is.
+    pub state: StateDirectory,
+    /// What is served.
+    pub settings: Arc<Settings>,
+    control: Control,
+    lock: Lock,
+}
+
+impl Serving {
+    /// Opens everything and serves.
+    pub fn begin(start: Start) -> Result<Self> {
+        let Start { started, config_file, config, logs, part } = start;
+        // All that is made below is for this user alone.
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+        let state = StateDirectory::of(&config)?;
+        state.create()?;
+        let lock = state.lock()?;
+        let settings = Arc::new(config.compile(&host::addresses()?)?);
+        let server = start_server(&config, &state, &lock, Arc::clone(&settings), part)?;
+        if let Ok(subscribers) = Subscribers::open(&state.database()) {
+            warn_of_realm(&subscribers, config.digest.realm.as_deref());
+        }
+        warn_of_digest_off(&settings);
+        let node = node_name(&config);
+        let service = Arc::new(Service {
+            server,
+            database: state.database(),
+            config_file,
+            config: Mutex::new(config),
+            logs,
+            started,
+        });
+        let control = Control::open(&state.control_socket(), Arc::clone(&service))
+            .with_context(|| state.control_socket().display().to_string())?;
+        tracing::info!(
+            node,
+            version = env!("CARGO_PKG_VERSION"),
+            pid = std::process::id(),
+            listeners = %listeners_text(&settings),
+            state_directory = %state.path().display(),
+            "ready"
+        );
+        Ok(Self { service, state, settings, control, lock })
+    }
+
+    /// Ends it: all that is owed is written when this returns.
+    pub fn end(self) -> Result<()> {
+        let Self { service, control, lock, .. } = self;
+        tracing::info!("stopping");
+        drop(control);
+        service.server.stop().context("not everything could be written before the end")?;
+        tracing::info!("stopped");
+        drop(lock);
+        Ok(())
+    }
+}
+
+fn start_server(
+    config: &Config,
+    state: &StateDirectory,
+    lock: &Lock,
+    settings: Arc<Settings>,
+    part: Part,
+) -> Result<net::Server> {
+    let Member { place, root_key, lease, virtual_addresses } = match part {
+        Part::Member(member) => member,
+        Part::Alone => Member {
+            place: 0,
+            root_key: state.root_key(lock)?,
+            lease: Arc::new(net::Permanent),
+            virtual_addresses: BTreeSet::new(),
+        },
+    };
+    let boot = state.next_boot(lock)?;
+    let store = Arc::new(SqliteStore::open(&state.database())?);
+    let start = net::Start {
+        settings,
+        connection_limits: config.tcp,
+        root_key,
+        node: place,
+        boot,
+        threads: config.node.threads,
+        store,
+        lease,
+        virtual_addresses,
+    };
+    net::Server::start(start).map_err(|error| match error {
+        net::StartError::Bind(error) => anyhow!(port_owner::explain(&error)),
+        other => anyhow!(other),
+    })
+}
+
+/// Hashes hold the realm: with another one every password is wrong, and nobody would know why.
+fn warn_of_realm(subscribers: &Subscribers, realm: Option<&str>) {
+    if let Ok(number @ 1..) = subscribers.count_of_other_realms(realm) {
+        tracing::warn!(
+            subscribers = number,
+            "the passwords of some subscribers were made for another realm and do not work: set auth.realm to what it \
+             was, or give them new ones by `tandem subscriber password`"
+        );
+    }
+}
+
+fn warn_of_digest_off(settings: &Settings) {
+    for listener in settings.listeners.iter().filter(|listener| !listener.digest) {
+        tracing::warn!(
+            listener = %format_args!("{}:{}", listener.transport, listener.local),
+            "DIGEST IS OFF: whoever reaches this listener can register and call as anybody"
+        );
+    }
+}
+
+fn listeners_text(settings: &Settings) -> String {
+    let names: Vec<String> = settings
+        .listeners
+        .iter()
+        .map(|listener| format!("{}:{}", listener.transport, listener.local))
+        .collect();
+    names.join(" ")
+}
