@@ -25,6 +25,7 @@ pub mod report;
 pub mod routes;
 pub mod standing;
 pub mod start;
+pub mod starvation;
 pub mod view;
 pub mod vigil;
 pub mod witness;

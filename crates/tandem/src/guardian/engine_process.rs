@@ -23,6 +23,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use super::hands::spawn;
 use super::inbox::{Inward, Sender};
 use super::poll::{Poll, Source};
+use super::starvation::Doubt;
 
 /// The pause before the second start of an engine that died young.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -41,6 +42,9 @@ const STOP_MAX: Duration = Duration::from_secs(10);
 
 /// A guardian that was itself not run for so long says nothing about its engine's silence.
 const BLIND_AFTER: Duration = Duration::from_millis(100);
+
+/// How many times longer an engine may be silent that would run if the host let it.
+const STARVED_FACTOR: u32 = 10;
 
 /// How an engine is started.
 #[derive(Clone, Debug)]
@@ -72,6 +76,8 @@ pub struct EngineProcess {
     lease: Option<(Epoch, Instant)>,
     is_stopping: bool,
     record: Record,
+    /// Since the engine has been silent for half of what it may be.
+    doubt: Option<Doubt>,
 }
 
 /// What has become of engines.
@@ -144,6 +150,7 @@ impl EngineProcess {
             lease: None,
             is_stopping: false,
             record: Record::default(),
+            doubt: None,
         })
     }
 
@@ -274,10 +281,20 @@ impl EngineProcess {
                     self.kill("it has not begun to serve");
                 }
             }
-            State::Up { way, stage: Stage::Serving, .. } => {
+            State::Up { way, child, stage: Stage::Serving, .. } => {
                 let beat = way.page.oldest_beat().map(|beat| Instant::from_nanos(beat.as_nanos() as u64));
                 let seen = beat.unwrap_or(Instant::START).max(self.watched_since);
-                if now.since(seen) >= self.recipe.silence_max {
+                let (silence, silence_max) = (now.since(seen), self.recipe.silence_max);
+                if silence < silence_max / 2 {
+                    self.doubt = None;
+                    return;
+                }
+                let doubt = *self.doubt.get_or_insert_with(|| Doubt::begin(now, child.pid));
+                let is_late = silence >= silence_max;
+                let is_excused =
+                    is_late && silence < silence_max * STARVED_FACTOR && doubt.is_starved(now, child.pid);
+                if is_late && !is_excused {
+                    self.doubt = None;
                     self.record.hung += 1;
                     out.push(Change::Is(Engine::Hung));
                     self.kill("it shows no sign of life");
