@@ -91,7 +91,6 @@ pub struct Plan {
 #[derive(Debug)]
 pub struct Hooks {
     events: SyncSender<Event>,
-    #[cfg_attr(not(test), allow(dead_code, reason = "see `abandon`"))]
     halt: Arc<Halt>,
     thread: JoinHandle<()>,
 }
@@ -124,7 +123,6 @@ impl Hooks {
     }
 
     /// Ends without running what waits; what runs is killed.
-    #[cfg_attr(not(test), allow(dead_code, reason = "a reload that changes the hooks calls it"))]
     pub fn abandon(self) {
         self.halt.set();
         self.finish();

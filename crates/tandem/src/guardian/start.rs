@@ -168,10 +168,13 @@ pub fn run(start: NodeStart) -> Result<End> {
     drop(inbox);
     hands.finish();
     checks.finish();
-    if let Some(hooks) = hooks {
-        hooks.finish();
-    }
     keeper.finish();
+    match (hooks, end) {
+        (Some(hooks), End::Stopped) => hooks.finish(),
+        // Its vote is missed until it is back, and then it begins with `on_standby`.
+        (Some(hooks), End::StoodStill) => hooks.abandon(),
+        (None, _) => {}
+    }
     if let Some(follower) = follower {
         follower.finish();
     }
@@ -415,4 +418,30 @@ fn give(state: &StateDirectory, user: User) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_others_move_the_addresses_a_node_is_alone_in_its_cluster() {
+        let names = |vip: &str| {
+            let text = format!(
+                "[sip]\nlisten = [\"udp://192.0.2.10:5060\"]\n\
+                 [cluster]\naddresses = [\"192.0.2.10\"]\nvip = \"{vip}\"\npreferred = \"a\"\n\
+                 witness = [\"tandem://192.0.2.9\"]\non_active = [\"/bin/true\"]\non_standby = [\"/bin/true\"]\n\
+                 [[cluster.node]]\nname = \"a\"\npaths = [\"192.0.2.1\"]\n\
+                 [[cluster.node]]\nname = \"b\"\npaths = [\"192.0.2.2\"]\n"
+            );
+            let config = Config::parse(Path::new("a.toml"), &text).expect("it is right");
+            let here = Here { me: 1, interface: None, missing_paths: Vec::new() };
+            let (cluster, here) = voting(config.cluster.expect("it has one"), here);
+            let names: Vec<String> = cluster.nodes.iter().map(|node| node.name.clone()).collect();
+            (names.join(" "), here.me, cluster.members())
+        };
+
+        assert_eq!(names("external"), ("b".to_owned(), 0, 1));
+        assert_eq!(names("hooks"), ("a b".to_owned(), 1, 3));
+    }
 }
