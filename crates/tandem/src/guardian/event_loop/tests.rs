@@ -2,7 +2,7 @@
 //! rights is played.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -166,7 +166,9 @@ impl Pair {
         self.nodes[node].sender.send(wish).expect("the node is there");
     }
 
+    /// For good: its program is gone too, or it would be back before the other node has heard of it.
     fn kill_engine(&self, node: usize) {
+        std::fs::remove_file(program(&self.place.path().join(node.to_string()))).expect("it is there");
         let pid = self.engine_pid(node).and_then(rustix::process::Pid::from_raw).expect("it has an engine");
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it is there");
     }
@@ -212,6 +214,8 @@ fn run_node(
     listener: SyncSender<Event>,
 ) {
     let memory = Memory::open(directory).expect("it is free");
+    let own = std::env::current_exe().expect("it is known");
+    std::os::unix::fs::symlink(own, program(directory)).expect("the place is new");
     let record = memory.record().expect("it can be made");
     let at = now().instant;
     let poll = Poll::new().expect("a descriptor is left");
@@ -225,7 +229,7 @@ fn run_node(
         .collect();
     let links = Links::open(at, link, &[paths[me]], &others, &poll);
     let recipe = Recipe {
-        program: std::env::current_exe().expect("it is known"),
+        program: program(directory),
         arguments: ["guardian::event_loop::tests::an_engine", "--exact", "--ignored"]
             .map(Into::into)
             .to_vec(),
@@ -264,6 +268,11 @@ fn run_node(
         EventLoop::new(parts).and_then(EventLoop::run).expect("it can wait");
     drop(inbox);
     keeper.finish();
+}
+
+/// The engine's program, in a node's directory.
+fn program(directory: &Path) -> PathBuf {
+    directory.join("engine")
 }
 
 /// What `status` shows is the only thing that is taken of it.
