@@ -21,6 +21,21 @@ pub enum Discard {
     TooMany,
 }
 
+impl Discard {
+    /// How an operator is told of it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Garbage => "no datagram of a cluster",
+            Self::Version(_) => "another version",
+            Self::NotForUs => "not for this node",
+            Self::WrongKey => "wrong key",
+            Self::Replayed => "replayed",
+            Self::UnknownSession => "of a session before a start",
+            Self::TooMany => "too many handshakes",
+        }
+    }
+}
+
 /// How often each happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkCounts {

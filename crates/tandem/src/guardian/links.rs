@@ -9,6 +9,7 @@
 
 mod socket;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ use cluster::{MemberId, Message};
 
 use super::poll::{Poll, Source, now};
 use socket::Socket;
+
+/// The cause of what comes from addresses that no member has.
+pub const STRANGERS: &str = "from strangers' addresses";
 
 /// How often a socket that could not be made is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
@@ -69,6 +73,8 @@ pub struct Links {
     retry_at: Instant,
     strangers: u64,
     malformed: u64,
+    /// From where the last datagram of each cause came that was refused.
+    sources: BTreeMap<&'static str, SocketAddr>,
     sealed: Vec<Datagram>,
     message: Vec<u8>,
 }
@@ -105,6 +111,7 @@ impl Links {
             retry_at: now,
             strangers: 0,
             malformed: 0,
+            sources: BTreeMap::new(),
             sealed: Vec::new(),
             message: Vec::with_capacity(MESSAGE_BYTES_MAX),
         };
@@ -128,6 +135,7 @@ impl Links {
         // A socket is everybody's for a moment before it is connected.
         let Some((member, path)) = socket.expects(from) else {
             self.strangers += 1;
+            self.sources.insert(STRANGERS, from);
             return Heard::Other;
         };
         let now = now();
@@ -149,9 +157,14 @@ impl Links {
             }
             Received::Message(..) | Received::Copy(_) => {
                 self.strangers += 1;
+                self.sources.insert(STRANGERS, from);
                 Heard::Other
             }
-            Received::Handshake(_) | Received::Discarded(_) => Heard::Other,
+            Received::Discarded(discard) => {
+                self.sources.insert(discard.name(), from);
+                Heard::Other
+            }
+            Received::Handshake(_) => Heard::Other,
         };
         self.flush();
         heard
@@ -179,6 +192,12 @@ impl Links {
     /// Datagrams from addresses that no member has, and what members said that was no message.
     pub fn refused(&self) -> (u64, u64) {
         (self.strangers, self.malformed)
+    }
+
+    /// From where the last datagram came that was refused for a cause: [`STRANGERS`], or the name of a
+    /// [`cluster::link::Discard`].
+    pub fn last_source(&self, cause: &str) -> Option<SocketAddr> {
+        self.sources.get(cause).copied()
     }
 
     /// How each path is.
@@ -213,4 +232,31 @@ fn pairs(own: &[SocketAddr], place: &Place) -> impl Iterator<Item = (usize, Sock
         is_pair && local.is_ipv4() == remote.is_ipv4()
     })
     .map(|(path, local, _, remote)| (path, local, remote))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    #[test]
+    fn what_a_stranger_sends_is_counted_with_its_source() {
+        // Nothing else on this host has these addresses of the loopback network.
+        let (own, stranger) = ("127.77.1.1:7950", "127.77.1.2:7951");
+        let own: SocketAddr = own.parse().expect("an address");
+        let (at, poll) = (now().instant, Poll::new().expect("a descriptor is left"));
+        let link = Link::new(at, MemberId(0), [MemberId(1)], [7; 32], 1, [7; 32]);
+        let mut links = Links::open(at, link, &[own], &[], &poll);
+        assert_eq!(links.last_source(STRANGERS), None);
+
+        let socket = UdpSocket::bind(stranger).expect("it is free");
+        socket.send_to(b"hello", own).expect("somebody listens");
+        while matches!(links.receive(0), Heard::Nothing) {
+            std::thread::yield_now();
+        }
+
+        assert_eq!(links.refused().0, 1);
+        assert_eq!(links.last_source(STRANGERS).map(|source| source.to_string()).as_deref(), Some(stranger));
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cluster::guardian::{self, Alarm, Engine, ListView as Listed, MemberView, PeerView, Reason, Refused};
 use cluster::heartbeat::Stance;
-use cluster::link::LinkCounts;
+use cluster::link::{Discard, LinkCounts};
 use cluster::{Cause, MemberId, NodeId, Role};
 use serde::{Deserialize, Serialize};
 
@@ -321,23 +321,23 @@ impl LinkView {
     /// What was counted. `source_of` says where the last datagram of a cause came from.
     pub fn new(counts: &LinkCounts, source_of: impl Fn(&str) -> Option<String>) -> Self {
         let discarded = [
-            ("wrong key", counts.wrong_keys),
-            ("another version", counts.versions),
-            ("no datagram of a cluster", counts.garbage),
-            ("not for this node", counts.not_for_us),
-            ("replayed", counts.replayed),
-            ("of a session before a start", counts.unknown_sessions),
-            ("too many handshakes", counts.too_many),
+            (Discard::WrongKey, counts.wrong_keys),
+            (Discard::Version(counts.last_version), counts.versions),
+            (Discard::Garbage, counts.garbage),
+            (Discard::NotForUs, counts.not_for_us),
+            (Discard::Replayed, counts.replayed),
+            (Discard::UnknownSession, counts.unknown_sessions),
+            (Discard::TooMany, counts.too_many),
         ];
         Self {
             messages: counts.messages,
             discarded: discarded
                 .into_iter()
                 .filter(|(_, count)| *count > 0)
-                .map(|(cause, count)| DiscardView {
-                    cause: cause.to_owned(),
+                .map(|(discard, count)| DiscardView {
+                    cause: discard.name().to_owned(),
                     count,
-                    last_source: source_of(cause),
+                    last_source: source_of(discard.name()),
                 })
                 .collect(),
         }
@@ -346,9 +346,9 @@ impl LinkView {
 
 impl LinkView {
     /// Adds what was refused before it came to the link.
-    pub fn refuse(&mut self, cause: &str, count: u64) {
+    pub fn refuse(&mut self, cause: &str, count: u64, last_source: Option<String>) {
         if count > 0 {
-            self.discarded.push(DiscardView { cause: cause.to_owned(), count, last_source: None });
+            self.discarded.push(DiscardView { cause: cause.to_owned(), count, last_source });
         }
     }
 }

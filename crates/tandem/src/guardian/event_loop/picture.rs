@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::super::hands::Hand;
 use super::super::hooks::{HookResult, Occasion};
+use super::super::links::STRANGERS;
 use super::super::poll::now;
 use super::super::question::{Question, Reply};
 use super::super::view::{ClusterView, GateView, HookView, LinkView, Names, PathView, refused_text};
@@ -136,9 +137,11 @@ impl EventLoop {
         picture.engine.restarts = record.restarts;
         picture.engine.hung = record.hung;
         picture.engine.last_end.clone_from(&record.last_end);
-        picture.link = LinkView::new(parts.links.counts(), |_| None);
-        picture.link.refuse("from strangers' addresses", parts.links.refused().0);
-        picture.link.refuse("no message", parts.links.refused().1);
+        let source_of = |cause: &str| parts.links.last_source(cause).map(|source| source.to_string());
+        let (strangers, malformed) = parts.links.refused();
+        picture.link = LinkView::new(parts.links.counts(), source_of);
+        picture.link.refuse(STRANGERS, strangers, source_of(STRANGERS));
+        picture.link.refuse("no message", malformed, None);
         picture.paths = self.paths(instant);
         picture.hooks = remembered
             .hooks
