@@ -21,10 +21,10 @@ use transport::{ConnectionId, Destination, Flow, Source};
 
 use crate::alarm::Event;
 use crate::edge::Edge;
-use crate::machines::PROBER_LOOP;
+use crate::machines::{Machines, PROBER_LOOP};
 use crate::mandate::Holding;
 use crate::resolver::{Lookup, Waiter};
-use crate::seat::Seat;
+use crate::seat::{Machine, Seat};
 use crate::tally::Tally;
 use crate::udp::{Datagram, send_all};
 
@@ -183,15 +183,16 @@ impl Carrier {
 
     /// Notes which machines of an event loop have a deadline that is due.
     pub(crate) fn note_due(&mut self, edge: &Edge, now: Now, event_loop: usize) {
+        let Machines { shards, partitions, prober, .. } = &edge.machines;
         for number in edge.machines.owned_by(event_loop) {
-            if edge.machines.shards[usize::from(number)].due() <= now.instant {
+            if is_due(&shards[usize::from(number)], now) {
                 self.hold_for_shard(number, ToShard::Timeout);
             }
-            if edge.machines.partitions[usize::from(number)].due() <= now.instant {
+            if is_due(&partitions[usize::from(number)], now) {
                 self.hold_for_partition(number, ToPartition::Timeout);
             }
         }
-        if event_loop == PROBER_LOOP && edge.machines.prober.due() <= now.instant {
+        if event_loop == PROBER_LOOP && is_due(prober, now) {
             self.prober.push(ToProber::Timeout);
         }
     }
@@ -425,6 +426,12 @@ impl Carrier {
             inputs.push(input);
         }
     }
+}
+
+/// Whether a machine is to be called. One that another thread has let stand by has no deadline, and would not learn that
+/// the lease is here again.
+fn is_due<M: Machine>(seat: &Seat<M>, now: Now) -> bool {
+    seat.due() <= now.instant || seat.is_standing_by()
 }
 
 /// A partition without the lease forgets which connections are gone, and hears of nothing else.

@@ -123,6 +123,11 @@ impl<M: Machine> Seat<M> {
         Instant::from_nanos(self.due.load(Ordering::SeqCst))
     }
 
+    /// Whether the machine stands by: it has no deadline, and wants to know when it may act again.
+    pub(crate) fn is_standing_by(&self) -> bool {
+        self.stands_by.load(Ordering::Relaxed)
+    }
+
     /// Whether a thread panicked inside the machine: its state can no longer be trusted.
     pub(crate) fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Relaxed)
@@ -162,9 +167,11 @@ mod tests {
 
         seat.stand_by(at(2));
         assert_eq!(seat.due(), Instant::FAR);
+        assert!(seat.is_standing_by());
 
         seat.act(at(3), |machine, _| machine.0 = Some(at(6).instant));
         assert_eq!(seat.due(), at(6).instant);
+        assert!(!seat.is_standing_by());
         seat.stand_by(at(4));
         assert_eq!(seat.due(), Instant::FAR);
     }

@@ -43,6 +43,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// How long a drain waits for what is in hand: a peer that does not read must not hold up the hand-over.
 const DRAIN_TIME_MAX: Duration = Duration::from_millis(50);
 const DRAIN_LOOK_EVERY: Duration = Duration::from_micros(200);
+/// How long a drain waits for the disk: what is owed is not lost, this process goes on.
+const FLUSH_TIME_MAX: Duration = Duration::from_millis(100);
 /// Threads for streams, timers and the resolver.
 const TOKIO_THREADS_MAX: usize = 4;
 
@@ -391,8 +393,8 @@ impl Server {
         self.edge.mandate.set_readiness(readiness);
     }
 
-    /// Ends the present epoch here: begins nothing more, finishes what is in hand, and writes down what the store owes.
-    /// When this returns nothing more is sent from a virtual address before a higher epoch, whatever the lease says.
+    /// Ends the present epoch here: begins nothing more, finishes what is in hand, and writes down what the store owes,
+    /// each within a limit. When this returns nothing more is sent from a virtual address before a higher epoch, whatever the lease says.
     pub fn drain(&self) -> Result<(), StoreError> {
         let deadline = clocks::now().instant + DRAIN_TIME_MAX;
         let epoch = self.edge.mandate.drain();
@@ -412,7 +414,23 @@ impl Server {
         }
         self.edge.mandate.close(epoch);
         self.look_at_lease();
-        self.edge.store.flush()
+        self.flush_soon()
+    }
+
+    /// Writes down what the store owes, if that takes no longer than [`FLUSH_TIME_MAX`]; else it goes on behind our back.
+    fn flush_soon(&self) -> Result<(), StoreError> {
+        let store = Arc::clone(&self.edge.store);
+        let (done, is_done) = mpsc::sync_channel(1);
+        // Who does not wait any more does not want to know.
+        let flush = move || drop(done.try_send(store.flush()));
+        if let Err(error) = std::thread::Builder::new().name("net-drain".to_owned()).spawn(flush) {
+            warn!(%error, "what the store owes is written later");
+            return Ok(());
+        }
+        is_done.recv_timeout(FLUSH_TIME_MAX).unwrap_or_else(|_too_late| {
+            warn!("the disk is slow: the hand-over does not wait until all is written");
+            Ok(())
+        })
     }
 
     /// Whether every thread is awake at least each few seconds and none has panicked. For a watchdog.

@@ -46,6 +46,8 @@ struct Table {
     listeners: BTreeMap<ListenerId, Listening>,
     /// Connections that a binding depends on, as the partitions said last.
     bound: BTreeSet<ConnectionId>,
+    /// Whether there may be connections of virtual addresses that were not cut.
+    has_virtual: bool,
 }
 
 struct Listening {
@@ -68,6 +70,7 @@ impl Streams {
             queues: BTreeMap::new(),
             listeners: BTreeMap::new(),
             bound: BTreeSet::new(),
+            has_virtual: false,
         };
         Self { table: Mutex::new(table) }
     }
@@ -207,7 +210,11 @@ impl Streams {
     /// Cuts all connections of virtual addresses: the active node has them, and what their peers sent last is not known
     /// there. Returns how many messages will not leave.
     pub(crate) fn stand_by(&self) -> usize {
-        self.lock().of_virtual_addresses().map(|(_, queue)| queue.cut()).sum()
+        let mut table = self.lock();
+        match std::mem::take(&mut table.has_virtual) {
+            true => table.of_virtual_addresses().map(|(_, queue)| queue.cut()).sum(),
+            false => 0,
+        }
     }
 
     /// Whether all that was to leave by virtual addresses is written.
@@ -301,6 +308,8 @@ impl Table {
 
     fn add(&mut self, id: ConnectionId) -> Arc<SendQueue> {
         let queue = Arc::new(SendQueue::default());
+        let listening = self.listeners.get(&id.listener);
+        self.has_virtual |= listening.is_some_and(|listening| listening.holding == Holding::Virtual);
         self.queues.insert(id, Arc::clone(&queue));
         queue
     }

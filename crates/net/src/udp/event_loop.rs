@@ -126,8 +126,10 @@ impl EventLoop {
     fn let_time_pass(&mut self) {
         let now = clocks::now();
         let epoch = self.edge.mandate.epoch(now.instant);
-        // Another node may have been active in between, also if this loop never saw the lease away.
-        if epoch != self.epoch && self.epoch.is_some() && self.lane == STREAMS_LOOP {
+        // Another node may have been active in between, also if this loop never saw the lease away; and it may have seen
+        // nothing of a short epoch in which others have taken connections.
+        let is_over = epoch.is_none() || self.epoch.is_some_and(|before| Some(before) != epoch);
+        if is_over && self.lane == STREAMS_LOOP {
             let withheld = self.edge.streams.stand_by();
             self.edge.tallies.add_many(Tally::Withheld, withheld);
         }

@@ -96,13 +96,12 @@ fn a_lease_ends_at_its_deadline_though_nobody_says_so() {
     let phone = UdpPhone::new(node.host);
     node.lease.give(LeaseMirror::until(boot_time() + Duration::from_millis(200), Epoch(3)));
 
-    // Each answer has left before the deadline by the clock of who receives it, or never leaves.
     let mut number = 0;
     while node.server.epoch().is_some() {
         number += 1;
         node.ask(&phone, &format!("ask-{number}"));
+        eventually("it came", || node.count("datagram_received") == number);
     }
-    eventually("all came", || node.count("datagram_received") == number);
     while phone.0.set_nonblocking(true).is_ok() && phone.0.recv(&mut [0; 2_000]).is_ok() {}
     let sent = node.count("datagram_sent");
     node.ask(&phone, "late");
@@ -152,7 +151,9 @@ fn an_answer_that_is_ready_when_the_lease_ends_does_not_leave_by_tcp() {
     save.goes_on();
 
     expect_end_without_a_word(&mut phone);
-    eventually("it is withheld", || node.count("withheld_without_lease") == 1);
+    // The loop may cut the connection before the answer is queued for it.
+    let withheld = || node.count("withheld_without_lease") + node.count("connection_gone");
+    eventually("it is withheld", || withheld() == 1);
     node.stop();
 }
 
