@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::lab::pair::{Pair, SECOND_VIP, Side, VIP, VIP_V6, write_for};
@@ -22,15 +23,47 @@ pub const TIME_MAX: Duration = Duration::from_secs(15);
 pub struct Settings {
     /// The lease.
     pub lease: &'static str,
+    /// How long an engine may show no sign of life.
+    pub engine_silence: &'static str,
     /// More lines of `[cluster]`.
     pub cluster: String,
     /// More lines of the file.
     pub toml: String,
+    /// Whether the nodes have a second path; the lab must have made it.
+    pub paths: Paths,
+    /// What the programs may do.
+    pub rights: Rights,
+}
+
+/// What root may do on the hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rights {
+    /// All that it may outside.
+    All,
+    /// It can not load a program into the kernel, as in many containers.
+    NoProgramInTheKernel,
+}
+
+/// By how many ways the nodes hear each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paths {
+    /// By the switch where the phones are too.
+    One,
+    /// And by a cable of their own.
+    Two,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { lease: "500ms", cluster: String::new(), toml: String::new() }
+        Settings {
+            lease: "500ms",
+            // An engine is an ordinary process: on a busy machine it is not run for longer than the default.
+            engine_silence: "1s",
+            cluster: String::new(),
+            toml: String::new(),
+            paths: Paths::One,
+            rights: Rights::All,
+        }
     }
 }
 
@@ -41,6 +74,7 @@ pub struct Cluster {
     logs: PathBuf,
     configs: BTreeMap<&'static str, PathBuf>,
     running: BTreeMap<&'static str, Running>,
+    rights: Rights,
 }
 
 /// The name of the witness's host.
@@ -50,9 +84,7 @@ impl Cluster {
     /// Writes key and configuration for all, and starts nothing.
     pub fn prepare(lab: &Lab, pair: &Pair, settings: &Settings) -> Result<Cluster> {
         let key = lab.dir.join("cluster.key");
-        let text = process::output(Command::new(&lab.binary).args(["cluster", "key"]))?;
-        fs::write(&key, text)?;
-        fs::set_permissions(&key, Permissions::from_mode(0o600))?;
+        write_key(&lab.binary, &key)?;
         let mut configs = BTreeMap::new();
         for host in [&pair.a, &pair.b, &pair.witness] {
             let text = configuration(pair, host, settings, &key.display().to_string());
@@ -61,16 +93,28 @@ impl Cluster {
             configs.insert(name, write_for(lab, host, "tandem.toml", &text)?);
         }
         let (binary, logs) = (lab.binary.clone(), lab.dir.clone());
-        Ok(Cluster { binary, logs, configs, running: BTreeMap::new() })
+        Ok(Cluster { binary, logs, configs, running: BTreeMap::new(), rights: settings.rights })
     }
 
     /// Starts all, so that the first node is active and the second one ready.
     pub fn start_all(&mut self, pair: &Pair) -> Result<()> {
         self.start_witness(pair)?;
         self.start(pair, Side::A)?;
-        self.wait_for(pair, Side::A, "that it is active", |status| role(status) == Some("active"))?;
+        self.wait_for(pair, Side::A, "being active", is_active)?;
         self.start(pair, Side::B)?;
         self.wait_for(pair, Side::A, "a ready standby", is_peer_ready)
+    }
+
+    /// Another key for one host from its next start on.
+    pub fn change_key(&mut self, side: Side) -> Result<()> {
+        let config = &self.configs[side.name()];
+        let key = config.with_extension("key");
+        write_key(&self.binary, &key)?;
+        let text = process::read_lossy(config);
+        let line = text.lines().find(|line| line.starts_with("key = ")).context("no key is configured")?;
+        let changed = text.replace(line, &format!("key = \"{}\"", key.display()));
+        fs::write(config, changed)?;
+        Ok(())
     }
 
     /// Starts the witness.
@@ -86,7 +130,14 @@ impl Cluster {
     fn run(&mut self, host: &Host, word: &str) -> Result<()> {
         let name = known_name(host)?;
         ensure!(!self.running.contains_key(name), "{name} runs already");
-        let mut command = host.command(&self.binary);
+        let mut command = match self.rights {
+            Rights::All => host.command(&self.binary),
+            Rights::NoProgramInTheKernel => {
+                let mut command = host.command("setpriv");
+                command.args(["--bounding-set", "-bpf,-perfmon,-sys_admin", "--"]).arg(&self.binary);
+                command
+            }
+        };
         command.arg(word).arg("--config").arg(&self.configs[name]);
         let running = Running::start(&mut command, &self.logs.join(format!("{name}.log")))?;
         self.running.insert(name, running);
@@ -116,6 +167,45 @@ impl Cluster {
         Ok(tree::of(self.guardian(side)?)?.into_keys().collect())
     }
 
+    /// Sends a signal to the guardian of a node.
+    pub fn signal(&self, side: Side, signal: Signal) -> Result<()> {
+        tree::signal([self.guardian(side)?], signal)
+    }
+
+    /// kill -9 of everything of a node; it can be started again.
+    pub fn kill(&mut self, side: Side) -> Result<()> {
+        let all = self.processes(side)?;
+        tree::signal(all, Signal::KILL)?;
+        self.forget(side.name())
+    }
+
+    /// kill -9 of the witness.
+    pub fn kill_witness(&mut self) -> Result<()> {
+        let witness = self.running.get(WITNESS).context("the witness does not run")?;
+        witness.signal(Signal::KILL)?;
+        self.forget(WITNESS)
+    }
+
+    /// SIGTERM to a node, which must end by itself and with success.
+    pub fn terminate(&mut self, side: Side) -> Result<()> {
+        let running = self.running.remove(side.name()).context("it does not run")?;
+        let status = running.terminate()?;
+        ensure!(status.success(), "{} ended with {status} after SIGTERM", side.name());
+        Ok(())
+    }
+
+    /// Waits until a node's guardian has ended by itself.
+    pub fn wait_for_end(&mut self, side: Side) -> Result<()> {
+        self.forget(side.name())
+    }
+
+    fn forget(&mut self, name: &str) -> Result<()> {
+        if let Some(mut running) = self.running.remove(name) {
+            running.wait(TIME_MAX)?;
+        }
+        Ok(())
+    }
+
     /// `tandem WORDS --config FILE` on a node.
     pub fn command(&self, pair: &Pair, side: Side, words: &[&str]) -> Command {
         let mut command = pair.node(side).command(&self.binary);
@@ -142,13 +232,23 @@ impl Cluster {
             last = self.status(pair, side);
             Ok(last.as_ref().is_some_and(&is_so).then_some(()))
         });
-        wait.with_context(|| format!("the last status: {}", last.unwrap_or_default()))
+        wait.with_context(|| {
+            let other = self.status(pair, side.other()).unwrap_or_default();
+            format!("the last status: {}\nand of the other node: {other}", last.unwrap_or_default())
+        })
     }
 
     /// `tandem switchover` on a node.
     pub fn switch_over(&self, pair: &Pair, side: Side) -> Result<()> {
         process::quietly(&mut self.command(pair, side, &["switchover"]))
     }
+}
+
+fn write_key(binary: &Path, file: &Path) -> Result<()> {
+    let text = process::output(Command::new(binary).args(["cluster", "key"]))?;
+    fs::write(file, text)?;
+    fs::set_permissions(file, Permissions::from_mode(0o600))?;
+    Ok(())
 }
 
 /// Where the state of a node or the witness is: the path of a Unix socket must be short.
@@ -164,7 +264,7 @@ fn known_name(host: &Host) -> Result<&'static str> {
 }
 
 fn configuration(pair: &Pair, host: &Host, settings: &Settings, key: &str) -> String {
-    let Settings { lease, cluster, toml } = settings;
+    let Settings { lease, engine_silence, cluster, toml, paths, .. } = settings;
     let name = &host.name;
     let mut text = format!(
         "[node]\nname = \"{name}\"\nstate_directory = \"{}\"\n\n\
@@ -172,13 +272,17 @@ fn configuration(pair: &Pair, host: &Host, settings: &Settings, key: &str) -> St
          [sip]\nlisten = [\"udp://{VIP}:5060\", \"tcp://{VIP}:5060\", \"udp://{SECOND_VIP}:5060\", \"udp://[{VIP_V6}]:5060\"]\n\n\
          [admission]\nnever = [\"203.0.113.0/24\", \"198.51.100.0/24\", \"2001:db8:113::/64\"]\n\n\
          [cluster]\nkey = \"{key}\"\naddresses = [\"{VIP}\", \"{SECOND_VIP}\", \"{VIP_V6}\"]\n\
-         lease = \"{lease}\"\nwitness = [\"tandem://{}:7950\"]\n{cluster}\n",
+         lease = \"{lease}\"\nengine_silence = \"{engine_silence}\"\nwitness = [\"tandem://{}:7950\"]\n{cluster}\n",
         state_directory(name),
         pair.witness.v4,
     );
-    for side in Side::BOTH {
+    for (side, number) in [(Side::A, 1), (Side::B, 2)] {
+        let second = match paths {
+            Paths::One => String::new(),
+            Paths::Two => format!(", \"10.9.0.{number}\""),
+        };
         let own = pair.node(side).v4;
-        text += &format!("[[cluster.node]]\nname = \"{}\"\npaths = [\"{own}\"]\n", side.name());
+        text += &format!("[[cluster.node]]\nname = \"{}\"\npaths = [\"{own}\"{second}]\n", side.name());
     }
     text + toml
 }
@@ -188,8 +292,35 @@ pub fn role(status: &Value) -> Option<&str> {
     status["cluster"]["role"].as_str()
 }
 
+/// Whether a node is active.
+pub fn is_active(status: &Value) -> bool {
+    role(status) == Some("active")
+}
+
+/// Whether a node is standby, and could be active.
+pub fn is_ready_standby(status: &Value) -> bool {
+    let own = node(status, |node| node["is_this"] == true);
+    role(status) == Some("standby") && own.is_some_and(|own| own["stance"] == "standby")
+}
+
 /// Whether a node says that the other one could take over.
 pub fn is_peer_ready(status: &Value) -> bool {
-    let peers = status["cluster"]["peers"].as_array();
-    peers.is_some_and(|peers| peers.iter().any(|peer| peer["ready"].as_u64() == Some(100)))
+    let peer = node(status, |node| node["is_this"] == false);
+    peer.is_some_and(|peer| peer["stance"] == "standby" && peer["ready"] == 100 && peer["ailment"] == 0)
+}
+
+/// What a node says of the other one.
+pub fn peer_stance(status: &Value) -> Option<&str> {
+    node(status, |node| node["is_this"] == false)?["stance"].as_str()
+}
+
+/// Whether one of a node's alarms has these words.
+pub fn has_alarm(status: &Value, words: &str) -> bool {
+    let alarms = status["cluster"]["alarms"].as_array();
+    alarms
+        .is_some_and(|alarms| alarms.iter().any(|alarm| alarm.as_str().is_some_and(|it| it.contains(words))))
+}
+
+fn node(status: &Value, is_meant: impl Fn(&&Value) -> bool) -> Option<&Value> {
+    status["cluster"]["nodes"].as_array()?.iter().find(is_meant)
 }

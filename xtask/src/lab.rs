@@ -117,7 +117,8 @@ impl Host {
         self.ip(&["addr", "add", &format!("203.0.113.{number}/24"), "dev", "eth0"])
     }
 
-    fn ip(&self, words: &[&str]) -> Result<()> {
+    /// `ip WORDS` on this host.
+    pub fn ip(&self, words: &[&str]) -> Result<()> {
         run("ip", &[&["-n", &self.name][..], words].concat())
     }
 }

@@ -133,6 +133,14 @@ pub fn all() -> Vec<Scenario> {
         hostile::torture::SCENARIOS,
         carrier::SCENARIOS,
         cluster::observed::SCENARIOS,
+        cluster::killed::SCENARIOS,
+        cluster::frozen::SCENARIOS,
+        cluster::cables::SCENARIOS,
+        cluster::witness::SCENARIOS,
+        cluster::start::SCENARIOS,
+        cluster::planned::SCENARIOS,
+        cluster::strangers::SCENARIOS,
+        cluster::fallback::SCENARIOS,
     ]
     .concat()
 }

@@ -9,7 +9,7 @@
 //! The phone and the router believe of the virtual address what they have heard, as phones and routers do. The prober
 //! alone asks for it all the time, so that whoever would answer is seen to answer, also while nobody else asks.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -43,6 +43,14 @@ impl Side {
         match self {
             Side::A => "a",
             Side::B => "b",
+        }
+    }
+
+    /// The other one.
+    pub fn other(self) -> Side {
+        match self {
+            Side::A => Side::B,
+            Side::B => Side::A,
         }
     }
 }
@@ -128,6 +136,13 @@ impl Host {
         let links: serde_json::Value = serde_json::from_str(&text)?;
         let address = links[0]["address"].as_str().context("eth0 has no hardware address")?;
         address.parse()
+    }
+
+    /// Whether it has an address, deprecated or not.
+    pub fn has_address(&self, address: IpAddr) -> Result<bool> {
+        let mut command = self.command("ip");
+        let text = process::output(command.args(["-o", "addr", "show", "dev", "eth0"]))?;
+        Ok(text.split_whitespace().any(|word| word.split('/').next() == Some(&address.to_string())))
     }
 
     /// Sets a parameter of its kernel.

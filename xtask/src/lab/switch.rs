@@ -20,6 +20,11 @@ impl Host {
     pub fn cable(&self) -> Cable {
         Cable(format!("c-{}", self.name))
     }
+
+    /// Its cable to the second switch.
+    pub fn second_cable(&self) -> Cable {
+        Cable(format!("s-{}", self.name))
+    }
 }
 
 impl Lab {
@@ -33,6 +38,11 @@ impl Lab {
     /// Pulls a cable.
     pub fn pull(&self, cable: &Cable) -> Result<()> {
         run("ip", &["link", "set", &cable.0, "down"])
+    }
+
+    /// Plugs it in again.
+    pub fn plug(&self, cable: &Cable) -> Result<()> {
+        run("ip", &["link", "set", &cable.0, "up"])
     }
 
     /// What comes in by the one cable does not leave by the other: one way only.
@@ -65,6 +75,21 @@ impl Lab {
     /// Ends all cuts.
     pub fn heal(&self) -> Result<()> {
         nft(&format!("flush chain {CHAIN}\n"))
+    }
+
+    /// Makes a second switch and gives these hosts a cable to it: 10.9.0.`number` on `eth1`.
+    pub fn second_path(&self, hosts: &[(&Host, u8)]) -> Result<()> {
+        run("ip", &["link", "add", "second", "type", "bridge", "mcast_snooping", "0"])?;
+        run("ip", &["link", "set", "second", "up"])?;
+        for (host, number) in hosts {
+            let Cable(cable) = host.second_cable();
+            let peer = ["type", "veth", "peer", "name", "eth1", "netns", &host.name];
+            run("ip", &[&["link", "add", &cable][..], &peer[..]].concat())?;
+            run("ip", &["link", "set", &cable, "master", "second", "up"])?;
+            host.ip(&["link", "set", "eth1", "up"])?;
+            host.ip(&["addr", "add", &format!("10.9.0.{number}/24"), "dev", "eth1"])?;
+        }
+        Ok(())
     }
 }
 

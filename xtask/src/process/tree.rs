@@ -48,6 +48,12 @@ pub fn signal(ids: impl IntoIterator<Item = u32>, signal: Signal) -> Result<()> 
     Ok(())
 }
 
+/// Whether a process runs: one that has ended and whose end nobody has asked for yet does not.
+pub fn is_alive(id: u32) -> bool {
+    let text = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    text.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
 /// Reads `/proc/ID/stat`. The name in brackets may have spaces and brackets in it.
 fn read_stat(text: &str) -> Option<Process> {
     let (_, rest) = text.rsplit_once(')')?;

@@ -1,3 +1,15 @@
-//! What a pair must do with its virtual address, whatever happens to it.
+//! What a pair must do with its virtual addresses, whatever happens to it.
+//!
+//! In each scenario phones ask all the time, and an observer on the switch says who spoke for the addresses: nobody may
+//! when another one does. No time is asserted; a wait fails when what it waits for has not come after many leases.
 
+pub mod cables;
+pub mod fallback;
+pub mod frozen;
+pub mod killed;
 pub mod observed;
+pub mod planned;
+pub mod stage;
+pub mod start;
+pub mod strangers;
+pub mod witness;

@@ -84,7 +84,8 @@ impl Servers {
             Contestant::KeepalivedSecond => Adverts::Second,
             Contestant::KeepalivedTenth => Adverts::Tenth,
             Contestant::TandemDefault | Contestant::TandemBrief => {
-                let mut settings = cluster::Settings::default();
+                let mut settings =
+                    cluster::Settings { engine_silence: "250ms", ..cluster::Settings::default() };
                 if contestant == Contestant::TandemBrief {
                     settings.lease = "200ms";
                 }

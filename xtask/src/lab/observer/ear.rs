@@ -69,7 +69,14 @@ impl Ear {
     fn take(&self, buffer: &mut [u8; FRAME_BYTES_MAX]) -> Result<Option<usize>> {
         match (&self.socket).read(buffer) {
             Ok(length) => Ok(Some(length)),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(None),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                ) =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(error.into()),
         }
     }
