@@ -71,6 +71,8 @@ impl Gate {
             }
             Err(error) => refusals.push(error),
         }
+        // That of a dead predecessor, which could load it, is closed and would stay so.
+        program::detach(&interface.name);
         match Nftables::new(interface, addresses) {
             Ok(nftables) => (Self { inner: Inner::Nftables(nftables) }, refusals),
             Err(error) => {

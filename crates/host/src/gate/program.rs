@@ -114,7 +114,7 @@ impl Program {
 }
 
 /// Takes away what this or a dead guardian has attached.
-fn detach(interface: &str) {
+pub(super) fn detach(interface: &str) {
     for (name, direction) in DIRECTIONS {
         // Nothing attached is what is wanted.
         let _ = tc::qdisc_detach_program(interface, direction, name);
