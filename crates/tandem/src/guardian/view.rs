@@ -412,7 +412,7 @@ fn voter_view(member: &MemberView, names: &Names<'_>) -> VoterView {
         is_seated: member.is_seated,
         votes: member.votes,
         heard_ms: member.silent_for.map(millis),
-        is_stranger: member.stranger.is_some(),
+        is_stranger: member.is_seated && member.stranger.is_some(),
         is_able: member.here.is_none_or(|here| here.votes),
         granted,
     }
@@ -448,7 +448,8 @@ fn alarms(view: &guardian::View, names: &Names<'_>, wall_ms: u64) -> Vec<String>
         }
     }
     for member in &view.members {
-        if let Some(stranger) = member.stranger {
+        // Whoever has no seat has no voter to be another one.
+        if let Some(stranger) = member.stranger.filter(|_| member.is_seated) {
             alarms.push(alarm_text(&Alarm::VoterChanged(member.member, stranger), names));
         }
         if member.is_witness && member.here.is_some_and(|here| !here.votes) {
