@@ -55,6 +55,8 @@ cargo xtask soak fuzz [--at-once N]
 cargo xtask soak internet [--minutes N] [--dir DIR] [--program PATH] [--yes]
     Calls, registrations, scans and floods against the real server, 120 minutes, into bench/SOAK.md.
     DIR keeps its figures; nothing runs while it has a file `pause`.
+cargo xtask soak lease
+    100,000 seeds of the pair in a hostile world, and the large exhaustive searches, into bench/SOAK-LEASE.md.
 ";
 
 fn main() -> ExitCode {

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 
 pub mod fuzz;
 pub mod internet;
+pub mod lease;
 mod worlds;
 
 /// Runs the part that the words after `soak` name; without a word the simulated worlds.
@@ -15,6 +16,7 @@ pub fn run(words: &[&str]) -> Result<ExitCode> {
         ["fuzz"] => fuzz::run(None),
         ["fuzz", "--at-once", count] => fuzz::run(Some(count.parse().context("--at-once is a number")?)),
         ["internet", options @ ..] => internet::run(&internet::Options::parse(options)?),
-        [unknown, ..] => bail!("{unknown} is no soak: worlds, internet, fuzz"),
+        ["lease"] => lease::run(),
+        [unknown, ..] => bail!("{unknown} is no soak: worlds, internet, fuzz, lease"),
     }
 }

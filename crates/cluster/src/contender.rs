@@ -9,6 +9,8 @@
 //!
 //! Invariant: active at `now` only if a majority of votes counts at `now`; every vote counts from before its question left.
 
+#[cfg(feature = "test-model")]
+mod canonical;
 mod change;
 mod handover;
 
@@ -223,10 +225,10 @@ impl Contender {
         self.highest = self.highest.max(epoch);
     }
 
-    /// Wants to be active. `own_barred`: for how long the own voter can not grant to this node.
+    /// Wants to be active; who has no seat in the list of voters does not. `own_barred`: for how long the own voter can not grant to this node.
     pub fn campaign(&mut self, now: Instant, own_barred: Duration, out: &mut Vec<Output>) {
         let may_begin = self.wish.is_none_or(|from| from <= now);
-        if self.state != State::Standby || self.taking.is_some() || !may_begin {
+        if self.state != State::Standby || self.taking.is_some() || !may_begin || !self.is_own_seated() {
             return;
         }
         if !own_barred.is_zero() {

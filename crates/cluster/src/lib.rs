@@ -11,6 +11,8 @@
 //! Invariant: at no moment are two contenders active for one service.
 
 pub mod announce;
+#[cfg(feature = "test-model")]
+pub mod canonical;
 pub mod fault;
 pub mod guardian;
 pub mod health;

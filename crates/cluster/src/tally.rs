@@ -1,5 +1,8 @@
 //! The votes of one contender: which count, and until when a majority does.
 
+#[cfg(feature = "test-model")]
+mod canonical;
+
 use std::time::Duration;
 
 use clock::Instant;

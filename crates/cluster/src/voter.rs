@@ -7,6 +7,9 @@
 //! Invariant: nobody else is granted the lease before the last grant has run out by this voter's own clock, also across a
 //! restart, and no epoch is granted to two holders.
 
+#[cfg(feature = "test-model")]
+mod canonical;
+
 use std::time::Duration;
 
 use clock::Instant;

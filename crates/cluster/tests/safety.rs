@@ -13,9 +13,10 @@ const HOSTILE: Duration = Duration::from_secs(20);
 
 #[test]
 fn no_seed_opens_two_gates_and_every_seed_converges() {
-    let seeds = std::env::var("SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(200);
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let (first, seeds) = (number("FIRST_SEED").unwrap_or(1), number("SEEDS").unwrap_or(200));
     let mut counts = Counts::new();
-    for seed in 1..=seeds {
+    for seed in first..first + seeds {
         let mut world = World::new(seed);
         world.run(HOSTILE);
         assert_eq!(world.violation, None, "seed {seed}");
@@ -28,12 +29,27 @@ fn no_seed_opens_two_gates_and_every_seed_converges() {
     }
     for what in [
         "became active",
-        "lease expired",
-        "handed over",
+        "crash",
+        "crash while writing",
+        "freeze",
+        "frozen before acting",
         "gave up",
-        "refused: held",
-        "refused: restarted",
+        "hand-over asked",
+        "handed over",
+        "lease expired",
+        "list: a change is settled",
+        "list: a seat is being added",
+        "list: a seat is being removed",
+        "message doubled",
+        "message late",
+        "message lost",
+        "one-way cut",
         "refused: epoch used",
+        "refused: held",
+        "refused: old list",
+        "refused: restarted",
+        "two-way cut",
+        "write to disk",
     ] {
         assert!(counts.get(what).is_some_and(|times| *times > 0), "never happened: {what}");
     }
@@ -45,9 +61,8 @@ fn each_planted_fault_is_found() {
     use cluster::fault;
 
     let mut unfound = Vec::new();
-    // The list of voters does not change in this world; the voter's own tests have that rule.
-    let of_list = [fault::Fault::OldListServed, fault::Fault::ChangeUnsettled];
-    for fault in fault::ALL.into_iter().filter(|fault| !of_list.contains(fault)) {
+    // Two holders by lists that are two changes apart are too rare for chance: the exhaustive model finds that one.
+    for fault in fault::ALL.into_iter().filter(|fault| *fault != fault::Fault::ChangeUnsettled) {
         fault::plant(Some(fault));
         let found = (1..=3_000).find(|seed| {
             let mut world = World::new(*seed);

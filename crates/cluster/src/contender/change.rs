@@ -16,7 +16,7 @@ use crate::fault::{self, Fault};
 use crate::{LeasePlan, Seat};
 
 /// How long the voters that would be left have to vote. Each of them is asked five times in a lease.
-const CHANGING_MAX: Duration = Duration::from_secs(5);
+pub(super) const CHANGING_MAX: Duration = Duration::from_secs(5);
 
 /// A change that has not begun: it waits for votes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,10 +33,13 @@ impl Changing {
 
 impl Contender {
     /// Adds a seat to the list of voters, or removes it if it is there. Says whether that can be tried: this node must be
-    /// active, and no other change be under way.
+    /// active and keep its own seat, and no other change be under way.
     pub fn change_list(&mut self, now: Instant, seat: Seat, out: &mut Vec<Output>) -> bool {
         let State::Active { epoch, wanted, until, .. } = self.state else { return false };
-        let is_possible = self.list.changed(seat, epoch).is_some();
+        // A list without a node that could be active would end the service for good. A holder may find itself without a
+        // seat, if it has settled a change that another one had begun: then its own seat is the first that it changes.
+        let is_own = |seat: Seat| seat.voter == Some(self.own);
+        let is_possible = self.list.changed(seat, epoch).is_some_and(|list| list.seats().any(is_own));
         if !is_possible || self.changing.is_some() || self.giving.is_some() {
             return false;
         }

@@ -28,11 +28,11 @@ pub(super) struct Taking {
     epoch: Epoch,
     next: Epoch,
     /// What was asked and when, oldest first; empty until the own voter has set the epoch aside.
-    asks: Vec<(RequestNumber, Instant)>,
-    ask_at: Instant,
-    until: Instant,
+    pub(super) asks: Vec<(RequestNumber, Instant)>,
+    pub(super) ask_at: Instant,
+    pub(super) until: Instant,
     /// When the own vote was asked for.
-    voting: Option<Instant>,
+    pub(super) voting: Option<Instant>,
 }
 
 impl Taking {
@@ -46,6 +46,16 @@ impl Taking {
 pub(super) struct Giving {
     ask: HandoverAsk,
     stage: Stage,
+}
+
+#[cfg(feature = "test-model")]
+impl Giving {
+    pub(super) fn numbers(&mut self, renumber: &mut crate::canonical::Renumber<'_>) {
+        renumber(self.ask.to.incarnation, &mut self.ask.number);
+        if let Stage::Answered(answer) = &mut self.stage {
+            renumber(answer.to.incarnation, &mut answer.number);
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,7 +73,7 @@ enum Stage {
 impl Contender {
     /// Begins to take the service over from `from`, which is active under `epoch`.
     pub fn take_over(&mut self, now: Instant, from: Holder, epoch: Epoch, out: &mut Vec<Output>) {
-        if self.state != State::Standby || self.taking.is_some() {
+        if self.state != State::Standby || self.taking.is_some() || !self.is_own_seated() {
             return;
         }
         self.saw_epoch(epoch);

@@ -68,11 +68,9 @@ impl Guardian {
                 others.chain([Seat { member: id, voter }]).collect()
             }
             _ if on => {
-                let is_kept = |id: MemberId| {
-                    let is_witness = self.members.get(&id).is_some_and(|member| member.is_witness);
-                    id == self.member || (is_witness && !force)
-                };
-                list.seats().filter(|seat| is_kept(seat.member)).collect()
+                let is_witness = |id: MemberId| self.members.get(&id).is_some_and(|member| member.is_witness);
+                let witnesses = list.seats().filter(|seat| is_witness(seat.member) && !force);
+                witnesses.chain([Seat { member: self.member, voter: Some(self.voter.id()) }]).collect()
             }
             _ => self.configured_seats(now)?,
         };

@@ -1,4 +1,4 @@
-//! Two nodes and a witness whose clocks drift, whose messages are lost, doubled and late, which freeze, crash and start
+//! Two nodes, a witness, and another one that may take its place, whose clocks drift, whose messages are lost, doubled and late, which freeze, crash and start
 //! again, and a checker that knows when each gate was open.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +15,9 @@ use super::rng::Rng;
 
 const SERVICE: ServiceId = ServiceId(0);
 const NODES: usize = 2;
-const PLACES: usize = 3;
+const PLACES: usize = 4;
+/// How many of them have a seat at first.
+const SEATED: usize = 3;
 const MS: u64 = 1_000_000;
 const HEARTBEAT: u64 = 50 * MS;
 const MISSED: u64 = 120 * MS;
@@ -91,6 +93,7 @@ struct Place {
     peer: Option<(Holder, Epoch)>,
     gate: Gate,
     lease: Duration,
+    list: VoterList,
     is_up: bool,
     /// The highest epoch whose release has reached the voter of this start or was written down.
     released: Epoch,
@@ -126,6 +129,7 @@ impl World {
                 peer: None,
                 gate: Gate::default(),
                 lease: Duration::from_millis(500),
+                list: VoterList::NONE,
                 is_up: false,
                 released: Epoch(0),
             })
@@ -280,7 +284,10 @@ impl World {
         let boot = self.places[place].boot + 1;
         let lease = Duration::from_millis(if self.rng.chance(300) { 200 } else { 500 });
         let incarnation = Incarnation(self.rng.next());
-        let list = VoterList::new(ListVersion::FIRST, (0..PLACES).map(seat), None);
+        let list = match self.places[place].disk.list {
+            VoterList::NONE => VoterList::new(ListVersion::FIRST, (0..SEATED).map(seat), None),
+            list => list,
+        };
         let this = &mut self.places[place];
         this.is_up = true;
         this.boot = boot;
@@ -307,6 +314,7 @@ impl World {
         let is_silent = self.now - self.places[place].heard > MISSED;
         let wants_over = self.is_hostile && self.rng.chance(2);
         let gives_up = self.is_hostile && self.rng.chance(1);
+        let changes = (self.is_hostile && self.rng.chance(4)).then(|| self.rng.below(PLACES as u64) as usize);
         let this = &mut self.places[place];
         if let (Some(contender), Some(voter)) = (&mut this.contender, &this.voter) {
             contender.handle_timeout(now, &mut out);
@@ -317,6 +325,9 @@ impl World {
             if contender.role() == Role::Standby && is_silent && !gives_up {
                 contender.campaign(now, voter.barred_for(now, me), &mut out);
             }
+            if let Some(other) = changes.filter(|other| *other != place) {
+                contender.change_list(now, seat(other), &mut out);
+            }
             if let Some((holder, epoch)) = this.peer
                 && wants_over
             {
@@ -324,9 +335,23 @@ impl World {
             }
         }
         self.carry_contender(place, out);
+        self.look_at_list(place);
         self.heartbeat(place);
         let after = self.rng.between(MS, 8 * MS);
         self.push(after, Event::Wake { place, boot });
+    }
+
+    fn look_at_list(&mut self, place: usize) {
+        let Some(contender) = &self.places[place].contender else { return };
+        let (before, list) = (self.places[place].list, *contender.list());
+        if list.version() > before.version() && contender.role() == Role::Active {
+            self.count(match list.change() {
+                Some(change) if list.seats().any(|seat| seat == change) => "list: a seat is being added",
+                Some(_) => "list: a seat is being removed",
+                None => "list: a change is settled",
+            });
+        }
+        self.places[place].list = list;
     }
 
     fn heartbeat(&mut self, place: usize) {
@@ -369,6 +394,10 @@ impl World {
         let this = &mut self.places[place];
         match message {
             Message::Ask(ask) => {
+                if let Some(contender) = &mut this.contender {
+                    contender.saw_epoch(ask.epoch);
+                    contender.saw_list(&ask.list);
+                }
                 if let Some(voter) = &mut this.voter {
                     voter.handle_ask(now, ask, &mut by_voter);
                 }
@@ -449,6 +478,7 @@ impl World {
                             cluster::RefusalCause::Held => "refused: held",
                             cluster::RefusalCause::EpochUsed => "refused: epoch used",
                             cluster::RefusalCause::Restarted => "refused: restarted",
+                            cluster::RefusalCause::OldList => "refused: old list",
                             _ => "refused: other",
                         },
                     };
