@@ -23,9 +23,10 @@ pub fn switchover(place: &Place, force: bool) -> Result<()> {
     wish(&mut guardian, &Question::Switchover { force }).context("no switchover")?;
     let after: ClusterView = guardian.ask(&Question::ClusterStatus {})?;
     print(&format!(
-        "{} was active, {} is. The witness has voted for it too.\n",
+        "{} was active, {} is.{}\n",
         before.active.as_deref().unwrap_or("nobody"),
-        after.active.as_deref().unwrap_or("nobody")
+        after.active.as_deref().unwrap_or("nobody"),
+        if after.witness.is_some() { " The witness has voted for it too." } else { "" }
     ))
 }
 

@@ -37,6 +37,10 @@ pub fn why_nobody(view: &ClusterView) -> Vec<String> {
                 "{} can not be active: its engine is {}, or its disk failed",
                 this.name, view.engine.state
             )),
+            "away" if view.vip == "external" => reasons.push(format!(
+                "{} has not the address: what moves it (keepalived, Pacemaker) has not put it here",
+                this.name
+            )),
             "away" => reasons.push(format!("{} was taken out by an operator, or is stopping", this.name)),
             _ => {}
         }
