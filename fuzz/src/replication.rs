@@ -36,7 +36,7 @@ pub fn conversations() -> [(&'static str, Vec<u8>); 2] {
     let known = [Known { kind: KIND, format_max: 1 }];
     let mut receiver = Receiver::new(STANDBY, KEY, &known, Epoch(0), Holdings::new());
     let mut sender = Sender::new(ACTIVE, Epoch(7), KEY, Holdings::new());
-    let (connection, now) = (ConnectionNumber(1), Instant::START);
+    let (connection, mut now) = (ConnectionNumber(1), Instant::START);
     let (mut to_receiver, mut to_sender) = (Deframer::new(), Deframer::new());
     let (mut of_sender, mut of_receiver, mut given) = (Vec::new(), Vec::new(), 0);
     let (mut out, mut answers) = (Vec::new(), Vec::new());
@@ -78,6 +78,9 @@ pub fn conversations() -> [(&'static str, Vec<u8>); 2] {
         while let Ok(Some(frame)) = to_sender.next_frame() {
             sender.handle_frame(now, frame, &mut out);
         }
+        // That they are equal is known when they have been compared.
+        now += Duration::from_millis(50);
+        sender.handle_timeout(now, &mut out);
     }
     assert_eq!(sender.ready(), 100, "the conversation ends with two that are equal");
     [("of the active node", of_sender), ("of the standby", of_receiver)]
