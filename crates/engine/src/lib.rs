@@ -5,12 +5,15 @@
 //! a shard emits [`Output::Ask`], and whoever runs both carries the question over and the answer back. One
 //! [`Prober`] watches the gateways of all shards.
 //! [`shard_of`] and [`partition_of`] say which of several is the right one; both nodes of a pair
-//! agree. No rule of a protocol stands here.
+//! agree. With a second node, [`Holding`] says which answer waits until that node holds what it stands for. No rule of a
+//! protocol stands here.
 
+mod holding;
 mod place;
 mod shard;
 mod store;
 
+pub use holding::{Holding, Passage};
 pub use place::{partition_of, shard_of};
 pub use routing::AccountPartition as Partition;
 pub use routing::account::{Asker, Change, Loaded, Output as PartitionOutput, SlowedName, StoredNonce};

@@ -13,6 +13,7 @@
 mod accounts;
 mod aor_table;
 mod binding;
+mod binding_capsule;
 mod binding_text;
 mod cache;
 mod call_rate;
@@ -42,6 +43,7 @@ use transport::{Destination, LocalAddr, Transport};
 
 use crate::{Account, Answer, Report, StoredBinding, Token};
 
+pub use binding_capsule::{FORMAT as BINDING_FORMAT, Unreadable};
 pub use failures::SlowedName;
 pub use partition::AccountPartition;
 

@@ -174,6 +174,13 @@ impl Registration {
             && (self.reg_id.is_none() || self.text.instance() == other.text.instance())
     }
 
+    /// Whether it has this key, among the bindings of the key's address of record.
+    pub(super) fn is_of(&self, key: &BindingKey) -> bool {
+        let flow = self.reg_id.map(|reg_id| (self.text.instance().unwrap_or_default(), reg_id));
+        self.text.contact() == key.contact
+            && flow == key.flow.as_ref().map(|(instance, reg_id)| (&instance[..], *reg_id))
+    }
+
     /// What tells it from the other bindings in the store.
     pub(super) fn key(&self, aor: &Aor) -> BindingKey {
         let instance = || Bytes::copy_from_slice(self.text.instance().unwrap_or_default());

@@ -14,12 +14,10 @@ use sip::Aor;
 use transport::ConnectionId;
 
 use super::accounts::{Accounts, Asked, Knowledge, Settled, Waiter, Wants};
-use super::binding::{Binding, Registration};
-use super::binding_text::{BindingText, Parts};
+use super::binding::Binding;
 use super::call_rate::{Allowance, CallRates};
 use super::calls::Calls;
 use super::failures::{Failures, Pace, SlowedName};
-use super::keepalive::{self, Score};
 use super::location::Location;
 use super::nonce_counts::{NonceCounts, Use};
 use super::registrar::Registrar;
@@ -28,15 +26,13 @@ use crate::bans::{Admission, Deed, Enforcement, Evidence, SourceNetwork};
 use crate::gruu;
 use crate::{
     Account, Answer, Authenticate, Authenticated, BindingId, Count, Counts, KeepaliveMark, Keyring, Located,
-    Phone, Question, Register, Report, Settings, StoredBinding, Target,
+    Phone, Question, Register, Report, Settings, Target,
 };
+
+mod copies;
 
 /// Bindings that one call looks after, so that it stays short when very many are due.
 const TURN_MAX: usize = 1_024;
-
-/// No restored binding lasts longer, unless the operator allows more: the calendar may have been set back. It is
-/// not `max_expires`, which may have been lowered after the phone was promised more.
-const RESTORED_LEFT_MAX: Duration = Duration::from_secs(24 * 3_600);
 
 /// Whether credentials are slowed down because others were wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,46 +187,6 @@ impl AccountPartition {
     /// Every connection that a binding depends on, once, in order: the edge closes no such one for being idle.
     pub fn bound_connections(&self) -> Vec<ConnectionId> {
         self.location.connections()
-    }
-
-    /// Takes a binding from the store at the start. Its connection, if it had one, is gone.
-    pub fn restore(&mut self, now: Now, stored: StoredBinding) {
-        let parts = Parts {
-            contact: &stored.contact,
-            call_id: &stored.call_id,
-            instance: stored.instance.as_deref(),
-            user_agent: stored.user_agent.as_deref(),
-            path: &stored.path,
-        };
-        let text = BindingText::new(&parts);
-        let place = self.location.place(stored.listener, &self.settings.listeners);
-        let (Some(text), Some(place)) = (text, place) else {
-            self.counts.add(Count::Full);
-            return;
-        };
-        let left_max = RESTORED_LEFT_MAX.max(self.settings.registrar.max_expires);
-        let left = stored.expires_at.since(now.wall).min(left_max);
-        let registration = Registration {
-            text,
-            remote: stored.received,
-            place,
-            connection: None,
-            expires_at: now.instant + left,
-            response_hash: stored.response_hash,
-            cseq: stored.cseq,
-            reg_id: stored.reg_id.filter(|_| stored.instance.is_some()),
-            q: stored.q,
-            nat: stored.nat,
-        };
-        let is_same = |binding: &&Binding| binding.registration.has_key_of(&registration);
-        if let Some(id) = self.location.of(&stored.aor).iter().find(is_same).map(|binding| binding.id) {
-            self.location.remove(id);
-        }
-        let turn = self.next_turn(now.instant, &stored.aor, &registration);
-        let score = Score::new(keepalive::first_turn_after_restart(now.instant, turn));
-        if self.location.add(&stored.aor, registration, score).is_none() {
-            self.counts.add(Count::Full);
-        }
     }
 
     /// Takes the counts of a nonce from the store at the start.

@@ -3,6 +3,7 @@
 
 mod admission;
 mod authenticate;
+mod copies;
 mod gruu;
 mod keepalive;
 mod locate;

@@ -1,0 +1,80 @@
+//! Bindings as copies: what comes from the store or from the active node, and what the other node is told.
+//!
+//! Nothing here ends a binding because its time is over: a standby waits for the active node to say so.
+
+use clock::Now;
+
+use super::super::binding::{Binding, Registration};
+use super::super::binding_text::{BindingText, Parts};
+use super::super::keepalive::{self, Score};
+use super::super::{BindingKey, Change, Output};
+use super::{AccountPartition, Duration};
+use crate::{BindingId, Count, StoredBinding};
+
+/// No restored binding lasts longer, unless the operator allows more: the calendar may have been set back. It is
+/// not `max_expires`, which may have been lowered after the phone was promised more.
+const RESTORED_LEFT_MAX: Duration = Duration::from_secs(24 * 3_600);
+
+impl AccountPartition {
+    /// Takes a binding from the store at the start, or from the active node, in the place of one with the same key. Its
+    /// connection, if it had one, is gone. Gives its number; `None` if there is no room for it.
+    pub fn restore(&mut self, now: Now, stored: StoredBinding) -> Option<BindingId> {
+        let parts = Parts {
+            contact: &stored.contact,
+            call_id: &stored.call_id,
+            instance: stored.instance.as_deref(),
+            user_agent: stored.user_agent.as_deref(),
+            path: &stored.path,
+        };
+        let text = BindingText::new(&parts);
+        let place = self.location.place(stored.listener, &self.settings.listeners);
+        let (Some(text), Some(place)) = (text, place) else {
+            self.counts.add(Count::Full);
+            return None;
+        };
+        let left_max = RESTORED_LEFT_MAX.max(self.settings.registrar.max_expires);
+        let left = stored.expires_at.since(now.wall).min(left_max);
+        let registration = Registration {
+            text,
+            remote: stored.received,
+            place,
+            connection: None,
+            expires_at: now.instant + left,
+            response_hash: stored.response_hash,
+            cseq: stored.cseq,
+            reg_id: stored.reg_id.filter(|_| stored.instance.is_some()),
+            q: stored.q,
+            nat: stored.nat,
+        };
+        let is_same = |binding: &&Binding| binding.registration.has_key_of(&registration);
+        if let Some(id) = self.location.of(&stored.aor).iter().find(is_same).map(|binding| binding.id) {
+            self.location.remove(id);
+        }
+        let turn = self.next_turn(now.instant, &stored.aor, &registration);
+        let score = Score::new(keepalive::first_turn_after_restart(now.instant, turn));
+        let id = self.location.add(&stored.aor, registration, score);
+        if id.is_none() {
+            self.counts.add(Count::Full);
+        }
+        id
+    }
+
+    /// The binding with this number as it is; `None` if it has ended.
+    pub fn stored(&self, now: Now, id: BindingId) -> Option<StoredBinding> {
+        let (aor, binding) = self.location.find(id)?;
+        binding.is_live(now).then(|| binding.stored(now, aor, self.location.places()))
+    }
+
+    /// The number of the binding with this key.
+    pub fn number_of(&self, key: &BindingKey) -> Option<BindingId> {
+        let bindings = self.location.of(&key.aor).iter();
+        bindings.rev().find(|binding| binding.registration.is_of(key)).map(|binding| binding.id)
+    }
+
+    /// Ends a binding because the active node says that it has ended.
+    pub fn withdraw(&mut self, id: BindingId, out: &mut Vec<Output>) {
+        if let Some((aor, binding)) = self.location.remove(id) {
+            out.push(Output::Save(Change::Remove(binding.registration.key(&aor))));
+        }
+    }
+}
