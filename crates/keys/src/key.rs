@@ -42,6 +42,15 @@ impl RootKey {
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
+
+    /// 32 secret bytes for one purpose, for keys that are made elsewhere.
+    pub fn seed(&self, label: &str) -> [u8; 32] {
+        let mut hmac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
+        hmac.update(b"seed");
+        hmac.update(&[0]);
+        hmac.update(label.as_bytes());
+        hmac.finalize().into_bytes().into()
+    }
 }
 
 /// Prints nothing of the secret.
@@ -131,6 +140,16 @@ mod tests {
         assert_ne!(bytes("engine"), bytes("link"));
         assert_ne!(bytes("engine"), *root.as_bytes());
         assert_ne!(bytes("engine"), *RootKey::new([8; 32]).derived("engine").as_bytes());
+    }
+
+    #[test]
+    fn two_purposes_never_share_a_seed_and_a_seed_is_no_subkey() {
+        let root = RootKey::new([7; 32]);
+
+        assert_ne!(root.seed("one"), root.seed("other"));
+        assert_eq!(root.seed("one"), RootKey::new([7; 32]).seed("one"));
+        assert_ne!(root.seed("one"), RootKey::new([8; 32]).seed("one"));
+        assert_ne!(root.seed("one")[..16], root.subkey("one", 0).0);
     }
 
     #[test]

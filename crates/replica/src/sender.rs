@@ -327,7 +327,8 @@ impl Sender {
         matches!(self.link, Link::Open(_))
     }
 
-    /// How much of everything the peer has: 0 to 100, and 100 only if all of it.
+    /// How much of everything the peer has: 0 to 100. 100 is a peer that had all of it at the last comparison and was sent
+    /// every change since; what is still on its way is [`SenderView::lag`].
     pub fn ready(&self) -> u8 {
         match &self.link {
             Link::Open(open) if open.flow == Flow::Live => self.share(open) as u8,

@@ -24,6 +24,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("admin", 4),
     ("host", 4),
     ("net", 4),
+    ("peer", 4),
     ("store", 4),
     ("sim", 4),
     ("tandem", 5),

@@ -1,0 +1,286 @@
+//! The peer, as the rest of the engine uses it.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use clock::Instant;
+use replica::{
+    Capsule, Epoch, Holdings, Kind, Known, Origin, Place, Posted, Receiver, ReceiverView, Sender,
+    SenderOutput, SenderView, Ticket,
+};
+use rustix::time::{ClockId, clock_gettime};
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+
+use crate::calling;
+use crate::identity::Identity;
+use crate::listening;
+use crate::owners::Owners;
+use crate::role::{Active, Aside, Outbox, Role, Standby};
+
+/// Where both nodes are, and what this one understands.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// This node's place in the configured list.
+    pub node: u8,
+    /// Its start: random.
+    pub incarnation: u64,
+    /// Where it listens, one address for each path.
+    pub listen: Vec<SocketAddr>,
+    /// Where its peer listens, one address for each path. Nobody else is let in.
+    pub peers: Vec<SocketAddr>,
+    /// The kinds of capsules that it understands.
+    pub known: Vec<Known>,
+}
+
+/// What a node begins with: it is a standby.
+#[derive(Debug)]
+pub struct Start {
+    /// The highest epoch that it knows of.
+    pub epoch: Epoch,
+    /// What it has from its own disk.
+    pub holdings: Holdings,
+}
+
+/// What happened on the way to the peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Calls to the peer.
+    pub called: u64,
+    /// Calls that did not get through.
+    pub unreached: u64,
+    /// Handshakes that failed, on either side: another key, or nothing that is TLS.
+    pub not_ours: u64,
+    /// Connections from addresses that are not the peer's, or that were too many.
+    pub strangers: u64,
+}
+
+/// The peer, as the operator sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum View {
+    /// This node is active.
+    Active(SenderView, Counts),
+    /// This node is a standby.
+    Standby(ReceiverView, Counts),
+}
+
+/// A handle; all clones are one peer. It ends with its runtime.
+#[derive(Clone)]
+pub struct Peer {
+    shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) plan: Plan,
+    pub(crate) identity: Identity,
+    pub(crate) owners: Arc<dyn Owners>,
+    role: Mutex<Role>,
+    /// Counts the changes of the role: whoever works for an earlier one ends.
+    pub(crate) changes: watch::Sender<u64>,
+    /// There is something to be written, or to be asked of owners.
+    pub(crate) work: Notify,
+    /// The sender wants to be called earlier than at `armed`.
+    pub(crate) earlier: Notify,
+    pub(crate) armed: AtomicU64,
+    pub(crate) tallies: Tallies,
+    pub(crate) connections: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Tallies {
+    pub(crate) called: AtomicU64,
+    pub(crate) unreached: AtomicU64,
+    pub(crate) not_ours: AtomicU64,
+    pub(crate) strangers: AtomicU64,
+}
+
+impl Peer {
+    /// Listens, as a standby. Fails if an address can not be listened on.
+    pub async fn start(
+        plan: Plan,
+        identity: Identity,
+        owners: Arc<dyn Owners>,
+        start: Start,
+    ) -> std::io::Result<Self> {
+        let mut listeners = Vec::new();
+        for &address in &plan.listen {
+            listeners.push(TcpListener::bind(address).await?);
+        }
+        Ok(Self::start_on(listeners, plan, identity, owners, start))
+    }
+
+    /// As [`Peer::start`], on sockets that listen already.
+    pub fn start_on(
+        listeners: Vec<TcpListener>,
+        plan: Plan,
+        identity: Identity,
+        owners: Arc<dyn Owners>,
+        start: Start,
+    ) -> Self {
+        let me = Origin { node: plan.node, incarnation: plan.incarnation };
+        let receiver = Receiver::new(me, identity.digest, &plan.known, start.epoch, start.holdings);
+        let shared = Arc::new(Shared {
+            plan,
+            identity,
+            owners,
+            role: Mutex::new(Role::Standby(Box::new(Standby::new(receiver)))),
+            changes: watch::Sender::new(0),
+            work: Notify::new(),
+            earlier: Notify::new(),
+            armed: AtomicU64::new(u64::MAX),
+            tallies: Tallies::default(),
+            connections: AtomicU64::new(0),
+        });
+        for listener in listeners {
+            tokio::spawn(listening::run(Arc::clone(&shared), listener));
+        }
+        tokio::spawn(calling::run(Arc::clone(&shared)));
+        Self { shared }
+    }
+
+    /// This node is active now: it calls its peer and sends what changes. What it holds stays.
+    pub fn become_active(&self, epoch: Epoch) {
+        let shared = &self.shared;
+        shared.change_role(|holdings| {
+            let sender = Sender::new(shared.me(), epoch, shared.identity.digest, holdings);
+            Role::Active(Box::new(Active { sender, outbox: Outbox::default(), wanted: Vec::new() }))
+        });
+    }
+
+    /// This node is a standby now, and hears nobody with an epoch lower than this. Whoever waits is told.
+    pub fn become_standby(&self, highest: Epoch) {
+        let shared = &self.shared;
+        // Whoever waits is told by the sender that ends.
+        shared.with_sender(|sender, _, out| sender.disconnected(out));
+        shared.change_role(|holdings| {
+            let (known, digest) = (&shared.plan.known, shared.identity.digest);
+            Role::Standby(Box::new(Standby::new(Receiver::new(
+                shared.me(),
+                digest,
+                known,
+                highest,
+                holdings,
+            ))))
+        });
+    }
+
+    /// An entry is new or changed. To be called under the owner's lock, so that the changes of one entry keep their order.
+    pub fn put(&self, capsule: Capsule, place: Place) -> Posted {
+        self.shared
+            .with_sender(|sender, now, out| sender.put(now, capsule, place, out))
+            .unwrap_or(Posted::nowhere())
+    }
+
+    /// An entry is gone. As [`Peer::put`].
+    pub fn remove(&self, kind: Kind, key: &[u8]) -> Posted {
+        self.shared
+            .with_sender(|sender, now, out| sender.remove(now, kind, key, out))
+            .unwrap_or(Posted::nowhere())
+    }
+
+    /// All that was ever put or removed, for who waits without a change of his own.
+    pub fn everything(&self) -> Posted {
+        self.shared.with_sender(|sender, _, _| sender.everything()).unwrap_or(Posted::nowhere())
+    }
+
+    /// Tells [`Owners::settled`], perhaps before it returns, when the peer holds what was posted, or that it may not.
+    pub fn wait(&self, ticket: Ticket, posted: Posted) {
+        let waits = self.shared.with_sender(|sender, now, out| sender.wait(now, ticket, posted, out));
+        if waits.is_none() {
+            let outcome = crate::Outcome::Degraded(replica::Cause::NoPeer);
+            self.shared.owners.settled(ticket, outcome);
+        }
+    }
+
+    /// How much of everything the standby has, as far as this node knows: 0 to 100.
+    pub fn ready(&self) -> u8 {
+        match &*self.shared.lock() {
+            Role::Active(active) => active.sender.ready(),
+            Role::Standby(standby) => standby.receiver.ready(now()),
+            Role::Changing => 0,
+        }
+    }
+
+    /// How it is.
+    pub fn view(&self) -> View {
+        let tallies = &self.shared.tallies;
+        let count = |tally: &AtomicU64| tally.load(Ordering::Relaxed);
+        let counts = Counts {
+            called: count(&tallies.called),
+            unreached: count(&tallies.unreached),
+            not_ours: count(&tallies.not_ours),
+            strangers: count(&tallies.strangers),
+        };
+        match &*self.shared.lock() {
+            Role::Active(active) => View::Active(active.sender.view(now()), counts),
+            Role::Standby(standby) => View::Standby(standby.receiver.view(now()), counts),
+            Role::Changing => unreachable!("the role changes under the lock"),
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn me(&self) -> Origin {
+        Origin { node: self.plan.node, incarnation: self.plan.incarnation }
+    }
+
+    /// Lets `act` use the sender, if this node is active, and does what it wants.
+    pub(crate) fn with_sender<R>(
+        &self,
+        act: impl FnOnce(&mut Sender, Instant, &mut Vec<SenderOutput>) -> R,
+    ) -> Option<R> {
+        let (mut out, mut aside) = (Vec::new(), Aside::default());
+        let (result, due) = {
+            let mut role = self.lock();
+            let Role::Active(active) = &mut *role else { return None };
+            let result = act(&mut active.sender, now(), &mut out);
+            if !out.is_empty() {
+                active.sort(&mut out, &mut aside);
+                self.work.notify_one();
+            }
+            (result, active.sender.poll_timeout())
+        };
+        if due.is_some_and(|due| due.as_nanos() < self.armed.load(Ordering::SeqCst)) {
+            self.earlier.notify_one();
+        }
+        for (ticket, outcome) in aside.settled {
+            self.owners.settled(ticket, outcome);
+        }
+        if let Some(epoch) = aside.superseded {
+            self.owners.superseded(epoch);
+        }
+        Some(result)
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Role> {
+        // A machine that panicked may be half changed; its digests show it, and the peer is made equal.
+        self.role.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of the next connection.
+    pub(crate) fn number(&self) -> u64 {
+        self.connections.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn change_role(&self, make: impl FnOnce(Holdings) -> Role) {
+        let mut role = self.lock();
+        let holdings = std::mem::replace(&mut *role, Role::Changing).into_holdings();
+        *role = make(holdings);
+        self.changes.send_modify(|changes| *changes += 1);
+        self.work.notify_one();
+        self.earlier.notify_one();
+    }
+}
+
+/// The time that also counts while the host is suspended.
+pub(crate) fn now() -> Instant {
+    let time = clock_gettime(ClockId::Boottime);
+    let (seconds, nanoseconds) = (time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs());
+    Instant::from_nanos(seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds))
+}
+
+/// Counts one.
+pub(crate) fn tally(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
