@@ -62,6 +62,9 @@ impl<'l> Stage<'l> {
         let mut stage = Stage::prepare(lab, settings)?;
         stage.cluster.start_all(&stage.pair)?;
         stage.wait_for_service().context("at the start")?;
+        // The active node hears the other one before it is heard: each opens its own session.
+        let hears = |status: &Value| cluster::peer_stance(status) == Some("active");
+        stage.wait_for(Side::B, "hearing the active node", hears)?;
         Ok(stage)
     }
 
