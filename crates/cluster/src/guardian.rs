@@ -34,7 +34,7 @@ const HELLO_EVERY: Duration = Duration::from_secs(1);
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
 
 /// Clocks of two hosts that are further apart than this: nonces made on one would be old or not yet good on the other.
-const APART_MAX: Duration = Duration::from_secs(5);
+pub const APART_MAX: Duration = Duration::from_secs(5);
 
 /// What a guardian is started with.
 #[derive(Clone, Debug)]
@@ -491,7 +491,7 @@ impl Guardian {
         }
         let wall_ms = now.wall.as_millis();
         let apart =
-            |heartbeat: &Heartbeat| heartbeat.wall_ms.abs_diff(wall_ms) > APART_MAX.as_millis() as u64;
+            |heartbeat: &Heartbeat| Duration::from_millis(heartbeat.wall_ms.abs_diff(wall_ms)) > APART_MAX;
         if apart(&heartbeat) && before.is_none_or(|before| before.from != heartbeat.from) {
             out.push(Output::Alarm(Alarm::ClocksApart(heartbeat.from.node)));
         }

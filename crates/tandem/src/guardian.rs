@@ -29,3 +29,4 @@ pub mod starvation;
 pub mod view;
 pub mod vigil;
 pub mod witness;
+pub mod wording;

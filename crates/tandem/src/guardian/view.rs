@@ -5,17 +5,12 @@
 
 use std::time::Duration;
 
-use cluster::guardian::{self, Alarm, Engine, ListView as Listed, MemberView, PeerView, Reason, Refused};
-use cluster::heartbeat::Stance;
+use cluster::guardian::{self, APART_MAX, Alarm, ListView as Listed, MemberView, PeerView};
 use cluster::link::{Discard, LinkCounts};
-use cluster::{Cause, MemberId, NodeId, Role};
 use serde::{Deserialize, Serialize};
 
+use super::wording::{Names, alarm_text, engine_name, role_name, stance_name, vip_name};
 use crate::config::Cluster;
-use crate::config::cluster::Vip;
-
-/// Clocks that are further apart make nonces of one node bad on the other.
-const APART_MAX_MS: u64 = 5_000;
 
 /// How the cluster looks from one node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -342,30 +337,12 @@ impl LinkView {
                 .collect(),
         }
     }
-}
 
-impl LinkView {
     /// Adds what was refused before it came to the link.
     pub fn refuse(&mut self, cause: &str, count: u64, last_source: Option<String>) {
         if count > 0 {
             self.discarded.push(DiscardView { cause: cause.to_owned(), count, last_source });
         }
-    }
-}
-
-/// Names of members by their numbers.
-pub struct Names<'a>(pub &'a Cluster);
-
-impl Names<'_> {
-    /// A node.
-    pub fn node(&self, node: NodeId) -> String {
-        self.member(MemberId(node.0))
-    }
-
-    /// A node or the witness.
-    pub fn member(&self, member: MemberId) -> String {
-        let node = self.0.nodes.get(usize::from(member.0));
-        node.map_or_else(|| "witness".to_owned(), |node| node.name.clone())
     }
 }
 
@@ -435,10 +412,10 @@ fn alarms(view: &guardian::View, names: &Names<'_>, wall_ms: u64) -> Vec<String>
         if said.settings != view.settings.digest {
             alarms.push(alarm_text(&Alarm::SettingsDiffer(peer.node), names));
         }
-        let apart = said.wall_ms.abs_diff(wall_ms);
-        if apart > APART_MAX_MS {
+        let apart = Duration::from_millis(said.wall_ms.abs_diff(wall_ms));
+        if apart > APART_MAX {
             let text = alarm_text(&Alarm::ClocksApart(peer.node), names);
-            alarms.push(format!("{text} ({} s)", apart / 1_000));
+            alarms.push(format!("{text} ({} s)", apart.as_secs()));
         }
         if !said.hears_you {
             let name = names.node(peer.node);
@@ -468,133 +445,6 @@ fn alarms(view: &guardian::View, names: &Names<'_>, wall_ms: u64) -> Vec<String>
     alarms
 }
 
-/// An alarm in words, with what to do about it.
-pub fn alarm_text(alarm: &Alarm, names: &Names<'_>) -> String {
-    match alarm {
-        Alarm::DiskFailed => {
-            "this node's voter could not write its state directory and votes no more: mend the disk, then restart".to_owned()
-        }
-        Alarm::Cloned(node) => format!(
-            "two machines run as node {}: one was copied from the other; stop one of them, neither is granted anything",
-            names.node(*node)
-        ),
-        Alarm::VoterChanged(member, _) => {
-            let name = names.member(*member);
-            format!(
-                "another voter speaks for {name} than before, and does not count: its state directory was emptied, restored \
-                 or it was replaced; if that was meant, `tandem cluster accept {name}`"
-            )
-        }
-        Alarm::Conflict => {
-            "another host claims a virtual address: look for a machine with that address, or one without its gate".to_owned()
-        }
-        Alarm::SettingsDiffer(node) => format!(
-            "the configuration differs: {} has another file than this node; copy it and `tandem reload` on both",
-            names.node(*node)
-        ),
-        Alarm::ClocksApart(node) => format!(
-            "the clocks are apart: {} has another time than this node; let NTP set both, phones are asked for their \
-             password again at each takeover",
-            names.node(*node)
-        ),
-    }
-}
-
-/// Why a switchover or a change of the list of voters is refused, in words.
-pub fn refused_text(refused: Refused, names: &Names<'_>) -> String {
-    match refused {
-        Refused::NobodyActive => "nobody is active: there is nothing to hand over".to_owned(),
-        Refused::PeerSilent => "the other node is not heard".to_owned(),
-        Refused::PeerUnable => {
-            "the other node can not be active: its engine is not ready, its disk failed, or it was taken \
-                                out"
-            .to_owned()
-        }
-        Refused::PeerNotReady(ready) => {
-            format!("the other node holds only {ready} % of the state: wait, or lose the rest with --force")
-        }
-        Refused::PeerIll => {
-            "the other node is less well than this one: see `tandem status` there; --force takes it so"
-                .to_owned()
-        }
-        Refused::SelfUnable => {
-            "this node can not be active: its engine is not ready, or its disk failed".to_owned()
-        }
-        Refused::WitnessSilent => {
-            "the service has moved, but the witness has not voted for the new node: if that one dies, \
-                                   nobody can take over until the witness is back"
-                .to_owned()
-        }
-        Refused::NotActive => "the list of voters changes through the active node: run this there".to_owned(),
-        Refused::Busy => "another change is under way: look at `tandem status` and try again".to_owned(),
-        Refused::NoMajority => {
-            "the voters that would be left did not vote: bring the witness or the other node back, or, if \
-                                you have seen that all others are off, use --force"
-                .to_owned()
-        }
-        Refused::VoterUnknown(member) => {
-            format!("no other voter than the one that counts was heard for {}", names.member(member))
-        }
-        Refused::NotTaken => {
-            "the other node did not take over in time; this one goes on if it can".to_owned()
-        }
-    }
-}
-
-/// Why a node has become active, as in reports.
-pub fn reason_name(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Start => "start",
-        Reason::PeerSilent => "peer silent",
-        Reason::PeerReleased => "peer released",
-        Reason::Switchover => "switchover",
-    }
-}
-
-/// Why a node is active no more, as in reports.
-pub fn cause_name(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Expired => "no majority",
-        Cause::GivenUp => "given up",
-        Cause::HandedOver => "handed over",
-    }
-}
-
-fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Standby => "standby",
-        Role::Candidate => "candidate",
-        Role::Active => "active",
-        Role::Closing => "closing",
-    }
-}
-
-fn stance_name(stance: Stance) -> &'static str {
-    match stance {
-        Stance::Active => "active",
-        Stance::Standby => "standby",
-        Stance::Unable => "unable",
-        Stance::Away => "away",
-    }
-}
-
-fn engine_name(engine: Engine) -> &'static str {
-    match engine {
-        Engine::Starting => "starting",
-        Engine::Ready => "ready",
-        Engine::Hung => "hung",
-        Engine::Dead => "dead",
-    }
-}
-
-fn vip_name(vip: Vip) -> &'static str {
-    match vip {
-        Vip::Tandem => "tandem",
-        Vip::Hooks => "hooks",
-        Vip::External => "external",
-    }
-}
-
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -606,10 +456,11 @@ mod tests {
 
     use clock::{Instant, Now};
     use cluster::guardian::{Guardian, Input, Settings, Start};
-    use cluster::heartbeat::Heartbeat;
+    use cluster::heartbeat::{Heartbeat, Stance};
     use cluster::peer::PathId;
     use cluster::{
-        Epoch, Here, Holder, Incarnation, LeasePlan, ListVersion, Message, Record, ServiceId, VoterId,
+        Epoch, Here, Holder, Incarnation, LeasePlan, ListVersion, MemberId, Message, NodeId, Record,
+        ServiceId, VoterId,
     };
 
     use super::*;

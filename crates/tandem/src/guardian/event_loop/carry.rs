@@ -12,7 +12,7 @@ use super::super::hooks::{Event, Occasion};
 use super::super::memory::voter_text;
 use super::super::poll::now;
 use super::super::report::{Phase, Report};
-use super::super::view::{Names, alarm_text, cause_name, reason_name};
+use super::super::wording::{Names, alarm_text, cause_name, reason_name};
 use super::{DRAIN_MAX, EventLoop, Stage};
 
 impl EventLoop {
