@@ -37,7 +37,7 @@ pub use inheritance::{
 pub use interface::{Interface, InterfaceError, Network, networks};
 pub use page::{LANES_MAX, SharedPage};
 pub use pair::{EngineEnd, GuardianEnd, Order, PairError, Reloaded, Report, pair};
-pub use process_group::{keep_descriptors, kill_group};
+pub use process_group::{keep_descriptors, kill_group, unblock_signals};
 pub use routes::{Remark, Routes, RoutesError, default_gateways, remarks};
 pub use schedule::{be_real_time, lock_memory};
 pub use signals::{Signal, Signals};

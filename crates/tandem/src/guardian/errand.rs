@@ -116,11 +116,12 @@ impl Errand<'_> {
             .stdin(Stdio::null())
             .stdout(input.try_clone()?)
             .stderr(input);
+        ::host::unblock_signals(&mut command);
         Ok((command.spawn()?, output))
     }
 }
 
-/// Where a program is. It is looked for here and not by the child, whose start then needs no copy of this process.
+/// Where a program is, by the path that a command has here and not by that of this process.
 fn found(program: &str) -> io::Result<PathBuf> {
     if program.contains('/') {
         return Ok(PathBuf::from(program));
@@ -261,6 +262,18 @@ mod tests {
         let outcome = shell("env | sort | tr '\\n' ' '", LONG);
 
         assert_eq!(outcome.said, format!("PATH={PATH} PWD=/ TANDEM_NODE=a"));
+    }
+
+    #[test]
+    fn no_signal_is_kept_from_it_that_this_process_reads() {
+        // The mask is that of the thread, as it is of every thread of the guardian. A shell would clear its own.
+        let outcome = std::thread::spawn(|| {
+            let _signals = ::host::Signals::take().expect("a descriptor is left");
+            errand(&["grep", "SigBlk", "/proc/self/status"], LONG).run(&Halt::default())
+        });
+
+        let outcome = outcome.join().expect("it does not panic");
+        assert_eq!(outcome.said, "SigBlk:0000000000000000");
     }
 
     #[test]
