@@ -7,14 +7,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ::host::{EngineEnd, Inheritance, Order, PairError, Reloaded, Report};
+use ::host::{EngineEnd, Inheritance, Order, PairError, Reloaded, Report, Signals};
 use anyhow::{Context, Result, anyhow, bail};
 use keys::RootKey;
 use net::Readiness;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use tokio::runtime::Runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
 use crate::logs::Logs;
@@ -31,11 +29,12 @@ pub fn run(config_file: PathBuf) -> Result<()> {
     // Before anything else is opened: the descriptors have the numbers that come first.
     let Inheritance { pair, page, key } = Inheritance::take()
         .context("the engine of a cluster's node is started by `tandem run`, and not by hand")?;
+    // Whoever stops a node signals all of its processes, and it is the guardian who ends this one.
+    let _unread = Signals::take().context("signals can not be set aside")?;
     let guardian = Arc::new(pair);
     let config = Config::load(Some(&config_file))?;
     let logs = Logs::start(config.log);
     super::run::raise_descriptor_limit();
-    let _deaf = Deaf::new()?;
     let Some(cluster) = &config.cluster else { bail!("{} has no [cluster]", config_file.display()) };
     let place = cluster.me(&node_name(&config)).map_err(|unfit| anyhow!("{unfit}"))?;
     let member = Member {
@@ -83,24 +82,6 @@ fn obey(service: &Service, guardian: &EngineEnd) -> Result<()> {
             }
             was_alive = is_alive;
         }
-    }
-}
-
-/// Hears no signal that ends a process or reads a file again: whoever stops a node sends these to all of its processes,
-/// and it is the guardian who ends this one.
-struct Deaf {
-    _runtime: Runtime,
-    _signals: Vec<Signal>,
-}
-
-impl Deaf {
-    fn new() -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let within = runtime.enter();
-        let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
-        let signals = kinds.into_iter().map(signal).collect::<Result<_, _>>()?;
-        drop(within);
-        Ok(Self { _runtime: runtime, _signals: signals })
     }
 }
 
