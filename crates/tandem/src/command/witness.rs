@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use cluster::peer::PATHS_MAX;
 
 use crate::cluster_key::ClusterKey;
 use crate::config::Config;
@@ -57,8 +58,8 @@ impl WitnessOptions {
     }
 
     fn start(&self, config: &Config, directory: &Path) -> Result<WitnessStart> {
-        let listen =
-            self.listen.iter().map(|text| address_of(text, PORT_DEFAULT)).collect::<Result<Vec<_>>>()?;
+        let port = config.cluster.as_ref().map_or(PORT_DEFAULT, |cluster| cluster.port);
+        let listen = self.listen.iter().map(|text| address_of(text, port)).collect::<Result<Vec<_>>>()?;
         let Some(file) = &self.config else {
             let nodes =
                 self.nodes.iter().map(|text| node_of(text, PORT_DEFAULT)).collect::<Result<Vec<_>>>()?;
@@ -85,6 +86,48 @@ fn started(
     if nodes.len() < 2 {
         bail!("a witness is for two nodes at the least: name each by --node NAME=ADDRESS");
     }
+    for addresses in std::iter::once(&listen).chain(nodes.iter().map(|(_, paths)| paths)) {
+        if addresses.len() > PATHS_MAX {
+            bail!("a member has at most {PATHS_MAX} addresses, and here are {}", addresses.len());
+        }
+    }
     let key = ClusterKey::read(key)?.link();
     Ok(WitnessStart { key, listen, nodes, directory: directory.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::cluster_key::drawn;
+
+    #[test]
+    fn it_listens_at_the_port_that_the_nodes_ask() {
+        let place = tempfile::TempDir::new().expect("there is a place for it");
+        let key = place.path().join("key");
+        std::fs::write(&key, drawn().expect("there is chance").as_bytes()).expect("it can be written");
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).expect("it is ours");
+        let text = format!(
+            "[cluster]\nkey = '{}'\nport = 7000\naddresses = ['192.0.2.10']\nwitness = ['tandem://192.0.2.9']\n\
+             [[cluster.node]]\nname = 'a'\npaths = ['192.0.2.1']\n[[cluster.node]]\nname = 'b'\npaths = ['192.0.2.2']\n",
+            key.display()
+        );
+        let file = place.path().join("tandem.toml");
+        let config = Config::parse(&file, &text).expect("it is right");
+        let at = |listen: &[&str]| {
+            let listen = listen.iter().map(|&text| text.to_owned()).collect();
+            let options = WitnessOptions {
+                config: Some(file.clone()),
+                key: None,
+                listen,
+                nodes: Vec::new(),
+                state_directory: None,
+            };
+            options.start(&config, place.path()).expect("it can be started").listen
+        };
+
+        assert_eq!(at(&["192.0.2.9"]), at(&[]));
+        assert_eq!(at(&["192.0.2.9", "10.0.0.9:7001"])[1].port(), 7_001);
+    }
 }

@@ -28,7 +28,7 @@ pub const STRANGERS: &str = "from strangers' addresses";
 /// How often a socket that could not be made is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 
-/// Sockets of one member: seven members, each with a few addresses that are reached from a few.
+/// Sockets of this process: to seven members, each with a few addresses that are reached from a few.
 const SOCKETS_MAX: usize = 256;
 
 /// Where a member is.
@@ -103,6 +103,12 @@ impl Links {
             sockets.extend(pairs(own, place).map(|(path, local, remote)| {
                 Socket::for_member(place.member, PathId(path as u8), local, remote)
             }));
+        }
+        if sockets.len() > SOCKETS_MAX {
+            tracing::error!(
+                paths = sockets.len(),
+                "there are more paths between all addresses than the {SOCKETS_MAX} that are used: name fewer"
+            );
         }
         sockets.truncate(SOCKETS_MAX);
         let mut this = Self {
