@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Place, print};
 use crate::calendar::utc;
+use crate::guardian::keeper::REPORTS;
 
 /// Columns of the longest bar.
 const BAR_WIDTH: usize = 36;
@@ -39,7 +40,7 @@ struct PhaseEnd {
 
 /// Shows the last reports, the latest last.
 pub fn report(place: &Place, count: usize, json: bool) -> Result<()> {
-    let file = place.state_directory()?.guardian().join("reports.jsonl");
+    let file = place.state_directory()?.guardian().join(REPORTS);
     let reports = last(&file, count).with_context(|| file.display().to_string())?;
     if json {
         return print(&format!("{}\n", serde_json::to_string_pretty(&reports)?));

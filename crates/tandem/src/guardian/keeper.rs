@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
@@ -48,14 +48,15 @@ pub struct Keeper {
 pub struct Stuck;
 
 impl Keeper {
-    /// Starts the thread, which writes into this directory and answers to this inbox.
-    pub fn start(directory: &Path, inbox: Sender) -> io::Result<Self> {
+    /// Starts the thread, which writes what a voter must remember into `directory`, reports into `reports`, and answers to
+    /// this inbox.
+    pub fn start(directory: &Path, reports: &Path, inbox: Sender) -> io::Result<Self> {
         let (orders, waiting) = sync_channel(WAITING_MAX);
-        let directory = directory.to_owned();
+        let (directory, reports) = (directory.to_owned(), reports.join(REPORTS));
         let thread = std::thread::Builder::new()
             .name("keeper".to_owned())
             .stack_size(STACK_BYTES)
-            .spawn(move || run(&directory, &waiting, &inbox))?;
+            .spawn(move || run(&directory, &reports, &waiting, &inbox))?;
         Ok(Self { orders, thread })
     }
 
@@ -88,7 +89,7 @@ impl Keeper {
     }
 }
 
-fn run(directory: &Path, waiting: &Receiver<Order>, inbox: &Sender) {
+fn run(directory: &Path, reports: &Path, waiting: &Receiver<Order>, inbox: &Sender) {
     while let Ok(first) = waiting.recv() {
         let orders: Vec<Order> = std::iter::once(first).chain(waiting.try_iter().take(WAITING_MAX)).collect();
         let last_record = orders.iter().rev().find_map(|order| match order {
@@ -114,16 +115,16 @@ fn run(directory: &Path, waiting: &Receiver<Order>, inbox: &Sender) {
         }
         for order in &orders {
             if let Order::Report(line) = order
-                && let Err(error) = append(&directory.join(REPORTS), line)
+                && let Err(error) = append(reports, line)
             {
-                tracing::warn!(%error, directory = %directory.display(), "a report can not be written");
+                tracing::warn!(%error, file = %reports.display(), "a report can not be written");
             }
         }
     }
 }
 
 /// Appends a line; the older half of a file that has become too long goes.
-fn append(path: &PathBuf, line: &str) -> io::Result<()> {
+fn append(path: &Path, line: &str) -> io::Result<()> {
     let length = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
     if length + line.len() as u64 > REPORTS_BYTES_MAX {
         let text = std::fs::read_to_string(path).unwrap_or_default();
@@ -148,7 +149,7 @@ mod tests {
     fn a_record_is_on_disk_when_the_inbox_says_so() {
         let place = tempfile::TempDir::new().expect("there is a place for it");
         let (sender, inbox) = inbox().expect("a descriptor is left");
-        let keeper = Keeper::start(place.path(), sender).expect("a thread can be started");
+        let keeper = Keeper::start(place.path(), place.path(), sender).expect("a thread can be started");
 
         for epoch in 1..=3 {
             keeper.keep(WriteNumber(epoch), record(epoch)).expect("there is room");
@@ -167,11 +168,27 @@ mod tests {
     fn a_disk_that_fails_is_told_of() {
         let place = tempfile::TempDir::new().expect("there is a place for it");
         let (sender, inbox) = inbox().expect("a descriptor is left");
-        let keeper = Keeper::start(&place.path().join("not there"), sender).expect("a thread can be started");
+        let absent = place.path().join("not there");
+        let keeper = Keeper::start(&absent, place.path(), sender).expect("a thread can be started");
 
         keeper.keep(WriteNumber(1), record(1)).expect("there is room");
 
         assert_eq!(next(&inbox), Some((1, false)));
+    }
+
+    #[test]
+    fn reports_are_where_they_are_looked_for_wherever_the_record_is() {
+        let place = tempfile::TempDir::new().expect("there is a place for it");
+        let (sender, _inbox) = inbox().expect("a descriptor is left");
+        let record = place.path().join("external");
+        std::fs::create_dir(&record).expect("it can be made");
+        let keeper = Keeper::start(&record, place.path(), sender).expect("a thread can be started");
+
+        keeper.report("{}".to_owned()).expect("there is room");
+        keeper.finish();
+
+        let text = std::fs::read_to_string(place.path().join(REPORTS)).expect("it is there");
+        assert_eq!(text, "{}\n");
     }
 
     #[test]
@@ -184,7 +201,7 @@ mod tests {
         }
 
         let text = std::fs::read_to_string(&path).expect("it is there");
-        assert!(text.len() as u64 <= REPORTS_BYTES_MAX + 100_010);
+        assert!(text.len() as u64 <= REPORTS_BYTES_MAX);
         assert!(text.lines().last().is_some_and(|last| last.starts_with("29 ")));
         assert!(text.lines().all(|line| line.len() > 100_000), "no line is torn");
     }

@@ -91,7 +91,7 @@ pub fn run(start: NodeStart) -> Result<End> {
     let me = MemberId(u8::try_from(here.me).context("there are more nodes than a cluster may have")?);
     let poll = Poll::new()?;
     let links = links(&cluster, me, key.link(), &poll)?;
-    let keeper = Keeper::start(kept.directory(), sender.clone())?;
+    let keeper = Keeper::start(kept.directory(), memory.directory(), sender.clone())?;
     let recipe = Recipe {
         program: "/proc/self/exe".into(),
         arguments: vec!["engine".into(), "--config".into(), config_file.clone().into()],

@@ -50,7 +50,7 @@ pub fn run(start: WitnessStart, signals: Option<Signals>) -> Result<()> {
     let ids: Vec<NodeId> = (0..me.0).map(NodeId).collect();
     let poll = Poll::new()?;
     let (sender, inbox) = inbox()?;
-    let keeper = Keeper::start(memory.directory(), sender)?;
+    let keeper = Keeper::start(memory.directory(), memory.directory(), sender)?;
     let mut chances = [0; 32];
     getrandom::fill(&mut chances).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
     let link = Link::new(at.instant, me, (0..me.0).map(MemberId), key, chance()?, chances);

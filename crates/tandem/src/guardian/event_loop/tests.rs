@@ -252,7 +252,8 @@ fn run_node(
         links,
         hands: Box::new(hands),
         engine: EngineProcess::new(at, recipe, sender.clone()).expect("a thread can be started"),
-        keeper: Keeper::start(memory.directory(), sender.clone()).expect("a thread can be started"),
+        keeper: Keeper::start(memory.directory(), memory.directory(), sender.clone())
+            .expect("a thread can be started"),
         poll,
         inbox,
         signals: None,
