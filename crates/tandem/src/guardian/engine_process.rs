@@ -210,20 +210,17 @@ impl EngineProcess {
     pub fn handle_end(&mut self, now: Instant, out: &mut Vec<Change>) {
         let State::Up { child, since, .. } = &self.state else { return };
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        let status = match waitid(WaitId::PidFd(child.descriptor.as_fd()), options) {
-            Ok(Some(status)) => status,
+        let end = match waitid(WaitId::PidFd(child.descriptor.as_fd()), options) {
+            Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => format!("it has ended with status {code}"),
+                (None, Some(signal)) => format!("it was killed by signal {signal}"),
+                (None, None) => "it has ended".to_owned(),
+            },
             Ok(None) => return,
-            Err(error) => {
-                tracing::error!(%error, "the engine can not be waited for");
-                return;
-            }
+            // Its descriptor would be readable for ever. Whoever ignores the ends of its children is told of none.
+            Err(error) => format!("it has ended, and how is not known: {error}"),
         };
         let (pid, lived) = (child.pid, now.since(*since));
-        let end = match (status.exit_status(), status.terminating_signal()) {
-            (Some(code), _) => format!("it has ended with status {code}"),
-            (None, Some(signal)) => format!("it was killed by signal {signal}"),
-            (None, None) => "it has ended".to_owned(),
-        };
         if self.is_stopping {
             tracing::info!(pid, "the engine has ended");
         } else {

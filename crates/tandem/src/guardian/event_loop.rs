@@ -195,7 +195,7 @@ impl EventLoop {
                 while let Some(signal) = self.parts.signals.as_ref().and_then(Signals::next) {
                     match signal {
                         Signal::End => self.stop(),
-                        Signal::Reload => self.parts.reload.begin(),
+                        Signal::Reload => self.reload(),
                     }
                 }
             }
@@ -334,12 +334,15 @@ impl EventLoop {
             }
             Engine::Dead | Engine::Hung => {
                 self.drained();
-                if self.stage == Stage::Running {
+                // One that hangs is killed, and then it has ended: that is one fault.
+                let was_up = !matches!(self.remembered.engine, Engine::Dead | Engine::Hung);
+                if self.stage == Stage::Running && was_up {
                     self.fault("the engine has ended or hangs".to_owned());
                 }
             }
             Engine::Starting => {}
         }
+        self.remembered.engine = engine;
     }
 
     fn is_ready(&mut self, status: &str) {
@@ -401,8 +404,13 @@ impl EventLoop {
         self.carry_all(at);
     }
 
+    fn reload(&mut self) {
+        if let Err(error) = self.parts.reload.begin() {
+            self.tell_of_reload(&Err(format!("it can not be read: {error}")));
+        }
+    }
+
     fn reloaded(&mut self, result: Result<Reloading, String>) {
-        self.parts.reload.is_done();
         let result = result.map(|reloading| {
             for remark in &reloading.remarks {
                 tracing::warn!("{remark}");
@@ -413,7 +421,16 @@ impl EventLoop {
             tracing::info!("the guardian has the new settings");
             serde_json::json!(reloading.remarks)
         });
-        if let Err(error) = &result {
+        match self.parts.reload.ended() {
+            Ok(true) => self.tell_of_reload(&result),
+            // Who asked last may mean a file that was not read yet: all hear of the reading that has just begun.
+            Ok(false) => {}
+            Err(error) => self.tell_of_reload(&Err(format!("it can not be read: {error}"))),
+        }
+    }
+
+    fn tell_of_reload(&mut self, result: &Result<serde_json::Value, String>) {
+        if let Err(error) = result {
             tracing::error!("the configuration is not taken: {error}");
         }
         for reply in self.reloads.drain(..) {

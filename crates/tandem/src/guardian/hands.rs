@@ -166,9 +166,10 @@ impl KernelHands {
         addresses: &[IpAddr],
         inbox: Sender,
     ) -> anyhow::Result<Self> {
-        let (gate, refusals) = Gate::new(interface, guarded);
+        // First what a dead predecessor left: without its addresses nothing answers while one gate takes the other's place.
         let mut held = Addresses::new(interface.clone(), addresses.to_vec())?;
         held.drop_all()?;
+        let (gate, refusals) = Gate::new(interface, guarded);
         let announcer = Announcer::open(interface.clone())?;
         let kind = gate.kind();
         let (own, lent) = match kind {

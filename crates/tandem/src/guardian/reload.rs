@@ -2,6 +2,7 @@
 //!
 //! A thread reads the file, because a disk may be slow; what came of it goes to the inbox.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,26 +48,58 @@ impl Reload {
     }
 
     /// Begins to read. While it is being read another wish is remembered.
-    pub fn begin(&mut self) {
+    pub fn begin(&mut self) -> io::Result<()> {
         if self.state != State::Idle {
             self.state = State::Again;
-            return;
+            return Ok(());
         }
         let (read, inbox) = (Arc::clone(&self.read), self.inbox.clone());
-        let spawned = spawn("reload", move || {
+        spawn("reload", move || {
             // A guardian that has ended needs no settings.
             let _ = inbox.send(Inward::Reloaded(read()));
-        });
-        match spawned {
-            Ok(_) => self.state = State::Reading,
-            Err(error) => tracing::error!(%error, "the configuration can not be read again"),
-        }
+        })?;
+        self.state = State::Reading;
+        Ok(())
     }
 
-    /// The outcome has come.
-    pub fn is_done(&mut self) {
-        if std::mem::replace(&mut self.state, State::Idle) == State::Again {
-            self.begin();
+    /// The outcome has come. Whether it is the one that all who asked have waited for: if not, the file is read again.
+    pub fn ended(&mut self) -> io::Result<bool> {
+        let was = std::mem::replace(&mut self.state, State::Idle);
+        if was == State::Again {
+            self.begin()?;
         }
+        Ok(was != State::Again)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::event::{PollFd, PollFlags, poll};
+
+    use super::super::inbox::{Inbox, inbox};
+    use super::*;
+
+    #[test]
+    fn who_asks_while_the_file_is_read_is_told_of_a_later_reading() {
+        let (sender, inbox) = inbox().expect("a descriptor is left");
+        let mut reload = Reload::new(sender, || Err("it is wrong".to_owned()));
+
+        reload.begin().expect("a thread can be started");
+        reload.begin().expect("it is remembered");
+
+        outcome(&inbox);
+        assert!(
+            !reload.ended().expect("a thread can be started"),
+            "what was read may be older than the question"
+        );
+        outcome(&inbox);
+        assert!(reload.ended().expect("nothing is begun"));
+    }
+
+    fn outcome(inbox: &Inbox) {
+        poll(&mut [PollFd::new(inbox, PollFlags::IN)], None).expect("it can be polled");
+        let mut taken = Vec::new();
+        inbox.take(1, &mut taken);
+        assert!(matches!(taken.pop(), Some(Inward::Reloaded(Err(_)))));
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ::host::GateKind;
 use clock::Instant;
 use cluster::MemberId;
-use cluster::guardian::{Input, Refused, Wish};
+use cluster::guardian::{Engine, Input, Refused, Wish};
 use cluster::peer::Peer;
 use serde_json::Value;
 
@@ -48,6 +48,8 @@ pub(super) struct Remembered {
     /// The last run of each hook.
     pub(super) hooks: BTreeMap<Occasion, (Instant, HookResult)>,
     pub(super) holds_addresses: bool,
+    /// What the engine was told to be last.
+    pub(super) engine: Engine,
 }
 
 impl Remembered {
@@ -59,6 +61,7 @@ impl Remembered {
             alarms: Vec::new(),
             hooks: BTreeMap::new(),
             holds_addresses: false,
+            engine: Engine::Starting,
         }
     }
 }
@@ -74,7 +77,7 @@ impl EventLoop {
             }
             Question::Reload {} => {
                 self.reloads.push(reply);
-                self.parts.reload.begin();
+                self.reload();
                 return;
             }
             Question::Switchover { force } => Wish::Switchover { force },

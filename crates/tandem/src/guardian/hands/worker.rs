@@ -1,5 +1,6 @@
 //! The thread that does what waits for the kernel's own locks.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -63,7 +64,7 @@ impl Worker {
         let thread = spawn("hands", move || {
             // A takeover waits for this thread as for the guardian's own. What could not be had is said there.
             let _ = ::host::be_real_time();
-            Work { addressed, gate, inbox, failing: [None; 3] }.run(&theirs)
+            Work { addressed, gate, inbox, failing: BTreeMap::new() }.run(&theirs)
         })?;
         Ok(Self { shared, thread })
     }
@@ -110,8 +111,8 @@ struct Work {
     addressed: Addressed,
     gate: Option<Gate>,
     inbox: Sender,
-    /// Which hands have failed since they last did something.
-    failing: [Option<Hand>; 3],
+    /// Which hands have failed since they last did something, and why.
+    failing: BTreeMap<Hand, String>,
 }
 
 impl Work {
@@ -194,20 +195,21 @@ impl Work {
     }
 
     fn note(&mut self, hand: Hand, result: Result<(), String>) -> bool {
-        let place = &mut self.failing[hand as usize];
         match result {
             Ok(()) => {
-                if place.take().is_some() {
-                    tracing::info!(?hand, "it can be done again");
+                if self.failing.remove(&hand).is_some() {
+                    tracing::info!("{hand}: it can be done again");
                     self.tell(Deed::Mended(hand));
                 }
                 true
             }
+            // What goes on failing is tried many times a second, and told once.
             Err(reason) => {
-                if place.replace(hand).is_none() {
-                    tracing::error!(?hand, reason, "a virtual address can not be moved");
+                if self.failing.get(&hand) != Some(&reason) {
+                    tracing::error!("{hand}: {reason}");
+                    self.failing.insert(hand, reason.clone());
+                    self.tell(Deed::Failed(hand, reason));
                 }
-                self.tell(Deed::Failed(hand, reason));
                 false
             }
         }
