@@ -170,8 +170,8 @@ fn remarks(cluster: &Cluster, here: &Here, settings: &Settings) -> Vec<String> {
         remarks
             .push(format!("this host does not have its path's address now: {}", list(&here.missing_paths)));
     }
-    let is_served = |address: &&IpAddr| !settings.listeners.iter().any(|it| it.local.0.ip() == **address);
-    let unserved: Vec<IpAddr> = cluster.addresses.iter().filter(is_served).copied().collect();
+    let is_unserved = |address: &&IpAddr| !settings.listeners.iter().any(|it| it.local.0.ip() == **address);
+    let unserved: Vec<IpAddr> = cluster.addresses.iter().filter(is_unserved).copied().collect();
     for address in unserved {
         let place = SocketAddr::new(address, 5060);
         remarks.push(format!("no SIP is served on {address}: name it in sip.listen, \"udp://{place}\""));

@@ -8,7 +8,7 @@ mod tests;
 use std::time::Duration;
 
 use crate::config::write_duration;
-use crate::guardian::view::{ClusterView, NodeView, VoterView};
+use crate::guardian::view::{ClusterView, NodeView, VoterView, WITNESS_SILENCE_MAX_MS};
 use crate::table::Table;
 use card::{Border, Card, beside, centred};
 
@@ -175,9 +175,6 @@ fn witness_card(witness: &VoterView) -> Card {
     let border = if is_there { Border::Single } else { Border::Dashed };
     Card { title: "witness".to_owned(), state: state.to_owned(), border, lines }
 }
-
-/// A witness is asked every second.
-const WITNESS_SILENCE_MAX_MS: u64 = 3_500;
 
 fn vote_text(view: &ClusterView, voter: &VoterView, own_grant: Option<&str>) -> String {
     let own_is_free = view.nodes.iter().any(|node| node.is_this && node.voter.member == voter.member);

@@ -140,6 +140,37 @@ mod tests {
     }
 
     #[test]
+    fn whatever_a_guardian_writes_is_told_in_words() {
+        use crate::guardian::report::{Event, Phase, PhaseEnd, Report};
+
+        let file = tempfile::NamedTempFile::new().expect("there is a place for it");
+        let phases = vec![PhaseEnd { phase: Phase::FirstAnswer, after_ms: 1.5 }];
+        let events = [
+            Event::Started,
+            Event::PeerSilent,
+            Event::PeerReleased,
+            Event::Switchover,
+            Event::Expired,
+            Event::GaveUp,
+            Event::HandedOver,
+        ];
+        let line = |event| {
+            let report = Report { at_ms: 1, epoch: 2, event, phases: phases.clone() };
+            serde_json::to_string(&report).expect("it is plain") + "\n"
+        };
+        std::fs::write(file.path(), events.map(line).concat()).expect("it can be written");
+
+        let reports = last(file.path(), events.len()).expect("it can be read");
+
+        assert_eq!(reports.len(), events.len());
+        for report in reports {
+            let text = event_text(&report.event);
+            assert!(text.starts_with("ACTIVE: ") || text.starts_with("standby: "), "{text}");
+            assert_eq!((report.phases[0].phase.as_str(), report.phases[0].after_ms), ("first_answer", 1.5));
+        }
+    }
+
+    #[test]
     fn the_last_lines_are_read_and_a_torn_one_is_left_out() {
         let file = tempfile::NamedTempFile::new().expect("there is a place for it");
         let line = |epoch| format!("{{\"at_ms\":1,\"epoch\":{epoch},\"event\":\"expired\"}}\n");

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::wording::{Names, alarm_text, engine_name, role_name, stance_name, vip_name};
 use crate::config::Cluster;
 
+/// A witness answers once in a second. One that was not heard for so many milliseconds is silent.
+pub const WITNESS_SILENCE_MAX_MS: u64 = 3_000;
+
 /// How the cluster looks from one node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterView {

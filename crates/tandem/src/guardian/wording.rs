@@ -96,7 +96,7 @@ pub fn refused_text(refused: Refused, names: &Names<'_>) -> String {
     }
 }
 
-/// Why a node has become active, as in reports.
+/// Why a node has become active, as in `status` and for hooks.
 pub fn reason_name(reason: Reason) -> &'static str {
     match reason {
         Reason::Start => "start",
@@ -106,7 +106,7 @@ pub fn reason_name(reason: Reason) -> &'static str {
     }
 }
 
-/// Why a node is active no more, as in reports.
+/// Why a node is active no more, as in `status` and for hooks.
 pub fn cause_name(cause: Cause) -> &'static str {
     match cause {
         Cause::Expired => "no majority",

@@ -1,12 +1,12 @@
 //! Why nobody is active, as far as one node can tell.
 
 use super::{ago, millis, seconds, voters};
-use crate::guardian::view::ClusterView;
+use crate::guardian::view::{ClusterView, WITNESS_SILENCE_MAX_MS};
 
 /// Each reason, the weightiest first; never empty.
 pub fn why_nobody(view: &ClusterView) -> Vec<String> {
     let mut reasons = Vec::new();
-    let is_heard = |heard: Option<u64>| heard.is_some_and(|heard| heard <= super::WITNESS_SILENCE_MAX_MS);
+    let is_heard = |heard: Option<u64>| heard.is_some_and(|heard| heard <= WITNESS_SILENCE_MAX_MS);
     let counts =
         |voter: &crate::guardian::view::VoterView| voter.is_seated && voter.is_able && !voter.is_stranger;
     let this = view.nodes.iter().find(|node| node.is_this);

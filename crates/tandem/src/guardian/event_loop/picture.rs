@@ -15,7 +15,7 @@ use super::super::hooks::{HookResult, Occasion};
 use super::super::links::STRANGERS;
 use super::super::poll::now;
 use super::super::question::{Question, Reply};
-use super::super::view::{ClusterView, GateView, HookView, LinkView, PathView};
+use super::super::view::{ClusterView, GateView, HookView, LinkView, PathView, WITNESS_SILENCE_MAX_MS};
 use super::super::wording::{Names, refused_text};
 use super::EventLoop;
 use crate::config::Cluster;
@@ -173,21 +173,19 @@ impl EventLoop {
         let views = self.parts.links.paths(now);
         views
             .map(|path| {
-                // A witness answers once in a second.
+                let is_witness = path.member == witness;
                 let silence_max =
-                    if path.member == witness { WITNESS_SILENCE_MAX } else { Peer::silence_max() };
+                    if is_witness { WITNESS_SILENCE_MAX_MS } else { millis(Peer::silence_max()) };
+                let heard_ms = path.silent_for.map(millis);
                 PathView {
                     to: names.member(path.member),
                     ours: path.local.to_string(),
                     theirs: path.remote.to_string(),
-                    heard_ms: path.silent_for.map(millis),
-                    is_up: path.silent_for.is_some_and(|silence| silence <= silence_max),
+                    heard_ms,
+                    is_up: heard_ms.is_some_and(|silence| silence <= silence_max),
                     error: path.trouble,
                 }
             })
             .collect()
     }
 }
-
-/// How long a path to a witness that is well may be silent.
-const WITNESS_SILENCE_MAX: Duration = Duration::from_secs(3);
