@@ -100,6 +100,9 @@ pub struct Reign {
     pub frames: usize,
 }
 
+/// How long what came before the end is read: traffic goes on meanwhile.
+const REST_MAX: Duration = Duration::from_millis(200);
+
 /// The time as the observer writes it.
 pub fn now() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
@@ -149,7 +152,6 @@ impl Observer {
 
     /// Ends it and gives all claims; one frame that it could not see is an error.
     pub fn stop(mut self) -> Result<Vec<Claim>> {
-        ear::check_nothing_was_lost()?;
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
@@ -176,8 +178,18 @@ struct Scribe {
 impl Scribe {
     fn write(mut self, until: &AtomicBool) -> Result<()> {
         let mut buffer = ear::buffer();
-        while !until.load(Ordering::Relaxed) {
-            let Some((mac, protocol, payload)) = self.ear.next(&mut buffer)? else { continue };
+        let mut ends_at = None;
+        loop {
+            // What came before the end may still wait to be read, and it is what a busy machine is late with.
+            if until.load(Ordering::Relaxed) && now() > *ends_at.get_or_insert_with(|| now() + REST_MAX) {
+                break;
+            }
+            let Some((mac, protocol, payload)) = self.ear.next(&mut buffer)? else {
+                match ends_at {
+                    Some(_) => break,
+                    None => continue,
+                }
+            };
             let claim = read(now(), mac, protocol, payload);
             let Some(claim) = claim.filter(|claim| self.watched.contains(&claim.address)) else { continue };
             let at = claim.at.saturating_sub(self.begun).as_secs_f64();
@@ -186,7 +198,7 @@ impl Scribe {
             ensure!(claims.len() < CLAIMS_MAX, "more than {CLAIMS_MAX} frames of the virtual addresses");
             claims.push(claim);
         }
-        Ok(())
+        ear::check_nothing_was_lost()
     }
 }
 

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::{process, workspace};
 
@@ -75,6 +75,7 @@ pub fn run() -> Result<ExitCode> {
         let said =
             process::output(command.env("MODEL", name)).with_context(|| format!("search {name:?} failed"))?;
         progress.add_models(&said);
+        ensure!(progress.models.contains_key(*name), "crates/cluster/tests/model has no search {name:?}");
         keep(&progress)?;
     }
     keep(&progress)?;

@@ -17,7 +17,7 @@ use crate::process;
 
 /// How often a phone asks.
 const EVERY: Duration = Duration::from_millis(5);
-/// The service is there when so many requests in a row were answered.
+/// The service is there when so many requests were answered. The longest gap among them counts.
 const ANSWERS: usize = 100;
 /// No takeover takes longer.
 const TAKEOVER_MAX: Duration = Duration::from_secs(20);

@@ -90,10 +90,10 @@ pub fn buffer() -> [u8; FRAME_BYTES_MAX] {
 /// Fails if the kernel had to drop a frame because it was not read in time.
 pub fn check_nothing_was_lost() -> Result<()> {
     let text = process::output(Command::new("ss").args(["--packet", "--memory", "--no-header"]))?;
-    let lost = |word: &str| word.strip_prefix('d').is_some_and(|count| count != "0");
-    let lost =
-        text.split(['(', ')', ',', '\n', ' ']).any(|word| lost(word) && word[1..].parse::<u64>().is_ok());
-    ensure!(!lost, "the observer was too slow to see everything: {text}");
+    let words = text.split(['(', ')', ',', '\n', ' ']);
+    let lost: Vec<u64> = words.filter_map(|word| word.strip_prefix('d')?.parse().ok()).collect();
+    ensure!(!lost.is_empty(), "`ss` does not say how many frames a socket has lost: {text}");
+    ensure!(lost.iter().all(|count| *count == 0), "the observer was too slow to see everything: {text}");
     Ok(())
 }
 

@@ -19,7 +19,7 @@ pub const ADDRESSES: [IpAddr; 3] = [IpAddr::V4(VIP), IpAddr::V4(SECOND_VIP), IpA
 
 /// How often a phone asks.
 const EVERY: Duration = Duration::from_millis(10);
-/// So many answers in a row are a service.
+/// So many answers are a service.
 const ANSWERS: usize = 20;
 
 /// All of it.
