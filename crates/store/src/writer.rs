@@ -44,8 +44,10 @@ struct State {
     /// Changes and nonces of the transaction that is under way.
     under_way: usize,
     failing: Option<StoreError>,
-    /// Counts tries that failed.
-    failures: u64,
+    /// Counts tries that began.
+    tries: u64,
+    /// Which of them failed last.
+    last_failed: u64,
     /// How many callers wait for an empty queue.
     hurried: usize,
     is_stopping: bool,
@@ -109,18 +111,19 @@ impl Backlog {
         }
     }
 
-    /// Waits until everything that is queued is written, or a try fails.
+    /// Waits until everything that is queued is written, or a try that began after this call fails. One that was under
+    /// way may have met what is mended since.
     pub fn flush(&self) -> Result<(), StoreError> {
         let deadline = Instant::now() + FLUSH_MAX;
         let mut state = self.state();
-        let failures = state.failures;
+        let before = state.tries;
         state.hurried += 1;
         self.wake.notify_one();
         let result = loop {
             if state.queue.is_empty() && state.under_way == 0 {
                 break Ok(());
             }
-            if state.failures != failures {
+            if state.last_failed > before {
                 break Err(state
                     .failing
                     .clone()
@@ -193,6 +196,7 @@ impl Backlog {
             return None;
         }
         let batch = state.queue.take(BATCH_MAX);
+        state.tries += 1;
         state.under_way = batch.changes.len() + batch.nonces.len();
         Some(batch)
     }
@@ -236,7 +240,7 @@ impl Backlog {
         let mut state = self.state();
         state.queue.put_back(batch);
         state.under_way = 0;
-        state.failures += 1;
+        state.last_failed = state.tries;
         if state.failing.as_ref() != Some(&error) {
             tracing::error!(%error, owed = state.queue.len(), "the database can not be written; it is tried again");
         }
