@@ -208,8 +208,17 @@ impl Cluster {
 
     /// `tandem WORDS --config FILE` on a node.
     pub fn command(&self, pair: &Pair, side: Side, words: &[&str]) -> Command {
-        let mut command = pair.node(side).command(&self.binary);
-        command.args(words).arg("--config").arg(&self.configs[side.name()]);
+        self.command_on(pair.node(side), side.name(), words)
+    }
+
+    /// As [`Cluster::command`], on the witness's host.
+    pub fn witness_command(&self, pair: &Pair, words: &[&str]) -> Command {
+        self.command_on(&pair.witness, WITNESS, words)
+    }
+
+    fn command_on(&self, host: &Host, name: &str, words: &[&str]) -> Command {
+        let mut command = host.command(&self.binary);
+        command.args(words).arg("--config").arg(&self.configs[name]);
         command
     }
 

@@ -86,6 +86,16 @@ impl StateDirectory {
         self.guardian().join("control.sock")
     }
 
+    /// What a witness keeps.
+    pub fn witness(&self) -> PathBuf {
+        self.path.join("witness")
+    }
+
+    /// Where a running witness is spoken to.
+    pub fn witness_socket(&self) -> PathBuf {
+        self.witness().join("control.sock")
+    }
+
     /// Makes the directory and an empty database file, if they are not there. Root makes the file for the
     /// directory's owner, so that a server without rights can write what root has prepared.
     pub fn create(&self) -> Result<()> {

@@ -4,13 +4,15 @@ mod card;
 mod reasons;
 #[cfg(test)]
 mod tests;
+mod witness;
 
 use std::time::Duration;
 
 use crate::config::write_duration;
-use crate::guardian::view::{ClusterView, NodeView, VoterView, WITNESS_SILENCE_MAX_MS};
+use crate::guardian::view::{ClusterView, LinkView, NodeView, PathView, VoterView, WITNESS_SILENCE_MAX_MS};
 use crate::table::Table;
 use card::{Border, Card, beside, centred};
+pub use witness::witness_text;
 
 /// All that an operator looks for first, in the width of a terminal.
 pub fn cluster_text(view: &ClusterView) -> String {
@@ -29,10 +31,25 @@ pub fn cluster_text(view: &ClusterView) -> String {
         }
         text.push('\n');
     }
-    let mut paths = Table::new(["PATH TO", "OURS", "THEIRS", "", "HEARD"]);
-    for path in &view.paths {
+    text.push_str(&paths_text(&view.paths));
+    for (name, value) in details(view) {
+        text.push_str(&format!("{name:<12}{value}\n"));
+    }
+    harmless(&text)
+}
+
+/// What others call themselves must not reach the terminal as it is.
+fn harmless(text: &str) -> String {
+    text.chars()
+        .map(|letter| if letter.is_control() && letter != '\n' { '\u{fffd}' } else { letter })
+        .collect()
+}
+
+fn paths_text(paths: &[PathView]) -> String {
+    let mut table = Table::new(["PATH TO", "OURS", "THEIRS", "", "HEARD"]);
+    for path in paths {
         let error = path.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
-        paths.push([
+        table.push([
             path.to.clone(),
             path.ours.clone(),
             path.theirs.clone(),
@@ -40,16 +57,7 @@ pub fn cluster_text(view: &ClusterView) -> String {
             ago(path.heard_ms) + &error,
         ]);
     }
-    if paths.len() > 0 {
-        text.push_str(&format!("{paths}\n"));
-    }
-    for (name, value) in details(view) {
-        text.push_str(&format!("{name:<12}{value}\n"));
-    }
-    // What others call themselves must not reach the terminal as it is.
-    text.chars()
-        .map(|letter| if letter.is_control() && letter != '\n' { '\u{fffd}' } else { letter })
-        .collect()
+    if table.len() > 0 { format!("{table}\n") } else { String::new() }
 }
 
 fn headline(view: &ClusterView) -> String {
@@ -255,13 +263,7 @@ fn details(view: &ClusterView) -> Vec<(&'static str, String)> {
             times(engine.hung)
         ),
     ));
-    let discarded = view.link.discarded.iter().map(|discard| {
-        let source = discard.last_source.as_ref().map_or_else(String::new, |it| format!(", last from {it}"));
-        format!("{} {}{source}", discard.count, discard.cause)
-    });
-    let discarded: Vec<String> = discarded.collect();
-    let discarded = if discarded.is_empty() { "nothing".to_owned() } else { discarded.join("; ") };
-    details.push(("link", format!("{} messages; refused: {discarded}", view.link.messages)));
+    details.push(("link", link_text(&view.link)));
     for hook in &view.hooks {
         let outcome = hook.failed.as_ref().map_or_else(|| "ok".to_owned(), |why| format!("FAILED: {why}"));
         details.push(("hook", format!("{} {} ago: {outcome}", hook.hook, seconds(hook.ago_s))));
@@ -290,6 +292,16 @@ fn details(view: &ClusterView) -> Vec<(&'static str, String)> {
         .map_or_else(String::new, |member| format!("; {member} is being added or removed"));
     details.push(("voters", format!("list {}{change}; settings {}", view.list.version, view.settings)));
     details
+}
+
+fn link_text(link: &LinkView) -> String {
+    let discarded = link.discarded.iter().map(|discard| {
+        let source = discard.last_source.as_ref().map_or_else(String::new, |it| format!(", last from {it}"));
+        format!("{} {}{source}", discard.count, discard.cause)
+    });
+    let discarded: Vec<String> = discarded.collect();
+    let discarded = if discarded.is_empty() { "nothing".to_owned() } else { discarded.join("; ") };
+    format!("{} messages; refused: {discarded}", link.messages)
 }
 
 /// All voters with their names, in the order of their numbers.

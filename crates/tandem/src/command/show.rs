@@ -89,7 +89,10 @@ pub fn status_text(status: &StatusView) -> String {
         ),
         ("in progress", format!("{} waiting, {} forwarded", status.suspended, status.forwarding)),
         ("database", database + &lost),
-    ] {
+    ]
+    .into_iter()
+    .filter(|(_, value)| !value.is_empty())
+    {
         text.push_str(&format!("{name:<16}{value}\n"));
     }
     let mut counters = Table::new(["SINCE THE START", ""]);

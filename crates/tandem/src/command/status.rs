@@ -1,4 +1,4 @@
-//! `tandem status`: the cluster as a picture, if there is one, and the server.
+//! `tandem status`: the cluster as a picture, if there is one, and the server; on the witness's host the witness.
 //!
 //! Guardian and engine are asked each by itself, so that each is shown while the other one is away.
 
@@ -8,12 +8,13 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
-use super::cluster_picture::cluster_text;
+use super::cluster_picture::{cluster_text, witness_text};
 use super::{Place, print, show};
 use crate::control::Request;
 use crate::control::client::Client;
 use crate::guardian::question::Question;
 use crate::guardian::view::ClusterView;
+use crate::guardian::witness::WitnessView;
 use crate::state_directory::StateDirectory;
 
 /// How often a picture that is watched is drawn anew.
@@ -40,33 +41,44 @@ pub fn watch(place: &Place, json: bool) -> Result<()> {
 }
 
 /// What could be had.
-struct Seen {
-    /// Of a node of a cluster: its guardian's view, or why there is none.
-    cluster: Option<Result<Value, String>>,
-    /// The server's status, or why there is none.
-    server: Result<Value, String>,
+enum Seen {
+    Witness(Value),
+    Node {
+        /// Of a node of a cluster: its guardian's view, or why there is none.
+        cluster: Option<Result<Value, String>>,
+        /// The server's status, or why there is none.
+        server: Result<Value, String>,
+    },
 }
 
 impl Seen {
     fn of(place: &Place) -> Result<Self> {
         let state = place.state_directory()?;
+        if !state.guardian_socket().exists()
+            && let Some(mut witness) = Client::open(&state.witness_socket())?
+        {
+            return Ok(Self::Witness(witness.ask(&Question::ClusterStatus {})?));
+        }
         let is_node = state.guardian_socket().exists() || place.config().is_ok_and(|it| it.cluster.is_some());
         if !is_node {
             let server = Client::connect_to_running(&state)?.ask(&Request::Status {})?;
-            return Ok(Self { cluster: None, server: Ok(server) });
+            return Ok(Self::Node { cluster: None, server: Ok(server) });
         }
-        let seen = Self { cluster: Some(cluster(&state)), server: server(&state) };
-        if let (Some(Err(guardian)), Err(engine)) = (&seen.cluster, &seen.server) {
+        let (cluster, server) = (cluster(&state), server(&state));
+        if let (Err(guardian), Err(engine)) = (&cluster, &server) {
             bail!("{guardian}; {engine}");
         }
-        Ok(seen)
+        Ok(Self::Node { cluster: Some(cluster), server })
     }
 
     fn value(&self) -> Value {
         let or_null = |part: &Result<Value, String>| part.as_ref().map_or(Value::Null, Value::clone);
-        match &self.cluster {
-            None => or_null(&self.server),
-            Some(cluster) => json!({ "cluster": or_null(cluster), "server": or_null(&self.server) }),
+        match self {
+            Self::Witness(witness) => json!({ "witness": witness }),
+            Self::Node { cluster: None, server } => or_null(server),
+            Self::Node { cluster: Some(cluster), server } => {
+                json!({ "cluster": or_null(cluster), "server": or_null(server) })
+            }
         }
     }
 
@@ -78,11 +90,18 @@ impl Seen {
         if json {
             return Ok(format!("{}\n", serde_json::to_string_pretty(&self.value())?));
         }
-        let server = match &self.server {
+        let (cluster, server) = match self {
+            Self::Witness(witness) => {
+                let view: WitnessView = serde_json::from_value(witness.clone())?;
+                return Ok(witness_text(&view));
+            }
+            Self::Node { cluster, server } => (cluster, server),
+        };
+        let server = match server {
             Ok(status) => show::status_text(&serde_json::from_value(status.clone())?),
             Err(error) => format!("The server: {error}\n"),
         };
-        Ok(match &self.cluster {
+        Ok(match cluster {
             None => server,
             Some(Ok(view)) => {
                 let view: ClusterView = serde_json::from_value(view.clone())?;
@@ -96,7 +115,8 @@ impl Seen {
 fn cluster(state: &StateDirectory) -> Result<Value, String> {
     let client = Client::open(&state.guardian_socket()).map_err(|error| format!("{error:#}"))?;
     let mut client = client.ok_or_else(|| {
-        "no guardian runs here: this node takes nothing over; start it with `tandem run`".to_owned()
+        "no guardian runs here: this node takes nothing over; start it with `tandem run`, or with `tandem witness` on the host of the \
+         witness".to_owned()
     })?;
     client.ask(&Question::ClusterStatus {}).map_err(|error| format!("{error:#}"))
 }
@@ -120,7 +140,7 @@ mod tests {
     #[test]
     fn a_node_without_its_engine_shows_the_cluster() {
         let view = serde_json::to_value(ClusterView { node: "a".to_owned(), ..ClusterView::default() });
-        let seen = Seen {
+        let seen = Seen::Node {
             cluster: Some(Ok(view.expect("it can be written"))),
             server: Err("no engine answers".to_owned()),
         };
@@ -135,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_server_that_is_alone_gives_its_status_as_ever() {
-        let seen = Seen { cluster: None, server: Ok(json!({ "node": "a" })) };
+        let seen = Seen::Node { cluster: None, server: Ok(json!({ "node": "a" })) };
 
         assert_eq!(seen.value(), json!({ "node": "a" }));
     }

@@ -13,9 +13,6 @@ use crate::guardian::witness::{WitnessStart, address_of, node_of, run};
 use crate::logs::Logs;
 use crate::state_directory::StateDirectory;
 
-/// Where the witness's memory is, within the state directory.
-const DIRECTORY: &str = "witness";
-
 /// The port of the link, if nothing says otherwise.
 const PORT_DEFAULT: u16 = 7950;
 
@@ -51,8 +48,8 @@ impl WitnessOptions {
             Some(directory) => StateDirectory::at(directory),
             None => StateDirectory::of(&config)?,
         };
-        let start = self.start(&config, &state.path().join(DIRECTORY))?;
-        let ended = run(start, Some(signals));
+        let start = self.start(&config, &state.witness())?;
+        let ended = run(start, &state.witness_socket(), Some(signals));
         log.flush();
         ended
     }

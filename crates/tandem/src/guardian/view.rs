@@ -9,6 +9,7 @@ use cluster::guardian::{self, APART_MAX, Alarm, ListView as Listed, MemberView, 
 use cluster::link::{Discard, LinkCounts};
 use serde::{Deserialize, Serialize};
 
+use super::links::{Links, STRANGERS};
 use super::wording::{Names, alarm_text, engine_name, role_name, stance_name, vip_name};
 use crate::config::Cluster;
 
@@ -315,9 +316,34 @@ impl ClusterView {
     }
 }
 
+impl PathView {
+    /// How a path is; one that was silent for longer than this is down.
+    pub fn new(path: super::links::PathView, to: String, silence_max_ms: u64) -> Self {
+        let heard_ms = path.silent_for.map(millis);
+        Self {
+            to,
+            ours: path.local.to_string(),
+            theirs: path.remote.to_string(),
+            heard_ms,
+            is_up: heard_ms.is_some_and(|silence| silence <= silence_max_ms),
+            error: path.trouble,
+        }
+    }
+}
+
 impl LinkView {
+    /// What was counted, in the link and before it.
+    pub fn of(links: &Links) -> Self {
+        let source_of = |cause: &str| links.last_source(cause).map(|source| source.to_string());
+        let (strangers, malformed) = links.refused();
+        let mut view = Self::new(links.counts(), source_of);
+        view.refuse(STRANGERS, strangers, source_of(STRANGERS));
+        view.refuse("no message", malformed, None);
+        view
+    }
+
     /// What was counted. `source_of` says where the last datagram of a cause came from.
-    pub fn new(counts: &LinkCounts, source_of: impl Fn(&str) -> Option<String>) -> Self {
+    fn new(counts: &LinkCounts, source_of: impl Fn(&str) -> Option<String>) -> Self {
         let discarded = [
             (Discard::WrongKey, counts.wrong_keys),
             (Discard::Version(counts.last_version), counts.versions),
@@ -342,7 +368,7 @@ impl LinkView {
     }
 
     /// Adds what was refused before it came to the link.
-    pub fn refuse(&mut self, cause: &str, count: u64, last_source: Option<String>) {
+    fn refuse(&mut self, cause: &str, count: u64, last_source: Option<String>) {
         if count > 0 {
             self.discarded.push(DiscardView { cause: cause.to_owned(), count, last_source });
         }
@@ -448,7 +474,8 @@ fn alarms(view: &guardian::View, names: &Names<'_>, wall_ms: u64) -> Vec<String>
     alarms
 }
 
-fn millis(duration: Duration) -> u64 {
+/// Whole milliseconds.
+pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

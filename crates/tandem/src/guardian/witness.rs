@@ -5,22 +5,30 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ::host::{Signal, Signals};
 use anyhow::{Context, Result, bail};
-use clock::Now;
+use clock::{Instant, Now};
 use cluster::link::Link;
 use cluster::{MemberId, NodeId, ServiceId, VoterAlarm, Witness, WitnessOutput};
 
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::control::Asker;
 use super::inbox::{Inbox, Inward, inbox};
 use super::keeper::Keeper;
 use super::links::{Heard, Links, Place, Reached};
 use super::memory::{Memory, chance, voter_text};
 use super::notify::Notifier;
 use super::poll::{Poll, Source, now};
+use super::question::Question;
 use super::start::privileges;
+use super::view::{GrantView, LinkView, PathView, WITNESS_SILENCE_MAX_MS, millis};
 use super::vigil::Vigil;
+use crate::control::server::Control;
 
 /// Datagrams of one socket in one turn.
 const DATAGRAMS_PER_TURN: usize = 32;
@@ -40,8 +48,8 @@ pub struct WitnessStart {
     pub directory: PathBuf,
 }
 
-/// Votes until a signal ends it; without signals for ever.
-pub fn run(start: WitnessStart, signals: Option<Signals>) -> Result<()> {
+/// Votes until a signal ends it, without signals for ever, and says at this socket how it is.
+pub fn run(start: WitnessStart, socket: &Path, signals: Option<Signals>) -> Result<()> {
     let WitnessStart { key, listen, nodes, directory } = start;
     let memory = Memory::open(&directory)?;
     let record = memory.record()?;
@@ -50,7 +58,9 @@ pub fn run(start: WitnessStart, signals: Option<Signals>) -> Result<()> {
     let ids: Vec<NodeId> = (0..me.0).map(NodeId).collect();
     let poll = Poll::new()?;
     let (sender, inbox) = inbox()?;
-    let keeper = Keeper::start(memory.directory(), memory.directory(), sender)?;
+    let keeper = Keeper::start(memory.directory(), memory.directory(), sender.clone())?;
+    let control =
+        Control::open(socket, Arc::new(Asker::new(sender))).with_context(|| socket.display().to_string())?;
     let mut chances = [0; 32];
     getrandom::fill(&mut chances).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
     let link = Link::new(at.instant, me, (0..me.0).map(MemberId), key, chance()?, chances);
@@ -70,7 +80,7 @@ pub fn run(start: WitnessStart, signals: Option<Signals>) -> Result<()> {
     if let Some(signals) = &signals {
         poll.add(signals, Source::Signals)?;
     }
-    let names: Vec<&str> = nodes.iter().map(|(name, _)| &**name).collect();
+    let names: Vec<String> = nodes.into_iter().map(|(name, _)| name).collect();
     tracing::info!(
         voter = voter_text(record.voter),
         epoch = record.highest().0,
@@ -86,6 +96,8 @@ pub fn run(start: WitnessStart, signals: Option<Signals>) -> Result<()> {
         poll,
         inbox,
         signals,
+        started: at.instant,
+        names,
         notifier: Notifier::from_environment(at.instant),
         vigil: Vigil::begin(),
         out: Vec::new(),
@@ -93,10 +105,35 @@ pub fn run(start: WitnessStart, signals: Option<Signals>) -> Result<()> {
     this.notifier.tell("READY=1\nSTATUS=voting");
     this.run()?;
     tracing::info!("stopped");
+    drop(control);
     drop(this.inbox);
     this.keeper.finish();
     drop(memory);
     Ok(())
+}
+
+/// What an operator is shown of a witness, as it crosses the control socket.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WitnessView {
+    /// The program's version.
+    pub version: String,
+    /// The process.
+    pub pid: u32,
+    /// Seconds since its start.
+    pub uptime_s: u64,
+    /// Its identity, which is on its disk.
+    pub voter: String,
+    /// Whether it can vote: its disk has not failed.
+    pub is_able: bool,
+    /// The highest epoch that it knows of.
+    pub epoch: u64,
+    /// Whom it has granted the service.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub granted: Option<GrantView>,
+    /// The ways to the nodes.
+    pub paths: Vec<PathView>,
+    /// The link.
+    pub link: LinkView,
 }
 
 struct WitnessLoop {
@@ -106,6 +143,9 @@ struct WitnessLoop {
     poll: Poll,
     inbox: Inbox,
     signals: Option<Signals>,
+    started: Instant,
+    /// Of the nodes, in their order.
+    names: Vec<String>,
     notifier: Notifier,
     vigil: Vigil,
     out: Vec<WitnessOutput>,
@@ -161,12 +201,51 @@ impl WitnessLoop {
         let mut inward = Vec::new();
         self.inbox.take(INWARD_PER_TURN, &mut inward);
         for inward in inward {
-            if let Inward::Kept(number, is_kept) = inward {
-                let at = now();
-                self.witness.handle_kept(at.instant, number, is_kept, &mut self.out);
-                self.carry(at);
+            let at = now();
+            match inward {
+                Inward::Kept(number, is_kept) => {
+                    self.witness.handle_kept(at.instant, number, is_kept, &mut self.out);
+                    self.carry(at);
+                }
+                Inward::Question(question, reply) => {
+                    // Who asked may be gone.
+                    let _ = reply.try_send(self.answer(at.instant, question));
+                }
+                _ => {}
             }
         }
+    }
+
+    fn answer(&self, at: Instant, question: Question) -> Result<Value, String> {
+        if question != (Question::ClusterStatus {}) {
+            return Err("this host is the witness: it has a vote and nothing else; ask a node".to_owned());
+        }
+        let here = self.witness.here(at);
+        let paths = self.links.paths(at).map(|path| {
+            let to = self.name(NodeId(path.member.0));
+            PathView::new(path, to, WITNESS_SILENCE_MAX_MS)
+        });
+        let view = WitnessView {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_s: at.since(self.started).as_secs(),
+            voter: voter_text(here.voter),
+            is_able: here.votes,
+            epoch: here.highest.0,
+            granted: here.granted.map(|(holder, left)| GrantView {
+                node: self.name(holder.node),
+                epoch: None,
+                left_ms: millis(left),
+            }),
+            paths: paths.collect(),
+            link: LinkView::of(&self.links),
+        };
+        serde_json::to_value(view).map_err(|error| error.to_string())
+    }
+
+    fn name(&self, node: NodeId) -> String {
+        let name = self.names.get(usize::from(node.0));
+        name.cloned().unwrap_or_else(|| format!("node {}", node.0))
     }
 
     fn carry(&mut self, at: Now) {

@@ -22,6 +22,8 @@ pub const SCENARIOS: &[Scenario] = &[
 fn gone(lab: &Lab) -> Result<()> {
     let mut stage = Stage::begin(lab, &Settings::default())?;
     let epoch = stage.epoch(Side::A)?;
+    let said = process::output(&mut stage.cluster.witness_command(&stage.pair, &["status"]))?;
+    ensure!(said.contains("its vote is a's"), "the witness does not say whose its vote is:\n{said}");
 
     stage.cluster.kill_witness()?;
     stage.wait_for(Side::A, "a witness that does not vote", |status| {

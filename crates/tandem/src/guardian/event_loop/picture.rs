@@ -1,7 +1,6 @@
 //! What an operator asks and wishes, and how the node looks from outside.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use ::host::GateKind;
 use clock::Instant;
@@ -12,10 +11,11 @@ use serde_json::Value;
 
 use super::super::hands::Hand;
 use super::super::hooks::{HookResult, Occasion};
-use super::super::links::STRANGERS;
 use super::super::poll::now;
 use super::super::question::{Question, Reply};
-use super::super::view::{ClusterView, GateView, HookView, LinkView, PathView, WITNESS_SILENCE_MAX_MS};
+use super::super::view::{
+    ClusterView, GateView, HookView, LinkView, PathView, WITNESS_SILENCE_MAX_MS, millis,
+};
 use super::super::wording::{Names, refused_text};
 use super::EventLoop;
 use crate::config::Cluster;
@@ -141,11 +141,7 @@ impl EventLoop {
         picture.engine.restarts = record.restarts;
         picture.engine.hung = record.hung;
         picture.engine.last_end.clone_from(&record.last_end);
-        let source_of = |cause: &str| parts.links.last_source(cause).map(|source| source.to_string());
-        let (strangers, malformed) = parts.links.refused();
-        picture.link = LinkView::new(parts.links.counts(), source_of);
-        picture.link.refuse(STRANGERS, strangers, source_of(STRANGERS));
-        picture.link.refuse("no message", malformed, None);
+        picture.link = LinkView::of(&parts.links);
         picture.paths = self.paths(instant);
         picture.hooks = remembered
             .hooks
@@ -169,22 +165,14 @@ impl EventLoop {
     fn paths(&self, now: Instant) -> Vec<PathView> {
         let names = Names(&self.parts.about.cluster);
         let witness = MemberId(self.parts.about.cluster.nodes.len() as u8);
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let views = self.parts.links.paths(now);
         views
             .map(|path| {
                 let is_witness = path.member == witness;
-                let silence_max =
+                let silence_max_ms =
                     if is_witness { WITNESS_SILENCE_MAX_MS } else { millis(Peer::silence_max()) };
-                let heard_ms = path.silent_for.map(millis);
-                PathView {
-                    to: names.member(path.member),
-                    ours: path.local.to_string(),
-                    theirs: path.remote.to_string(),
-                    heard_ms,
-                    is_up: heard_ms.is_some_and(|silence| silence <= silence_max),
-                    error: path.trouble,
-                }
+                let to = names.member(path.member);
+                PathView::new(path, to, silence_max_ms)
             })
             .collect()
     }

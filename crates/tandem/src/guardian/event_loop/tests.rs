@@ -111,7 +111,10 @@ impl Pair {
             nodes: vec![("a".to_owned(), vec![at(1)]), ("b".to_owned(), vec![at(2)])],
             directory: place.path().join("witness"),
         };
-        std::thread::spawn(move || witness::run(witness, None).expect("it votes until the process ends"));
+        let socket = place.path().join("witness.sock");
+        std::thread::spawn(move || {
+            witness::run(witness, &socket, None).expect("it votes until the process ends")
+        });
         let gates = Arc::new(Mutex::new(Gates::default()));
         let (events, heard) = channel();
         let nodes = (0..2_usize)
