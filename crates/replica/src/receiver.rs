@@ -208,6 +208,15 @@ impl Receiver {
         }
     }
 
+    /// The owner has changed or ended an entry by itself, because it took this node for the active one a moment too long. What
+    /// it has must differ from whatever the active node has, so that it is made equal.
+    pub fn diverged(&mut self, kind: Kind, entry_key: &[u8], place: Option<Place>) {
+        match place {
+            Some(place) => self.holdings.restore(&self.key, self.me, kind, entry_key, place),
+            None => drop(self.holdings.remove(Name { kind, hash: self.key.name(kind, entry_key) })),
+        }
+    }
+
     /// Says what has arrived, if something has.
     pub fn acknowledge(&mut self, out: &mut Vec<Output>) {
         let Some(session) = &mut self.session else { return };
@@ -371,15 +380,15 @@ impl Receiver {
         if check.kinds.len() > KINDS_MAX {
             return Err(CloseCause::Malformed);
         }
-        let (mut kinds, mut same, mut all) = (Vec::new(), 0, 0);
-        // A kind of which the active node has nothing is not named; what is left of it here differs from nothing.
+        // What the peer counts is whatever it says.
+        let (mut kinds, mut same, mut all) = (Vec::new(), 0u64, 0u64);
         for sums in &check.kinds {
             let kind = kind_of(sums.kind)?;
             if sums.sums.len() != BUCKETS {
                 return Err(CloseCause::Malformed);
             }
             let differing = self.holdings.differing(kind, &sums.sums);
-            all += sums.count.max(self.holdings.count(kind));
+            all = all.saturating_add(sums.count.max(self.holdings.count(kind)));
             same += self.holdings.count_without(kind, &differing);
             self.there.insert(kind, sums.count);
             kinds.push(KindVerdict {

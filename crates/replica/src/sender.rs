@@ -179,6 +179,15 @@ impl Sender {
         self.remove_name(now, Name { kind, hash: self.key.name(kind, key) }, out)
     }
 
+    /// An owner has changed or ended an entry without its being told, as [`crate::Receiver::diverged`] says: the next
+    /// comparison finds it.
+    pub fn diverged(&mut self, kind: Kind, entry_key: &[u8], place: Option<Place>) {
+        match place {
+            Some(place) => self.holdings.restore(&self.key, self.me, kind, entry_key, place),
+            None => drop(self.holdings.remove(Name { kind, hash: self.key.name(kind, entry_key) })),
+        }
+    }
+
     /// All that was ever put or removed, for who waits without a change of his own.
     pub fn everything(&self) -> Posted {
         Posted(match &self.link {

@@ -54,6 +54,34 @@ fn what_an_owner_refuses_is_told_and_differs() {
 }
 
 #[test]
+fn what_an_owner_changes_by_itself_differs_and_can_be_removed() {
+    let mut scene = Scene::open();
+    scene.put_and_place(1, "a");
+    scene.put_and_place(2, "b");
+    let (sum, other) = (scene.receiver.holdings().sum(KIND), Place { owner: 1, number: 9 });
+
+    scene.receiver.diverged(KIND, b"a", Some(other));
+    assert_ne!(scene.receiver.holdings().sum(KIND), sum);
+    assert_eq!(scene.hear(3, removal("a")), [Output::Remove(KIND, other)]);
+
+    scene.receiver.diverged(KIND, b"b", None);
+    assert_eq!(scene.receiver.holdings().count(KIND), 0);
+    assert_eq!(scene.hear(4, removal("b")), []);
+}
+
+#[test]
+fn an_active_node_that_counts_beyond_all_numbers_is_not_equal_and_hurts_nobody() {
+    let mut scene = Scene::open();
+    let sums = |kind| KindSums { kind, count: u64::MAX, sums: vec![1; BUCKETS] };
+    let check = Check { number: 1, kinds: vec![sums(1), sums(2)] };
+
+    let out = scene.hear(1, Body::Check(check));
+
+    assert!(matches!(&bodies(&out)[..], [Body::Verdict(_)]), "{out:?}");
+    assert_eq!(scene.receiver.ready(scene.now), 0);
+}
+
+#[test]
 fn a_gap_in_the_stream_ends_the_connection() {
     for wrong in [0, 1, 3, u64::MAX] {
         let mut scene = Scene::open();
