@@ -1,5 +1,6 @@
 //! What a peer says over the link between two nodes: pieces change nothing, and both ends stay whole whatever it says.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -150,7 +151,7 @@ fn to_sender(data: &[u8], rng: &mut Rng) {
     let mut sender = Sender::new(ACTIVE, Epoch(7), KEY, Holdings::new());
     let mut now = Instant::START;
     let (mut deframer, mut out) = (Deframer::new(), Vec::new());
-    let (mut waiting, mut sent) = (0u64, 0);
+    let (mut waiting, mut sent, mut ended) = (0u64, 0, BTreeSet::new());
     for number in 0..20 {
         let _ = sender.put(now, capsule(number), place(number), &mut out);
     }
@@ -165,16 +166,16 @@ fn to_sender(data: &[u8], rng: &mut Rng) {
         sender.wait(now, Ticket(waiting), posted, &mut out);
         sender.handle_timeout(now, &mut out);
         let mut answers = Vec::new();
-        let mut ended = 0;
         for output in out.drain(..) {
             match output {
                 SenderOutput::Send(bytes) => sent += bytes.len(),
                 SenderOutput::Fetch(wanted) => answers.extend(wanted),
-                SenderOutput::Held(_) | SenderOutput::Degraded(..) => ended += 1,
+                SenderOutput::Held(ticket) | SenderOutput::Degraded(ticket, _) => {
+                    assert!(ticket.0 <= waiting && ended.insert(ticket), "a wait ends twice, or nobody's");
+                }
                 SenderOutput::Close(_) | SenderOutput::Superseded(_) => {}
             }
         }
-        assert!(waiting >= ended, "a wait ends twice");
         let answer = |wanted: Wanted| {
             let number = wanted.place.number;
             Fetched { wanted, capsule: (number % 5 != 0).then(|| capsule(number)) }
@@ -184,8 +185,14 @@ fn to_sender(data: &[u8], rng: &mut Rng) {
         assert!(sent <= ON_THE_WAY_MAX + data.len() * 1_000, "{sent} bytes for {}", data.len());
     }
     sender.disconnected(&mut out);
+    for output in out {
+        if let SenderOutput::Held(ticket) | SenderOutput::Degraded(ticket, _) = output {
+            assert!(ended.insert(ticket), "a wait ends twice");
+        }
+    }
+    assert_eq!(ended.len() as u64, waiting, "a wait never ends");
     let counts = *sender.counts();
-    assert_eq!(counts.held + counts.degraded, waiting, "a wait never ends, or twice");
+    assert_eq!(counts.held + counts.degraded, waiting, "what is counted is not what was said");
     assert!(sender.holdings().is_consistent(), "sums are not those of the entries");
 }
 
