@@ -146,6 +146,7 @@ impl Visit<'_> {
         act: impl FnOnce(&mut Standby, clock::Instant, &mut Vec<ReceiverOutput>),
     ) -> bool {
         let mut out = Vec::new();
+        let _turn = self.shared.take_turn();
         {
             let mut role = self.shared.lock();
             let Role::Standby(standby) = &mut *role else { return false };
@@ -209,6 +210,7 @@ impl Visit<'_> {
 
 impl Drop for Visit<'_> {
     fn drop(&mut self) {
+        let _turn = self.shared.take_turn();
         if let Role::Standby(standby) = &mut *self.shared.lock() {
             standby.receiver.disconnected(self.number);
             standby.closing.remove(&self.number);

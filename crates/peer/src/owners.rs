@@ -12,7 +12,8 @@ pub enum Outcome {
 }
 
 /// The owners of all entries. No call may block for longer than a short lock, and none is made while the peer's own lock is
-/// held, so that an owner may call [`crate::Peer`] while it holds its lock.
+/// held, so that an owner may call [`crate::Peer`] while it holds its lock; but not change the peer's role, which waits for
+/// owners that are at work.
 pub trait Owners: Send + Sync + 'static {
     /// On the standby: takes an entry; `None` if there is no room for it, and then the earlier version stays.
     fn apply(&self, apply: Apply) -> Option<Place>;
@@ -23,8 +24,8 @@ pub trait Owners: Send + Sync + 'static {
     /// On the active node: the entries as they are, each one that is asked for.
     fn fetch(&self, wanted: Vec<Wanted>) -> Vec<Fetched>;
 
-    /// On the active node: a wait has ended.
-    fn settled(&self, ticket: Ticket, outcome: Outcome);
+    /// On the active node: these waits have ended.
+    fn settled(&self, settled: &[(Ticket, Outcome)]);
 
     /// The peer knows of a higher epoch: this node is not the active one any more.
     fn superseded(&self, epoch: Epoch);

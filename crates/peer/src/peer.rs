@@ -76,6 +76,9 @@ pub(crate) struct Shared {
     pub(crate) identity: Identity,
     pub(crate) owners: Arc<dyn Owners>,
     role: Mutex<Role>,
+    /// Held while one frame of the active node is handled and what it wants is carried out, so that no other frame and no
+    /// change of the role comes in between. It is taken before [`Self::lock`], and owners work under it.
+    turn: Mutex<()>,
     /// Counts the changes of the role: whoever works for an earlier one ends.
     pub(crate) changes: watch::Sender<u64>,
     /// There is something to be written, or to be asked of owners.
@@ -125,6 +128,7 @@ impl Peer {
             identity,
             owners,
             role: Mutex::new(Role::Standby(Box::new(Standby::new(receiver)))),
+            turn: Mutex::new(()),
             changes: watch::Sender::new(0),
             work: Notify::new(),
             earlier: Notify::new(),
@@ -139,7 +143,9 @@ impl Peer {
         Self { shared }
     }
 
-    /// This node is active now: it calls its peer and sends what changes. What it holds stays.
+    /// This node is active now: it calls its peer and sends what changes. What it holds stays. When this returns, nothing that
+    /// another node said is given to an owner any more; so it must not be called by an owner that is at work, nor under a lock
+    /// that owners take.
     pub fn become_active(&self, epoch: Epoch) {
         let shared = &self.shared;
         shared.change_role(|holdings| {
@@ -148,7 +154,8 @@ impl Peer {
         });
     }
 
-    /// This node is a standby now, and hears nobody with an epoch lower than this. Whoever waits is told.
+    /// This node is a standby now, and hears nobody with an epoch lower than this. Whoever waits is told. As
+    /// [`Peer::become_active`], it is for nobody who has a lock of an owner.
     pub fn become_standby(&self, highest: Epoch) {
         let shared = &self.shared;
         // Whoever waits is told by the sender that ends.
@@ -165,18 +172,18 @@ impl Peer {
         });
     }
 
-    /// An entry is new or changed. To be called under the owner's lock, so that the changes of one entry keep their order.
+    /// An entry is new or changed. To be called under the owner's lock, so that the changes of one entry keep their order. A
+    /// change that comes when this node is a standby already is one that the active node will undo.
     pub fn put(&self, capsule: Capsule, place: Place) -> Posted {
-        self.shared
-            .with_sender(|sender, now, out| sender.put(now, capsule, place, out))
-            .unwrap_or(Posted::nowhere())
+        let (kind, key) = (capsule.kind, capsule.key.clone());
+        let posted = self.shared.with_sender(|sender, now, out| sender.put(now, capsule, place, out));
+        posted.unwrap_or_else(|| self.shared.diverge(kind, &key, Some(place)))
     }
 
     /// An entry is gone. As [`Peer::put`].
     pub fn remove(&self, kind: Kind, key: &[u8]) -> Posted {
-        self.shared
-            .with_sender(|sender, now, out| sender.remove(now, kind, key, out))
-            .unwrap_or(Posted::nowhere())
+        let posted = self.shared.with_sender(|sender, now, out| sender.remove(now, kind, key, out));
+        posted.unwrap_or_else(|| self.shared.diverge(kind, key, None))
     }
 
     /// All that was ever put or removed, for who waits without a change of his own.
@@ -189,7 +196,7 @@ impl Peer {
         let waits = self.shared.with_sender(|sender, now, out| sender.wait(now, ticket, posted, out));
         if waits.is_none() {
             let outcome = crate::Outcome::Degraded(replica::Cause::NoPeer);
-            self.shared.owners.settled(ticket, outcome);
+            self.shared.owners.settled(&[(ticket, outcome)]);
         }
     }
 
@@ -244,8 +251,8 @@ impl Shared {
         if due.is_some_and(|due| due.as_nanos() < self.armed.load(Ordering::SeqCst)) {
             self.earlier.notify_one();
         }
-        for (ticket, outcome) in aside.settled {
-            self.owners.settled(ticket, outcome);
+        if !aside.settled.is_empty() {
+            self.owners.settled(&aside.settled);
         }
         if let Some(epoch) = aside.superseded {
             self.owners.superseded(epoch);
@@ -258,12 +265,29 @@ impl Shared {
         self.role.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits for the turn of who handles a frame.
+    pub(crate) fn take_turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An owner has changed something that is the active node's to change.
+    fn diverge(&self, kind: Kind, key: &[u8], place: Option<Place>) -> Posted {
+        match &mut *self.lock() {
+            Role::Standby(standby) => standby.receiver.diverged(kind, key, place),
+            // It has become active in between: a change that it was not told of differs from what its peer has as well.
+            Role::Active(active) => active.sender.diverged(kind, key, place),
+            Role::Changing => {}
+        }
+        Posted::nowhere()
+    }
+
     /// The number of the next connection.
     pub(crate) fn number(&self) -> u64 {
         self.connections.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     fn change_role(&self, make: impl FnOnce(Holdings) -> Role) {
+        let _turn = self.take_turn();
         let mut role = self.lock();
         let holdings = std::mem::replace(&mut *role, Role::Changing).into_holdings();
         *role = make(holdings);

@@ -70,9 +70,11 @@ impl Owners for Table {
         wanted.into_iter().map(fetch).collect()
     }
 
-    fn settled(&self, ticket: Ticket, outcome: Outcome) {
-        let before = self.settled.lock().unwrap().insert(ticket, outcome);
-        assert_eq!(before, None, "a wait ends once");
+    fn settled(&self, settled: &[(Ticket, Outcome)]) {
+        for &(ticket, outcome) in settled {
+            let before = self.settled.lock().unwrap().insert(ticket, outcome);
+            assert_eq!(before, None, "a wait ends once");
+        }
     }
 
     fn superseded(&self, epoch: Epoch) {
