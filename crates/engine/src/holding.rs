@@ -41,6 +41,16 @@ impl Holding {
         Self { partition, given: 0, held: BTreeMap::new(), posted: None }
     }
 
+    /// The number of the partition whose answers are held.
+    pub fn partition(&self) -> u16 {
+        self.partition
+    }
+
+    /// Whether an answer is one that is held.
+    pub fn holds(answer: &Answer) -> bool {
+        matches!(answer, Answer::Registered(Ok(_)))
+    }
+
     /// The partition that a ticket belongs to.
     pub fn partition_of(ticket: Ticket) -> u16 {
         (ticket.0 >> NUMBER_BITS) as u16
@@ -59,8 +69,7 @@ impl Holding {
         answer: Answer,
         everything: impl FnOnce() -> Posted,
     ) -> Passage {
-        let is_acceptance = matches!(answer, Answer::Registered(Ok(_)));
-        if !is_acceptance || self.held.len() >= HELD_MAX {
+        if !Self::holds(&answer) || self.held.len() >= HELD_MAX {
             return Passage::Passes(answer);
         }
         let posted = self.posted.take().unwrap_or_else(everything);
@@ -68,6 +77,18 @@ impl Holding {
         let ticket = Ticket(u64::from(self.partition) << NUMBER_BITS | self.given);
         self.held.insert(ticket, (asker, answer));
         Passage::Waits(ticket, posted)
+    }
+
+    /// All outputs of one step have passed: what was changed behind the last answer is waited for by nobody.
+    pub fn handle_end_of_step(&mut self) {
+        self.posted = None;
+    }
+
+    /// The node stands by, or is active under another epoch: what is held is let go. The shards that asked have forgotten
+    /// those requests.
+    pub fn stand_by(&mut self) {
+        self.held.clear();
+        self.posted = None;
     }
 
     /// The replica has settled a ticket: the answer that goes on, to whom. An unknown ticket is of an earlier role.
@@ -142,6 +163,37 @@ mod tests {
 
         assert_eq!(passes, Passage::Passes(Answer::Noted));
         assert!(matches!(waits, Passage::Waits(..)), "{waits:?}");
+    }
+
+    #[test]
+    fn a_change_of_an_earlier_step_is_waited_for_by_nobody() {
+        let mut holding = Holding::new(0);
+        holding.handle_posted(Posted::nowhere());
+        holding.handle_end_of_step();
+
+        let mut asked = false;
+        let passage = holding.handle_answer(asker(1), accepted(), || {
+            asked = true;
+            Posted::nowhere()
+        });
+
+        assert!(asked && matches!(passage, Passage::Waits(..)), "{passage:?}");
+    }
+
+    #[test]
+    fn what_is_held_when_the_role_ends_is_let_go_and_its_ticket_is_never_given_again() {
+        let mut holding = Holding::new(0);
+        let Passage::Waits(before, _) = holding.handle_answer(asker(1), accepted(), Posted::nowhere) else {
+            panic!("it waits")
+        };
+
+        holding.stand_by();
+        let Passage::Waits(after, _) = holding.handle_answer(asker(2), accepted(), Posted::nowhere) else {
+            panic!("it waits")
+        };
+
+        assert_eq!(holding.handle_settled(before), None);
+        assert_eq!(holding.handle_settled(after), Some((asker(2), accepted())));
     }
 
     #[test]

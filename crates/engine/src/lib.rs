@@ -5,9 +5,10 @@
 //! a shard emits [`Output::Ask`], and whoever runs both carries the question over and the answer back. One
 //! [`Prober`] watches the gateways of all shards.
 //! [`shard_of`] and [`partition_of`] say which of several is the right one; both nodes of a pair
-//! agree. With a second node, [`Holding`] says which answer waits until that node holds what it stands for. No rule of a
-//! protocol stands here.
+//! agree. With a second node, [`copies`] tells it what changes and takes what it tells, and [`Holding`] says which
+//! answer waits until that node holds what it stands for. No rule of a protocol stands here.
 
+pub mod copies;
 mod holding;
 mod place;
 mod shard;
