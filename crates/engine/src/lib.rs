@@ -13,6 +13,7 @@ mod holding;
 mod place;
 mod shard;
 mod store;
+mod traffic;
 
 pub use holding::{Holding, Passage};
 pub use place::{partition_of, shard_of};
@@ -20,5 +21,6 @@ pub use routing::AccountPartition as Partition;
 pub use routing::account::{Asker, Change, Loaded, Output as PartitionOutput, SlowedName, StoredNonce};
 pub use routing::gateway::{Output as ProberOutput, Prober};
 pub use routing::{Readiness, Report};
-pub use shard::{Output, Shard, ShardCounts};
+pub use shard::{Output, Settled, Shard, ShardCounts};
 pub use store::{Store, StoreError, StoreState};
+pub use traffic::Traffic;

@@ -19,15 +19,16 @@ use routing::{
     RegistrationView, Report, Settings, Token, TransactionUser,
 };
 use sip::limits::MESSAGE_BYTES_MAX;
-use sip::{Aor, Malformed, Message, Method, Status};
+use sip::{Aor, Malformed, Message, Method, MethodName, Status};
 use transaction::{
-    ClientEvent, ClientKey, Disposition, Kind, Output as TransactionOutput, ResponseDisposition, ServerKey,
-    Transactions,
+    Arrival, ClientEvent, ClientKey, Disposition, Output as TransactionOutput, Progress, ResponseDisposition,
+    ServerKey, Transactions,
 };
 use transport::selection::{Query, Records};
 use transport::{Destination, Flow, Quoted, Source};
 
 use crate::place::shard_of_call;
+use crate::traffic::Traffic;
 
 /// What a shard wants done, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +68,17 @@ pub enum Output {
     ProbeAnswered(ProbeMark, Status),
     /// Tell the prober what became of a request to a gateway.
     GatewayOutcome(Arc<Gateway>, Outcome),
+    /// A request is settled: note how long that took when what is to be sent has left.
+    Settled(Settled),
+}
+
+/// A request that was answered, or sent on to where it is to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// When it came, and what it is.
+    pub arrival: Arrival,
+    /// Which of the two it was.
+    pub by: Progress,
 }
 
 /// What a shard holds and what has happened in it.
@@ -82,6 +94,8 @@ pub struct ShardCounts {
     pub contexts: usize,
     /// Calls, ringing ones included.
     pub calls: usize,
+    /// Requests and answers.
+    pub traffic: Traffic,
     /// What has happened to requests.
     pub counts: Counts,
     /// What has happened to transactions.
@@ -99,6 +113,7 @@ pub struct Shard {
     user: TransactionUser,
     tenure: Tenure,
     malformed: u64,
+    traffic: Traffic,
     stamped: Vec<u8>,
     from_transactions: Vec<TransactionOutput<Destination>>,
     from_user: Vec<UserOutput>,
@@ -115,6 +130,7 @@ impl Shard {
             shards: None,
             tenure: Tenure::default(),
             malformed: 0,
+            traffic: Traffic::default(),
             stamped: Vec::new(),
             from_transactions: Vec::new(),
             from_user: Vec::new(),
@@ -331,6 +347,7 @@ impl Shard {
             suspended: self.user.suspended(),
             contexts: self.user.contexts(),
             calls: self.user.calls(),
+            traffic: self.traffic.clone(),
             counts,
             transactions: *self.transactions.counters(),
         }
@@ -351,6 +368,7 @@ impl Shard {
         match self.transactions.handle_request(now.instant, key, method, &mut self.from_transactions) {
             Disposition::Absorbed => {}
             Disposition::AckFor2xx => {
+                self.traffic.came(MethodName::Ack);
                 let ack = self.stamp(message, &source);
                 self.user.handle_ack(now, lease, source, ack, &mut self.from_user);
             }
@@ -367,6 +385,7 @@ impl Shard {
         method: Method<'_>,
         key: ServerKey,
     ) {
+        self.traffic.came(MethodName::from(method));
         let request = self.stamp(message, &source);
         let to = match message.top_via() {
             Ok(via) if request.len() <= MESSAGE_BYTES_MAX => {
@@ -384,8 +403,7 @@ impl Shard {
                 return self.user.refuse(now, source, message, status, reason, &mut self.from_user);
             }
         };
-        let kind = if method == Method::Invite { Kind::Invite } else { Kind::NonInvite };
-        if self.transactions.begin_server(now.instant, key, kind, to, source.flow.is_reliable()).is_err() {
+        if self.transactions.begin_server(now.instant, key, method, to, source.flow.is_reliable()).is_err() {
             self.user.refuse(
                 now,
                 source,
@@ -450,6 +468,16 @@ impl Shard {
         }
     }
 
+    /// Counts a final response. Whoever only now gets what it asked for is settled.
+    fn answered(&mut self, key: ServerKey, status: Status) -> Option<Output> {
+        if !status.is_final() {
+            return None;
+        }
+        let (arrival, before) = self.transactions.advance_server(key, Progress::Answered)?;
+        self.traffic.answered(arrival.method, status);
+        (before == Progress::Arrived).then_some(Output::Settled(Settled { arrival, by: Progress::Answered }))
+    }
+
     /// From the transactions: messages to the wire, events to the user.
     fn rise(&mut self, now: Now, lease: &ActiveLease<'_>, out: &mut Vec<Output>) {
         if self.from_transactions.is_empty() {
@@ -474,6 +502,7 @@ impl Shard {
     fn sink(&mut self, now: Now, output: UserOutput, out: &mut Vec<Output>) {
         match output {
             UserOutput::Respond { key, status, message } => {
+                out.extend(self.answered(key, status));
                 if self
                     .transactions
                     .respond(now.instant, key, status, message, &mut self.from_transactions)
@@ -482,7 +511,8 @@ impl Shard {
                     tracing::debug!(status = status.0, "a response found its transaction gone");
                 }
             }
-            UserOutput::RespondStateless { key, message } => {
+            UserOutput::RespondStateless { key, status, message } => {
+                out.extend(self.answered(key, status));
                 if let Some(to) = self.transactions.end_server(key) {
                     out.push(Output::Send { to, message, of: None });
                 }
@@ -490,7 +520,13 @@ impl Shard {
             UserOutput::Drop { key } => {
                 self.transactions.end_server(key);
             }
-            UserOutput::Forward { key, kind, to, request } => {
+            UserOutput::Forward { key, kind, of, to, request } => {
+                let forwarded =
+                    of.and_then(|request| self.transactions.advance_server(request, Progress::Forwarded));
+                out.extend(
+                    forwarded
+                        .map(|(arrival, _)| Output::Settled(Settled { arrival, by: Progress::Forwarded })),
+                );
                 let reliable = to.is_reliable();
                 let begun = self.transactions.begin_client(
                     now.instant,

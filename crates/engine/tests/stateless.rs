@@ -75,6 +75,7 @@ fn answer(shard: &mut Shard, text: &str) -> Bytes {
         match output {
             Output::Send { message, of: None, .. } => answers.push(message),
             Output::Report(report) => reports.push((report.flow, report.evidence, report.deed)),
+            Output::Settled(_) => {}
             other => unreachable!("{other:?}"),
         }
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use clock::Now;
-use engine::{Asker, Loaded, Output, Partition, PartitionOutput, Prober, ProberOutput, Shard};
+use engine::{Asker, Loaded, Output, Partition, PartitionOutput, Prober, ProberOutput, Settled, Shard};
 use lease::ActiveLease;
 use routing::gateway::{GatewayMark, Outcome, ProbeMark};
 use routing::{Answer, CarrierNews, Gateway, KeepaliveMark, Question, Report, Token};
@@ -20,6 +20,7 @@ use transport::selection::{Query, Records};
 use transport::{ConnectionId, Destination, Flow, Source};
 
 use crate::alarm::Event;
+use crate::clocks;
 use crate::edge::Edge;
 use crate::machines::{Machines, PROBER_LOOP};
 use crate::mandate::Holding;
@@ -88,6 +89,8 @@ pub(crate) struct Carrier {
     datagrams: Vec<Datagram>,
     failed: Vec<Sender>,
     reports: Vec<Report>,
+    /// What was settled in this batch.
+    settled: Vec<Settled>,
 }
 
 /// A message that leaves.
@@ -209,6 +212,9 @@ impl Carrier {
         loop {
             while self.carry(edge, now) {}
             self.send(edge, now, lane);
+            if !self.settled.is_empty() {
+                edge.latencies.note(clocks::now().instant, self.settled.drain(..));
+            }
             if self.failed.is_empty() {
                 edge.learn(now, &mut self.reports);
                 return;
@@ -317,6 +323,7 @@ impl Carrier {
                     self.hold_for_partition(mark.partition, ToPartition::KeepaliveAnswered(mark));
                 }
                 Output::Report(report) => self.reports.push(report),
+                Output::Settled(settled) => self.settled.push(settled),
                 Output::ProbeAnswered(mark, status) => self.prober.push(ToProber::Answered(mark, status)),
                 Output::GatewayOutcome(gateway, outcome) => {
                     self.prober.push(ToProber::Outcome(gateway, outcome));

@@ -22,6 +22,7 @@ use transport::{ConnectionId, Source};
 use crate::alarm::{Alarm, Event};
 use crate::carrier::{Carrier, Outgoing, Sender};
 use crate::clocks;
+use crate::latency::Latencies;
 use crate::machines::{Machines, PROBER_LOOP};
 use crate::mandate::{Holding, Mandate};
 use crate::resolver::{Lookup, Resolver, Waiter};
@@ -43,6 +44,7 @@ pub(crate) struct Edge {
     pub(crate) mandate: Mandate,
     pub(crate) alarms: Arc<[Arc<Alarm>]>,
     pub(crate) tallies: Arc<Tallies>,
+    pub(crate) latencies: Latencies,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) udp: ArcSwap<UdpListeners>,
     pub(crate) streams: Streams,

@@ -17,6 +17,7 @@ mod bans;
 mod carrier;
 mod clocks;
 mod edge;
+mod latency;
 mod machines;
 mod mandate;
 mod numbering;
@@ -33,7 +34,8 @@ mod test_settings;
 mod udp;
 mod upkeep;
 
-pub use engine::Readiness;
+pub use engine::{Readiness, Traffic};
+pub use latency::Latency;
 pub use mandate::{Lease, Permanent};
 pub use routing::account::{BindingView, SlowedName};
 pub use routing::bans::{Ban, Cause, Measure, NeverBanned, SourceNetwork};

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use engine::{Partition, Readiness, SlowedName, Store, StoreError};
+use engine::{Partition, Readiness, SlowedName, Store, StoreError, Traffic};
 use keys::RootKey;
 use lease::Epoch;
 use routing::account::BindingView;
@@ -24,6 +24,7 @@ use transport::{ConnectionLimits, Listener, ListenerId, Transport};
 use crate::alarm::{Alarm, Event};
 use crate::clocks;
 use crate::edge::Edge;
+use crate::latency::Latencies;
 use crate::machines::Machines;
 use crate::mandate::{Lease, Mandate};
 use crate::numbering::{Exhausted, Numbering};
@@ -151,6 +152,7 @@ impl Server {
             mandate,
             alarms,
             tallies: Arc::new(Tallies::default()),
+            latencies: Latencies::default(),
             store: start.store,
             udp: ArcSwap::from_pointee(opened.udp),
             streams: Streams::new(start.node, start.boot, start.connection_limits),
@@ -235,8 +237,10 @@ impl Server {
             }
         };
         let mut status = Status {
-            listeners: settings.listeners.iter().map(listener_status).collect(),
+            listeners: settings.listeners.iter().map(|listener| self.listener_status(listener)).collect(),
             counters: BTreeMap::new(),
+            traffic: Traffic::default(),
+            latencies: self.edge.latencies.all(),
             server_transactions: 0,
             client_transactions: 0,
             suspended: 0,
@@ -255,6 +259,7 @@ impl Server {
             status.suspended += shard.suspended;
             status.contexts += shard.contexts;
             status.calls += shard.calls;
+            status.traffic.merge(&shard.traffic);
             count(&mut shard.counts.iter());
             count(&mut shard.transactions.iter());
         }
@@ -465,6 +470,18 @@ impl Server {
         self.edge.store.flush()
     }
 
+    fn listener_status(&self, listener: &Listener) -> ListenerStatus {
+        let udp = self.edge.udp.load();
+        ListenerStatus {
+            id: listener.id,
+            transport: listener.transport,
+            local: listener.local,
+            advertise: listener.advertise.clone(),
+            digest: listener.digest,
+            dropped_by_kernel: udp.get(&listener.id).map_or(0, |udp| udp.dropped()),
+        }
+    }
+
     fn served(&self) -> MutexGuard<'_, Served> {
         self.served.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -506,14 +523,4 @@ fn listen(edge: &Arc<Edge>, opened: Vec<(Listener, std::net::TcpListener)>) -> i
         edge.streams.listen(edge, listener.id, listener.local, socket);
     }
     Ok(())
-}
-
-fn listener_status(listener: &Listener) -> ListenerStatus {
-    ListenerStatus {
-        id: listener.id,
-        transport: listener.transport,
-        local: listener.local,
-        advertise: listener.advertise.clone(),
-        digest: listener.digest,
-    }
 }

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use engine::{SlowedName, StoreState};
+use engine::{SlowedName, StoreState, Traffic};
 use routing::bans::Ban;
 use transport::{Advertise, ListenerId, LocalAddr, Transport};
+
+use crate::latency::Latency;
 
 /// A running server at one moment. The parts are read one after the other, so they may differ by what
 /// happened in between.
@@ -14,6 +16,10 @@ pub struct Status {
     pub listeners: Vec<ListenerStatus>,
     /// What was counted since the start, by name: by the shards and partitions, and by the edge itself.
     pub counters: BTreeMap<&'static str, u64>,
+    /// Requests and answers by method.
+    pub traffic: Traffic,
+    /// How long requests waited here.
+    pub latencies: Vec<Latency>,
     /// Server transactions alive.
     pub server_transactions: usize,
     /// Client transactions alive.
@@ -58,4 +64,6 @@ pub struct ListenerStatus {
     pub advertise: Option<Advertise>,
     /// Whether requests must be authenticated by digest.
     pub digest: bool,
+    /// Datagrams that the kernel dropped because nobody read them in time.
+    pub dropped_by_kernel: u64,
 }

@@ -492,6 +492,7 @@ impl Node {
                 self.prober.handle_answered(now, &lease, mark, status, &mut outputs);
                 self.work.extend(outputs.into_iter().map(Work::FromProber));
             }
+            engine::Output::Settled(_) => {}
             engine::Output::GatewayOutcome(gateway, outcome) => {
                 let mut outputs = Vec::new();
                 self.prober.handle_outcome(now, &gateway.name, outcome, &mut outputs);

@@ -22,8 +22,8 @@ use clock::{Deadlines, Instant};
 use keys::Key;
 use sip::{Framed, Message, Method, Status};
 use transaction::{
-    ClientEvent, ClientKey, Disposition, Kind, Limits, Output as TransactionOutput, ResponseDisposition,
-    ServerKey, Timers, Transactions,
+    ClientEvent, ClientKey, Disposition, Limits, Output as TransactionOutput, ResponseDisposition, ServerKey,
+    Timers, Transactions,
 };
 use transport::Transport;
 
@@ -424,9 +424,8 @@ impl Phone {
             Disposition::New => {}
         }
         // RFC 3261 §18.2.2: with rport, or over a connection, the response goes back where the request came from.
-        let kind = if method == Method::Invite { Kind::Invite } else { Kind::NonInvite };
         let reliable = matches!(way, Way::Stream(_));
-        if self.transactions.begin_server(now, key, kind, way, reliable).is_err() {
+        if self.transactions.begin_server(now, key, method, way, reliable).is_err() {
             out.push(unexpected("a phone's table of transactions is full".to_owned()));
             return;
         }

@@ -41,7 +41,7 @@ pub use editor::Editor;
 pub use error::{Malformed, NotSip};
 pub use host::Host;
 pub use message::{ContactList, Contacts, Header, Message, RequestLine, StartLine, StatusLine};
-pub use method::Method;
+pub use method::{Method, MethodName};
 pub use name::Name;
 pub use name_addr::NameAddr;
 pub use params::Params;

@@ -44,4 +44,4 @@ pub use key::{ClientKey, ServerKey};
 pub use output::{ClientEvent, Disposition, Output, ResponseDisposition, ServerEvent};
 pub use table::Full;
 pub use timers::Timers;
-pub use transactions::{Counters, Kind, Limits, NoTransaction, Transactions};
+pub use transactions::{Arrival, Counters, Kind, Limits, NoTransaction, Progress, Transactions};

@@ -15,6 +15,14 @@ use crate::{
 pub(crate) const UNRELIABLE: bool = false;
 pub(crate) const RELIABLE: bool = true;
 
+/// A method of this kind.
+pub(crate) fn method_of(kind: Kind) -> Method<'static> {
+    match kind {
+        Kind::Invite => Method::Invite,
+        Kind::NonInvite => Method::Options,
+    }
+}
+
 /// One transaction, or one of each side. Times are milliseconds since its beginning.
 pub(crate) struct Script {
     pub transactions: Transactions<&'static str>,
@@ -27,7 +35,8 @@ pub(crate) struct Script {
 impl Script {
     pub fn server(kind: Kind, reliable: bool) -> Self {
         let mut script = Self::new(kind, Timers::default());
-        let begun = script.transactions.begin_server(at(0), server_key(), kind, "client", reliable);
+        let begun =
+            script.transactions.begin_server(at(0), server_key(), method_of(kind), "client", reliable);
         assert_eq!(begun, Ok(()));
         script
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use clock::Instant;
-use sip::{Message, Method, Status};
+use sip::{Message, Method, MethodName, Status};
 
 use crate::invite_client::InviteClient;
 use crate::invite_server::{Acknowledged, InviteServer};
@@ -119,6 +119,28 @@ pub struct Transactions<D> {
 struct Server<D> {
     machine: ServerMachine,
     to: D,
+    arrival: Arrival,
+    progress: Progress,
+}
+
+/// When a request came, and what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// When its transaction began.
+    pub at: Instant,
+    /// Its method.
+    pub method: MethodName,
+}
+
+/// How far a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Progress {
+    /// It has come.
+    Arrived,
+    /// It was sent on.
+    Forwarded,
+    /// It has its final response.
+    Answered,
 }
 
 #[derive(Debug)]
@@ -164,19 +186,21 @@ impl<D: Clone> Transactions<D> {
         &mut self,
         now: Instant,
         key: ServerKey,
-        kind: Kind,
+        method: Method<'_>,
         to: D,
         reliable: bool,
     ) -> Result<(), Full> {
         if self.servers.contains(key) {
             return Ok(());
         }
-        let machine = match kind {
+        let machine = match Kind::of(method) {
             Kind::Invite => ServerMachine::Invite(InviteServer::new(reliable)),
             Kind::NonInvite => ServerMachine::NonInvite(NonInviteServer::new(now, &self.timers, reliable)),
         };
         let deadline = machine.deadline();
-        let begun = self.servers.insert(key, Server { machine, to }, deadline);
+        let arrival = Arrival { at: now, method: MethodName::from(method) };
+        let server = Server { machine, to, arrival, progress: Progress::Arrived };
+        let begun = self.servers.insert(key, server, deadline);
         self.count_begun(begun, |counters| &mut counters.servers_begun)
     }
 
@@ -188,6 +212,14 @@ impl<D: Clone> Transactions<D> {
     /// Where the responses of a server transaction go.
     pub fn server_destination(&self, key: ServerKey) -> Option<&D> {
         self.servers.get(key).map(|server| &server.to)
+    }
+
+    /// Notes how far a request is. The first time that it is so far its arrival is told, and how far it was before.
+    pub fn advance_server(&mut self, key: ServerKey, progress: Progress) -> Option<(Arrival, Progress)> {
+        let (_, server) = self.servers.find(key)?;
+        let before = server.progress;
+        server.progress = before.max(progress);
+        (before < progress).then_some((server.arrival, before))
     }
 
     /// Forgets a server transaction without a word, and says where its responses would have gone: for
@@ -498,7 +530,24 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::script::{at, client_key, request, response, secret, server_key};
+    use crate::script::{at, client_key, method_of, request, response, secret, server_key};
+
+    #[test]
+    fn a_request_is_told_once_for_each_step_that_it_takes() {
+        let mut transactions = Transactions::new(Timers::default(), Limits::default());
+        let arrival = Arrival { at: at(0), method: MethodName::Invite };
+        begin_server(&mut transactions, server_key(), Kind::Invite).unwrap();
+
+        let steps = [Progress::Forwarded, Progress::Forwarded, Progress::Answered, Progress::Answered]
+            .map(|progress| transactions.advance_server(server_key(), progress));
+        assert_eq!(
+            steps,
+            [Some((arrival, Progress::Arrived)), None, Some((arrival, Progress::Forwarded)), None]
+        );
+
+        transactions.end_server(server_key());
+        assert_eq!(transactions.advance_server(server_key(), Progress::Answered), None);
+    }
 
     #[test]
     fn a_full_table_refuses_and_sends_nothing() {
@@ -651,7 +700,7 @@ mod tests {
         let mut out = Vec::new();
         for round in 0..10_000_u64 {
             let key = number(round);
-            transactions.begin_server(at(round), key, Kind::NonInvite, 7, true).unwrap();
+            transactions.begin_server(at(round), key, Method::Options, 7, true).unwrap();
             transactions
                 .respond(at(round), key, Status(200), response(200, Kind::NonInvite), &mut out)
                 .unwrap();
@@ -702,7 +751,7 @@ mod tests {
             let server = |n: &u8| number(u64::from(*n));
             match step {
                 Step::BeginServer(n, kind, reliable) => {
-                    let _ = transactions.begin_server(at(now), server(n), *kind, *n, *reliable);
+                    let _ = transactions.begin_server(at(now), server(n), method_of(*kind), *n, *reliable);
                 }
                 Step::BeginClient(n, kind, reliable) => {
                     let request = request(*kind);
@@ -780,7 +829,7 @@ mod tests {
     }
 
     fn begin_server(transactions: &mut Transactions<u8>, key: ServerKey, kind: Kind) -> Result<(), Full> {
-        transactions.begin_server(at(0), key, kind, 7, false)
+        transactions.begin_server(at(0), key, method_of(kind), 7, false)
     }
 
     fn begin_client(

@@ -409,7 +409,7 @@ impl World {
             }
             Output::Publish(_) => unreachable!("there is no account of our own"),
             // Who is heard is not the engine's affair: here everything is.
-            Output::Report(_) => {}
+            Output::Report(_) | Output::Settled(_) => {}
             Output::KeepaliveAnswered(mark) => {
                 assert!(mark.partition < PARTITIONS, "a keepalive of a partition that is not there");
                 self.with_partition(mark.partition, |partition, now, _, out| {

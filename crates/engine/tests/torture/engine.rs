@@ -105,6 +105,7 @@ impl Engine {
                 Output::Publish(_)
                 | Output::KeepaliveAnswered(_)
                 | Output::Report(_)
+                | Output::Settled(_)
                 | Output::ProbeAnswered(..)
                 | Output::GatewayOutcome(..) => {}
             }

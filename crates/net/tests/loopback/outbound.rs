@@ -2,9 +2,11 @@
 
 use std::net::{SocketAddr, TcpListener};
 
+use sip::MethodName;
+use transaction::Progress;
 use transport::Transport;
 
-use crate::testbed::{UdpPhone, accept, counted, options, own_host, start};
+use crate::testbed::{UdpPhone, accept, counted, eventually, options, own_host, start};
 
 #[test]
 fn a_request_for_a_tcp_hop_opens_a_connection_from_the_listeners_address() {
@@ -93,6 +95,43 @@ fn a_name_is_resolved_on_the_way() {
 
     assert!(request.starts_with(&format!("OPTIONS {uri} SIP/2.0\r\n")));
     assert!(phone.receive_text().starts_with("SIP/2.0 200 "));
+    server.stop().expect("a clean end");
+}
+
+#[test]
+fn what_came_and_how_it_was_settled_is_counted_once_for_each_request() {
+    let host = own_host();
+    let server_address = SocketAddr::new(host, 5060);
+    let server = start(&[(Transport::Udp, server_address)]);
+    let (phone, callee) = (UdpPhone::new(host), UdpPhone::new(host));
+    let own = options(&format!("sip:{server_address}"), "UDP", phone.address(), "own");
+    phone.send(server_address, own.as_bytes());
+    assert!(phone.receive_text().starts_with("SIP/2.0 200 "));
+    let uri = format!("sip:bob@{}", callee.address());
+    let forwarded = options(&uri, "UDP", phone.address(), "forwarded");
+
+    phone.send(server_address, forwarded.as_bytes());
+    let request = callee.receive_text();
+    callee.send(server_address, ok(&request).as_bytes());
+    assert!(phone.receive_text().starts_with("SIP/2.0 200 "));
+    phone.send(server_address, forwarded.as_bytes());
+    assert!(phone.receive_text().starts_with("SIP/2.0 200 "), "the answer is repeated");
+
+    let settled = || {
+        let latencies = server.status().latencies;
+        let of = |by| {
+            let mut same = latencies.iter().filter(|it| it.method == MethodName::Other && it.by == by);
+            same.next().map_or(0, |it| it.buckets.iter().map(|(_, figure)| figure).sum::<u64>())
+        };
+        (of(Progress::Answered), of(Progress::Forwarded))
+    };
+    // It is noted after the answer has left.
+    eventually("both are noted", || settled() == (1, 1));
+    let traffic = server.status().traffic;
+    let requests: Vec<_> = traffic.requests().filter(|(_, figure)| *figure > 0).collect();
+    assert_eq!(requests, [(MethodName::Options, 2)]);
+    let answers: Vec<_> = traffic.answers().filter(|(.., figure)| *figure > 0).collect();
+    assert_eq!(answers, [(MethodName::Options, 2, 2)]);
     server.stop().expect("a clean end");
 }
 

@@ -224,6 +224,7 @@ impl TransactionUser {
                     out.push(Output::Forward {
                         key: client,
                         kind: Kind::of(method),
+                        of: Some(key),
                         to,
                         request: forwarded.bytes,
                     });
@@ -333,7 +334,7 @@ impl TransactionUser {
         let key = ClientKey::of(&self.keyring.transaction, &sent.branch, Method::Cancel);
         let request = Bytes::from(cancel);
         // RFC 3261 §9.1: where the INVITE went.
-        out.push(Output::Forward { key, kind: Kind::NonInvite, to: sent.to, request });
+        out.push(Output::Forward { key, kind: Kind::NonInvite, of: None, to: sent.to, request });
     }
 
     /// Timer C, the ring time-out, or the end of the wait for the answer to a CANCEL.

@@ -27,6 +27,8 @@ pub enum Output {
     RespondStateless {
         /// The transaction of the request.
         key: ServerKey,
+        /// The status of `message`.
+        status: Status,
         /// The whole response.
         message: Bytes,
     },
@@ -41,6 +43,8 @@ pub enum Output {
         key: ClientKey,
         /// Which of the two machines it is.
         kind: Kind,
+        /// The request that is sent on by it, if it is one.
+        of: Option<ServerKey>,
         /// Where it goes.
         to: Destination,
         /// The whole request.

@@ -436,7 +436,7 @@ impl TransactionUser {
         if reply.status < Status::SERVER_INTERNAL_ERROR {
             out.push(Output::Report(Report::of(flow, Deed::Unproven)));
         }
-        out.push(Output::RespondStateless { key, message });
+        out.push(Output::RespondStateless { key, status: reply.status, message });
     }
 
     /// Answers a request: without state until it is admitted.
