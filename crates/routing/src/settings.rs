@@ -70,6 +70,9 @@ pub struct Registrar {
     pub max_expires: Duration,
     /// For requests that wish nothing.
     pub default_expires: Duration,
+    /// A phone is granted up to so many hundredths less than it asks for, so that those that came in one moment do not
+    /// all come back in one; 0: as much as it asks for.
+    pub expires_spread_percent: u8,
     /// Contacts of one address of record.
     pub contacts_max: usize,
     /// Who is told to send requests by this server (RFC 3608).
@@ -264,6 +267,7 @@ impl Default for Registrar {
             min_expires: Duration::from_secs(60),
             max_expires: Duration::from_secs(3_600),
             default_expires: Duration::from_secs(3_600),
+            expires_spread_percent: 10,
             contacts_max: 10,
             service_route: ServiceRoute::Off,
         }

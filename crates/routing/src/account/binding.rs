@@ -1,6 +1,8 @@
 //! One binding as its partition keeps it.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
 
 use bytes::Bytes;
 use clock::{Instant, Now};
@@ -41,6 +43,8 @@ pub(super) struct Registration {
     pub connection: Option<Box<ConnectionId>>,
     /// When it ends.
     pub expires_at: Instant,
+    /// The seconds that its phone was given; `None` after a restart, which is told only what was left of them.
+    pub granted: Option<NonZeroU32>,
     /// Hash of the digest `response`.
     pub response_hash: u64,
     /// The number in CSeq.
@@ -147,7 +151,19 @@ impl Binding {
     }
 }
 
+/// Since when a phone is registered, for comparison: the later one is greater, and what is known from before a restart
+/// is less than all that came after it.
+pub(super) type Since = (Option<Instant>, Instant);
+
 impl Registration {
+    /// Since when it is there. Not by its end alone: what is granted differs from what was asked for.
+    pub(super) fn since(&self) -> Since {
+        let lasts = |seconds: NonZeroU32| Duration::from_secs(seconds.get().into());
+        let begun =
+            |granted| Instant::START + self.expires_at.since(Instant::START).saturating_sub(lasts(granted));
+        (self.granted.map(begun), self.expires_at)
+    }
+
     /// The way to the phone, if it can be used.
     pub(super) fn flow(&self, places: &Places) -> Option<Flow> {
         let remote = RemoteAddr(self.remote);

@@ -371,8 +371,7 @@ impl AccountPartition {
             binding.is_live(now) && gruu::is_meant(key, phone, instance, text.call_id())
         };
         let mut found: Vec<&Binding> = self.location.of(&aor).iter().filter(is_meant).collect();
-        // A phone asks for the same time on each of its flows.
-        found.sort_by_key(|binding| std::cmp::Reverse((binding.registration.expires_at, binding.id)));
+        found.sort_by_key(|binding| std::cmp::Reverse((binding.registration.since(), binding.id)));
         // Contacts that are no flows (RFC 5626) of one phone: only the last one is where it is.
         if found.first().is_some_and(|binding| binding.registration.reg_id.is_none()) {
             found.truncate(1);
@@ -576,7 +575,7 @@ impl AccountPartition {
     pub(super) fn targets(&self, now: Now, aor: &Aor) -> Vec<crate::Target> {
         let live = self.location.of(aor).iter().filter(|binding| binding.is_live(now));
         let places = self.location.places();
-        let targets = live.map(|it| (it.registration.expires_at, it.target(aor, places)));
+        let targets = live.map(|it| (it.registration.since(), it.target(aor, places)));
         preference::in_order(targets.collect())
     }
 

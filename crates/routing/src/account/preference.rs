@@ -2,14 +2,13 @@
 
 use std::cmp::Reverse;
 
-use clock::Instant;
-
+use super::binding::Since;
 use crate::Target;
 
 /// Best `q` first, and in the order of their registration where it is equal; of several flows of one phone the one
-/// that was refreshed last comes first. Each target comes with the time at which its binding ends.
+/// that was refreshed last comes first. Each target comes with the time since which its binding is there.
 // RFC 5626 §7: which of the flows is first is the proxy's choice. The last one that was heard of is the likeliest to live.
-pub(super) fn in_order(mut targets: Vec<(Instant, Target)>) -> Vec<Target> {
+pub(super) fn in_order(mut targets: Vec<(Since, Target)>) -> Vec<Target> {
     targets.sort_by_key(|(_, target)| Reverse(target.q));
     for place in 0..targets.len() {
         let is_same_phone = |at: &usize| are_flows_of_one_phone(&targets[place].1, &targets[*at].1);

@@ -8,6 +8,7 @@
 //! adds one; no two of its bindings have one key; the sender's order (Call-ID and CSeq) is kept for
 //! each binding.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -53,7 +54,7 @@ pub(super) struct Registrar<'a> {
     pub location: &'a mut Location,
     /// The operator's rules.
     pub settings: &'a Settings,
-    /// For the phases of keepalives.
+    /// For the phases of keepalives and the spread of what is granted.
     pub key: &'a Key,
     /// For temporary GRUUs.
     pub gruu_key: &'a Key,
@@ -194,6 +195,30 @@ impl Registrar<'_> {
         Ok(wish.min(rules.max_expires))
     }
 
+    // RFC 3261 §10.3: step 7: a registrar may grant less than was asked for. What it grants is spread, so that phones
+    // that registered in one moment do not all come back in one. The same request is granted the same, here and on the
+    // other node; the next one of the same phone is granted something else.
+    fn granted(&self, register: &Register, update: &Update<'_>, before: Option<NonZeroU32>) -> Duration {
+        let rules = &self.settings.registrar;
+        let wish = update.lasts.as_secs();
+        // Deviation: some phones ask the next time for what they were granted. Cut again and again, that would shrink to
+        // the minimum. No other phone asks for just that, because a second at least was cut.
+        let is_echo = before.is_some_and(|before| u64::from(before.get()) == wish);
+        let cut_max = (wish * u64::from(rules.expires_spread_percent) / 100)
+            .min(wish.saturating_sub(rules.min_expires.as_secs()));
+        if is_echo || cut_max == 0 || register.authority == Authority::Elsewhere {
+            return update.lasts;
+        }
+        let parts = [
+            &b"expires"[..],
+            register.aor.as_str().as_bytes(),
+            &update.wish.uri,
+            &register.call_id,
+            &register.cseq.to_be_bytes(),
+        ];
+        update.lasts - Duration::from_secs(1 + self.key.mac(&parts).short() % cut_max)
+    }
+
     fn check_room(
         &mut self,
         register: &Register,
@@ -239,7 +264,10 @@ impl Registrar<'_> {
             self.end(id, Count::BindingRemoved, out);
         }
         let (Some(update), Some(text)) = (step.put, text) else { return };
-        let registration = registration(now, place, register, update, text);
+        let before = step.replaced.and_then(|id| self.location.find(id));
+        let before = before.and_then(|(_, binding)| binding.registration.granted);
+        let granted = self.granted(register, update, before);
+        let registration = registration(now, place, register, update, granted, text);
         let id = match step.replaced {
             Some(id) => {
                 self.replace(now, id, register, registration, out);
@@ -448,6 +476,7 @@ fn registration(
     place: PlaceId,
     register: &Register,
     update: &Update<'_>,
+    granted: Duration,
     text: BindingText,
 ) -> Registration {
     let connection = match register.source.flow {
@@ -459,7 +488,8 @@ fn registration(
         remote: register.source.flow.remote().0,
         place,
         connection,
-        expires_at: now.instant + update.lasts,
+        expires_at: now.instant + granted,
+        granted: u32::try_from(granted.as_secs()).ok().and_then(NonZeroU32::new),
         response_hash: register.response_hash,
         cseq: register.cseq,
         reg_id: update.flow.map(|(_, reg_id)| reg_id),

@@ -11,6 +11,7 @@ mod order;
 mod random;
 mod register;
 mod restart;
+mod spread;
 mod standby;
 
 use std::collections::BTreeSet;
@@ -173,7 +174,8 @@ fn settings() -> Settings {
         server: None,
         timers: Default::default(),
         proxy: Default::default(),
-        registrar: Default::default(),
+        // Times are told to the second here; `spread` tries what is spread.
+        registrar: crate::settings::Registrar { expires_spread_percent: 0, ..Default::default() },
         digest: Default::default(),
         nat: Default::default(),
         edges: Vec::new(),

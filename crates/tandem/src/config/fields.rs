@@ -62,6 +62,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 const THREADS_MAX: u64 = 256;
 /// Connections: a process may have about a million open files.
 const CONNECTIONS_MAX: u64 = 1_000_000;
+/// Half of what a phone asks for; more only makes work.
+const EXPIRES_SPREAD_MAX: u64 = 50;
 /// Contacts of one address of record: each of them rings at every call.
 const CONTACTS_MAX: u64 = 1_000;
 /// More calls than one account ever makes.
@@ -339,6 +341,19 @@ pub const SECTIONS: &[Section] = &[
                 ],
                 set: |config, value| {
                     config.registrar.default_expires = whole_seconds(value)?;
+                    Ok(())
+                },
+            },
+            Field {
+                key: "expires_spread",
+                default: "10",
+                meaning: &[
+                    "Each registration is granted up to so many percent less than the phone asks for, but never less than",
+                    "min_expires, so that phones that came all at once do not come back all at once. The phone goes by",
+                    "what it is granted. 0: what it asks for.",
+                ],
+                set: |config, value| {
+                    config.registrar.expires_spread_percent = value.number(0..=EXPIRES_SPREAD_MAX)? as u8;
                     Ok(())
                 },
             },

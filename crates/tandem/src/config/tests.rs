@@ -58,6 +58,7 @@ fn every_key_reaches_its_setting() {
         min_expires = "1s"
         max_expires = "1d"
         default_expires = "2m"
+        expires_spread = 0
         contacts_max = 5
         service_route = "path"
         [auth]
@@ -122,6 +123,7 @@ fn every_key_reaches_its_setting() {
             min_expires: second,
             max_expires: 86_400 * second,
             default_expires: 120 * second,
+            expires_spread_percent: 0,
             contacts_max: 5,
             service_route: ServiceRoute::WithPath,
         }

@@ -40,6 +40,7 @@ impl AccountPartition {
             place,
             connection: None,
             expires_at: now.instant + left,
+            granted: None,
             response_hash: stored.response_hash,
             cseq: stored.cseq,
             reg_id: stored.reg_id.filter(|_| stored.instance.is_some()),
