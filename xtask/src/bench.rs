@@ -23,6 +23,7 @@ mod row;
 
 use contestant::{Contestant, Kind, Programs};
 use report::Measured;
+pub use report::machine;
 use row::{ACCOUNTS, Row, SESSIONS, Session};
 
 /// How often each server does each work, if nothing else is said.

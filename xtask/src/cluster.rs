@@ -15,6 +15,10 @@ use crate::lab::pair::{Pair, SECOND_VIP, Side, VIP, VIP_V6, write_for};
 use crate::lab::{Host, Lab};
 use crate::process::{self, Running, tree};
 
+mod accounts;
+pub mod fault;
+mod roles;
+
 /// How long a start, and everything that is waited for, may take on a busy machine.
 pub const TIME_MAX: Duration = Duration::from_secs(15);
 
@@ -25,6 +29,8 @@ pub struct Settings {
     pub lease: &'static str,
     /// How long an engine may show no sign of life.
     pub engine_silence: &'static str,
+    /// `error` to `trace`.
+    pub log_level: &'static str,
     /// More lines of `[cluster]`.
     pub cluster: String,
     /// More lines of the file.
@@ -59,6 +65,7 @@ impl Default for Settings {
             lease: "500ms",
             // An engine is an ordinary process: on a busy machine it is not run for longer than the default.
             engine_silence: "1s",
+            log_level: "debug",
             cluster: String::new(),
             toml: String::new(),
             paths: Paths::One,
@@ -273,11 +280,11 @@ fn known_name(host: &Host) -> Result<&'static str> {
 }
 
 fn configuration(pair: &Pair, host: &Host, settings: &Settings, key: &str) -> String {
-    let Settings { lease, engine_silence, cluster, toml, paths, .. } = settings;
+    let Settings { lease, engine_silence, log_level, cluster, toml, paths, .. } = settings;
     let name = &host.name;
     let mut text = format!(
         "[node]\nname = \"{name}\"\nstate_directory = \"{}\"\n\n\
-         [log]\nlevel = \"debug\"\n\n\
+         [log]\nlevel = \"{log_level}\"\n\n\
          [sip]\nlisten = [\"udp://{VIP}:5060\", \"tcp://{VIP}:5060\", \"udp://{SECOND_VIP}:5060\", \"udp://[{VIP_V6}]:5060\"]\n\n\
          [admission]\nnever = [\"203.0.113.0/24\", \"198.51.100.0/24\", \"2001:db8:113::/64\"]\n\n\
          [cluster]\nkey = \"{key}\"\naddresses = [\"{VIP}\", \"{SECOND_VIP}\", \"{VIP_V6}\"]\n\

@@ -7,7 +7,9 @@ use anyhow::Result;
 
 mod baresip;
 mod bench;
+mod chance;
 mod cluster;
+mod control;
 mod dns;
 mod gate;
 mod kamailio;
@@ -16,6 +18,7 @@ mod lab;
 mod packages;
 mod phone;
 mod process;
+mod registrants;
 mod scenario;
 mod server;
 mod sipp;
@@ -57,6 +60,9 @@ cargo xtask soak internet [--minutes N] [--dir DIR] [--program PATH] [--yes]
     DIR keeps its figures; nothing runs while it has a file `pause`.
 cargo xtask soak lease
     100,000 seeds of the pair in a hostile world, and the large exhaustive searches, into bench/SOAK-LEASE.md.
+cargo xtask soak pair [--kills N] [--dir DIR] [--program PATH] [--yes]
+    1,000 faults of a pair with 100,000 registered phones, at moments that are drawn, into bench/SOAK-PAIR.md.
+    DIR keeps what was done; nothing happens while it has a file `pause`.
 ";
 
 fn main() -> ExitCode {
@@ -90,6 +96,9 @@ fn run(words: &[&str]) -> Result<ExitCode> {
         ["soak", part @ ..] => soak::run(part),
         ["soak-here", dir, binary, minutes] => {
             soak::internet::run_here(Path::new(dir), Path::new(binary), minutes)
+        }
+        ["soak-pair-here", dir, binary, kills] => {
+            soak::pair::run_here(Path::new(dir), Path::new(binary), kills)
         }
         ["scenario", name, dir, binary] => {
             scenario::run_here(name, Path::new(dir), Path::new(binary)).map(ExitCode::from)

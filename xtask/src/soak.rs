@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 pub mod fuzz;
 pub mod internet;
 pub mod lease;
+pub mod pair;
 mod worlds;
 
 /// Runs the part that the words after `soak` name; without a word the simulated worlds.
@@ -17,6 +18,7 @@ pub fn run(words: &[&str]) -> Result<ExitCode> {
         ["fuzz", "--at-once", count] => fuzz::run(Some(count.parse().context("--at-once is a number")?)),
         ["internet", options @ ..] => internet::run(&internet::Options::parse(options)?),
         ["lease"] => lease::run(),
-        [unknown, ..] => bail!("{unknown} is no soak: worlds, internet, fuzz, lease"),
+        ["pair", options @ ..] => pair::run(&pair::Options::parse(options)?),
+        [unknown, ..] => bail!("{unknown} is no soak: worlds, internet, fuzz, lease, pair"),
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::trial::{count, rest};
+use crate::chance::Chance;
 use crate::lab::{Host, Lab};
 use crate::phone::digest::{Answer, Challenge};
 use crate::phone::message::Message;
@@ -272,17 +273,4 @@ fn bytes(flood: Flood, local: SocketAddr, target: SocketAddr, chance: &mut Chanc
 fn address(number: u64) -> IpAddr {
     let count = u64::from(ADDRESSES.end() - ADDRESSES.start()) + 1;
     IpAddr::V4(Ipv4Addr::new(203, 0, 113, ADDRESSES.start() + (number % count) as u8))
-}
-
-/// Numbers that look drawn: splitmix64.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut value = self.0;
-        value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        value ^ (value >> 31)
-    }
 }
