@@ -5,7 +5,9 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::net::TcpListener;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::page::SharedPage;
@@ -50,15 +52,28 @@ pub fn key_pipe(key: &[u8; KEY_BYTES]) -> io::Result<OwnedFd> {
     Ok(reader.into())
 }
 
+/// All that the process which serves metrics inherits.
+#[derive(Debug)]
+pub struct ExporterInheritance {
+    /// The way to the guardian.
+    pub guardian: UnixDatagram,
+    /// Where scrapes come.
+    pub listener: TcpListener,
+}
+
+impl ExporterInheritance {
+    /// Takes what this process has inherited; this works once. Whoever was not started by a guardian has nothing.
+    pub fn take() -> io::Result<Self> {
+        let [guardian, listener] = take([PAIR_DESCRIPTOR, PAGE_DESCRIPTOR])?;
+        Ok(Self { guardian: guardian.into(), listener: listener.into() })
+    }
+}
+
 impl Inheritance {
     /// Takes what this process has inherited; this works once. Whoever was not started by a guardian has nothing.
     pub fn take() -> io::Result<Self> {
-        static IS_TAKEN: AtomicBool = AtomicBool::new(false);
-        if IS_TAKEN.swap(true, Ordering::Relaxed) {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it was taken before"));
-        }
-        let [pair, page, key] = [PAIR_DESCRIPTOR, PAGE_DESCRIPTOR, KEY_DESCRIPTOR].map(inherited);
-        Self::of(pair?, page?, key?)
+        let [pair, page, key] = take([PAIR_DESCRIPTOR, PAGE_DESCRIPTOR, KEY_DESCRIPTOR])?;
+        Self::of(pair, page, key)
     }
 
     fn of(pair: OwnedFd, page: OwnedFd, key: OwnedFd) -> io::Result<Self> {
@@ -68,6 +83,18 @@ impl Inheritance {
         File::from(key).read_exact(&mut bytes)?;
         Ok(Self { pair, page, key: Key(bytes) })
     }
+}
+
+fn take<const COUNT: usize>(descriptors: [RawFd; COUNT]) -> io::Result<[OwnedFd; COUNT]> {
+    static IS_TAKEN: AtomicBool = AtomicBool::new(false);
+    if IS_TAKEN.swap(true, Ordering::Relaxed) {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it was taken before"));
+    }
+    let mut taken = Vec::with_capacity(COUNT);
+    for descriptor in descriptors {
+        taken.push(inherited(descriptor)?);
+    }
+    Ok(taken.try_into().expect("there is one for each number"))
 }
 
 /// A descriptor that was open when the program began. No child of ours inherits it.

@@ -32,7 +32,8 @@ pub use clock::boot_time;
 pub use gate::{Gate, GateError, GateKind};
 pub use generation::Generation;
 pub use inheritance::{
-    Inheritance, KEY_BYTES, KEY_DESCRIPTOR, Key, PAGE_DESCRIPTOR, PAIR_DESCRIPTOR, key_pipe,
+    ExporterInheritance, Inheritance, KEY_BYTES, KEY_DESCRIPTOR, Key, PAGE_DESCRIPTOR, PAIR_DESCRIPTOR,
+    key_pipe,
 };
 pub use interface::{Interface, InterfaceError, Network, networks};
 pub use page::{LANES_MAX, SharedPage};

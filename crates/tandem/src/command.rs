@@ -6,6 +6,7 @@ mod check;
 mod cluster;
 mod cluster_picture;
 mod engine;
+mod exporter;
 mod gateways;
 mod guard;
 mod report;
@@ -54,6 +55,16 @@ enum Command {
         /// The configuration
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+    },
+    /// Serve the metrics of a node of a cluster; its guardian starts this
+    #[command(hide = true)]
+    Exporter {
+        /// The configuration
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The engine's control socket
+        #[arg(long, value_name = "SOCKET")]
+        engine: PathBuf,
     },
     /// Tell all mistakes of a configuration
     Check {
@@ -189,6 +200,7 @@ impl CommandLine {
         match self.command {
             Command::Run { config } => run::run(config),
             Command::Engine { config } => engine::run(config),
+            Command::Exporter { config, engine } => exporter::run(&config, engine),
             Command::Check { file } => check::check(&file),
             Command::Reference => print(&reference()),
             Command::Subscriber(command) => command.run(),
@@ -248,6 +260,7 @@ mod tests {
             "run",
             "run --config a.toml",
             "engine --config a.toml",
+            "exporter --config a.toml --engine /s/control.sock",
             "check a.toml",
             "reference",
             "route 030123456",

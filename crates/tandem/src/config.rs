@@ -19,7 +19,7 @@ mod value;
 
 use std::fmt;
 use std::io::{self, Read};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +28,7 @@ use ipnet::IpNet;
 use net::ConnectionLimits;
 use routing::{Admission, DialPlan, Digest, Edge, EdgeContact, Nat, Proxy, Registrar, Trunk, TrustedPeer};
 use toml::de::DeValue;
+use transport::Transport;
 
 pub use cluster::Cluster;
 pub use dial_plan::place_name;
@@ -72,6 +73,8 @@ pub struct Config {
     pub admission: Admission,
     /// `[[gateway]]` and `[[route]]`
     pub dial_plan: DialPlan,
+    /// `[metrics]`
+    pub metrics: Metrics,
     /// `[log]`
     pub log: Log,
     /// `[cluster]`; `None`: this server is alone.
@@ -108,6 +111,13 @@ pub struct Sip {
     pub timer_t2: Duration,
     /// RFC 3261 §17 T4.
     pub timer_t4: Duration,
+}
+
+/// What Prometheus is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Metrics {
+    /// Where; `None`: nowhere.
+    pub listen: Option<SocketAddr>,
 }
 
 /// What is logged.
@@ -221,6 +231,30 @@ impl Config {
         ConfigError::Wrong(Problems::new(file, reading.problems))
     }
 
+    fn check_metrics(&self, reading: &mut Reading<'_>) {
+        let Some(at) = self.metrics.listen else { return };
+        let is_taken = |listen: &&Listen| {
+            let place = match listen.place {
+                Place::At(local) => local,
+                Place::EveryAddress { port } => SocketAddr::new(IpAddr::from([0, 0, 0, 0]), port),
+            };
+            listen.transport == Transport::Tcp && share(at, place)
+        };
+        if let Some(listen) = self.sip.listen.iter().find(is_taken) {
+            let what = format!("is where SIP is served: sip.listen has {}", listen.name());
+            reading.conflict("metrics.listen", what, "write another port: \"127.0.0.1:9760\"");
+        }
+        let is_virtual = |cluster: &Cluster| cluster.addresses.contains(&at.ip());
+        if self.cluster.as_ref().is_some_and(is_virtual) {
+            let what = "is a virtual address, which a standby does not have";
+            reading.conflict(
+                "metrics.listen",
+                what,
+                "write an address of this node's own, or \"127.0.0.1:9760\"",
+            );
+        }
+    }
+
     /// Finds values that are right alone but not together.
     fn check(&mut self, reading: &mut Reading<'_>) {
         let Registrar { min_expires, max_expires, default_expires, .. } = self.registrar;
@@ -264,6 +298,7 @@ impl Config {
             let mend = format!("write at most {}, which is connections_max", self.tcp.connections_max);
             reading.conflict("sip.tcp.connections_per_source_max", "is above connections_max", mend);
         }
+        self.check_metrics(reading);
         for edge in &self.edges {
             if self.sip.domains.contains(&edge.domain) {
                 let what = format!("names {}, which is one of sip.domains", edge.domain);
@@ -294,6 +329,12 @@ impl Config {
     }
 }
 
+/// Whether a socket at the one place keeps another socket from the other.
+fn share(one: SocketAddr, other: SocketAddr) -> bool {
+    let (one_ip, other_ip) = (one.ip().to_canonical(), other.ip().to_canonical());
+    one.port() == other.port() && (one_ip == other_ip || one_ip.is_unspecified() || other_ip.is_unspecified())
+}
+
 fn read_text(file: &Path) -> io::Result<String> {
     let mut text = String::new();
     let length = std::fs::File::open(file)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
@@ -318,6 +359,7 @@ impl Default for Config {
             trunks: Vec::new(),
             admission: Admission::default(),
             dial_plan: DialPlan::default(),
+            metrics: Metrics::default(),
             log: Log { level: LogLevel::Info, format: LogFormat::Text },
             cluster: None,
         };

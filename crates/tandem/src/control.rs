@@ -26,6 +26,8 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(15);
 pub enum Request {
     /// How the server is: done with a status.
     Status {},
+    /// All that is measured: done with a [`MetricsView`].
+    Metrics {},
     /// The bindings: an item for each.
     Contacts {
         /// Only of this address of record.
@@ -231,6 +233,49 @@ pub struct StatusView {
     pub counters: BTreeMap<String, u64>,
     /// The database.
     pub store: StoreView,
+}
+
+/// The answer to [`Request::Metrics`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MetricsView {
+    /// How the server is.
+    pub status: StatusView,
+    /// Requests that came, by method.
+    pub requests: BTreeMap<String, u64>,
+    /// Final responses to them.
+    pub answers: Vec<AnswersView>,
+    /// How long requests waited.
+    pub latencies: Vec<LatencyView>,
+    /// Datagrams that the kernel dropped, by listener.
+    pub kernel_drops: BTreeMap<String, u64>,
+    /// The gateways.
+    pub gateways: Vec<GatewayRow>,
+    /// Our own registrations at carriers.
+    pub registrations: Vec<RegistrationView>,
+}
+
+/// How many requests of one method were answered by one class.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnswersView {
+    /// Of the requests.
+    pub method: String,
+    /// 2 to 6.
+    pub class: u8,
+    /// How many.
+    pub count: u64,
+}
+
+/// How long requests of one kind waited.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LatencyView {
+    /// `INVITE`, `REGISTER` or `other`.
+    pub method: String,
+    /// `answered` or `forwarded`.
+    pub outcome: String,
+    /// How many waited up to each bound in seconds and longer than the one before; the last one has no bound.
+    pub buckets: Vec<(Option<f64>, u64)>,
+    /// The sum of all waits in seconds.
+    pub sum_s: f64,
 }
 
 /// Transactions alive.

@@ -9,6 +9,7 @@ pub mod control;
 pub mod engine_process;
 pub mod errand;
 pub mod event_loop;
+pub mod exporter;
 pub mod follower;
 pub mod halt;
 pub mod hands;

@@ -11,6 +11,7 @@ mod gateway_row;
 mod guardian;
 mod host;
 mod logs;
+mod metrics;
 mod page_lease;
 mod password;
 mod port_owner;

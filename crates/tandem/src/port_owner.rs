@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use net::BindError;
@@ -50,6 +51,23 @@ pub fn explain(error: &BindError) -> String {
         ),
         BindError::Refused { .. } => error.to_string(),
     }
+}
+
+/// Why metrics can not be served there, who is in the way, and what to do.
+pub fn explain_metrics(address: SocketAddr, error: &io::Error) -> String {
+    let why = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            let owners: Vec<String> =
+                port_owners(Transport::Tcp, address).iter().map(ToString::to_string).collect();
+            match owners.as_slice() {
+                [] => "it is in use by a process of another user".to_owned(),
+                owners => format!("it is in use by {}", owners.join(", ")),
+            }
+        }
+        io::ErrorKind::AddrNotAvailable => "this host does not have the address".to_owned(),
+        _ => error.to_string(),
+    };
+    format!("metrics.listen: {address} can not be had: {why}; write another one")
 }
 
 /// The processes that have the port, as far as this user may see them.

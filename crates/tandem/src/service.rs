@@ -1,26 +1,32 @@
 //! The running server as the operator sees it: answers the control socket, and reloads.
 
 use std::io;
+use std::net::TcpListener;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use engine::StoreState;
-use routing::gateway::{Service as GatewayService, UnknownGateway};
+use routing::gateway::{GatewayView, Service as GatewayService, UnknownGateway};
 use serde_json::Value;
-use sip::{Aor, Host};
+use sip::{Aor, Host, MethodName};
 use store::{Credentials, NewSubscriber, Subscriber, SubscriberError, Subscribers};
+use transaction::Progress;
+use transport::Transport;
 
 use crate::config::{Config, Log, Node};
 use crate::control::server::Answer;
 use crate::control::{
-    BanView, ContactView, ForwardChange, Hashes, ListenerView, RegistrationView, Request, StatusView,
-    StoreView, SubscriberView, TransactionsView,
+    AnswersView, BanView, ContactView, ForwardChange, Hashes, LatencyView, ListenerView, MetricsView,
+    RegistrationView, Request, StatusView, StoreView, SubscriberView, TransactionsView,
 };
 use crate::forwards;
 use crate::gateway_row::gateway_row;
 use crate::host;
 use crate::logs::Logs;
+use crate::metrics::http::HttpServer;
+use crate::metrics::process::ProcessFigures;
+use crate::metrics::{Figures, Gathered, Part as MetricsPart};
 use crate::port_owner;
 
 /// A running server with all that its operator may ask of it.
@@ -37,6 +43,19 @@ pub struct Service {
     pub logs: Logs,
     /// When it began.
     pub started: Instant,
+    /// Who serves its metrics.
+    pub metrics: Mutex<Metrics>,
+    /// Itself.
+    pub me: Weak<Service>,
+}
+
+/// Who serves the metrics of a server.
+#[derive(Debug)]
+pub enum Metrics {
+    /// It does, or nobody.
+    Here(Option<HttpServer>),
+    /// A process of its own, which the guardian has.
+    Elsewhere,
 }
 
 impl Service {
@@ -65,18 +84,90 @@ impl Service {
         let addresses =
             host::addresses().map_err(|error| format!("the host's addresses can not be read: {error}"))?;
         let settings = new.compile(&addresses).map_err(|error| error.to_string())?;
+        let metrics = self.open_metrics(&new)?;
         self.server.reload(&settings, new.tcp).map_err(|error| match error {
             net::ReloadError::Bind(error) => port_owner::explain(&error),
             other => other.to_string(),
         })?;
+        if let Some(metrics) = metrics {
+            *self.metrics.lock().unwrap_or_else(PoisonError::into_inner) = metrics;
+        }
         self.logs.set_level(new.log.level);
         let remarks = needing_restart(&config, &new);
         *config = new;
         Ok(remarks)
     }
 
-    fn status(&self) -> StatusView {
+    /// Serves metrics where the configuration says; `None`: as before.
+    fn open_metrics(&self, config: &Config) -> Result<Option<Metrics>, String> {
+        let before = match &*self.metrics.lock().unwrap_or_else(PoisonError::into_inner) {
+            Metrics::Elsewhere => return Ok(None),
+            Metrics::Here(server) => server.as_ref().map(HttpServer::address),
+        };
+        let Some(address) = config.metrics.listen else { return Ok(Some(Metrics::Here(None))) };
+        if before == Some(address) {
+            return Ok(None);
+        }
+        let me = self.me.clone();
+        let gathered = Gathered::by(move || me.upgrade().map_or_else(Figures::default, |me| me.figures()));
+        let listener =
+            TcpListener::bind(address).map_err(|error| port_owner::explain_metrics(address, &error))?;
+        let server = HttpServer::start(listener, Arc::new(move |form| gathered.figures().write(form)))
+            .map_err(|error| format!("metrics can not be served: {error}"))?;
+        tracing::info!(%address, "metrics are served");
+        Ok(Some(Metrics::Here(Some(server))))
+    }
+
+    /// Serves metrics from the start, if that is wanted. Calls are more than figures: a port that is taken ends nothing.
+    pub fn start_metrics(&self) {
+        let config = self.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match self.open_metrics(&config) {
+            Ok(Some(metrics)) => *self.metrics.lock().unwrap_or_else(PoisonError::into_inner) = metrics,
+            Ok(None) => {}
+            Err(error) => tracing::error!("{error}; then `tandem reload`"),
+        }
+    }
+
+    /// Serves no metrics any more.
+    pub fn stop_metrics(&self) {
+        *self.metrics.lock().unwrap_or_else(PoisonError::into_inner) = Metrics::Here(None);
+    }
+
+    fn figures(&self) -> Figures {
+        let pid = std::process::id();
+        let processes = ProcessFigures::of(pid).map(|figures| ("engine", figures));
+        Figures {
+            part: MetricsPart::Alone,
+            server: Some(self.measured()),
+            processes: processes.into_iter().collect(),
+        }
+    }
+
+    fn measured(&self) -> MetricsView {
         let status = self.server.status();
+        let view = self.status_of(&status);
+        let gateways = self.server.gateways();
+        let row = |gateway: &GatewayView| gateway_row(gateway, self.server.gateway_calls(&gateway.gateway));
+        MetricsView {
+            status: view,
+            requests: status.traffic.requests().map(|(method, it)| (method.name().to_owned(), it)).collect(),
+            answers: status
+                .traffic
+                .answers()
+                .map(|(method, class, count)| AnswersView { method: method.name().to_owned(), class, count })
+                .collect(),
+            latencies: status.latencies.iter().map(latency_view).collect(),
+            kernel_drops: status.listeners.iter().filter_map(kernel_drops).collect(),
+            gateways: gateways.iter().map(row).collect(),
+            registrations: self.server.registrations().into_iter().map(registration_view).collect(),
+        }
+    }
+
+    fn status(&self) -> StatusView {
+        self.status_of(&self.server.status())
+    }
+
+    fn status_of(&self, status: &net::Status) -> StatusView {
         let config = self.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
         StatusView {
             state: "running".to_owned(),
@@ -98,8 +189,8 @@ impl Service {
             calls: status.calls,
             connections: status.connections,
             held: status.held,
-            counters: status.counters.into_iter().map(|(name, figure)| (name.to_owned(), figure)).collect(),
-            store: store_view(status.store),
+            counters: status.counters.iter().map(|(name, figure)| ((*name).to_owned(), *figure)).collect(),
+            store: store_view(&status.store),
         }
     }
 
@@ -230,6 +321,7 @@ impl Answer for Service {
     ) -> Result<Value, String> {
         match request {
             Request::Status {} => value(self.status()),
+            Request::Metrics {} => value(self.measured()),
             Request::Contacts { aor } => {
                 let aor = aor.map(|aor| read_aor(&aor)).transpose()?;
                 for binding in self.server.contacts(aor.as_ref()) {
@@ -398,10 +490,32 @@ fn listener_view(listener: &net::ListenerStatus) -> ListenerView {
     }
 }
 
-fn store_view(state: StoreState) -> StoreView {
+fn latency_view(latency: &net::Latency) -> LatencyView {
+    let method = match latency.method {
+        MethodName::Other => "other",
+        named => named.name(),
+    };
+    LatencyView {
+        method: method.to_owned(),
+        outcome: if latency.by == Progress::Forwarded { "forwarded" } else { "answered" }.to_owned(),
+        buckets: latency
+            .buckets
+            .iter()
+            .map(|(bound, figure)| (bound.map(|bound| bound.as_secs_f64()), *figure))
+            .collect(),
+        sum_s: latency.sum.as_secs_f64(),
+    }
+}
+
+fn kernel_drops(listener: &net::ListenerStatus) -> Option<(String, u64)> {
+    let name = format!("{}:{}", listener.transport, listener.local);
+    (listener.transport == Transport::Udp).then_some((name, listener.dropped_by_kernel))
+}
+
+fn store_view(state: &StoreState) -> StoreView {
     StoreView {
         state: if state.failing.is_some() { "failing" } else { "ok" }.to_owned(),
-        error: state.failing.map(|error| error.to_string()),
+        error: state.failing.as_ref().map(ToString::to_string),
         owed: state.owed,
         dropped: state.dropped,
     }

@@ -14,7 +14,7 @@ use store::{SqliteStore, Subscribers};
 use crate::config::Config;
 use crate::control::server::Control;
 use crate::logs::Logs;
-use crate::service::{Service, node_name};
+use crate::service::{Metrics, Service, node_name};
 use crate::state_directory::{Lock, StateDirectory};
 use crate::{host, port_owner};
 
@@ -73,6 +73,10 @@ impl Serving {
         let state = StateDirectory::of(&config)?;
         state.create()?;
         let lock = state.lock()?;
+        let metrics = match &part {
+            Part::Alone => Metrics::Here(None),
+            Part::Member(_) => Metrics::Elsewhere,
+        };
         let settings = Arc::new(config.compile(&host::addresses()?)?);
         let server = start_server(&config, &state, &lock, Arc::clone(&settings), part)?;
         if let Ok(subscribers) = Subscribers::open(&state.database()) {
@@ -80,7 +84,9 @@ impl Serving {
         }
         warn_of_digest_off(&settings);
         let node = node_name(&config);
-        let service = Arc::new(Service {
+        let service = Arc::new_cyclic(|me| Service {
+            metrics: Mutex::new(metrics),
+            me: me.clone(),
             server,
             database: state.database(),
             config_file,
@@ -90,6 +96,7 @@ impl Serving {
         });
         let control = Control::open(&state.control_socket(), Arc::clone(&service))
             .with_context(|| state.control_socket().display().to_string())?;
+        service.start_metrics();
         tracing::info!(
             node,
             version = env!("CARGO_PKG_VERSION"),
@@ -106,6 +113,7 @@ impl Serving {
         let Self { service, control, lock, .. } = self;
         tracing::info!("stopping");
         drop(control);
+        service.stop_metrics();
         service.server.stop().context("not everything could be written before the end")?;
         tracing::info!("stopped");
         drop(lock);

@@ -1,7 +1,7 @@
 //! The program as its operator meets it: started, asked, reloaded, ended.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::UdpSocket;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -85,6 +85,47 @@ fn a_port_in_use_and_a_directory_in_use_name_the_process() {
 }
 
 #[test]
+fn metrics_are_served_where_the_configuration_says_and_follow_a_reload() {
+    let (first, second) = (free_tcp(), free_tcp());
+    let place = Place::new(&format!("[metrics]\nlisten = '{first}'"));
+    let server = place.start();
+
+    let text = scrape(first);
+    for line in ["tandem_active 1\n", "tandem_engine_up 1\n", "tandem_bindings 0\n"] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    assert!(text.contains("tandem_process_resident_memory_bytes{process=\"engine\"} "), "{text}");
+    place.write(&format!("[metrics]\nlisten = '{second}'"));
+    place.succeeds(&["reload"]);
+    assert!(scrape(second).contains("tandem_active 1\n"));
+    assert!(TcpStream::connect(first).is_err(), "nothing is left at the old place");
+
+    let taken = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let address = taken.local_addr().expect("it is bound");
+    place.write(&format!("domains = ['example.org']\n[metrics]\nlisten = '{address}'"));
+    let error = place.fails(&["reload"], 1);
+    assert!(error.contains("metrics.listen") && error.contains("in use"), "{error}");
+    assert!(scrape(second).contains("tandem_active 1\n"));
+    assert_eq!(place.json(&["status", "--json"])["domains"], serde_json::json!([]));
+
+    place.write("");
+    place.succeeds(&["reload"]);
+    assert!(TcpStream::connect(second).is_err());
+    assert_eq!(server.terminate(), Some(0));
+}
+
+#[test]
+fn a_taken_port_of_metrics_keeps_nobody_from_serving_sip() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let place = Place::new(&format!("[metrics]\nlisten = '{}'", taken.local_addr().expect("it is bound")));
+
+    let server = place.start();
+
+    assert_eq!(place.json(&["status", "--json"])["state"], "running");
+    assert_eq!(server.terminate(), Some(0));
+}
+
+#[test]
 fn the_printed_reference_is_a_good_configuration() {
     let place = Place::new("");
     let reference = place.run_bare(&["reference"]).stdout;
@@ -93,6 +134,19 @@ fn the_printed_reference_is_a_good_configuration() {
     let checked = place.run_bare(&["check", place.config_text()]);
     assert!(checked.status.success());
     assert!(String::from_utf8_lossy(&checked.stdout).contains("is right"));
+}
+
+fn free_tcp() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("there is a port")
+}
+
+fn scrape(address: SocketAddr) -> String {
+    let mut stream = TcpStream::connect(address).expect("metrics are served");
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").expect("it is open");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("it is text");
+    assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
+    text
 }
 
 /// A state directory and a configuration that names it.

@@ -20,6 +20,7 @@ pub fn check(file: &Path) -> Result<()> {
     let settings = config.compile(&host::addresses()?)?;
     let mut text =
         format!("{} is right. On this host it serves:\n{}", file.display(), listeners_text(&settings));
+    text.push_str(&metrics_text(&config));
     if let Some(cluster) = &config.cluster {
         let here = cluster.here(&node_name(&config), &host::interfaces()?);
         let key = ClusterKey::read(&cluster.key_file).map_err(Unfit::from);
@@ -77,6 +78,17 @@ fn listeners_text(settings: &Settings) -> String {
             text.push_str(", where NOBODY needs a password (digest off)");
         }
         text.push('\n');
+    }
+    text
+}
+
+fn metrics_text(config: &Config) -> String {
+    let Some(address) = config.metrics.listen else { return String::new() };
+    let mut text = format!("Metrics are at http://{address}/metrics\n");
+    if !address.ip().to_canonical().is_loopback() {
+        text.push_str(&format!(
+            "note: whoever reaches {address} can read them: there is no password; let a firewall keep others out\n"
+        ));
     }
     text
 }
@@ -215,6 +227,18 @@ mod tests {
                health     engine, carrier, disk, the default gateways\n  \
                preferred  node a, when it was well for 5m\n"
         );
+    }
+
+    #[test]
+    fn where_metrics_are_is_told_and_that_strangers_could_read_them() {
+        let told = |listen: &str| {
+            let text = format!("[metrics]\nlisten = '{listen}'");
+            metrics_text(&Config::parse(Path::new("a.toml"), &text).expect("it is right"))
+        };
+
+        assert_eq!(told(""), "");
+        assert_eq!(told("[::1]:9760"), "Metrics are at http://[::1]:9760/metrics\n");
+        assert!(told("192.0.2.1:9760").contains("note: whoever reaches 192.0.2.1:9760 can read them"));
     }
 
     #[test]

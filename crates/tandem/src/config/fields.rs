@@ -4,6 +4,7 @@
 mod admission;
 mod edge;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -496,6 +497,22 @@ pub const SECTIONS: &[Section] = &[
     },
     admission::SECTION,
     Section {
+        name: "metrics",
+        meaning: &["What Prometheus asks for, over HTTP."],
+        fields: &[Field {
+            key: "listen",
+            default: "\"\"",
+            meaning: &[
+                "Where: \"127.0.0.1:9760\", then http://127.0.0.1:9760/metrics is served. Empty: nowhere. There is no",
+                "password: let it be an address that only your Prometheus reaches. Nodes may have different ones.",
+            ],
+            set: |config, value| {
+                config.metrics.listen = metrics_address(value)?;
+                Ok(())
+            },
+        }],
+    },
+    Section {
         name: "log",
         meaning: &["What is logged, to standard error."],
         fields: &[
@@ -593,6 +610,17 @@ pub fn line_of_text(value: &Value<'_>) -> Result<String, Wrong> {
         return Err(value.wrong("has a control character", "write one line of plain text"));
     }
     Ok(text.trim().to_owned())
+}
+
+fn metrics_address(value: &Value<'_>) -> Result<Option<SocketAddr>, Wrong> {
+    const MEND: &str = "write an address with its port: \"127.0.0.1:9760\" or \"[::1]:9760\"";
+    let text = value.text()?;
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() == 0 => Err(value.wrong("has no port", MEND)),
+        Ok(address) => Ok(Some(address)),
+        Err(_) if text.is_empty() => Ok(None),
+        Err(_) => Err(value.wrong("is no address with a port", MEND)),
+    }
 }
 
 fn user(value: &Value<'_>) -> Result<Option<String>, Wrong> {

@@ -69,6 +69,8 @@ fn every_key_reaches_its_setting() {
         keepalive = "crlf"
         keepalive_interval = "20s"
         keepalive_failures = 0
+        [metrics]
+        listen = "[::1]:9760"
         [log]
         level = "debug"
         format = "json"
@@ -148,6 +150,7 @@ fn every_key_reaches_its_setting() {
             ("[2001:db8::5]", "sip:registrar.example", EdgeContact::Keep, None),
         ]
     );
+    assert_eq!(config.metrics.listen, "[::1]:9760".parse().ok());
     assert_eq!(config.log, Log { level: LogLevel::Debug, format: LogFormat::Json });
 }
 
@@ -383,4 +386,32 @@ fn every_example_is_right() {
 
 fn parse(text: &str) -> Result<Config, Problems> {
     Config::parse(Path::new("tandem.toml"), text)
+}
+
+#[test]
+fn metrics_are_not_served_where_others_are() {
+    let problem = |listen: &str, more: &str| {
+        let wrong = parse(&format!("[metrics]\nlisten = '{listen}'\n{more}"));
+        wrong.map(|config| config.metrics.listen).map_err(|problems| problems.to_string())
+    };
+    let cluster = "[cluster]\naddresses = ['192.0.2.10']\nvip = 'external'\n\
+                   [[cluster.node]]\nname = 'a'\npaths = ['192.0.2.1']\n[[cluster.node]]\nname = 'b'\npaths = ['192.0.2.2']";
+
+    assert_eq!(problem("", ""), Ok(None));
+    assert_eq!(problem("[::1]:9760", cluster), Ok("[::1]:9760".parse().ok()));
+    assert_eq!(
+        problem("127.0.0.1:5060", "[sip]\nlisten = ['udp://*:5060']"),
+        Ok("127.0.0.1:5060".parse().ok())
+    );
+    for (listen, more, part) in [
+        ("127.0.0.1", "", "is no address with a port"),
+        ("localhost:9760", "", "is no address with a port"),
+        ("127.0.0.1:0", "", "has no port"),
+        ("127.0.0.1:5060", "", "is where SIP is served: sip.listen has tcp://*:5060"),
+        ("0.0.0.0:5061", "[sip]\nlisten = ['tcp://192.0.2.1:5061']", "is where SIP is served"),
+        ("192.0.2.10:9760", cluster, "is a virtual address, which a standby does not have"),
+    ] {
+        let error = problem(listen, more).expect_err("it is wrong");
+        assert!(error.contains("metrics.listen") && error.contains(part), "{listen}: {error}");
+    }
 }

@@ -1,6 +1,7 @@
 //! The command line's side of the control socket.
 
 use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{Reply, SILENCE_MAX};
 use crate::state_directory::StateDirectory;
@@ -30,7 +32,20 @@ impl Client {
 
     /// Connects to whoever answers at a socket; `None` if there is nobody.
     pub fn open(path: &Path) -> Result<Option<Self>> {
-        let stream = match UnixStream::connect(path) {
+        Self::on(path, UnixStream::connect(path), REPLY_TIME_MAX)
+    }
+
+    /// As [`Client::open`], for who must not wait: each step takes no longer than this, also where nobody accepts.
+    pub fn open_within(path: &Path, limit: Duration) -> Result<Option<Self>> {
+        let connected = Socket::new(Domain::UNIX, Type::STREAM, None).and_then(|socket| {
+            socket.connect_timeout(&SockAddr::unix(path)?, limit)?;
+            Ok(UnixStream::from(OwnedFd::from(socket)))
+        });
+        Self::on(path, connected, limit)
+    }
+
+    fn on(path: &Path, connected: io::Result<UnixStream>, limit: Duration) -> Result<Option<Self>> {
+        let stream = match connected {
             Ok(stream) => stream,
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
@@ -42,8 +57,8 @@ impl Client {
             }
             Err(error) => return Err(error).with_context(|| path.display().to_string()),
         };
-        stream.set_read_timeout(Some(REPLY_TIME_MAX))?;
-        stream.set_write_timeout(Some(SILENCE_MAX))?;
+        stream.set_read_timeout(Some(limit))?;
+        stream.set_write_timeout(Some(limit.min(SILENCE_MAX)))?;
         Ok(Some(Self { reader: BufReader::new(stream) }))
     }
 

@@ -22,7 +22,7 @@ const CHANGE_TIME_MAX: Duration = Duration::from_secs(30);
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 
 /// Asks the guardian's thread for whoever is connected.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Asker {
     inbox: Sender,
 }
@@ -40,7 +40,8 @@ impl Asker {
         Ok(answer)
     }
 
-    fn status(&self) -> Result<Value, String> {
+    /// How the cluster looks from here.
+    pub fn status(&self) -> Result<Value, String> {
         let answer = self.ask(Question::ClusterStatus {})?;
         answer.recv_timeout(ANSWER_TIME_MAX).unwrap_or_else(|error| Err(silence(error)))
     }

@@ -21,6 +21,7 @@ use super::checks::{self, Checks, EngineAt};
 use super::control::Asker;
 use super::engine_process::{EngineProcess, Recipe};
 use super::event_loop::{About, End, EventLoop, Parts};
+use super::exporter::{self, Exporter, Listening};
 use super::follower::Follower;
 use super::hands::{Hands, KernelHands, NoHands};
 use super::hooks::{self, Event, Hooks, Occasion};
@@ -35,10 +36,11 @@ use super::routes::ManagedRoutes;
 use super::standing::Standing;
 use crate::cluster_key::ClusterKey;
 use crate::config::cluster::{GatewayCheck, Here, ManageRoutes, Unfit, Vip};
-use crate::config::{Cluster, Config};
+use crate::config::{Cluster, Config, Metrics};
 use crate::control::server::Control;
 use crate::host;
 use crate::logs::Logs;
+use crate::port_owner;
 use crate::service::node_name;
 use crate::state_directory::StateDirectory;
 
@@ -126,6 +128,8 @@ pub fn run(start: NodeStart) -> Result<End> {
         Vip::Tandem | Vip::Hooks => None,
     };
     let checks = Checks::start(&checks_plan(&config, &cluster, &here, &state)?, &standing, &sender)?;
+    let exporter = Exporter::start(exporter_recipe(&config_file, &state, user), Asker::new(sender.clone()))?;
+    serve_metrics(&exporter.listening(), config.metrics);
     let control = Control::open(&state.guardian_socket(), Arc::new(Asker::new(sender.clone())))
         .with_context(|| state.guardian_socket().display().to_string())?;
     // The last threads were started: what is tried for this one they do not have.
@@ -159,11 +163,13 @@ pub fn run(start: NodeStart) -> Result<End> {
             no_priority: refused.priority,
             no_locked_memory: refused.locked_memory,
         },
-        reload: reload(sender, config_file, config, as_in_file, logs),
+        reload: reload(sender, config_file, config, as_in_file, logs, exporter.listening()),
         notifier: Notifier::from_environment(at.instant),
     };
     let (Parts { hands, keeper, inbox, hooks, .. }, end) = EventLoop::new(parts)?.run()?;
     drop(control);
+    // What asks the guardian's thread ends first.
+    exporter.finish();
     // Nobody may wait for room in an inbox that nobody reads.
     drop(inbox);
     hands.finish();
@@ -184,6 +190,23 @@ pub fn run(start: NodeStart) -> Result<End> {
     tracing::info!("stopped");
     drop((alone, memory));
     Ok(end)
+}
+
+fn exporter_recipe(config_file: &Path, state: &StateDirectory, user: Option<User>) -> exporter::Recipe {
+    exporter::Recipe {
+        program: "/proc/self/exe".into(),
+        config_file: config_file.to_owned(),
+        control_socket: state.control_socket(),
+        user,
+    }
+}
+
+/// A vote is more than figures: a port that is taken ends nothing.
+fn serve_metrics(listening: &Listening, metrics: Metrics) {
+    let Some(address) = metrics.listen else { return };
+    if let Err(error) = listening.at(address) {
+        tracing::error!("{}; then `tandem reload`", port_owner::explain_metrics(address, &error));
+    }
 }
 
 /// The cluster in which this node votes: where others move the addresses it is alone.
@@ -347,7 +370,14 @@ fn settings(cluster: &Cluster, me: usize) -> Settings {
 }
 
 /// Reads the file again; what needs a restart of the node is said and not taken.
-fn reload(inbox: Sender, file: PathBuf, in_force: Config, here: Here, logs: Logs) -> Reload {
+fn reload(
+    inbox: Sender,
+    file: PathBuf,
+    in_force: Config,
+    here: Here,
+    logs: Logs,
+    metrics: Listening,
+) -> Reload {
     Reload::new(inbox, move || {
         let config = Config::read(&file).map_err(|error| error.to_string())?;
         let missing = "[cluster] is gone from the file: that needs a restart of this node";
@@ -356,6 +386,11 @@ fn reload(inbox: Sender, file: PathBuf, in_force: Config, here: Here, logs: Logs
         let again = fit(&file, &config, cluster).map_err(|error| format!("{error:#}"))?;
         if again.me != here.me {
             return Err("this host is another node by the file: that needs a restart".to_owned());
+        }
+        if let Some(address) = config.metrics.listen {
+            metrics.at(address).map_err(|error| port_owner::explain_metrics(address, &error))?;
+        } else {
+            metrics.nowhere();
         }
         let remarks = needing_restart(old, cluster)
             .into_iter()

@@ -3,6 +3,7 @@
 //! [`ClusterView::new`] makes of the pure guardian's view what can be made of it; whoever runs the guardian adds what only
 //! it knows: the gate, the engine's process, the link, the hooks.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cluster::guardian::{self, APART_MAX, Alarm, ListView as Listed, MemberView, PeerView};
@@ -34,6 +35,12 @@ pub struct ClusterView {
     /// Why it did.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cause: Option<String>,
+    /// How often this node became active since its guardian's start, by the reason.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub takeovers: BTreeMap<String, u64>,
+    /// How often it was active no more, by the cause.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub losses: BTreeMap<String, u64>,
     /// The node that is active, as far as this one knows.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub active: Option<String>,

@@ -96,6 +96,12 @@ pub fn refused_text(refused: Refused, names: &Names<'_>) -> String {
     }
 }
 
+/// All that [`reason_name`] says.
+pub const REASONS: [&str; 4] = ["start", "peer silent", "peer released", "switchover"];
+
+/// All that [`cause_name`] says.
+pub const CAUSES: [&str; 3] = ["no majority", "given up", "handed over"];
+
 /// Why a node has become active, as in `status` and for hooks.
 pub fn reason_name(reason: Reason) -> &'static str {
     match reason {

@@ -4,8 +4,9 @@ use keys::RootKey;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// What may differ from node to node: the node itself, how much it logs, what its own interface and files are called.
-const OWN: [&str; 4] = ["node", "log", "cluster.interface", "cluster.key"];
+/// What may differ from node to node: the node itself, how much it logs, where it serves metrics, what its own interface
+/// and files are called.
+const OWN: [&str; 5] = ["node", "log", "metrics", "cluster.interface", "cluster.key"];
 
 /// The digest of all that nodes must agree on. Order, comments and spaces do not count. The same file has the same digest
 /// on every host and in every version.

@@ -91,6 +91,7 @@ impl EventLoop {
         self.tell(Occasion::Active, epoch.0, reason_name(reason).to_owned());
         self.remembered.since = at.instant;
         self.remembered.cause = Some(reason_name(reason));
+        *self.remembered.takeovers.entry(reason_name(reason)).or_default() += 1;
         tracing::info!(epoch = epoch.0, ?reason, "this node is active");
     }
 
@@ -102,6 +103,7 @@ impl EventLoop {
         self.tell(Occasion::Standby, epoch.0, cause_name(cause).to_owned());
         self.remembered.since = at.instant;
         self.remembered.cause = Some(cause_name(cause));
+        *self.remembered.losses.entry(cause_name(cause)).or_default() += 1;
         tracing::info!(epoch = epoch.0, ?cause, "this node is active no more");
     }
 

@@ -43,6 +43,9 @@ pub(super) struct Remembered {
     /// Since when the node is what it is, and why.
     pub(super) since: Instant,
     pub(super) cause: Option<&'static str>,
+    /// How often it became active, and was active no more, by why.
+    pub(super) takeovers: BTreeMap<&'static str, u64>,
+    pub(super) losses: BTreeMap<&'static str, u64>,
     /// What an operator must know and the view does not have, the latest last.
     pub(super) alarms: Vec<String>,
     /// The last run of each hook.
@@ -58,6 +61,8 @@ impl Remembered {
             started: now,
             since: now,
             cause: None,
+            takeovers: BTreeMap::new(),
+            losses: BTreeMap::new(),
             alarms: Vec::new(),
             hooks: BTreeMap::new(),
             holds_addresses: false,
@@ -118,6 +123,11 @@ impl EventLoop {
         picture.uptime_s = instant.since(remembered.started).as_secs();
         picture.since_s = instant.since(remembered.since).as_secs();
         picture.cause = remembered.cause.map(str::to_owned);
+        let counted = |figures: &BTreeMap<&'static str, u64>| {
+            figures.iter().map(|(name, figure)| ((*name).to_owned(), *figure)).collect()
+        };
+        picture.takeovers = counted(&remembered.takeovers);
+        picture.losses = counted(&remembered.losses);
         picture.interface.clone_from(&about.interface);
         // What others move is here as long as this node is active.
         let has_none = about.cluster.vip == Vip::External;

@@ -1,0 +1,178 @@
+//! The families of the process that speaks SIP.
+
+use std::collections::BTreeMap;
+
+use super::text::Exposition;
+use crate::control::MetricsView;
+
+/// Counters that tell of what came, or was to leave, and was thrown away or refused.
+pub const DISCARDS: [&str; 24] = [
+    "connection_banned",
+    "connection_broken",
+    "connection_gone",
+    "connection_refused",
+    "connection_refused_by_source",
+    "datagram_dropped",
+    "datagram_dropped_by_kernel",
+    "datagram_refused",
+    "dropped_banned",
+    "dropped_slowed",
+    "full",
+    "garbage",
+    "inactive",
+    "listener_gone",
+    "malformed",
+    "no_token",
+    "scanner",
+    "stray_cancel",
+    "stray_response",
+    "stream_full",
+    "suspended_too_long",
+    "transaction_refused",
+    "unknown_token",
+    "withheld_without_lease",
+];
+
+/// States of a registration at a carrier that let calls come in.
+const REGISTERED: &str = "registered";
+
+/// Writes the families.
+pub fn write(view: &MetricsView, out: &mut Exposition) {
+    let status = &view.status;
+    out.gauge("tandem_engine_uptime_seconds", "Since when the process that speaks SIP runs.")
+        .is(status.uptime_s);
+    out.gauge("tandem_bindings", "Phones that are registered.").is(status.bindings);
+    out.gauge("tandem_accounts_cached", "Accounts that are in memory.").is(status.accounts_cached);
+    out.gauge("tandem_calls", "Calls that ring or are up.").is(status.calls);
+    out.gauge("tandem_connections", "Open TCP connections.").is(status.connections);
+    let mut transactions = out.gauge("tandem_transactions", "Transactions that are alive.");
+    transactions.sample(&[("side", "server")], status.transactions.server);
+    transactions.sample(&[("side", "client")], status.transactions.client);
+    out.gauge("tandem_requests_waiting", "Requests that wait for the database or a name server.")
+        .is(status.suspended);
+    out.gauge("tandem_requests_forwarded", "Requests that were sent on and have no final answer.")
+        .is(status.forwarding);
+    traffic(view, out);
+    latencies(view, out);
+    out.gauge("tandem_sources_held", "Sources that are banned or restrained now.").is(status.held);
+    store(view, out);
+    carriers(view, out);
+    let mut dropped = out.counter(
+        "tandem_listener_kernel_drops_total",
+        "Datagrams that the kernel dropped because this process did not read them in time.",
+    );
+    for (listener, figure) in &view.kernel_drops {
+        dropped.sample(&[("listener", listener)], *figure);
+    }
+    counters(&status.counters, out);
+}
+
+fn traffic(view: &MetricsView, out: &mut Exposition) {
+    let mut requests =
+        out.counter("tandem_sip_requests_total", "Requests that came, retransmissions left out.");
+    for (method, figure) in &view.requests {
+        requests.sample(&[("method", method)], *figure);
+    }
+    let mut answers = out.counter(
+        "tandem_sip_responses_total",
+        "Final responses that were sent to them, by class; each request is counted once.",
+    );
+    for answer in &view.answers {
+        let class = format!("{}xx", answer.class);
+        answers.sample(&[("method", &answer.method), ("class", &class)], answer.count);
+    }
+}
+
+fn latencies(view: &MetricsView, out: &mut Exposition) {
+    let mut waits = out.histogram(
+        "tandem_sip_request_duration_seconds",
+        "From the reading of the batch in which a request came to the sending of its final response, or of what it was \
+         forwarded as, whichever was first.",
+    );
+    for latency in &view.latencies {
+        waits.distribution(
+            &[("method", &latency.method), ("outcome", &latency.outcome)],
+            &latency.buckets,
+            latency.sum_s,
+        );
+    }
+}
+
+fn store(view: &MetricsView, out: &mut Exposition) {
+    let store = &view.status.store;
+    out.gauge("tandem_store_failing", "Whether the database can not be written.").is(store.state != "ok");
+    out.gauge("tandem_store_owed_changes", "Changes that wait to be written.").is(store.owed);
+    out.counter("tandem_store_lost_changes_total", "Changes that found no room and will never be written.")
+        .is(store.dropped);
+}
+
+fn carriers(view: &MetricsView, out: &mut Exposition) {
+    let mut up = out.gauge("tandem_gateway_up", "Whether a gateway gets calls.");
+    for gateway in &view.gateways {
+        let gets_calls = !matches!(gateway.state.as_str(), "down" | "out");
+        up.sample(&[("gateway", &gateway.name)], gets_calls);
+    }
+    let mut tried = out.counter("tandem_gateway_requests_total", "Requests that were sent to a gateway.");
+    for gateway in &view.gateways {
+        tried.sample(&[("gateway", &gateway.name)], gateway.tried);
+    }
+    let mut failed =
+        out.counter("tandem_gateway_failures_total", "Requests that failed because of the gateway.");
+    for gateway in &view.gateways {
+        failed.sample(&[("gateway", &gateway.name)], gateway.failed);
+    }
+    let mut calls = out.gauge("tandem_gateway_calls", "Calls of a gateway whose number of calls is limited.");
+    for gateway in &view.gateways {
+        if let Some(number) = gateway.calls {
+            calls.sample(&[("gateway", &gateway.name)], number);
+        }
+    }
+    let mut registered =
+        out.gauge("tandem_registration_up", "Whether an account of ours is registered at its carrier.");
+    for registration in &view.registrations {
+        registered.sample(&[("registration", &registration.name)], registration.state == REGISTERED);
+    }
+}
+
+/// Every counter is in one family, so that one that is added later is there without a change here.
+fn counters(counters: &BTreeMap<String, u64>, out: &mut Exposition) {
+    let (mut discards, mut bans, mut bindings, mut events) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (name, figure) in counters {
+        if DISCARDS.contains(&name.as_str()) {
+            discards.push((name.as_str(), *figure));
+        } else if let Some((measure, cause)) = ban_of(name) {
+            bans.push(([("measure", measure), ("cause", cause)], *figure));
+        } else if let Some(change) = name.strip_prefix("binding_") {
+            bindings.push((change, *figure));
+        } else {
+            events.push((name.as_str(), *figure));
+        }
+    }
+    let mut family = out.counter(
+        "tandem_discarded_total",
+        "Messages and connections that were dropped or refused, by cause.",
+    );
+    for (cause, figure) in discards {
+        family.sample(&[("cause", cause)], figure);
+    }
+    let mut family = out.counter("tandem_bans_total", "Sources that were banned or restrained, by cause.");
+    for (labels, figure) in bans {
+        family.sample(&labels, figure);
+    }
+    let mut family = out.counter("tandem_binding_changes_total", "What became of registrations.");
+    for (change, figure) in bindings {
+        family.sample(&[("change", change)], figure);
+    }
+    let mut family =
+        out.counter("tandem_events_total", "All else that is counted, by the names of `tandem status`.");
+    for (event, figure) in events {
+        family.sample(&[("event", event)], figure);
+    }
+}
+
+/// `banned_for_flood` is a ban because of a flood.
+fn ban_of(counter: &str) -> Option<(&str, &str)> {
+    let (measure, rest) = counter.split_once('_')?;
+    let cause = ["for_", "as_", "by_"].iter().find_map(|word| rest.strip_prefix(word))?;
+    matches!(measure, "banned" | "restrained").then_some((measure, cause))
+}
