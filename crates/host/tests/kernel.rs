@@ -51,14 +51,33 @@ fn a_new_guardian_replaces_the_gate_of_a_dead_one() {
     addresses.hold().expect("the address is added");
     let (mut dead, _) = Gate::new(&lab.host, &[IpAddr::V4(VIP)]);
     dead.open(9, boot_time() + Duration::from_secs(60)).expect("opened");
-    // As a kill would leave it: nothing is taken away.
-    std::mem::forget(dead);
+    drop(dead);
     assert!(lab.answers(VIP));
 
     let (gate, _) = Gate::new(&lab.host, &[IpAddr::V4(VIP)]);
 
     assert!(!lab.answers(VIP));
     gate.remove();
+}
+
+#[test]
+fn a_gate_stays_closed_behind_its_deadline_when_its_guardian_ends_without_removing_it() {
+    let Some(lab) = Lab::new() else { return };
+    let mut addresses = Addresses::new(lab.host.clone(), vec![IpAddr::V4(VIP)]).expect("a netlink socket");
+    addresses.hold().expect("the address is added");
+    let (mut dead, _) = Gate::new(&lab.host, &[IpAddr::V4(VIP)]);
+    dead.open(9, boot_time() + Duration::from_secs(60)).expect("opened");
+    assert!(lab.answers(VIP));
+    dead.open(9, boot_time().saturating_sub(Duration::from_millis(1))).expect("moved");
+
+    drop(dead);
+
+    assert!(!lab.answers(VIP), "the deadline holds without the guardian");
+    assert!(lab.answers(OTHER), "the gate concerns nobody else");
+    let (gate, _) = Gate::new(&lab.host, &[IpAddr::V4(VIP)]);
+    assert!(!lab.answers(VIP), "the gate begins closed");
+    gate.remove();
+    assert!(lab.answers(VIP), "no gate of the dead is left");
 }
 
 #[test]

@@ -50,7 +50,8 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Loads it, closed, and attaches it in both directions. It stays when this process is killed.
+    /// Loads it, closed, and attaches it in both directions. Nothing but [`Self::remove`] and [`detach`] takes it away,
+    /// neither a drop nor the end of this process.
     pub(super) fn load(interface: &Interface, addresses: &[IpAddr]) -> Result<Self, GateError> {
         let name = interface.name.clone();
         let refused = |reason: &dyn std::fmt::Display| GateError::Program {
@@ -78,9 +79,12 @@ impl Program {
             program.load().map_err(|error| refused(&chain(&error)))?;
             // Not by a link, which would end with this process: the gate must outlive its guardian.
             let options = NlOptions { priority: PRIORITY, handle: TcHandle::new(0, 1), classid: None };
-            program
+            let attached = program
                 .attach_with_options(&interface.name, direction, TcAttachOptions::Netlink(options))
+                .and_then(|id| program.take_link(id))
                 .map_err(|error| refused(&chain(&error)))?;
+            // Dropped it would detach: an error or a panic would open the gate while the addresses are here.
+            std::mem::forget(attached);
         }
         Ok(this)
     }
