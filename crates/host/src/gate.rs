@@ -61,7 +61,7 @@ enum Inner {
 
 impl Gate {
     /// Makes the best gate that this host can have, and says why a better one can not be had. What a dead predecessor
-    /// left is removed.
+    /// left is removed, and as late as can be.
     pub fn new(interface: &Interface, addresses: &[IpAddr]) -> (Self, Vec<GateError>) {
         let mut refusals = Vec::new();
         match Program::load(interface, addresses) {
@@ -71,9 +71,10 @@ impl Gate {
             }
             Err(error) => refusals.push(error),
         }
-        // That of a dead predecessor, which could load it, is closed and would stay so.
+        let made = Nftables::new(interface, addresses);
+        // That of a dead predecessor, which could load it, is closed and would stay so. It goes when the table is there.
         program::detach(&interface.name);
-        match Nftables::new(interface, addresses) {
+        match made {
             Ok(nftables) => (Self { inner: Inner::Nftables(nftables) }, refusals),
             Err(error) => {
                 refusals.push(error);

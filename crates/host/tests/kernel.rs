@@ -5,12 +5,14 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use host::{Addresses, Announcer, Gate, GateKind, Interface, Seen, Watch, boot_time};
 
 const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
 const OTHER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
+const ASKER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 200);
 
 #[test]
 fn an_address_answers_only_while_the_gate_is_open() {
@@ -80,6 +82,37 @@ fn a_gate_stays_closed_behind_its_deadline_when_its_guardian_ends_without_removi
     assert!(lab.answers(VIP), "no gate of the dead is left");
 }
 
+/// One of the two directions is guarded at any moment, and an answer needs both.
+#[test]
+fn nothing_is_answered_while_a_gate_takes_the_place_of_a_dead_one() {
+    let Some(lab) = Lab::new() else { return };
+    let mut addresses = Addresses::new(lab.host.clone(), vec![IpAddr::V4(VIP)]).expect("a netlink socket");
+    addresses.hold().expect("the address is added");
+    let _closed = Gate::new(&lab.host, &[IpAddr::V4(VIP)]);
+    assert!(!lab.answers(VIP));
+
+    let is_done = AtomicBool::new(false);
+    let answers = std::thread::scope(|scope| {
+        let asker = scope.spawn(|| {
+            let mut answers = 0;
+            while !is_done.load(Ordering::Relaxed) {
+                lab.asker.ask(Some(ASKER.into()), VIP.into()).expect("sent");
+                let seen = std::iter::from_fn(|| lab.ear.next());
+                answers += seen.filter(|seen| *seen == Seen::Neighbour(VIP.into())).count();
+            }
+            answers
+        });
+        for _ in 0..4 {
+            let (gate, refusals) = Gate::new(&lab.host, &[IpAddr::V4(VIP)]);
+            assert_eq!(gate.kind(), GateKind::Program, "{refusals:?}");
+        }
+        is_done.store(true, Ordering::Relaxed);
+        asker.join().expect("it does not panic")
+    });
+
+    assert_eq!(answers, 0);
+}
+
 #[test]
 fn an_announcement_is_seen_by_the_neighbour_as_a_claim() {
     let Some(lab) = Lab::new() else { return };
@@ -137,7 +170,7 @@ impl Lab {
     fn answers(&self, address: Ipv4Addr) -> bool {
         while self.ear.next().is_some() {}
         for _ in 0..3 {
-            self.asker.ask(Some(Ipv4Addr::new(192, 0, 2, 200).into()), address.into()).expect("sent");
+            self.asker.ask(Some(ASKER.into()), address.into()).expect("sent");
             let until = Instant::now() + Duration::from_millis(50);
             while Instant::now() < until {
                 if self.ear.next() == Some(Seen::Neighbour(address.into())) {

@@ -69,14 +69,15 @@ impl Program {
         }
         let mut this = Self { program, interface: interface.name.clone(), state: State::default() };
         this.write()?;
+        // Both before anything of a predecessor is touched: the verifier takes its time, and it may refuse.
+        for (name, _) in DIRECTIONS {
+            this.direction(name)?.load().map_err(|error| refused(&chain(&error)))?;
+        }
         // It fails where the queue is there already.
         let _ = tc::qdisc_add_clsact(&interface.name);
-        detach(&interface.name);
         for (name, direction) in DIRECTIONS {
-            let program = this.program.program_mut(name).ok_or_else(|| refused(&"it lacks a direction"))?;
-            let program: &mut SchedClassifier =
-                program.try_into().map_err(|error| refused(&chain(&error)))?;
-            program.load().map_err(|error| refused(&chain(&error)))?;
+            let program = this.direction(name)?;
+            detach_one(&interface.name, name, direction);
             // Not by a link, which would end with this process: the gate must outlive its guardian.
             let options = NlOptions { priority: PRIORITY, handle: TcHandle::new(0, 1), classid: None };
             let attached = program
@@ -109,6 +110,14 @@ impl Program {
         detach(&self.interface);
     }
 
+    fn direction(&mut self, name: &str) -> Result<&mut SchedClassifier, GateError> {
+        let interface = &self.interface;
+        let refused = |reason| GateError::Program { interface: interface.clone(), reason };
+        let program =
+            self.program.program_mut(name).ok_or_else(|| refused("it lacks a direction".to_owned()))?;
+        program.try_into().map_err(|error| refused(chain(&error)))
+    }
+
     fn write(&mut self) -> Result<(), GateError> {
         let refused = |reason: String| GateError::Program { interface: self.interface.clone(), reason };
         let map = self.program.map_mut("STATE").ok_or_else(|| refused("it has no map STATE".to_owned()))?;
@@ -120,9 +129,13 @@ impl Program {
 /// Takes away what this or a dead guardian has attached.
 pub(super) fn detach(interface: &str) {
     for (name, direction) in DIRECTIONS {
-        // Nothing attached is what is wanted.
-        let _ = tc::qdisc_detach_program(interface, direction, name);
+        detach_one(interface, name, direction);
     }
+}
+
+fn detach_one(interface: &str, name: &str, direction: TcAttachType) {
+    // Nothing attached is what is wanted.
+    let _ = tc::qdisc_detach_program(interface, direction, name);
 }
 
 fn octets(address: IpAddr) -> [u8; 16] {
