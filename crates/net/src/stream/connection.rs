@@ -70,7 +70,7 @@ impl Link {
 pub(super) async fn open(link: Link, local: LocalAddr) {
     let connecting = async {
         if link.edge.mandate.may_send(link.holding) == Leave::Never {
-            link.edge.tallies.add(Tally::Withheld);
+            link.edge.tallies.add_many(Tally::Withheld, link.queue.cut());
             return Err(io::ErrorKind::AddrNotAvailable.into());
         }
         socket::open_tcp_from(local)?.connect(link.remote.0).await
@@ -219,7 +219,7 @@ async fn write(link: &Link, mut writing: WriteHalf<'_>) {
         // What waited until the lease was over does not leave.
         let leave = link.edge.mandate.may_send(link.holding);
         if leave == Leave::Never {
-            link.edge.tallies.add(Tally::Withheld);
+            link.edge.tallies.add_many(Tally::Withheld, link.queue.cut());
             return;
         }
         // Before it is written, so that the answer can not be read before it is expected.
