@@ -221,7 +221,7 @@ impl Edge {
     }
 
     fn with_carrier(&self, work: impl FnOnce(&mut Carrier)) {
-        self.in_hand.fetch_add(1, Ordering::SeqCst);
+        let _in_hand = InHand::begin(&self.in_hand);
         let kept = self.carriers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut carrier = kept.unwrap_or_else(|| Carrier::new(self.machines.shards.len()));
         work(&mut carrier);
@@ -229,6 +229,40 @@ impl Edge {
         if carriers.len() < CARRIERS_MAX {
             carriers.push(carrier);
         }
-        self.in_hand.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A batch that is in hand, until this is dropped: also when its work panics, or each drain would wait for it in vain.
+struct InHand<'e>(&'e AtomicUsize);
+
+impl<'e> InHand<'e> {
+    fn begin(batches: &'e AtomicUsize) -> Self {
+        // Before the batch asks whether it may be begun, in the one order in which a drain says no and then counts.
+        batches.fetch_add(1, Ordering::SeqCst);
+        Self(batches)
+    }
+}
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_whose_work_panics_is_in_hand_no_longer() {
+        let batches = AtomicUsize::new(0);
+
+        let result = std::panic::catch_unwind(|| {
+            let _in_hand = InHand::begin(&batches);
+            assert_eq!(batches.load(Ordering::SeqCst), 0, "it is in hand");
+        });
+
+        assert!(result.is_err());
+        assert_eq!(batches.load(Ordering::SeqCst), 0);
     }
 }

@@ -125,7 +125,9 @@ impl Mandate {
             Holding::Own => true,
             Holding::Virtual => {
                 let mirror = self.mirror();
-                mirror.epoch().0 >= self.draining.load(Ordering::Relaxed)
+                // With the count of batches in hand it has one order of all threads: either the drain waits for a
+                // batch, or the batch sees the drain here.
+                mirror.epoch().0 >= self.draining.load(Ordering::SeqCst)
                     && mirror.active(clocks::now().instant).is_some()
             }
         }
@@ -146,7 +148,7 @@ impl Mandate {
     /// Begins nothing more in the present epoch; gives it.
     pub(crate) fn drain(&self) -> Epoch {
         let epoch = self.mirror().epoch();
-        self.draining.fetch_max(epoch.0.saturating_add(1), Ordering::Relaxed);
+        self.draining.fetch_max(epoch.0.saturating_add(1), Ordering::SeqCst);
         epoch
     }
 
