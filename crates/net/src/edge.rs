@@ -87,7 +87,7 @@ impl Edge {
         }
         self.with_carrier(|carrier| {
             // Once it is in hand, so that a drain waits for it or it is not begun.
-            if !self.mandate.may_receive(holding) {
+            if !self.mandate.may_receive(holding, clocks::instant()) {
                 self.tallies.add_many(Tally::Inactive, messages.len());
                 return;
             }
@@ -136,8 +136,8 @@ impl Edge {
             carrier.settle(self, clocks::now(), TOKIO_LANE);
         });
         let is_busy = || self.machines.shards.iter().any(|shard| shard.read(Shard::has_own_requests));
-        let deadline = clocks::now().instant + TAKE_BACK_TIME_MAX;
-        while is_busy() && clocks::now().instant < deadline {
+        let deadline = clocks::instant() + TAKE_BACK_TIME_MAX;
+        while is_busy() && clocks::instant() < deadline {
             std::thread::sleep(TAKE_BACK_LOOK_EVERY);
         }
     }

@@ -115,20 +115,19 @@ impl Mandate {
     pub(crate) fn may_send(&self, holding: Holding) -> Leave {
         match holding {
             Holding::Own => Leave::Always,
-            Holding::Virtual => self.epoch(clocks::now().instant).map_or(Leave::Never, Leave::Under),
+            Holding::Virtual => self.epoch(clocks::instant()).map_or(Leave::Never, Leave::Under),
         }
     }
 
-    /// Whether something that comes may be begun.
-    pub(crate) fn may_receive(&self, holding: Holding) -> bool {
+    /// Whether something that came at this moment may be begun.
+    pub(crate) fn may_receive(&self, holding: Holding, now: Instant) -> bool {
         match holding {
             Holding::Own => true,
             Holding::Virtual => {
                 let mirror = self.mirror();
                 // With the count of batches in hand it has one order of all threads: either the drain waits for a
                 // batch, or the batch sees the drain here.
-                mirror.epoch().0 >= self.draining.load(Ordering::SeqCst)
-                    && mirror.active(clocks::now().instant).is_some()
+                mirror.epoch().0 >= self.draining.load(Ordering::SeqCst) && mirror.active(now).is_some()
             }
         }
     }
@@ -141,7 +140,7 @@ impl Mandate {
             && messages.any(|message| message.starts_with(b"SIP/2.0 "))
             && self.answered.fetch_max(mark, Ordering::Relaxed) < mark
         {
-            self.lease.answered(epoch, clocks::now().instant);
+            self.lease.answered(epoch, clocks::instant());
         }
     }
 
@@ -197,14 +196,14 @@ mod tests {
 
         for (mirror, may) in [
             (LeaseMirror::none(), false),
-            (LeaseMirror::until(clocks::now().instant, Epoch(3)), false),
+            (LeaseMirror::until(clocks::instant(), Epoch(3)), false),
             (LeaseMirror::until(Instant::FAR, Epoch(3)), true),
         ] {
             lease.give(mirror);
             assert_eq!(mandate.may_send(Holding::Virtual) != Leave::Never, may, "{mirror:?}");
-            assert_eq!(mandate.may_receive(Holding::Virtual), may, "{mirror:?}");
+            assert_eq!(mandate.may_receive(Holding::Virtual, clocks::instant()), may, "{mirror:?}");
             assert_eq!(mandate.may_send(Holding::Own), Leave::Always);
-            assert!(mandate.may_receive(Holding::Own));
+            assert!(mandate.may_receive(Holding::Own, clocks::instant()));
         }
     }
 
@@ -216,7 +215,7 @@ mod tests {
 
         let epoch = mandate.drain();
         assert_eq!(epoch, Epoch(3));
-        assert!(!mandate.may_receive(Holding::Virtual));
+        assert!(!mandate.may_receive(Holding::Virtual, clocks::instant()));
         assert_eq!(mandate.may_send(Holding::Virtual), Leave::Under(epoch), "what is in hand still leaves");
 
         mandate.close(epoch);
@@ -224,7 +223,7 @@ mod tests {
         assert_eq!(mandate.epoch(Instant::START), None);
 
         lease.give(LeaseMirror::until(Instant::FAR, Epoch(5)));
-        assert!(mandate.may_receive(Holding::Virtual));
+        assert!(mandate.may_receive(Holding::Virtual, clocks::instant()));
         assert_eq!(mandate.may_send(Holding::Virtual), Leave::Under(Epoch(5)));
     }
 

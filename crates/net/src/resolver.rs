@@ -119,7 +119,7 @@ impl Resolver {
         };
         let waiters = {
             let mut questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
-            questions.finish(clocks::now().instant, query, failure)
+            questions.finish(clocks::instant(), query, failure)
         };
         for waiter in waiters {
             answer(waiter, found.clone());

@@ -249,7 +249,7 @@ impl Server {
             bindings: 0,
             accounts: 0,
             connections: self.edge.streams.len(),
-            held: machines.bans.read(|bans| bans.held(clocks::now().instant)),
+            held: machines.bans.read(|bans| bans.held(clocks::instant())),
             store: self.edge.store.state(),
         };
         for shard in &machines.shards {
@@ -334,7 +334,7 @@ impl Server {
 
     /// Bans a source and closes its connections.
     pub fn ban(&self, address: IpAddr, lasts: Duration) -> Result<Ban, NeverBanned> {
-        let now = clocks::now().instant;
+        let now = clocks::instant();
         let ban = self.edge.machines.bans.with(|bans| bans.ban(now, address, lasts))?;
         self.edge.enforce(&ban);
         Ok(ban)
@@ -359,7 +359,7 @@ impl Server {
 
     /// The gateways, in the order of the configuration.
     pub fn gateways(&self) -> Vec<GatewayView> {
-        self.edge.machines.prober.read(|prober| prober.gateways(clocks::now().instant))
+        self.edge.machines.prober.read(|prober| prober.gateways(clocks::instant()))
     }
 
     /// How many calls a gateway has, of those that count for its limit.
@@ -367,7 +367,7 @@ impl Server {
         let Some(key) = gateway.calls_key() else { return 0 };
         let machines = &self.edge.machines;
         let partition = &machines.partitions[usize::from(machines.partition_of(&key))];
-        partition.read(|partition| partition.gateway_calls(clocks::now().instant, &key))
+        partition.read(|partition| partition.gateway_calls(clocks::instant(), &key))
     }
 
     /// Takes a gateway out of service, or puts it back: calls that it has go on.
@@ -383,7 +383,7 @@ impl Server {
 
     /// Under which epoch this node acts; `None`: it stands by.
     pub fn epoch(&self) -> Option<Epoch> {
-        self.edge.mandate.epoch(clocks::now().instant)
+        self.edge.mandate.epoch(clocks::instant())
     }
 
     /// The lease may be another: every thread looks at it at once.
@@ -401,20 +401,20 @@ impl Server {
     /// Ends the present epoch here: begins nothing more, finishes what is in hand, and writes down what the store owes,
     /// each within a limit. When this returns nothing more is sent from a virtual address before a higher epoch, whatever the lease says.
     pub fn drain(&self) -> Result<(), StoreError> {
-        let deadline = clocks::now().instant + DRAIN_TIME_MAX;
+        let deadline = clocks::instant() + DRAIN_TIME_MAX;
         let epoch = self.edge.mandate.drain();
         let (done, is_done) = mpsc::sync_channel(self.edge.alarms.len());
         for alarm in self.edge.alarms.iter() {
             alarm.deliver(Event::Drain(done.clone()));
         }
         for _ in self.edge.alarms.iter() {
-            if is_done.recv_timeout(deadline.since(clocks::now().instant)).is_err() {
+            if is_done.recv_timeout(deadline.since(clocks::instant())).is_err() {
                 warn!("an event loop did not finish what it had in hand before the hand-over");
                 break;
             }
         }
         let is_busy = || self.edge.in_hand.load(Ordering::SeqCst) > 0 || !self.edge.streams.is_drained();
-        while is_busy() && clocks::now().instant < deadline {
+        while is_busy() && clocks::instant() < deadline {
             std::thread::sleep(DRAIN_LOOK_EVERY);
         }
         self.edge.mandate.close(epoch);
@@ -440,7 +440,7 @@ impl Server {
 
     /// Whether every thread is awake at least each few seconds and none has panicked. For a watchdog.
     pub fn is_alive(&self) -> bool {
-        let now = clocks::now().instant;
+        let now = clocks::instant();
         let awake = self.edge.alarms.iter().all(|alarm| alarm.silent_for(now) < SILENCE_MAX);
         let running = self.served().threads.iter().all(|thread| !thread.is_finished());
         awake && running && self.pulse.silent_for(now) < SILENCE_MAX && !self.edge.machines.is_broken()

@@ -279,8 +279,8 @@ impl Streams {
                 queue.finish();
             }
         }
-        let deadline = clocks::now().instant + FINISH_TIME_MAX;
-        while !self.lock().queues.is_empty() && clocks::now().instant < deadline {
+        let deadline = clocks::instant() + FINISH_TIME_MAX;
+        while !self.lock().queues.is_empty() && clocks::instant() < deadline {
             std::thread::sleep(FINISH_LOOK_EVERY);
         }
     }
@@ -320,8 +320,8 @@ async fn accept(edge: Arc<Edge>, id: ListenerId, holding: Holding, listener: Tcp
         match listener.accept().await {
             Ok((stream, remote)) => {
                 let remote = RemoteAddr(remote);
-                let now = clocks::now().instant;
-                if !edge.mandate.may_receive(holding) {
+                let now = clocks::instant();
+                if !edge.mandate.may_receive(holding, now) {
                     edge.tallies.add(Tally::Inactive);
                     connection::cut(&stream);
                     continue;

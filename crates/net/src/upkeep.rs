@@ -43,7 +43,7 @@ pub(crate) async fn beat(edge: Arc<Edge>, lane: usize, every: Duration) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        edge.mandate.beat(lane, clocks::now().instant);
+        edge.mandate.beat(lane, clocks::instant());
     }
 }
 
@@ -51,11 +51,11 @@ pub(crate) async fn beat(edge: Arc<Edge>, lane: usize, every: Duration) {
 pub(crate) async fn run(edge: Arc<Edge>, pulse: Arc<Pulse>) {
     let mut ticks = interval(SWEEP_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let start = clocks::now().instant;
+    let start = clocks::instant();
     let (mut bound_at, mut nonces_at) = (start, start + NONCES_EVERY);
     loop {
         ticks.tick().await;
-        let now = clocks::now().instant;
+        let now = clocks::instant();
         pulse.beat(now);
         // Only when a connection may be idle: then it counts whether a binding depends on it.
         if bound_at <= now && edge.streams.is_due(now) {

@@ -84,7 +84,7 @@ pub(super) async fn open(link: Link, local: LocalAddr) {
     };
     match timeout(CONNECT_TIME_MAX, connecting).await {
         Ok(Ok(stream)) => {
-            link.edge.streams.established(clocks::now().instant, link.id);
+            link.edge.streams.established(clocks::instant(), link.id);
             serve(link, stream).await;
         }
         failed => {
@@ -156,7 +156,7 @@ async fn read(link: &Link, reading: ReadHalf<'_>) {
         if link.has_pinged.swap(false, Ordering::Relaxed) {
             framer.expect_pong();
         }
-        let now = clocks::now().instant;
+        let now = clocks::instant();
         match read_some(&reading, &mut framer, now) {
             Ok(0) => return,
             Ok(_) => {}
@@ -230,7 +230,7 @@ async fn write(link: &Link, mut writing: WriteHalf<'_>) {
             Ok(Ok(())) => {
                 link.edge.mandate.sent(leave, std::iter::once(&message[..]));
                 link.queue.written();
-                link.edge.streams.sent(clocks::now().instant, link.id);
+                link.edge.streams.sent(clocks::instant(), link.id);
             }
             Ok(Err(_)) | Err(_) => return,
         }

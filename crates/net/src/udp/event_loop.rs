@@ -147,7 +147,7 @@ impl EventLoop {
     }
 
     fn sleep(&self, ready: &mut Vec<epoll::Event>) -> io::Result<()> {
-        let now = clocks::now().instant;
+        let now = clocks::instant();
         let longest = now + self.edge.mandate.beat_every().unwrap_or(SLEEP_MAX);
         let until = self.edge.machines.due(self.lane).min(longest);
         self.alarm().fall_asleep(until);
@@ -209,7 +209,7 @@ impl EventLoop {
         let now = clocks::now();
         self.edge.tallies.add_many(Tally::DatagramReceived, count);
         // The gate keeps this away from a standby; what comes all the same is for the active node.
-        if !self.edge.mandate.may_receive(holding) {
+        if !self.edge.mandate.may_receive(holding, now.instant) {
             self.edge.tallies.add_many(Tally::Inactive, count);
             return;
         }
