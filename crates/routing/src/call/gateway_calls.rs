@@ -27,16 +27,16 @@ impl TransactionUser {
         out: &mut Vec<Output>,
     ) -> bool {
         let branch = &mut context.branches[index];
-        let gateway = branch.aim.leg.as_ref().map(|leg| &leg.gateway);
-        let Some((gateway, max)) =
-            gateway.and_then(|gateway| Some((gateway.calls_key()?, gateway.calls_max?)))
-        else {
-            return false;
-        };
-        let Some(call) = self.begun_call(turn.request) else { return false };
         if branch.gateway_calls != GatewayCalls::NotCounted {
             return false;
         }
+        let gateway = branch.aim.leg.as_ref().map(|leg| &leg.gateway);
+        let limited = gateway.and_then(|gateway| {
+            let max = gateway.calls_max?;
+            Some((gateway.calls_key()?, max))
+        });
+        let Some((gateway, max)) = limited else { return false };
+        let Some(call) = self.begun_call(turn.request) else { return false };
         if !self.waiting.has_room() {
             self.counts.add(Count::Full);
             branches::end(context, index, Status::SERVICE_UNAVAILABLE);
