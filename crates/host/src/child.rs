@@ -51,6 +51,9 @@ impl Start {
     /// Starts it: without capabilities, with no way to get any, as the user, and killed when the calling thread ends.
     pub fn spawn(self) -> io::Result<Child> {
         let Self { program, arguments, descriptors, user } = self;
+        if descriptors.len() > DESCRIPTORS_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a child is given too many descriptors"));
+        }
         let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
         // SAFETY: a plain call.
         let parent = unsafe { libc::getpid() };
@@ -70,14 +73,15 @@ impl Start {
                 die_with(parent)
             });
         }
-        let child = command.spawn()?;
+        let mut child = command.spawn()?;
         drop(descriptors);
         // SAFETY: the child was not waited for, so its number is its own; the descriptor is owned by nobody else.
         let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, child.id(), 0) };
         if descriptor < 0 {
             let error = io::Error::last_os_error();
-            // SAFETY: as above.
-            unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGKILL) };
+            // It may have ended by itself; it is no zombie either way.
+            let _ = child.kill();
+            let _ = child.wait();
             return Err(error);
         }
         // SAFETY: the descriptor was just made.
@@ -183,6 +187,19 @@ mod tests {
     }
 
     #[test]
+    fn a_child_has_all_its_descriptors_or_is_not_started() {
+        let descriptors = |count| {
+            let opened = || std::fs::File::open("/dev/null").expect("it is there").into();
+            std::iter::repeat_with(opened).take(count).collect()
+        };
+
+        let child = start("test -e /proc/self/fd/10", descriptors(DESCRIPTORS_MAX)).spawn();
+        assert_eq!(wait(&child.expect("there is a shell")), 0);
+        let refused = start("true", descriptors(DESCRIPTORS_MAX + 1)).spawn();
+        assert_eq!(refused.expect_err("one too many").kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
     fn a_child_ends_with_the_thread_that_started_it() {
         let child = std::thread::spawn(|| start("sleep 600", Vec::new()).spawn().expect("there is a shell"));
         let child = child.join().expect("it does not panic");
@@ -195,11 +212,14 @@ mod tests {
         Start { program: "/bin/sh".into(), arguments, descriptors, user: None }
     }
 
-    fn wait(child: &Child) {
+    /// Returns its status, as `waitpid` has it.
+    fn wait(child: &Child) -> libc::c_int {
         let mut wanted = libc::pollfd { fd: child.descriptor.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: the array of one lives during the call.
         assert_eq!(unsafe { libc::poll(&raw mut wanted, 1, 60_000) }, 1);
-        // SAFETY: plain call.
-        unsafe { libc::waitpid(child.pid as libc::pid_t, std::ptr::null_mut(), 0) };
+        let mut status = -1;
+        // SAFETY: the kernel writes an int.
+        unsafe { libc::waitpid(child.pid as libc::pid_t, &raw mut status, 0) };
+        status
     }
 }
