@@ -42,8 +42,7 @@ pub struct Watch {
     sockets: [OwnedFd; 2],
     /// Readable when one of the sockets is.
     either: OwnedFd,
-    interface: Interface,
-    addresses: Vec<IpAddr>,
+    reader: Reader,
 }
 
 impl Watch {
@@ -57,28 +56,44 @@ impl Watch {
         bind(&arp, &interface, ARP)?;
         let sockets = [arp, advertisements];
         let either = either_of(&sockets)?;
-        Ok(Self { sockets, either, interface, addresses })
+        Ok(Self { sockets, either, reader: Reader { mac: interface.mac, addresses } })
     }
 
     /// The next thing that was seen; `None`: nothing more for now.
     pub fn next(&self) -> Option<Seen> {
         let [arp, advertisements] = &self.sockets;
-        self.next_of(arp, Self::read_arp).or_else(|| self.next_of(advertisements, Self::read_advertisement))
+        self.next_of(arp, Reader::read_arp)
+            .or_else(|| self.next_of(advertisements, Reader::read_advertisement))
     }
 
-    fn next_of(&self, socket: &OwnedFd, read: fn(&Self, &[u8]) -> Option<Seen>) -> Option<Seen> {
+    fn next_of(&self, socket: &OwnedFd, read: fn(&Reader, &[u8]) -> Option<Seen>) -> Option<Seen> {
         loop {
             let mut frame = [0_u8; 256];
             // SAFETY: the buffer lives during the call, and its length is its own.
             let received =
                 unsafe { libc::recv(socket.as_raw_fd(), frame.as_mut_ptr().cast(), frame.len(), 0) };
             let length = usize::try_from(received).ok()?;
-            if let Some(seen) = read(self, &frame[..length.min(frame.len())]) {
+            if let Some(seen) = read(&self.reader, &frame[..length.min(frame.len())]) {
                 return Some(seen);
             }
         }
     }
+}
 
+impl AsFd for Watch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.either.as_fd()
+    }
+}
+
+/// Reads frames with the eyes of one interface.
+struct Reader {
+    mac: [u8; 6],
+    /// The virtual addresses.
+    addresses: Vec<IpAddr>,
+}
+
+impl Reader {
     fn read_arp(&self, frame: &[u8]) -> Option<Seen> {
         if frame.len() < ARP_BYTES || frame[12..20] != [0x08, 0x06, 0, 1, 8, 0, 6, 4] {
             return None;
@@ -107,17 +122,11 @@ impl Watch {
 
     fn said_by(&self, mac: [u8; 6], address: IpAddr, is_answer: bool) -> Option<Seen> {
         let is_ours = self.addresses.contains(&address);
-        match (is_ours, mac == self.interface.mac, is_answer) {
+        match (is_ours, mac == self.mac, is_answer) {
             (true, false, _) => Some(Seen::Claim(address, mac)),
             (false, false, true) => Some(Seen::Neighbour(address)),
             _ => None,
         }
-    }
-}
-
-impl AsFd for Watch {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.either.as_fd()
     }
 }
 
@@ -193,51 +202,103 @@ mod tests {
 
     #[test]
     fn an_advertisement_from_beyond_the_link_is_nothing() {
-        let Some(watch) = watch() else { return };
-        let mut frame = advertisement("2001:db8::9");
-        assert_eq!(watch.read_advertisement(&frame), Some(Seen::Claim(virtual_address(), THEIRS)));
+        let mut frame = advertisement(THEIRS, VIRTUAL_6);
+        assert_eq!(reader().read_advertisement(&frame), Some(Seen::Claim(address(VIRTUAL_6), THEIRS)));
 
         frame[21] = 254;
 
-        assert_eq!(watch.read_advertisement(&frame), None);
+        assert_eq!(reader().read_advertisement(&frame), None);
     }
 
     #[test]
     fn an_advertisement_that_is_cut_short_is_nothing() {
-        let Some(watch) = watch() else { return };
-        let frame = advertisement("fe80::1");
-        let router = "fe80::1".parse().expect("an address");
-        assert_eq!(watch.read_advertisement(&frame), Some(Seen::Neighbour(router)));
+        let frame = advertisement(THEIRS, "fe80::1");
+        let router = Some(Seen::Neighbour(address("fe80::1")));
+        assert_eq!(reader().read_advertisement(&frame), router);
 
         for length in 0..ADVERTISEMENT_BYTES {
-            assert_eq!(watch.read_advertisement(&frame[..length]), None, "{length}");
+            assert_eq!(reader().read_advertisement(&frame[..length]), None, "{length}");
         }
-        assert_eq!(watch.read_advertisement(&frame[..ADVERTISEMENT_BYTES]), Some(Seen::Neighbour(router)));
+        for length in ADVERTISEMENT_BYTES..frame.len() {
+            assert_eq!(reader().read_advertisement(&frame[..length]), router, "{length}");
+        }
     }
 
-    fn advertisement(target: &str) -> Vec<u8> {
+    #[test]
+    fn a_stranger_claims_by_a_question_as_well_as_by_an_answer() {
+        for operation in [REQUEST, REPLY] {
+            let frame = arp(operation, THEIRS, VIRTUAL_4);
+            assert_eq!(reader().read_arp(&frame), Some(Seen::Claim(address(VIRTUAL_4), THEIRS)));
+        }
+    }
+
+    #[test]
+    fn a_neighbour_is_who_answers_and_not_who_asks() {
+        let read = |operation| reader().read_arp(&arp(operation, THEIRS, "192.0.2.1"));
+
+        assert_eq!(read(REPLY), Some(Seen::Neighbour(address("192.0.2.1"))));
+        assert_eq!(read(REQUEST), None);
+    }
+
+    #[test]
+    fn arp_that_is_cut_short_or_of_another_kind_is_nothing() {
+        let frame = arp(REPLY, THEIRS, VIRTUAL_4);
+        assert!(reader().read_arp(&frame).is_some());
+
+        for length in 0..ARP_BYTES {
+            assert_eq!(reader().read_arp(&frame[..length]), None, "{length}");
+        }
+        for place in 12..20 {
+            let mut other = frame.clone();
+            other[place] ^= 1;
+            assert_eq!(reader().read_arp(&other), None, "{place}");
+        }
+    }
+
+    #[test]
+    fn what_the_interface_itself_says_is_nothing() {
+        for operation in [REQUEST, REPLY] {
+            for said in [VIRTUAL_4, "192.0.2.1"] {
+                assert_eq!(reader().read_arp(&arp(operation, OURS, said)), None, "{said}");
+            }
+        }
+        for said in [VIRTUAL_6, "fe80::1"] {
+            assert_eq!(reader().read_advertisement(&advertisement(OURS, said)), None, "{said}");
+        }
+    }
+
+    const VIRTUAL_4: &str = "192.0.2.9";
+    const VIRTUAL_6: &str = "2001:db8::9";
+    const REQUEST: u8 = 1;
+    const REPLY: u8 = 2;
+
+    fn reader() -> Reader {
+        Reader { mac: OURS, addresses: vec![address(VIRTUAL_4), address(VIRTUAL_6)] }
+    }
+
+    fn advertisement(from: [u8; 6], target: &str) -> Vec<u8> {
         let mut frame = vec![0; ICMPV6_AT];
-        frame[6..12].copy_from_slice(&THEIRS);
+        frame[6..12].copy_from_slice(&from);
         frame[12..14].copy_from_slice(&[0x86, 0xdd]);
         frame[20..22].copy_from_slice(&[58, 255]);
         frame.extend_from_slice(&[NEIGHBOUR_ADVERTISEMENT, 0, 0, 0, 0x20, 0, 0, 0]);
         frame.extend_from_slice(&target.parse::<Ipv6Addr>().expect("an address").octets());
         frame.extend_from_slice(&[2, 1]);
-        frame.extend_from_slice(&THEIRS);
+        frame.extend_from_slice(&from);
         frame
     }
 
-    fn virtual_address() -> IpAddr {
-        "2001:db8::9".parse().expect("an address")
+    fn arp(operation: u8, from: [u8; 6], sender: &str) -> Vec<u8> {
+        let mut frame = vec![0xff; 6];
+        frame.extend_from_slice(&from);
+        frame.extend_from_slice(&[0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, operation]);
+        frame.extend_from_slice(&from);
+        frame.extend_from_slice(&sender.parse::<Ipv4Addr>().expect("an address").octets());
+        frame.resize(ARP_BYTES, 0);
+        frame
     }
 
-    /// Of the loopback; without the right to listen there is none.
-    fn watch() -> Option<Watch> {
-        let interface = Interface { name: "lo".to_owned(), index: 1, mac: OURS, has_carrier: true };
-        let watch = Watch::open(interface, vec![virtual_address()]);
-        if let Err(error) = &watch {
-            println!("not run: {error}");
-        }
-        watch.ok()
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
     }
 }
