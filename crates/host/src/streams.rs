@@ -53,18 +53,19 @@ pub fn destroy_streams(
     let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
+    let mut buffer = Vec::with_capacity(BUFFER_BYTES);
     let mut count = 0;
     for _ in 0..ROUNDS_MAX {
         let mut found = Vec::new();
         for family in [libc::AF_INET, libc::AF_INET6] {
-            list(&socket, family as u8, &addresses, &mut found)?;
+            list(&socket, &mut buffer, family as u8, &addresses, &mut found)?;
         }
         let before = count;
         for stream in &found {
             if !is_wanted() {
                 return Ok(count);
             }
-            count += usize::from(destroy(&socket, stream)?);
+            count += usize::from(destroy(&socket, &mut buffer, stream)?);
         }
         if count == before {
             break;
@@ -81,17 +82,17 @@ struct Stream {
 
 fn list(
     socket: &Socket,
+    buffer: &mut Vec<u8>,
     family: u8,
     addresses: &BTreeSet<Ipv6Addr>,
     found: &mut Vec<Stream>,
 ) -> io::Result<()> {
     let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
     socket.send(&request(SOCK_DIAG_BY_FAMILY, flags, family, &[0; SOCKET_ID_BYTES]), 0)?;
-    let mut buffer: Vec<u8> = Vec::with_capacity(BUFFER_BYTES);
     loop {
         buffer.clear();
-        socket.recv(&mut buffer, 0)?;
-        for message in Messages(&buffer) {
+        socket.recv(buffer, 0)?;
+        for message in Messages(buffer) {
             match message.kind {
                 kind if kind == libc::NLMSG_DONE as u16 => return Ok(()),
                 kind if kind == libc::NLMSG_ERROR as u16 => {
@@ -112,12 +113,12 @@ fn list(
 }
 
 /// Whether it was there to be destroyed.
-fn destroy(socket: &Socket, stream: &Stream) -> Result<bool, StreamError> {
+fn destroy(socket: &Socket, buffer: &mut Vec<u8>, stream: &Stream) -> Result<bool, StreamError> {
     let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
     socket.send(&request(SOCK_DESTROY, flags, stream.family, &stream.id), 0)?;
-    let mut buffer: Vec<u8> = Vec::with_capacity(BUFFER_BYTES);
-    socket.recv(&mut buffer, 0)?;
-    let answer = Messages(&buffer).next().map_or(Ok(()), |message| message.error());
+    buffer.clear();
+    socket.recv(buffer, 0)?;
+    let answer = Messages(buffer).next().map_or(Ok(()), |message| message.error());
     match answer {
         Ok(()) => Ok(true),
         // It ended by itself meanwhile.
