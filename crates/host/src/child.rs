@@ -201,7 +201,8 @@ mod tests {
 
     #[test]
     fn a_child_ends_with_the_thread_that_started_it() {
-        let child = std::thread::spawn(|| start("sleep 600", Vec::new()).spawn().expect("there is a shell"));
+        let child =
+            std::thread::spawn(|| start("exec sleep 600", Vec::new()).spawn().expect("there is a shell"));
         let child = child.join().expect("it does not panic");
 
         wait(&child);
