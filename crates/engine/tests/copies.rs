@@ -109,9 +109,12 @@ fn who_takes_over_has_the_binding_with_the_time_left_and_says_200_to_the_same_re
     let (Answer::Registered(Ok(before)), Answer::Registered(Ok(after))) = (&promised[0], &repeated[0]) else {
         panic!("{promised:?} {repeated:?}")
     };
-    assert_eq!((before.contacts[0].expires, after.contacts[0].expires), (600, 500));
+    // What is granted is spread, and so may be less than what was asked for.
+    let granted = before.contacts[0].expires;
+    assert!((500..=600).contains(&granted), "{granted}");
+    assert_eq!(after.contacts[0].expires, granted - 100);
 
-    world.pass(Duration::from_secs(499));
+    world.pass(Duration::from_secs(u64::from(granted) - 101));
     assert_eq!(world.standby.let_time_pass(world.now), 0);
     world.pass(Duration::from_secs(2));
     assert_eq!(world.standby.let_time_pass(world.now), 1, "it ends when it was to end");
