@@ -7,7 +7,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use clock::Now;
 use replica::{Capsule, Fetched, Kind, Known, Place, Posted, Ticket, Wanted};
 use routing::account::{BINDING_FORMAT, BindingKey, Change, Output, Unreadable};
@@ -15,6 +14,7 @@ use routing::{AccountPartition as Partition, BindingId, StoredBinding};
 use sip::Aor;
 
 use crate::holding::{Holding, Passage};
+use crate::peer::OwnEntry;
 
 /// A binding. The numbers of kinds are part of what two nodes say to each other: none is ever given another meaning.
 pub const BINDING: Kind = Kind(1);
@@ -162,9 +162,9 @@ pub fn fetch(now: Now, partition: &Partition, wanted: Wanted) -> Fetched {
     Fetched { wanted, capsule }
 }
 
-/// The name and place of a binding that a node has from its own disk, for what it begins with.
-pub fn of_own_disk(number: u16, stored: &BindingKey, id: BindingId) -> (Kind, Bytes, Place) {
-    (BINDING, stored.to_bytes(), Place { owner: number, number: id.0 })
+/// What a node begins with of a binding that it has from its own disk.
+pub fn of_own_disk(number: u16, key: &BindingKey, id: BindingId) -> OwnEntry {
+    OwnEntry { kind: BINDING, key: key.to_bytes(), place: Place { owner: number, number: id.0 } }
 }
 
 fn binding_capsule(now: Now, key: &BindingKey, stored: &StoredBinding) -> Capsule {

@@ -10,12 +10,14 @@
 
 pub mod copies;
 mod holding;
+mod peer;
 mod place;
 mod shard;
 mod store;
 mod traffic;
 
 pub use holding::{Holding, Passage};
+pub use peer::{ByRole, Outcome, OwnEntry, Owners, Peer, PeerCounts, PeerView};
 pub use place::{partition_of, shard_of};
 pub use routing::AccountPartition as Partition;
 pub use routing::account::{Asker, Change, Loaded, Output as PartitionOutput, SlowedName, StoredNonce};

@@ -1,13 +1,14 @@
 //! The active node's side: calls the peer by each path in turn, again and again, and lets its sender speak.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use replica::Deframer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -24,6 +25,8 @@ pub(crate) const HANDSHAKE_TIME: Duration = Duration::from_secs(3);
 /// Between two turns over all paths: the first pause, and the longest.
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+const NOT_OURS: &str = "who answers there does not have the cluster's key, or speaks no TLS";
 
 /// Bytes that are read at a time.
 pub(crate) const READ_BYTES: usize = 64 << 10;
@@ -51,8 +54,9 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 async fn call(shared: &Arc<Shared>) {
     let mut pause = PAUSE_FIRST;
     loop {
-        for &path in &shared.plan.peers {
-            if converse_by(shared, path).await {
+        for (place, &path) in shared.plan.peers.iter().enumerate() {
+            let from = shared.plan.listen.get(place).map(SocketAddr::ip);
+            if converse_by(shared, from, path).await {
                 pause = PAUSE_FIRST;
             }
         }
@@ -61,12 +65,28 @@ async fn call(shared: &Arc<Shared>) {
     }
 }
 
+/// From the own address of the path: the peer lets in no other one of this host.
+async fn connect(from: Option<IpAddr>, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if let Some(from) = from {
+        socket.bind(SocketAddr::new(from, 0))?;
+    }
+    socket.connect(to).await
+}
+
 /// Whether the peer let this node in.
-async fn converse_by(shared: &Arc<Shared>, path: SocketAddr) -> bool {
+async fn converse_by(shared: &Arc<Shared>, from: Option<IpAddr>, path: SocketAddr) -> bool {
     tally(&shared.tallies.called);
-    let Ok(Ok(stream)) = timeout(CONNECT_TIME, TcpStream::connect(path)).await else {
-        tally(&shared.tallies.unreached);
-        return false;
+    let stream = match timeout(CONNECT_TIME, connect(from, path)).await {
+        Ok(Ok(stream)) => stream,
+        failed => {
+            tally(&shared.tallies.unreached);
+            match failed {
+                Ok(Err(error)) => shared.trouble(path, Some(&error)),
+                _ => shared.trouble(path, Some(&"it does not answer")),
+            };
+            return false;
+        }
     };
     // Each capsule is waited for.
     let _ = stream.set_nodelay(true);
@@ -75,9 +95,12 @@ async fn converse_by(shared: &Arc<Shared>, path: SocketAddr) -> bool {
     let handshake = connector.connect(path.ip().into(), stream);
     let Ok(Ok(stream)) = timeout(HANDSHAKE_TIME, handshake).await else {
         tally(&shared.tallies.not_ours);
-        tracing::warn!(%path, "who answers there does not have the cluster's key, or speaks no TLS");
+        if shared.trouble(path, Some(&NOT_OURS)) {
+            tracing::warn!(%path, "{NOT_OURS}");
+        }
         return false;
     };
+    shared.trouble(path, None);
     let mut conversation = Conversation { shared, number: shared.number(), was_let_in: false };
     conversation.begin();
     conversation.run(stream).await;

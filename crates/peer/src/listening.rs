@@ -1,13 +1,15 @@
 //! The standby's side: lets the peer in, applies what it sends, and turns away whom it should not hear.
 
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use replica::{ConnectionNumber, Deframer, Frame, FramingError, ReceiverOutput};
+use rustix::net::sockopt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -25,6 +27,46 @@ const WRITE_TIME: Duration = Duration::from_secs(5);
 
 /// After an error of the listening socket, which is mostly a lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often an address is tried again.
+const LISTEN_EVERY: Duration = Duration::from_secs(1);
+
+/// Connections that wait to be let in; there is one peer.
+const BACKLOG: u32 = 16;
+
+/// Listens as soon as that can be, and lets in who comes.
+pub(crate) async fn open_and_run(shared: Arc<Shared>, address: SocketAddr) {
+    loop {
+        match listen(address) {
+            Ok(listener) => {
+                shared.trouble(address, None);
+                return run(shared, listener).await;
+            }
+            Err(error) => {
+                if shared.trouble(address, Some(&error)) {
+                    tracing::error!(
+                        %address,
+                        %error,
+                        "the other node can not call here: TCP of the cluster's port must be free on this address"
+                    );
+                }
+            }
+        }
+        tokio::time::sleep(LISTEN_EVERY).await;
+    }
+}
+
+/// On an address that this host may not have yet.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    match address.is_ipv4() {
+        true => sockopt::set_ip_freebind(&socket, true)?,
+        false => sockopt::set_ipv6_freebind(&socket, true)?,
+    }
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// Lets in who comes.
 pub(crate) async fn run(shared: Arc<Shared>, listener: TcpListener) {

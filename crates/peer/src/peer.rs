@@ -1,13 +1,15 @@
 //! The peer, as the rest of the engine uses it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use clock::Instant;
+use engine::{ByRole, Outcome, OwnEntry, Owners, PeerCounts, PeerView};
 use replica::{
-    Capsule, Epoch, Holdings, Kind, Known, Origin, Place, Posted, Receiver, ReceiverView, Sender,
-    SenderOutput, SenderView, Ticket,
+    Capsule, Cause, Epoch, Holdings, Kind, Known, Origin, Place, Posted, Receiver, Sender, SenderOutput,
+    Ticket,
 };
 use rustix::time::{ClockId, clock_gettime};
 use tokio::net::TcpListener;
@@ -16,7 +18,6 @@ use tokio::sync::{Notify, watch};
 use crate::calling;
 use crate::identity::Identity;
 use crate::listening;
-use crate::owners::Owners;
 use crate::role::{Active, Aside, Outbox, Role, Standby};
 
 /// Where both nodes are, and what this one understands.
@@ -26,7 +27,7 @@ pub struct Plan {
     pub node: u8,
     /// Its start: random.
     pub incarnation: u64,
-    /// Where it listens, one address for each path.
+    /// Where it listens, one address for each path, and from where it calls by that path.
     pub listen: Vec<SocketAddr>,
     /// Where its peer listens, one address for each path. Nobody else is let in.
     pub peers: Vec<SocketAddr>,
@@ -40,29 +41,7 @@ pub struct Start {
     /// The highest epoch that it knows of.
     pub epoch: Epoch,
     /// What it has from its own disk.
-    pub holdings: Holdings,
-}
-
-/// What happened on the way to the peer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Calls to the peer.
-    pub called: u64,
-    /// Calls that did not get through.
-    pub unreached: u64,
-    /// Handshakes that failed, on either side: another key, or nothing that is TLS.
-    pub not_ours: u64,
-    /// Connections from addresses that are not the peer's, or that were too many.
-    pub strangers: u64,
-}
-
-/// The peer, as the operator sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum View {
-    /// This node is active.
-    Active(SenderView, Counts),
-    /// This node is a standby.
-    Standby(ReceiverView, Counts),
+    pub own: Vec<OwnEntry>,
 }
 
 /// A handle; all clones are one peer. It ends with its runtime.
@@ -87,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) earlier: Notify,
     pub(crate) armed: AtomicU64,
     pub(crate) tallies: Tallies,
+    /// What keeps this node from listening at an address of its own, or from reaching one of its peer.
+    troubles: Mutex<BTreeMap<SocketAddr, String>>,
     pub(crate) connections: AtomicU64,
 }
 
@@ -99,21 +80,18 @@ pub(crate) struct Tallies {
 }
 
 impl Peer {
-    /// Listens, as a standby. Fails if an address can not be listened on.
-    pub async fn start(
-        plan: Plan,
-        identity: Identity,
-        owners: Arc<dyn Owners>,
-        start: Start,
-    ) -> std::io::Result<Self> {
-        let mut listeners = Vec::new();
-        for &address in &plan.listen {
-            listeners.push(TcpListener::bind(address).await?);
+    /// Listens, as a standby, within a runtime of tokio. An address that can not be listened on is tried again and again,
+    /// and shown: the service does not depend on it.
+    pub fn start(plan: Plan, identity: Identity, owners: Arc<dyn Owners>, start: Start) -> Self {
+        let addresses = plan.listen.clone();
+        let peer = Self::start_on(Vec::new(), plan, identity, owners, start);
+        for address in addresses {
+            tokio::spawn(listening::open_and_run(Arc::clone(&peer.shared), address));
         }
-        Ok(Self::start_on(listeners, plan, identity, owners, start))
+        peer
     }
 
-    /// As [`Peer::start`], on sockets that listen already.
+    /// As [`Peer::start`], on sockets that listen already, and on no others.
     pub fn start_on(
         listeners: Vec<TcpListener>,
         plan: Plan,
@@ -122,7 +100,11 @@ impl Peer {
         start: Start,
     ) -> Self {
         let me = Origin { node: plan.node, incarnation: plan.incarnation };
-        let receiver = Receiver::new(me, identity.digest, &plan.known, start.epoch, start.holdings);
+        let mut holdings = Holdings::new();
+        for OwnEntry { kind, key, place } in start.own {
+            holdings.restore(&identity.digest, me, kind, &key, place);
+        }
+        let receiver = Receiver::new(me, identity.digest, &plan.known, start.epoch, holdings);
         let shared = Arc::new(Shared {
             plan,
             identity,
@@ -134,6 +116,7 @@ impl Peer {
             earlier: Notify::new(),
             armed: AtomicU64::new(u64::MAX),
             tallies: Tallies::default(),
+            troubles: Mutex::default(),
             connections: AtomicU64::new(0),
         });
         for listener in listeners {
@@ -142,11 +125,33 @@ impl Peer {
         tokio::spawn(calling::run(Arc::clone(&shared)));
         Self { shared }
     }
+}
 
-    /// This node is active now: it calls its peer and sends what changes. What it holds stays. When this returns, nothing that
-    /// another node said is given to an owner any more; so it must not be called by an owner that is at work, nor under a lock
-    /// that owners take.
-    pub fn become_active(&self, epoch: Epoch) {
+impl engine::Peer for Peer {
+    /// A change that comes when this node is a standby already is one that the active node will undo.
+    fn put(&self, capsule: Capsule, place: Place) -> Posted {
+        let (kind, key) = (capsule.kind, capsule.key.clone());
+        let posted = self.shared.with_sender(|sender, now, out| sender.put(now, capsule, place, out));
+        posted.unwrap_or_else(|| self.shared.diverge(kind, &key, Some(place)))
+    }
+
+    fn remove(&self, kind: Kind, key: &[u8]) -> Posted {
+        let posted = self.shared.with_sender(|sender, now, out| sender.remove(now, kind, key, out));
+        posted.unwrap_or_else(|| self.shared.diverge(kind, key, None))
+    }
+
+    fn everything(&self) -> Posted {
+        self.shared.with_sender(|sender, _, _| sender.everything()).unwrap_or(Posted::nowhere())
+    }
+
+    fn wait(&self, ticket: Ticket, posted: Posted) {
+        let waits = self.shared.with_sender(|sender, now, out| sender.wait(now, ticket, posted, out));
+        if waits.is_none() {
+            self.shared.owners.settled(&[(ticket, Outcome::Degraded(Cause::NoPeer))]);
+        }
+    }
+
+    fn become_active(&self, epoch: Epoch) {
         let shared = &self.shared;
         shared.change_role(|holdings| {
             let sender = Sender::new(shared.me(), epoch, shared.identity.digest, holdings);
@@ -154,9 +159,7 @@ impl Peer {
         });
     }
 
-    /// This node is a standby now, and hears nobody with an epoch lower than this. Whoever waits is told. As
-    /// [`Peer::become_active`], it is for nobody who has a lock of an owner.
-    pub fn become_standby(&self, highest: Epoch) {
+    fn become_standby(&self, highest: Epoch) {
         let shared = &self.shared;
         // Whoever waits is told by the sender that ends.
         shared.with_sender(|sender, _, out| sender.disconnected(out));
@@ -172,36 +175,7 @@ impl Peer {
         });
     }
 
-    /// An entry is new or changed. To be called under the owner's lock, so that the changes of one entry keep their order. A
-    /// change that comes when this node is a standby already is one that the active node will undo.
-    pub fn put(&self, capsule: Capsule, place: Place) -> Posted {
-        let (kind, key) = (capsule.kind, capsule.key.clone());
-        let posted = self.shared.with_sender(|sender, now, out| sender.put(now, capsule, place, out));
-        posted.unwrap_or_else(|| self.shared.diverge(kind, &key, Some(place)))
-    }
-
-    /// An entry is gone. As [`Peer::put`].
-    pub fn remove(&self, kind: Kind, key: &[u8]) -> Posted {
-        let posted = self.shared.with_sender(|sender, now, out| sender.remove(now, kind, key, out));
-        posted.unwrap_or_else(|| self.shared.diverge(kind, key, None))
-    }
-
-    /// All that was ever put or removed, for who waits without a change of his own.
-    pub fn everything(&self) -> Posted {
-        self.shared.with_sender(|sender, _, _| sender.everything()).unwrap_or(Posted::nowhere())
-    }
-
-    /// Tells [`Owners::settled`], perhaps before it returns, when the peer holds what was posted, or that it may not.
-    pub fn wait(&self, ticket: Ticket, posted: Posted) {
-        let waits = self.shared.with_sender(|sender, now, out| sender.wait(now, ticket, posted, out));
-        if waits.is_none() {
-            let outcome = crate::Outcome::Degraded(replica::Cause::NoPeer);
-            self.shared.owners.settled(&[(ticket, outcome)]);
-        }
-    }
-
-    /// How much of everything the standby has, as far as this node knows: 0 to 100.
-    pub fn ready(&self) -> u8 {
+    fn ready(&self) -> u8 {
         match &*self.shared.lock() {
             Role::Active(active) => active.sender.ready(),
             Role::Standby(standby) => standby.receiver.ready(now()),
@@ -209,21 +183,28 @@ impl Peer {
         }
     }
 
-    /// How it is.
-    pub fn view(&self) -> View {
+    fn is_behind(&self) -> bool {
+        match &*self.shared.lock() {
+            Role::Active(active) => active.sender.view(now()).lag.messages > 0,
+            Role::Standby(_) | Role::Changing => false,
+        }
+    }
+
+    fn view(&self) -> PeerView {
         let tallies = &self.shared.tallies;
         let count = |tally: &AtomicU64| tally.load(Ordering::Relaxed);
-        let counts = Counts {
+        let counts = PeerCounts {
             called: count(&tallies.called),
             unreached: count(&tallies.unreached),
             not_ours: count(&tallies.not_ours),
             strangers: count(&tallies.strangers),
         };
-        match &*self.shared.lock() {
-            Role::Active(active) => View::Active(active.sender.view(now()), counts),
-            Role::Standby(standby) => View::Standby(standby.receiver.view(now()), counts),
+        let by_role = match &*self.shared.lock() {
+            Role::Active(active) => ByRole::Active(active.sender.view(now())),
+            Role::Standby(standby) => ByRole::Standby(standby.receiver.view(now())),
             Role::Changing => unreachable!("the role changes under the lock"),
-        }
+        };
+        PeerView { by_role, counts, troubles: self.shared.troubles() }
     }
 }
 
@@ -279,6 +260,19 @@ impl Shared {
             Role::Changing => {}
         }
         Posted::nowhere()
+    }
+
+    /// What is wrong with an address, or that nothing is; whether that is news.
+    pub(crate) fn trouble(&self, address: SocketAddr, trouble: Option<&dyn std::fmt::Display>) -> bool {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        match trouble {
+            Some(trouble) => troubles.insert(address, format!("{address}: {trouble}")).is_none(),
+            None => troubles.remove(&address).is_some(),
+        }
+    }
+
+    fn troubles(&self) -> Vec<String> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     /// The number of the next connection.

@@ -3,9 +3,8 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::{Bytes, BytesMut};
+use engine::Outcome;
 use replica::{ConnectionNumber, Holdings, Receiver, Sender, SenderOutput, Wanted};
-
-use crate::owners::Outcome;
 
 /// Bytes that one write takes: what is small goes together, what is large does not wait for all of it.
 const WRITE_BYTES_MAX: usize = 64 << 10;

@@ -6,7 +6,8 @@ mod testbed;
 
 use std::time::Duration;
 
-use peer::{Outcome, Plan, View};
+use engine::{ByRole, Outcome, Peer as _};
+use peer::Plan;
 use replica::{Cause, Epoch, Place, Ticket};
 
 use testbed::{KIND, Wire, capsule, nodes, until};
@@ -102,7 +103,7 @@ async fn a_peer_that_takes_nothing_stops_nobody() {
     for number in 0..4_000 {
         a.put(&format!("key {number}"), &content);
     }
-    let View::Active(view, _) = a.peer.view() else { panic!("it is active") };
+    let ByRole::Active(view) = a.peer.view().by_role else { panic!("it is active") };
     assert!(view.counts.stale >= 1 || view.peer.is_none(), "{view:?}");
     assert!(view.lag.bytes <= 5 << 20, "{view:?}");
     let outcome = a.wait_for_put("alice", "in the standstill").await;
@@ -141,7 +142,7 @@ async fn roles_change_and_nothing_is_sent_twice() {
     b.put_until_held("key 7", "of b").await;
 
     assert_eq!(a.content("key 7").as_deref(), Some("of b"));
-    let View::Active(view, _) = b.peer.view() else { panic!("it is active") };
+    let ByRole::Active(view) = b.peer.view().by_role else { panic!("it is active") };
     assert_eq!((view.counts.repaired, a.len()), (0, 500));
 }
 

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use engine::{Outcome, Owners, Peer as _, PeerCounts};
 use keys::RootKey;
-use peer::{Counts, Identity, Outcome, Owners, Peer, Plan, Start, View};
-use replica::{Apply, Capsule, Epoch, Fetched, Holdings, Kind, Known, Place, Ticket, Wanted};
+use peer::{Identity, Peer, Plan, Start};
+use replica::{Apply, Capsule, Epoch, Fetched, Kind, Known, Place, Ticket, Wanted};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -97,7 +98,7 @@ pub async fn nodes(keys: [u8; 2]) -> [Node; 2] {
         };
         let identity = Identity::derive(&RootKey::new([keys[number]; 32])).unwrap();
         let table = Arc::new(Table::default());
-        let start = Start { epoch: Epoch(0), holdings: Holdings::new() };
+        let start = Start { epoch: Epoch(0), own: Vec::new() };
         let peer = Peer::start_on(
             vec![listener],
             plan.clone(),
@@ -132,7 +133,7 @@ pub fn capsule(key: &str, content: &str) -> Capsule {
 impl Node {
     /// The same node with another plan, which listens nowhere.
     pub fn start_again(&mut self, plan: Plan) {
-        let start = Start { epoch: Epoch(0), holdings: Holdings::new() };
+        let start = Start { epoch: Epoch(0), own: Vec::new() };
         let (identity, table) = (self.identity.clone(), Arc::<Table>::clone(&self.table));
         self.peer = Peer::start_on(vec![], plan.clone(), identity, table, start);
         self.plan = plan;
@@ -187,10 +188,8 @@ impl Node {
         *self.table.superseded.lock().unwrap()
     }
 
-    pub fn counts(&self) -> Counts {
-        match self.peer.view() {
-            View::Active(_, counts) | View::Standby(_, counts) => counts,
-        }
+    pub fn counts(&self) -> PeerCounts {
+        self.peer.view().counts
     }
 
     fn put_posted(&self, key: &str, content: &str) -> replica::Posted {
