@@ -147,6 +147,7 @@ fn start() -> Result<Server, Box<dyn Error>> {
         store: Arc::new(NoStore),
         lease: Arc::new(net::Permanent),
         virtual_addresses: Default::default(),
+        peer: None,
     })?)
 }
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use clock::Instant;
 use engine::Loaded;
+use replica::Ticket;
 use rustix::event::{EventfdFlags, eventfd};
 use sip::Aor;
 use transaction::ClientKey;
@@ -36,6 +37,8 @@ pub(crate) enum Event {
     Refused { shard: u16, flow: Flow, quote: Bytes },
     /// A connection is gone.
     ConnectionClosed { partition: u16, id: ConnectionId },
+    /// The other node holds what answers wait for, or may not; all are of partitions of this loop.
+    Settled(Vec<Ticket>),
     /// The sockets are others.
     ListenersChanged,
     /// The lease may be another.
@@ -49,7 +52,7 @@ pub(crate) enum Event {
 /// One event loop as the other threads see it.
 ///
 /// The inbox needs no limit of its own: each event answers something that is bounded (look-ups, queries,
-/// transactions, connections), or is the operator's.
+/// transactions, connections, answers that are held), or is the operator's.
 #[derive(Debug)]
 pub(crate) struct Alarm {
     event: OwnedFd,

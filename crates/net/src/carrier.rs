@@ -10,8 +10,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use clock::Now;
-use engine::{Asker, Loaded, Output, Partition, PartitionOutput, Prober, ProberOutput, Settled, Shard};
+use engine::{
+    Asker, Holding as Held, Loaded, Output, Partition, PartitionOutput, Prober, ProberOutput, Settled, Shard,
+};
 use lease::ActiveLease;
+use replica::{Posted, Ticket};
 use routing::gateway::{GatewayMark, Outcome, ProbeMark};
 use routing::{Answer, CarrierNews, Gateway, KeepaliveMark, Question, Report, Token};
 use sip::{Aor, Status};
@@ -21,6 +24,7 @@ use transport::{ConnectionId, Destination, Flow, Source};
 
 use crate::alarm::Event;
 use crate::clocks;
+use crate::copies::Owner;
 use crate::edge::Edge;
 use crate::machines::{Machines, PROBER_LOOP};
 use crate::mandate::Holding;
@@ -48,6 +52,7 @@ enum ToPartition {
     KeepaliveAnswered(KeepaliveMark),
     Loaded(Aor, Loaded),
     ConnectionClosed(ConnectionId),
+    Settled(Ticket),
     Timeout,
 }
 
@@ -84,6 +89,8 @@ pub(crate) struct Carrier {
     from_shard: Vec<Output>,
     from_partition: Vec<PartitionOutput>,
     from_prober: Vec<ProberOutput>,
+    /// Whose answers wait for the other node.
+    waits: Vec<(Ticket, Posted)>,
     /// In the order in which they leave.
     posts: Vec<Post>,
     datagrams: Vec<Datagram>,
@@ -159,6 +166,11 @@ impl Carrier {
                 self.hold_for_shard(shard, ToShard::Refused(flow, quote))
             }
             Event::Resolved { waiter, records } => self.hold_records(waiter, records),
+            Event::Settled(tickets) => {
+                for ticket in tickets {
+                    self.hold_for_partition(Held::partition_of(ticket), ToPartition::Settled(ticket));
+                }
+            }
             Event::SendFailed { shard, key } => self.hold_for_shard(shard, ToShard::SendFailed(key)),
             Event::ListenersChanged | Event::Look | Event::Drain(_) | Event::Stop => {
                 unreachable!("the event loop keeps these to itself")
@@ -375,15 +387,25 @@ impl Carrier {
     fn step_partition(&mut self, edge: &Edge, now: Now, number: u16, inputs: &mut Vec<ToPartition>) {
         let seat = &edge.machines.partitions[usize::from(number)];
         let mirror = edge.mandate.mirror();
-        let Some(lease) = mirror.active(now.instant) else {
+        let Some(lease) = mirror.active(now.instant).filter(|lease| edge.may_act(lease.epoch())) else {
             edge.tallies.add_many(Tally::Inactive, inputs.len());
             return stand_by(seat, now, inputs);
         };
-        let out = &mut self.from_partition;
-        seat.act(now, |partition, now| {
+        let (out, waits) = (&mut self.from_partition, &mut self.waits);
+        seat.act(now, |owner, now| {
+            owner.enter(lease.epoch());
+            let mut settled = Vec::new();
             for input in inputs.drain(..) {
-                give_partition(partition, now, &lease, input, out);
+                match input {
+                    ToPartition::Settled(ticket) => settled.extend(owner.holding.handle_settled(ticket)),
+                    input => give_partition(&mut owner.partition, now, &lease, input, out),
+                }
             }
+            if let Some(copies) = edge.copies.get() {
+                copies.post(now, owner, out, waits);
+            }
+            // Behind what is held, or they would be held once more.
+            out.extend(settled.into_iter().map(|(asker, answer)| PartitionOutput::Answer { asker, answer }));
             // Under the partition's lock, or another thread could put a later change of the same address of
             // record before this one. The store only queues it.
             for output in out.extract_if(.., |output| matches!(output, PartitionOutput::Save(_))) {
@@ -393,6 +415,11 @@ impl Carrier {
             }
         });
         edge.remind_owner(number, seat.due());
+        if let Some(copies) = edge.copies.get() {
+            for (ticket, posted) in self.waits.drain(..) {
+                copies.peer.wait(ticket, posted);
+            }
+        }
         self.sort_partition_outputs(edge, number);
     }
 
@@ -442,11 +469,11 @@ fn is_due<M: Machine>(seat: &Seat<M>, now: Now) -> bool {
 }
 
 /// A partition without the lease forgets which connections are gone, and hears of nothing else.
-fn stand_by(seat: &Seat<Partition>, now: Now, inputs: &mut Vec<ToPartition>) {
+fn stand_by(seat: &Seat<Owner>, now: Now, inputs: &mut Vec<ToPartition>) {
     seat.stand_by(now);
     for input in inputs.drain(..) {
         if let ToPartition::ConnectionClosed(id) = input {
-            seat.with(now, |partition, _| partition.lose_connection(id));
+            seat.with(now, |owner, _| owner.partition.lose_connection(id));
         }
     }
 }
@@ -496,6 +523,7 @@ fn give_partition(
         ToPartition::KeepaliveAnswered(mark) => partition.handle_keepalive_answered(now, mark, out),
         ToPartition::Loaded(aor, loaded) => partition.handle_account(now, lease, &aor, loaded, out),
         ToPartition::ConnectionClosed(id) => partition.handle_connection_closed(now, lease, id, out),
+        ToPartition::Settled(_) => unreachable!("its answer is held beside the partition"),
         ToPartition::Timeout => partition.handle_timeout(now, lease, out),
     }
 }

@@ -4,12 +4,13 @@
 //! resolver's, failed sends) is left in the inbox of the event loop that owns the machine it is for.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use clock::Now;
 use engine::{Prober, Shard, Store};
+use lease::Epoch;
 use routing::Report;
 use routing::bans::{Ban, Deed, Judgement, Measure};
 use routing::gateway::{Service, UnknownGateway};
@@ -22,6 +23,7 @@ use transport::{ConnectionId, Source};
 use crate::alarm::{Alarm, Event};
 use crate::carrier::{Carrier, Outgoing, Sender};
 use crate::clocks;
+use crate::copies::Copies;
 use crate::latency::Latencies;
 use crate::machines::{Machines, PROBER_LOOP};
 use crate::mandate::{Holding, Mandate};
@@ -46,6 +48,8 @@ pub(crate) struct Edge {
     pub(crate) tallies: Arc<Tallies>,
     pub(crate) latencies: Latencies,
     pub(crate) store: Arc<dyn Store>,
+    /// The other node, if this one has a peer; set once, before anything is served.
+    pub(crate) copies: OnceLock<Copies>,
     pub(crate) udp: ArcSwap<UdpListeners>,
     pub(crate) streams: Streams,
     pub(crate) resolver: Arc<Resolver>,
@@ -163,7 +167,20 @@ impl Edge {
     /// store that is under way is known to the partition as older than the change.
     pub(crate) fn forget_account(&self, aor: &Aor) {
         let seat = &self.machines.partitions[usize::from(self.machines.partition_of(aor))];
-        seat.with(clocks::now(), |partition, now| partition.handle_account_changed(now, aor));
+        seat.with(clocks::now(), |owner, now| owner.partition.handle_account_changed(now, aor));
+    }
+
+    /// Whether partitions may act under this epoch: what they change can be told from here on. Not to be asked with a lock of
+    /// a machine.
+    pub(crate) fn may_act(&self, epoch: Epoch) -> bool {
+        self.copies.get().is_none_or(|copies| copies.follow(&self.mandate, epoch))
+    }
+
+    /// The lease is gone: the other node is listened to.
+    pub(crate) fn stand_by(&self) {
+        if let Some(copies) = self.copies.get() {
+            copies.stand_by(&self.mandate);
+        }
     }
 
     /// Asks the store for an account on behalf of a partition.

@@ -9,6 +9,9 @@
 //! What may be done at all a [`Lease`] says: each step of a machine takes its proof, and each send from a virtual address
 //! looks at it once more. A standby is silent there, and says on the node's own addresses that it is one.
 //!
+//! With a peer, whoever lets a partition act has the changes told to the other node under the same lock, and lets answers
+//! wait for it; a standby's partitions take what the active node tells (`copies`).
+//!
 //! [`Server`] is all that the program sees. It restores what the store has before it serves, takes a reload
 //! without touching listeners that stay, and writes all down when it stops.
 
@@ -16,6 +19,7 @@ mod alarm;
 mod bans;
 mod carrier;
 mod clocks;
+mod copies;
 mod edge;
 mod latency;
 mod machines;
@@ -34,12 +38,12 @@ mod test_settings;
 mod udp;
 mod upkeep;
 
-pub use engine::{Readiness, Traffic};
+pub use engine::{ByRole, PeerView, Readiness, Traffic};
 pub use latency::Latency;
 pub use mandate::{Lease, Permanent};
 pub use routing::account::{BindingView, SlowedName};
 pub use routing::bans::{Ban, Cause, Measure, NeverBanned, SourceNetwork};
-pub use server::{ReloadError, Server, Start, StartError};
+pub use server::{OpenPeer, PeerError, ReloadError, Server, Start, StartError};
 pub use socket::BindError;
 pub use status::{Held, ListenerStatus, Status};
 pub use transport::ConnectionLimits;

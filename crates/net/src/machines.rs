@@ -6,13 +6,15 @@
 use std::sync::Arc;
 
 use clock::{Instant, Now};
-use engine::{Partition, Prober, ProberOutput, Shard, StoredNonce};
+use engine::{OwnEntry, Partition, Prober, ProberOutput, Shard, StoredNonce};
 use keys::RootKey;
+use routing::account::BindingKey;
 use routing::{Keyring, Settings, StoredBinding};
 use sip::Aor;
 use transport::RemoteAddr;
 
 use crate::bans::SharedBans;
+use crate::copies::Owner;
 use crate::seat::Seat;
 
 /// The event loop that lets the prober's deadlines pass.
@@ -21,7 +23,7 @@ pub(crate) const PROBER_LOOP: usize = 0;
 #[derive(Debug)]
 pub(crate) struct Machines {
     pub(crate) shards: Box<[Seat<Shard>]>,
-    pub(crate) partitions: Box<[Seat<Partition>]>,
+    pub(crate) partitions: Box<[Seat<Owner>]>,
     pub(crate) prober: Seat<Prober>,
     /// Whom nobody listens to.
     pub(crate) bans: SharedBans,
@@ -45,7 +47,8 @@ impl Machines {
             shard.keep_registrations(numbers.end);
             shard
         };
-        let partition = |number| Partition::new(Arc::clone(settings), keyring.clone(), number);
+        let partition =
+            |number| Owner::new(number, Partition::new(Arc::clone(settings), keyring.clone(), number));
         Self {
             shards: numbers.clone().map(|number| Seat::new(now, shard(number))).collect(),
             partitions: numbers.map(|number| Seat::new(now, partition(number))).collect(),
@@ -100,7 +103,7 @@ impl Machines {
     /// Gives everybody the new settings, one after the other.
     pub(crate) fn reload(&self, now: Now, settings: &Arc<Settings>) {
         for partition in &self.partitions {
-            partition.with(now, |partition, _| partition.reload(Arc::clone(settings)));
+            partition.with(now, |owner, _| owner.partition.reload(Arc::clone(settings)));
         }
         for shard in &self.shards {
             shard.with(now, |shard, _| shard.reload(Arc::clone(settings)));
@@ -122,18 +125,27 @@ impl Machines {
         }
     }
 
-    /// Puts back what an earlier start had written down.
-    pub(crate) fn restore(&self, now: Now, bindings: Vec<StoredBinding>, nonces: Vec<StoredNonce>) {
+    /// Puts back what an earlier start had written down; says what of it another node can be told.
+    pub(crate) fn restore(
+        &self,
+        now: Now,
+        bindings: Vec<StoredBinding>,
+        nonces: Vec<StoredNonce>,
+    ) -> Vec<OwnEntry> {
+        let mut own = Vec::with_capacity(bindings.len());
         for binding in bindings {
             let (transport, received) = (binding.listener.0, RemoteAddr(binding.received));
             self.bans.with(|bans| bans.handle_binding(now.instant, transport, received));
-            let number = usize::from(self.partition_of(&binding.aor));
-            self.partitions[number].with(now, |partition, now| partition.restore(now, binding));
+            let (number, key) = (self.partition_of(&binding.aor), BindingKey::of(&binding));
+            let seat = &self.partitions[usize::from(number)];
+            let id = seat.with(now, |owner, now| owner.partition.restore(now, binding));
+            own.extend(id.map(|id| engine::copies::of_own_disk(number, &key, id)));
         }
         for nonce in nonces {
             let number = usize::from(self.partition_of(&nonce.account));
-            self.partitions[number].with(now, |partition, now| partition.restore_nonce(now, nonce));
+            self.partitions[number].with(now, |owner, now| owner.partition.restore_nonce(now, nonce));
         }
+        own
     }
 
     /// Whether a thread panicked inside a machine.

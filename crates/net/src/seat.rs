@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use clock::{Instant, Now};
-use engine::{Partition, Prober, Shard};
+use engine::{Prober, Shard};
 
 /// What has deadlines.
 pub(crate) trait Machine {
@@ -29,16 +29,6 @@ impl Machine for Shard {
 
     fn stand_by(&mut self) {
         Shard::stand_by(self);
-    }
-}
-
-impl Machine for Partition {
-    fn due(&self) -> Option<Instant> {
-        self.poll_timeout()
-    }
-
-    fn stand_by(&mut self) {
-        Partition::stand_by(self);
     }
 }
 

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use engine::{Partition, Readiness, SlowedName, Store, StoreError, Traffic};
+use engine::{OwnEntry, Owners, Peer, Readiness, SlowedName, Store, StoreError, Traffic};
 use keys::RootKey;
 use lease::Epoch;
 use routing::account::BindingView;
@@ -23,6 +23,7 @@ use transport::{ConnectionLimits, Listener, ListenerId, Transport};
 
 use crate::alarm::{Alarm, Event};
 use crate::clocks;
+use crate::copies::{Copies, EdgeOwners, Owner};
 use crate::edge::Edge;
 use crate::latency::Latencies;
 use crate::machines::Machines;
@@ -69,7 +70,17 @@ pub struct Start {
     pub lease: Arc<dyn Lease>,
     /// The addresses that whoever is active has. On all others this node answers in any case.
     pub virtual_addresses: BTreeSet<IpAddr>,
+    /// Opens the way to the other node, which holds what is acknowledged here; `None`: there is none.
+    pub peer: Option<OpenPeer>,
 }
+
+/// Opens the way to the other node: called once, within the server's runtime, with the owners of all entries and what they
+/// have from their own disk.
+pub type OpenPeer =
+    Box<dyn FnOnce(Arc<dyn Owners>, Vec<OwnEntry>) -> Result<Arc<dyn Peer>, PeerError> + Send>;
+
+/// Why there is no way to the other node.
+pub type PeerError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +91,9 @@ pub enum StartError {
     /// What was written down could not be read.
     #[error("bindings can not be restored: {0}")]
     Restore(#[from] StoreError),
+    /// The way to the other node can not be opened.
+    #[error("the other node can not be told anything: {0}")]
+    Peer(PeerError),
     /// The host has no thread or descriptor left.
     #[error("no thread or descriptor could be had: {0}")]
     Resources(#[from] io::Error),
@@ -138,7 +152,7 @@ impl Server {
 
         let now = clocks::now();
         let machines = Machines::new(now, &settings, &start.root_key, start.boot, loops);
-        machines.restore(now, start.store.bindings()?, start.store.nonces()?);
+        let own = machines.restore(now, start.store.bindings()?, start.store.nonces()?);
 
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(loops.min(TOKIO_THREADS_MAX))
@@ -154,6 +168,7 @@ impl Server {
             tallies: Arc::new(Tallies::default()),
             latencies: Latencies::default(),
             store: start.store,
+            copies: OnceLock::new(),
             udp: ArcSwap::from_pointee(opened.udp),
             streams: Streams::new(start.node, start.boot, start.connection_limits),
             resolver: Arc::new(Resolver::new()),
@@ -162,6 +177,14 @@ impl Server {
             in_hand: AtomicUsize::new(0),
             me: me.clone(),
         });
+
+        if let Some(open) = start.peer {
+            let _within = edge.runtime.enter();
+            let peer = open(Arc::new(EdgeOwners(Arc::downgrade(&edge))), own).map_err(StartError::Peer)?;
+            if edge.copies.set(Copies::new(peer)).is_err() {
+                unreachable!("a server has one peer, and it is set here");
+            }
+        }
 
         let event_loops =
             (0..loops).map(|lane| EventLoop::new(Arc::clone(&edge), lane)).collect::<io::Result<Vec<_>>>()?;
@@ -251,6 +274,7 @@ impl Server {
             connections: self.edge.streams.len(),
             held: machines.bans.read(|bans| bans.held(clocks::instant())),
             store: self.edge.store.state(),
+            peer: self.edge.copies.get().map(|copies| copies.peer.view()),
         };
         for shard in &machines.shards {
             let shard = shard.read(|shard| shard.counts());
@@ -264,7 +288,7 @@ impl Server {
             count(&mut shard.transactions.iter());
         }
         for partition in &machines.partitions {
-            partition.read(|partition| {
+            partition.read(|Owner { partition, .. }| {
                 status.bindings += partition.binding_count();
                 status.accounts += partition.account_count();
                 count(&mut partition.counts().iter());
@@ -304,7 +328,7 @@ impl Server {
         };
         let mut bindings: Vec<BindingView> = Vec::new();
         for partition in partitions {
-            bindings.extend(partition.read(|partition| partition.bindings(aor, now)));
+            bindings.extend(partition.read(|owner| owner.partition.bindings(aor, now)));
         }
         // Stable: the bindings of one address of record stay in the order of their registration.
         bindings.sort_by(|one, other| one.aor.cmp(&other.aor));
@@ -326,7 +350,7 @@ impl Server {
         let now = clocks::now();
         let machines = &self.edge.machines;
         let sources = machines.bans.read(|bans| bans.list(now.instant));
-        let slowed = |seat: &Seat<Partition>| seat.read(|partition| partition.slowed_names(now));
+        let slowed = |seat: &Seat<Owner>| seat.read(|owner| owner.partition.slowed_names(now));
         let mut names: Vec<SlowedName> = machines.partitions.iter().flat_map(slowed).collect();
         names.sort();
         Held { sources, names }
@@ -352,7 +376,7 @@ impl Server {
             None => drop(bans.remove_all(now.instant)),
         });
         for partition in &machines.partitions {
-            partition.with(now, |partition, _| partition.forgive(source));
+            partition.with(now, |owner, _| owner.partition.forgive(source));
         }
         held
     }
@@ -367,7 +391,7 @@ impl Server {
         let Some(key) = gateway.calls_key() else { return 0 };
         let machines = &self.edge.machines;
         let partition = &machines.partitions[usize::from(machines.partition_of(&key))];
-        partition.read(|partition| partition.gateway_calls(clocks::instant(), &key))
+        partition.read(|owner| owner.partition.gateway_calls(clocks::instant(), &key))
     }
 
     /// Takes a gateway out of service, or puts it back: calls that it has go on.
@@ -398,8 +422,16 @@ impl Server {
         self.edge.mandate.set_readiness(readiness);
     }
 
-    /// Ends the present epoch here: begins nothing more, finishes what is in hand, and writes down what the store owes,
-    /// each within a limit. When this returns nothing more is sent from a virtual address before a higher epoch, whatever the lease says.
+    /// How much of what the active node has is here, from 0 to 100; 100 on the active node itself, and without a peer.
+    pub fn share(&self) -> u8 {
+        match self.edge.copies.get() {
+            Some(copies) if self.epoch().is_none() => copies.peer.ready(),
+            Some(_) | None => 100,
+        }
+    }
+
+    /// Ends the present epoch here: begins nothing more, finishes what is in hand, waits until the other node has all that
+    /// it was told, and writes down what the store owes, each within a limit. When this returns nothing more is sent from a virtual address before a higher epoch, whatever the lease says.
     pub fn drain(&self) -> Result<(), StoreError> {
         let deadline = clocks::instant() + DRAIN_TIME_MAX;
         let epoch = self.edge.mandate.drain();
@@ -413,13 +445,21 @@ impl Server {
                 break;
             }
         }
-        let is_busy = || self.edge.in_hand.load(Ordering::SeqCst) > 0 || !self.edge.streams.is_drained();
-        while is_busy() && clocks::instant() < deadline {
+        while self.is_busy() && clocks::instant() < deadline {
             std::thread::sleep(DRAIN_LOOK_EVERY);
         }
         self.edge.mandate.close(epoch);
         self.look_at_lease();
         self.flush_soon()
+    }
+
+    /// Whether something is in hand, held or on its way: batches, answers, messages for streams, copies.
+    fn is_busy(&self) -> bool {
+        let holds = |seat: &Seat<Owner>| seat.read(|owner| !owner.holding.is_empty());
+        self.edge.in_hand.load(Ordering::SeqCst) > 0
+            || self.edge.machines.partitions.iter().any(holds)
+            || self.edge.copies.get().is_some_and(|copies| copies.peer.is_behind())
+            || !self.edge.streams.is_drained()
     }
 
     /// Writes down what the store owes, if that takes no longer than [`FLUSH_TIME_MAX`]; else it goes on behind our back.

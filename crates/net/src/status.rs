@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use engine::{PeerView, SlowedName, StoreState};
 use engine::{SlowedName, StoreState, Traffic};
 use routing::bans::Ban;
 use transport::{Advertise, ListenerId, LocalAddr, Transport};
@@ -40,6 +41,8 @@ pub struct Status {
     pub held: usize,
     /// The database.
     pub store: StoreState,
+    /// The other node, if there is one.
+    pub peer: Option<PeerView>,
 }
 
 /// Who is held.

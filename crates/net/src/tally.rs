@@ -34,6 +34,32 @@ pub(crate) enum Tally {
     Inactive,
     /// Messages of a virtual address that were ready when the lease was over, and did not leave.
     Withheld,
+    /// Answers that left when the other node held what they stand for.
+    Replicated,
+    /// Answers that left though it may not: there was none.
+    DegradedNoPeer,
+    /// It was too far behind to be sent anything.
+    DegradedStale,
+    /// It had not said so in time.
+    DegradedLate,
+    /// The connection to it was lost.
+    DegradedLost,
+    /// It could not take it.
+    DegradedRefused,
+    /// It was not equal yet, and the answer stood for something that was there before.
+    DegradedNotEqual,
+    /// It does not know such things.
+    DegradedUnknownKind,
+    /// It was too long to be sent.
+    DegradedTooLong,
+    /// Too many waited.
+    DegradedTooMany,
+    /// What another node sent while this one was active.
+    CapsuleWhileActive,
+    /// What the active node sent and this one could not read.
+    CapsuleUnreadable,
+    /// How often the other node said that it was active under a higher epoch.
+    Superseded,
     /// Connections that could not be opened.
     ConnectionFailed,
     /// Connections closed because what came was no SIP.
@@ -65,6 +91,19 @@ const NAMES: [&str; Tally::ResolveRefused as usize + 1] = [
     "connection_banned",
     "inactive",
     "withheld_without_lease",
+    "replicated",
+    "degraded_no_peer",
+    "degraded_stale",
+    "degraded_late",
+    "degraded_lost",
+    "degraded_refused",
+    "degraded_not_equal",
+    "degraded_unknown_kind",
+    "degraded_too_long",
+    "degraded_too_many",
+    "capsule_while_active",
+    "capsule_unreadable",
+    "superseded",
     "connection_failed",
     "connection_broken",
     "stream_full",
@@ -75,8 +114,14 @@ const NAMES: [&str; Tally::ResolveRefused as usize + 1] = [
 ];
 
 /// How often each thing happened since the start.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Tallies([AtomicU64; NAMES.len()]);
+
+impl Default for Tallies {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
 
 impl Tallies {
     pub(crate) fn add(&self, tally: Tally) {

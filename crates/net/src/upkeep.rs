@@ -76,7 +76,7 @@ pub(crate) async fn run(edge: Arc<Edge>, pulse: Arc<Pulse>) {
 fn keep_bound(edge: &Edge, now: Instant) {
     let mut bound = BTreeSet::new();
     for partition in &edge.machines.partitions {
-        partition.read(|partition| bound.extend(partition.bound_connections()));
+        partition.read(|owner| bound.extend(owner.partition.bound_connections()));
     }
     edge.streams.keep_bound(now, bound);
 }
@@ -86,7 +86,7 @@ pub(crate) fn save_nonces(edge: &Edge) {
     let now = clocks::now();
     let mut nonces = Vec::new();
     for partition in &edge.machines.partitions {
-        nonces.extend(partition.read(|partition| partition.stored_nonces(now)));
+        nonces.extend(partition.read(|owner| owner.partition.stored_nonces(now)));
     }
     edge.store.save_nonces(nonces);
 }

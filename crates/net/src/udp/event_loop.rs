@@ -136,7 +136,10 @@ impl EventLoop {
         match epoch {
             Some(_) if epoch != self.epoch => self.carrier.note_activation(&self.edge, self.lane),
             Some(_) => self.carrier.note_due(&self.edge, now, self.lane),
-            None => self.edge.machines.stand_by(now, self.lane),
+            None => {
+                self.edge.stand_by();
+                self.edge.machines.stand_by(now, self.lane);
+            }
         }
         self.epoch = epoch;
         self.carrier.settle(&self.edge, now, self.lane);

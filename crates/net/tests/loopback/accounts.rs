@@ -80,6 +80,7 @@ fn start_with_digest(server_address: SocketAddr, store: Arc<MemoryStore>) -> Ser
         store,
         lease: Arc::new(net::Permanent),
         virtual_addresses: Default::default(),
+        peer: None,
     })
     .expect("a server")
 }

@@ -144,6 +144,7 @@ fn serve(change: impl FnOnce(&mut Settings)) -> (Server, SocketAddr) {
         store: Arc::new(MemoryStore::default()),
         lease: Arc::new(net::Permanent),
         virtual_addresses: Default::default(),
+        peer: None,
     });
     (server.expect("a server"), address)
 }

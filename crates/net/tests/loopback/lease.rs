@@ -318,6 +318,7 @@ impl Node {
             store,
             lease: Arc::clone(&lease) as Arc<dyn Lease>,
             virtual_addresses: BTreeSet::from([service.ip()]),
+            peer: None,
         });
         Self { server: server.expect("a server"), lease, host, service, own }
     }

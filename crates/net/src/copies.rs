@@ -1,0 +1,240 @@
+//! The other node of a pair, as the machines' keeper sees it: who tells it, and who takes what it tells.
+//!
+//! Whoever is about to let a partition act under an epoch first lets the peer be active under it ([`Copies::follow`]), so
+//! that nothing that another node said is applied to a partition that acts. On the way back the peer stands by as soon as one
+//! thread sees that the lease is gone; what a partition still changes by the proof that it has in hand is marked as
+//! different from everything, and the active node undoes it.
+//!
+//! Lock order: the turn of the peer, a partition, the peer's own lock. No owner changes the peer's role.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use clock::{Instant, Now};
+use engine::{Holding, Outcome, Owners, Partition, PartitionOutput, Peer};
+use lease::Epoch;
+use replica::{Apply, Cause, Fetched, Kind, Place, Posted, Ticket, Wanted};
+use tracing::{debug, error};
+use transport::RemoteAddr;
+
+use crate::alarm::Event;
+use crate::clocks;
+use crate::edge::Edge;
+use crate::mandate::Mandate;
+use crate::seat::Machine;
+use crate::tally::Tally;
+
+/// Entries that are fetched under one lock of a partition.
+const FETCHED_MAX: usize = 64;
+
+/// A partition with the answers that wait for the other node.
+#[derive(Debug)]
+pub(crate) struct Owner {
+    pub(crate) partition: Partition,
+    pub(crate) holding: Holding,
+    /// Under which epoch something may be held.
+    epoch: Option<Epoch>,
+}
+
+impl Owner {
+    pub(crate) fn new(number: u16, partition: Partition) -> Self {
+        Self { partition, holding: Holding::new(number), epoch: None }
+    }
+
+    /// Sees under which epoch it acts: what was held under another one is nobody's any more.
+    pub(crate) fn enter(&mut self, epoch: Epoch) {
+        if self.epoch != Some(epoch) {
+            self.holding.stand_by();
+            self.epoch = Some(epoch);
+        }
+    }
+}
+
+impl Machine for Owner {
+    fn due(&self) -> Option<Instant> {
+        self.partition.poll_timeout()
+    }
+
+    fn stand_by(&mut self) {
+        self.partition.stand_by();
+        self.holding.stand_by();
+        self.epoch = None;
+    }
+}
+
+/// The way to the other node.
+pub(crate) struct Copies {
+    pub(crate) peer: Arc<dyn Peer>,
+    /// The epoch under which the peer is active, plus one; 0: it stands by.
+    acting: AtomicU64,
+    changing: Mutex<()>,
+}
+
+impl Copies {
+    /// A peer that stands by.
+    pub(crate) fn new(peer: Arc<dyn Peer>) -> Self {
+        Self { peer, acting: AtomicU64::new(0), changing: Mutex::new(()) }
+    }
+
+    /// Whether the peer is active under this epoch, which it becomes if the lease still says so. Not to be called with a lock
+    /// of a machine.
+    pub(crate) fn follow(&self, mandate: &Mandate, epoch: Epoch) -> bool {
+        let mark = mark_of(epoch);
+        if self.acting.load(Ordering::Acquire) != mark {
+            self.look(mandate);
+        }
+        self.acting.load(Ordering::Acquire) == mark
+    }
+
+    /// Lets the peer stand by if the lease is gone. As [`Self::follow`].
+    pub(crate) fn stand_by(&self, mandate: &Mandate) {
+        if self.acting.load(Ordering::Acquire) != 0 {
+            self.look(mandate);
+        }
+    }
+
+    /// Makes the peer what the lease says at this moment: who waited for the lock may have been told long ago.
+    fn look(&self, mandate: &Mandate) {
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.acting.load(Ordering::Acquire);
+        match mandate.epoch(clocks::now().instant) {
+            Some(epoch) if before != mark_of(epoch) => {
+                self.peer.become_active(epoch);
+                self.acting.store(mark_of(epoch), Ordering::Release);
+            }
+            None if before != 0 => {
+                self.acting.store(0, Ordering::Release);
+                self.peer.become_standby(Epoch(before - 1));
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    fn is_acting(&self) -> bool {
+        self.acting.load(Ordering::Acquire) != 0
+    }
+
+    /// Tells what a partition has changed, under its lock. The answers that wait for it are taken out of `out`.
+    pub(crate) fn post(
+        &self,
+        now: Now,
+        owner: &mut Owner,
+        out: &mut Vec<PartitionOutput>,
+        waits: &mut Vec<(Ticket, Posted)>,
+    ) {
+        let mut peer = Arc::clone(&self.peer);
+        engine::copies::post(now, &owner.partition, &mut owner.holding, &mut peer, out, waits);
+    }
+}
+
+fn mark_of(epoch: Epoch) -> u64 {
+    epoch.0.saturating_add(1)
+}
+
+/// The partitions, as the peer sees them.
+pub(crate) struct EdgeOwners(pub(crate) Weak<Edge>);
+
+impl Owners for EdgeOwners {
+    fn apply(&self, apply: Apply) -> Option<Place> {
+        let edge = self.0.upgrade()?;
+        if edge.copies.get().is_none_or(Copies::is_acting) {
+            edge.tallies.add(Tally::CapsuleWhileActive);
+            return None;
+        }
+        let (now, kind) = (clocks::now(), apply.capsule.kind);
+        let entry = match engine::copies::read(now, apply.capsule) {
+            Ok(entry) => entry,
+            Err(unreadable) => {
+                debug!(?kind, ?unreadable, "the active node sent what can not be taken");
+                edge.tallies.add(Tally::CapsuleUnreadable);
+                return None;
+            }
+        };
+        let engine::copies::Entry::Binding(stored) = &entry;
+        let (transport, received) = (stored.listener.0, RemoteAddr(stored.received));
+        edge.machines.bans.with(|bans| bans.handle_binding(now.instant, transport, received));
+        let number = edge.machines.partition_of(entry.aor());
+        edge.machines.partitions[usize::from(number)].with(now, |owner, now| {
+            let mut out = Vec::new();
+            let place = engine::copies::apply(now, &mut owner.partition, number, entry, &mut out);
+            save(&edge, out);
+            place
+        })
+    }
+
+    fn remove(&self, kind: Kind, place: Place) {
+        let Some(edge) = self.0.upgrade() else { return };
+        let Some(seat) = edge.machines.partitions.get(usize::from(place.owner)) else { return };
+        seat.with(clocks::now(), |owner, _| {
+            let mut out = Vec::new();
+            engine::copies::remove(&mut owner.partition, kind, place, &mut out);
+            save(&edge, out);
+        });
+    }
+
+    fn fetch(&self, wanted: Vec<Wanted>) -> Vec<Fetched> {
+        let Some(edge) = self.0.upgrade() else { return Vec::new() };
+        let mut of_partition: Vec<Vec<Wanted>> = vec![Vec::new(); edge.machines.partitions.len()];
+        let mut fetched = Vec::with_capacity(wanted.len());
+        for wanted in wanted {
+            match of_partition.get_mut(usize::from(wanted.place.owner)) {
+                Some(list) => list.push(wanted),
+                None => fetched.push(Fetched { wanted, capsule: None }),
+            }
+        }
+        for (seat, wanted) in edge.machines.partitions.iter().zip(of_partition) {
+            for wanted in wanted.chunks(FETCHED_MAX) {
+                let now = clocks::now();
+                seat.with(now, |owner, now| {
+                    let fetch = |&wanted| engine::copies::fetch(now, &owner.partition, wanted);
+                    fetched.extend(wanted.iter().map(fetch));
+                });
+            }
+        }
+        fetched
+    }
+
+    fn settled(&self, settled: &[(Ticket, Outcome)]) {
+        let Some(edge) = self.0.upgrade() else { return };
+        let mut of_lane: Vec<Vec<Ticket>> = vec![Vec::new(); edge.alarms.len()];
+        for &(ticket, outcome) in settled {
+            edge.tallies.add(tally_of(outcome));
+            of_lane[edge.machines.owner_of(Holding::partition_of(ticket))].push(ticket);
+        }
+        for (alarm, tickets) in edge.alarms.iter().zip(of_lane) {
+            if !tickets.is_empty() {
+                alarm.deliver(Event::Settled(tickets));
+            }
+        }
+    }
+
+    fn superseded(&self, epoch: Epoch) {
+        let Some(edge) = self.0.upgrade() else { return };
+        edge.tallies.add(Tally::Superseded);
+        error!(epoch = epoch.0, "the other node was active under a higher epoch than this one's");
+    }
+}
+
+/// Under the partition's lock, so that the order of changes stays.
+fn save(edge: &Edge, outputs: Vec<PartitionOutput>) {
+    for output in outputs {
+        if let PartitionOutput::Save(change) = output {
+            edge.store.save(change);
+        }
+    }
+}
+
+fn tally_of(outcome: Outcome) -> Tally {
+    match outcome {
+        Outcome::Held => Tally::Replicated,
+        Outcome::Degraded(Cause::NoPeer) => Tally::DegradedNoPeer,
+        Outcome::Degraded(Cause::Stale) => Tally::DegradedStale,
+        Outcome::Degraded(Cause::Late) => Tally::DegradedLate,
+        Outcome::Degraded(Cause::Lost) => Tally::DegradedLost,
+        Outcome::Degraded(Cause::Refused) => Tally::DegradedRefused,
+        Outcome::Degraded(Cause::NotEqual) => Tally::DegradedNotEqual,
+        Outcome::Degraded(Cause::UnknownKind) => Tally::DegradedUnknownKind,
+        Outcome::Degraded(Cause::TooLong) => Tally::DegradedTooLong,
+        Outcome::Degraded(Cause::TooMany) => Tally::DegradedTooMany,
+    }
+}
