@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::{PeerView, SlowedName, StoreState};
-use engine::{SlowedName, StoreState, Traffic};
+use engine::{PeerView, SlowedName, StoreState, Traffic};
 use routing::bans::Ban;
 use transport::{Advertise, ListenerId, LocalAddr, Transport};
 

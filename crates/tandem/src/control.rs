@@ -15,6 +15,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::replica::ReplicaView;
+
 /// Bytes of a request: one with the most names that a subscriber may have fits.
 pub const REQUEST_BYTES_MAX: usize = 1 << 20;
 /// How long either side waits for the other's next bytes.
@@ -233,6 +235,9 @@ pub struct StatusView {
     pub counters: BTreeMap<String, u64>,
     /// The database.
     pub store: StoreView,
+    /// The other node of a pair.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub replica: Option<ReplicaView>,
 }
 
 /// The answer to [`Request::Metrics`].

@@ -15,6 +15,7 @@ mod metrics;
 mod page_lease;
 mod password;
 mod port_owner;
+mod replica;
 mod service;
 mod serving;
 mod state_directory;

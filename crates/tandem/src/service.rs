@@ -28,6 +28,7 @@ use crate::metrics::http::HttpServer;
 use crate::metrics::process::ProcessFigures;
 use crate::metrics::{Figures, Gathered, Part as MetricsPart};
 use crate::port_owner;
+use crate::replica;
 
 /// A running server with all that its operator may ask of it.
 pub struct Service {
@@ -189,6 +190,7 @@ impl Service {
             calls: status.calls,
             connections: status.connections,
             held: status.held,
+            replica: status.peer.as_ref().map(|peer| replica::view(peer, &status.counters)),
             counters: status.counters.iter().map(|(name, figure)| ((*name).to_owned(), *figure)).collect(),
             store: store_view(&status.store),
         }

@@ -14,6 +14,7 @@ use store::{SqliteStore, Subscribers};
 use crate::config::Config;
 use crate::control::server::Control;
 use crate::logs::Logs;
+use crate::replica::Pair;
 use crate::service::{Metrics, Service, node_name};
 use crate::state_directory::{Lock, StateDirectory};
 use crate::{host, port_owner};
@@ -50,6 +51,8 @@ pub struct Member {
     pub lease: Arc<dyn net::Lease>,
     /// Whoever is active has these.
     pub virtual_addresses: BTreeSet<IpAddr>,
+    /// Where both nodes are, if there are two.
+    pub pair: Option<Pair>,
 }
 
 /// A server that serves, and all that it holds.
@@ -128,17 +131,19 @@ fn start_server(
     settings: Arc<Settings>,
     part: Part,
 ) -> Result<net::Server> {
-    let Member { place, root_key, lease, virtual_addresses } = match part {
+    let Member { place, root_key, lease, virtual_addresses, pair } = match part {
         Part::Member(member) => member,
         Part::Alone => Member {
             place: 0,
             root_key: state.root_key(lock)?,
             lease: Arc::new(net::Permanent),
             virtual_addresses: BTreeSet::new(),
+            pair: None,
         },
     };
     let boot = state.next_boot(lock)?;
     let store = Arc::new(SqliteStore::open(&state.database())?);
+    let peer = pair.map(|pair| pair.opener(&root_key)).transpose()?;
     let start = net::Start {
         settings,
         connection_limits: config.tcp,
@@ -149,6 +154,7 @@ fn start_server(
         store,
         lease,
         virtual_addresses,
+        peer,
     };
     net::Server::start(start).map_err(|error| match error {
         net::StartError::Bind(error) => anyhow!(port_owner::explain(&error)),

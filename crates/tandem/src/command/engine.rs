@@ -17,11 +17,15 @@ use rustix::io::Errno;
 use crate::config::Config;
 use crate::logs::Logs;
 use crate::page_lease::{PageLease, tell};
+use crate::replica::Pair;
 use crate::service::{Service, node_name};
 use crate::serving::{Member, Part, Serving, Start};
 
+/// How often it is looked at how much of the active node's state is here.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
 /// How often the threads are looked at.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Serves until the guardian says that it is enough, or is dead.
 pub fn run(config_file: PathBuf) -> Result<()> {
@@ -37,8 +41,14 @@ pub fn run(config_file: PathBuf) -> Result<()> {
     super::run::raise_descriptor_limit();
     let Some(cluster) = &config.cluster else { bail!("{} has no [cluster]", config_file.display()) };
     let place = cluster.me(&node_name(&config)).map_err(|unfit| anyhow!("{unfit}"))?;
+    let place = u8::try_from(place).context("there are more nodes than a cluster may have")?;
+    let pair = Pair::of(cluster, place);
+    if pair.is_none() {
+        tracing::warn!("bindings are copied between two nodes, and there are more: each has its own");
+    }
     let member = Member {
-        place: u8::try_from(place).context("there are more nodes than a cluster may have")?,
+        place,
+        pair,
         root_key: RootKey::new(key.0),
         lease: Arc::new(PageLease::new(page, Arc::clone(&guardian))),
         virtual_addresses: cluster.addresses.iter().copied().collect(),
@@ -46,8 +56,6 @@ pub fn run(config_file: PathBuf) -> Result<()> {
     let part = Part::Member(member);
     let serving = Serving::begin(Start { started, config_file: Some(config_file), config, logs, part })?;
     tell(&guardian, Report::Serving);
-    // There is nothing yet that this node would have to learn from the active one.
-    tell(&guardian, Report::Ready(100));
     let obeyed = obey(&serving.service, &guardian);
     serving.end()?;
     obeyed
@@ -63,8 +71,13 @@ enum Then {
 /// Does what the guardian orders until the end.
 fn obey(service: &Service, guardian: &EngineEnd) -> Result<()> {
     let interval = Timespec::try_from(LOOK_INTERVAL)?;
-    let (mut was_alive, mut looked_at) = (true, Instant::now());
+    let (mut is_alive, mut looked_at, mut told) = (true, Instant::now(), None);
     loop {
+        let ready = if is_alive { service.server.share() } else { 0 };
+        if told != Some(ready) {
+            told = Some(ready);
+            tell(guardian, Report::Ready(ready));
+        }
         match poll(&mut [PollFd::new(guardian, PollFlags::IN)], Some(&interval)) {
             Ok(0) | Err(Errno::INTR) => {}
             Ok(_) => {
@@ -74,25 +87,23 @@ fn obey(service: &Service, guardian: &EngineEnd) -> Result<()> {
             }
             Err(error) => return Err(error).context("the guardian can not be heard"),
         }
-        if looked_at.elapsed() >= LOOK_INTERVAL {
+        if looked_at.elapsed() >= HEALTH_INTERVAL {
             looked_at = Instant::now();
-            let is_alive = service.server.is_alive();
+            let was_alive = std::mem::replace(&mut is_alive, service.server.is_alive());
             if was_alive != is_alive {
-                changed_health(service, guardian, is_alive);
+                changed_health(service, is_alive);
             }
-            was_alive = is_alive;
         }
     }
 }
 
-fn changed_health(service: &Service, guardian: &EngineEnd, is_alive: bool) {
+fn changed_health(service: &Service, is_alive: bool) {
     if is_alive {
         tracing::info!("all threads of the server do their work again");
     } else {
         tracing::error!("a thread of the server hangs or has died");
     }
     service.server.set_readiness(if is_alive { Readiness::Ready } else { Readiness::NotReady });
-    tell(guardian, Report::Ready(if is_alive { 100 } else { 0 }));
 }
 
 /// Takes all orders that wait.

@@ -9,6 +9,7 @@ use super::print;
 use crate::config::write_duration;
 use crate::control::client::Client;
 use crate::control::{ContactView, RegistrationView, Request, StatusView};
+use crate::replica::ReplicaView;
 use crate::table::Table;
 
 /// Shows which phones are registered.
@@ -89,6 +90,7 @@ pub fn status_text(status: &StatusView) -> String {
         ),
         ("in progress", format!("{} waiting, {} forwarded", status.suspended, status.forwarding)),
         ("database", database + &lost),
+        ("other node", status.replica.as_ref().map(ReplicaView::text).unwrap_or_default()),
     ]
     .into_iter()
     .filter(|(_, value)| !value.is_empty())

@@ -287,7 +287,7 @@ const FIELDS: &[Field<ClusterDraft>] = &[
     Field {
         key: "port",
         default: "7950",
-        meaning: &["The UDP port of the link between nodes and witness."],
+        meaning: &["The UDP port of the link between nodes and witness, and the TCP port between the nodes."],
         set: |draft, value| {
             draft.port = value.number(1..=u64::from(u16::MAX))? as u16;
             Ok(())
