@@ -62,6 +62,12 @@ impl Phone {
         Ok(Phone { wire, ..Phone::udp(host, user, server)? })
     }
 
+    /// A phone with an account of a domain that is served at this address, over UDP and IPv4.
+    pub fn at_service(host: &Host, user: &str, domain: &str, remote: SocketAddr) -> Result<Phone> {
+        let wire = Wire::open(host, Transport::Udp, (host.address(Family::V4)?, 0), remote)?;
+        Ok(Phone::by_wire(wire, user, domain.to_owned()))
+    }
+
     /// A phone that sends all it sends to an outbound proxy before the server.
     pub fn by_proxy(
         host: &Host,
@@ -72,10 +78,14 @@ impl Phone {
     ) -> Result<Phone> {
         let family = if proxy.is_ipv6() { Family::V6 } else { Family::V4 };
         let wire = Wire::open(host, transport, (host.address(family)?, 0), proxy)?;
-        Ok(Phone {
+        Ok(Phone::by_wire(wire, user, server.domain(family)?))
+    }
+
+    fn by_wire(wire: Wire, user: &str, domain: String) -> Phone {
+        Phone {
             user: user.to_owned(),
             password: crate::server::PASSWORD.to_owned(),
-            domain: server.domain(family)?,
+            domain,
             register_call_id: format!("register-{user}-{}", wire.local().port()),
             wire,
             serial: 0,
@@ -83,7 +93,7 @@ impl Phone {
             register_cseq: 0,
             credentials: None,
             inbox: VecDeque::new(),
-        })
+        }
     }
 
     /// A phone that speaks UDP over IPv4.

@@ -133,6 +133,7 @@ pub fn all() -> Vec<Scenario> {
         hostile::torture::SCENARIOS,
         carrier::SCENARIOS,
         cluster::observed::SCENARIOS,
+        cluster::bindings::SCENARIOS,
         cluster::killed::SCENARIOS,
         cluster::frozen::SCENARIOS,
         cluster::cables::SCENARIOS,

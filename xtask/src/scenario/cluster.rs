@@ -3,6 +3,7 @@
 //! In each scenario phones ask all the time, and an observer on the switch says who spoke for the addresses: nobody may
 //! when another one does. No time is asserted; a wait fails when what it waits for has not come after many leases.
 
+pub mod bindings;
 pub mod cables;
 pub mod fallback;
 pub mod frozen;

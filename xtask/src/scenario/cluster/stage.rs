@@ -60,12 +60,17 @@ impl<'l> Stage<'l> {
     /// The node a is active, b could take over, and the phones are answered.
     pub fn begin(lab: &'l Lab, settings: &Settings) -> Result<Stage<'l>> {
         let mut stage = Stage::prepare(lab, settings)?;
-        stage.cluster.start_all(&stage.pair)?;
-        stage.wait_for_service().context("at the start")?;
+        stage.start()?;
+        Ok(stage)
+    }
+
+    /// Starts what was prepared, until it is as after [`Stage::begin`].
+    pub fn start(&mut self) -> Result<()> {
+        self.cluster.start_all(&self.pair)?;
+        self.wait_for_service().context("at the start")?;
         // The active node hears the other one before it is heard: each opens its own session.
         let hears = |status: &Value| cluster::peer_stance(status) == Some("active");
-        stage.wait_for(Side::B, "hearing the active node", hears)?;
-        Ok(stage)
+        self.wait_for(Side::B, "hearing the active node", hears)
     }
 
     /// Waits until all phones are answered what they ask from here on.
