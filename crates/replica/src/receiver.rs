@@ -310,7 +310,9 @@ impl Receiver {
         if hello.epoch < self.highest.0 && !fault::is_planted(Fault::LowerEpochHeard) {
             return Some(Refusal::OldEpoch);
         }
-        let is_other = self.holder.is_some_and(|holder| holder != from);
+        // An engine that ended alone is started again under the lease that its guardian still has: that is another start of
+        // the same holder.
+        let is_other = self.holder.is_some_and(|holder| holder.node != from.node);
         (hello.epoch == self.highest.0 && is_other).then_some(Refusal::OtherHolder)
     }
 

@@ -113,9 +113,22 @@ fn another_node_with_the_same_epoch_is_turned_away() {
     let mut scene = Scene::open();
     let other = ConnectionNumber(2);
 
-    let out = scene.greet(other, Origin { node: 0, incarnation: 8 }, 5);
+    let out = scene.greet(other, Origin { node: 2, incarnation: 8 }, 5);
 
     assert_eq!(out.last(), Some(&Output::Close(other, CloseCause::Refused(Refusal::OtherHolder))));
+}
+
+#[test]
+fn another_start_of_the_same_node_is_heard_under_the_same_epoch() {
+    let mut scene = Scene::open();
+    let (other, again) = (ConnectionNumber(2), Origin { node: 0, incarnation: 8 });
+
+    let out = scene.greet(other, again, 5);
+
+    assert_eq!(out.last(), Some(&Output::Close(CONNECTION, CloseCause::Silent)));
+    assert_eq!(scene.receiver.view(scene.now).active, Some(again));
+    let applied = scene.hear_by(other, 1, put("a", 1, 1));
+    assert!(matches!(&applied[..], [Output::Apply(_)]), "{applied:?}");
 }
 
 #[test]
