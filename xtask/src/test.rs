@@ -83,6 +83,10 @@ const STEPS: &[Step] = &[
     },
     Step { name: "fuzz", run: soak::fuzz::once },
     Step { name: "simulation", run: || cargo(&["run", "-p", "sim", "--release", "--", "--seeds", SEEDS]) },
+    Step {
+        name: "simulated_pair",
+        run: || cargo(&["run", "-p", "sim", "--release", "--", "--pair", "--seeds", SEEDS]),
+    },
 ];
 
 /// The lease's proofs, as `cargo xtask soak lease` builds them too.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-/// Declares the events with their names, in the table's order.
+/// Declares the events of one kind of world with their names, in the table's order.
 macro_rules! events {
     ($($(#[$doc:meta])* $variant:ident $name:literal,)*) => {
         /// One kind of event.
@@ -21,6 +21,8 @@ macro_rules! events {
         }
     };
 }
+
+pub(crate) use events;
 
 events! {
     /// A datagram was lost.
@@ -151,9 +153,35 @@ events! {
 /// `crates/net/tests` have one that comes and goes.
 const OF_A_PAIR: [&str; 1] = ["answered_as_standby"];
 
-/// How often each event happened, in worlds and in their servers.
+/// All names with their figures, zeros included, in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Table(Vec<(String, u64)>);
+
+impl Table {
+    /// A table with these rows.
+    pub(crate) fn new(rows: impl Iterator<Item = (String, u64)>) -> Self {
+        Self(rows.collect())
+    }
+
+    /// Adds the figures of another world of the same kind.
+    pub fn merge(&mut self, other: &Self) {
+        for (name, times) in &other.0 {
+            match self.0.iter_mut().find(|(known, _)| known == name) {
+                Some((_, sum)) => *sum += times,
+                None => self.0.push((name.clone(), *times)),
+            }
+        }
+    }
+
+    /// The rows.
+    pub fn rows(&self) -> &[(String, u64)] {
+        &self.0
+    }
+}
+
+/// How often each event happened, in a world and in its servers.
 #[derive(Clone, Debug, Default)]
-pub struct Events {
+pub(crate) struct Events {
     world: BTreeMap<Event, u64>,
     server: BTreeMap<&'static str, u64>,
 }
@@ -186,23 +214,13 @@ impl Events {
         self.server.get(name).copied().unwrap_or(0)
     }
 
-    /// Adds what happened in another world.
-    pub fn merge(&mut self, other: &Self) {
-        for (&event, times) in &other.world {
-            *self.world.entry(event).or_default() += times;
-        }
-        for (&name, times) in &other.server {
-            *self.server.entry(name).or_default() += times;
-        }
-    }
-
-    /// All names with their figures: first the world's, then the server's (`server.name`), zeros included.
-    pub fn table(&self) -> Vec<(String, u64)> {
+    /// First the world's figures, then the server's (`server.name`).
+    pub(crate) fn table(&self) -> Table {
         let world = Event::ALL.iter().map(|&event| (event.name().to_owned(), self.of(event)));
         let none = routing::Counts::default();
         let server = none.iter().filter(|(name, _)| !OF_A_PAIR.contains(name));
         let server = server.map(|(name, _)| (format!("server.{name}"), self.of_server(name)));
-        world.chain(server).collect()
+        Table::new(world.chain(server))
     }
 }
 
@@ -215,11 +233,12 @@ mod tests {
         let mut events = Events::default();
         events.add(Event::Busy);
 
-        let table = events.table();
+        let mut table = events.table();
+        table.merge(&events.table());
 
-        assert!(table.contains(&("busy".to_owned(), 1)));
-        assert!(table.contains(&("declined".to_owned(), 0)));
-        assert!(table.iter().any(|(name, _)| name.starts_with("server.")));
+        assert!(table.rows().contains(&("busy".to_owned(), 2)));
+        assert!(table.rows().contains(&("declined".to_owned(), 0)));
+        assert!(table.rows().iter().any(|(name, _)| name.starts_with("server.")));
     }
 
     #[test]

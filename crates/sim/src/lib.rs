@@ -22,6 +22,7 @@ mod nat;
 mod neighbour;
 mod network;
 mod node;
+mod pair;
 mod phone;
 mod rng;
 mod run;
@@ -36,6 +37,7 @@ mod watch;
 mod world;
 
 pub use crowd::{Crowd, Effect, Figures, Habits, Seat};
-pub use events::Events;
+pub use events::Table;
+pub use pair::run_pair;
 pub use run::{Telling, Verdict, run};
 pub use watch::Violation;

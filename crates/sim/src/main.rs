@@ -1,25 +1,51 @@
 //! Plays seeds and prints what became of them.
 //!
-//! `sim --seeds 200 [--start N] [--jobs N]` plays many; `sim --seed N [--trace]` repeats one.
+//! `sim --seeds 200 [--start N] [--jobs N]` plays many; `sim --seed N [--trace]` repeats one. With `--pair` the world has two
+//! nodes.
 
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sim::{Events, Telling, Verdict, run};
+use sim::{Table, Telling, Verdict, run, run_pair};
 
-const USAGE: &str = "usage: sim [--seeds N] [--start N] [--jobs N] | sim --seed N [--trace]";
+const USAGE: &str =
+    "usage: sim [--pair] [--seeds N] [--start N] [--jobs N] | sim [--pair] --seed N [--trace]";
 /// With fewer seeds some events may not happen, and a zero says nothing.
 const SEEDS_TELLING_MIN: u64 = 100;
 /// So many failures are shown in full.
 const SHOWN_MAX: usize = 5;
 
 struct Wish {
+    world: World,
     seeds: u64,
     start: u64,
     jobs: u64,
     one: Option<u64>,
     trace: bool,
+}
+
+/// Which world is played.
+#[derive(Clone, Copy)]
+enum World {
+    Single,
+    Pair,
+}
+
+impl World {
+    fn run(self, seed: u64, telling: Telling) -> Verdict {
+        match self {
+            Self::Single => run(seed, telling),
+            Self::Pair => run_pair(seed, telling),
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Single => "",
+            Self::Pair => "--pair ",
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -31,13 +57,13 @@ fn main() -> ExitCode {
         }
     };
     match wish.one {
-        Some(seed) => one(seed, wish.trace),
+        Some(seed) => one(wish.world, seed, wish.trace),
         None => many(&wish),
     }
 }
 
 fn wish(mut words: impl Iterator<Item = String>) -> Result<Wish, String> {
-    let mut wish = Wish { seeds: 200, start: 1, jobs: 1, one: None, trace: false };
+    let mut wish = Wish { world: World::Single, seeds: 200, start: 1, jobs: 1, one: None, trace: false };
     while let Some(word) = words.next() {
         let mut number = || {
             let value = words.next().unwrap_or_default();
@@ -48,6 +74,7 @@ fn wish(mut words: impl Iterator<Item = String>) -> Result<Wish, String> {
             "--start" => wish.start = number()?,
             "--jobs" => wish.jobs = number()?.clamp(1, 64),
             "--seed" => wish.one = Some(number()?),
+            "--pair" => wish.world = World::Pair,
             "--trace" => wish.trace = true,
             _ => return Err(format!("unknown option '{word}'")),
         }
@@ -55,8 +82,8 @@ fn wish(mut words: impl Iterator<Item = String>) -> Result<Wish, String> {
     Ok(wish)
 }
 
-fn one(seed: u64, trace: bool) -> ExitCode {
-    let verdict = run(seed, if trace { Telling::Everything } else { Telling::Verdict });
+fn one(world: World, seed: u64, trace: bool) -> ExitCode {
+    let verdict = world.run(seed, if trace { Telling::Everything } else { Telling::Verdict });
     print!("{}", verdict.text);
     show(&verdict);
     println!("seed {seed}: {} happenings, hash {:016x}", verdict.happenings, verdict.hash);
@@ -66,7 +93,7 @@ fn one(seed: u64, trace: bool) -> ExitCode {
 
 fn many(wish: &Wish) -> ExitCode {
     let next = AtomicU64::new(0);
-    let done: Mutex<(Events, Vec<Verdict>, u64)> = Mutex::default();
+    let done: Mutex<(Table, Vec<Verdict>, u64)> = Mutex::default();
     std::thread::scope(|scope| {
         for _ in 0..wish.jobs {
             scope.spawn(|| {
@@ -75,7 +102,7 @@ fn many(wish: &Wish) -> ExitCode {
                     if number >= wish.seeds {
                         return;
                     }
-                    let verdict = run(wish.start + number, Telling::Verdict);
+                    let verdict = wish.world.run(wish.start + number, Telling::Verdict);
                     let Ok(mut done) = done.lock() else { return };
                     done.0.merge(&verdict.events);
                     done.2 += 1;
@@ -99,19 +126,23 @@ fn many(wish: &Wish) -> ExitCode {
         for violation in &verdict.violations {
             println!("seed {}: broken: {}", verdict.seed, violation.rule);
         }
-        println!("repeat: cargo run -p sim --release -- --seed {} --trace", verdict.seed);
+        println!(
+            "repeat: cargo run -p sim --release -- {}--seed {} --trace",
+            wish.world.word(),
+            verdict.seed
+        );
     }
     println!("{} passed, {} failed", ran - failed.len() as u64, failed.len());
     if failed.is_empty() && !silent && ran == wish.seeds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Prints the table; `true`: something that matters never happened.
-fn table(events: &Events, ran: u64) -> bool {
+fn table(events: &Table, ran: u64) -> bool {
     let mut never = Vec::new();
-    for (name, times) in events.table() {
+    for (name, times) in events.rows() {
         println!("{times:>10}  {name}");
-        if times == 0 {
-            never.push(name);
+        if *times == 0 {
+            never.push(name.as_str());
         }
     }
     if never.is_empty() || ran < SEEDS_TELLING_MIN {

@@ -13,18 +13,26 @@ use bytes::Bytes;
 use clock::{Instant, Now};
 use engine::{Asker, Change, Loaded, Partition, PartitionOutput, Prober, ProberOutput, Shard, StoredNonce};
 use keys::RootKey;
-use lease::LeaseMirror;
+use lease::{ActiveLease, LeaseMirror};
+use routing::account::BindingKey;
 use routing::bans::{BanCounts, Deed, Judgement};
-use routing::{Bans, Counts, Keyring, Report, Settings, StoredBinding, Token};
+use routing::{Answer, Bans, BindingId, Counts, Keyring, Report, Settings, StoredBinding, Token};
 use sip::Aor;
 use transaction::ClientKey;
 use transport::selection::{Query, Records};
 use transport::{
-    Classified, ConnectionId, ConnectionLimits, Connections, Destination, Flow, Frame, Framer, FramingError,
-    Listener, ListenerId, LocalAddr, PONG, Progress, RemoteAddr, Source, Transport, classify,
+    Classified, ConnectionId, ConnectionLimits, Connections, Flow, Frame, Framer, FramingError, Listener,
+    ListenerId, LocalAddr, PONG, Progress, RemoteAddr, Source, Transport, classify,
 };
 
 use crate::stream::StreamId;
+
+mod copies;
+mod lines;
+
+use copies::Copies;
+pub(crate) use copies::{FromPeer, PeerOutput, Truth, digest_key};
+use lines::Line;
 
 /// What a node wants of the world.
 #[derive(Debug)]
@@ -43,6 +51,8 @@ pub(crate) enum Output {
     Save(Change),
     /// Ask the DNS.
     Resolve { shard: u16, token: Token, query: Query },
+    /// Something on the way to the other node.
+    Peer(PeerOutput),
 }
 
 /// How many of each kind of partition there are.
@@ -56,15 +66,6 @@ enum Work {
     FromPartition(u16, PartitionOutput),
     FromProber(ProberOutput),
     SendFailed(u16, ClientKey),
-}
-
-/// A connection's bytes, both ways.
-#[derive(Debug)]
-struct Line {
-    stream: Option<StreamId>,
-    is_up: bool,
-    framer: Framer,
-    waiting: Vec<(Bytes, Option<(u16, ClientKey)>)>,
 }
 
 /// One start of the server.
@@ -81,6 +82,8 @@ pub(crate) struct Node {
     by_stream: BTreeMap<StreamId, ConnectionId>,
     work: VecDeque<Work>,
     lease: LeaseMirror,
+    /// The way to the other node, if there is one.
+    copies: Option<Box<Copies>>,
     dropped: Dropped,
 }
 
@@ -128,18 +131,51 @@ impl Node {
             by_stream: BTreeMap::new(),
             work: VecDeque::new(),
             lease: LeaseMirror::permanent(),
+            copies: None,
             dropped: Dropped::default(),
         }
     }
 
-    /// Takes what the store kept from an earlier start.
-    pub(crate) fn restore(&mut self, now: Now, bindings: Vec<StoredBinding>, nonces: Vec<StoredNonce>) {
+    /// Sees the lease as its guardian has written it.
+    pub(crate) fn set_lease(&mut self, lease: LeaseMirror) {
+        self.lease = lease;
+    }
+
+    /// Whether it may act now.
+    pub(crate) fn is_active(&self, now: Now) -> bool {
+        self.lease.active(now.instant).is_some()
+    }
+
+    /// Is told to look at the lease: all machines act, or stand by.
+    pub(crate) fn look_at_lease(&mut self, now: Now, out: &mut Vec<Output>) {
+        match self.lease.active(now.instant).is_some() {
+            true => self.wake(now, |_| true),
+            false => self.stand_by(),
+        }
+        self.settle(now, out);
+    }
+
+    fn stand_by(&mut self) {
+        self.shards.iter_mut().for_each(Shard::stand_by);
+        self.partitions.iter_mut().for_each(Partition::stand_by);
+        self.prober.stand_by();
+        self.work.clear();
+    }
+
+    /// Takes what the store kept from an earlier start. Gives the bindings' numbers.
+    pub(crate) fn restore(
+        &mut self,
+        now: Now,
+        bindings: Vec<StoredBinding>,
+        nonces: Vec<StoredNonce>,
+    ) -> Vec<(u16, BindingKey, BindingId)> {
+        let mut restored = Vec::new();
         for binding in bindings {
             self.bans.handle_binding(now.instant, binding.listener.0, RemoteAddr(binding.received));
-            let partition = self.partition_of(&binding.aor);
-            if let Some(partition) = self.partitions.get_mut(usize::from(partition)) {
-                partition.restore(now, binding);
-            }
+            let (number, key) = (self.partition_of(&binding.aor), BindingKey::of(&binding));
+            let partition = self.partitions.get_mut(usize::from(number));
+            let id = partition.and_then(|partition| partition.restore(now, binding));
+            restored.extend(id.map(|id| (number, key, id)));
         }
         for nonce in nonces {
             let partition = self.partition_of(&nonce.account);
@@ -147,6 +183,7 @@ impl Node {
                 partition.restore_nonce(now, nonce);
             }
         }
+        restored
     }
 
     /// What a clean stop writes down.
@@ -343,13 +380,9 @@ impl Node {
         loaded: Loaded,
         out: &mut Vec<Output>,
     ) {
-        let mut outputs = Vec::new();
-        if let (Some(lease), Some(partition)) =
-            (self.lease.active(now.instant), self.partitions.get_mut(usize::from(number)))
-        {
-            partition.handle_account(now, &lease, aor, loaded, &mut outputs);
-        }
-        self.work.extend(outputs.into_iter().map(|output| Work::FromPartition(number, output)));
+        self.step_partition(now, number, |partition, lease, out| {
+            partition.handle_account(now, lease, aor, loaded, out);
+        });
         self.settle(now, out);
     }
 
@@ -374,26 +407,12 @@ impl Node {
 
     /// Lets time pass.
     pub(crate) fn handle_timeout(&mut self, now: Now, out: &mut Vec<Output>) {
-        let Some(lease) = self.lease.active(now.instant) else { return };
-        for (number, shard) in (0..SHARDS).zip(&mut self.shards) {
-            if shard.poll_timeout().is_some_and(|at| at <= now.instant) {
-                let mut outputs = Vec::new();
-                shard.handle_timeout(now, &lease, &mut outputs);
-                self.work.extend(outputs.into_iter().map(|output| Work::FromShard(number, output)));
-            }
+        self.wake_copies(now, out);
+        if !self.is_active(now) {
+            self.stand_by();
+            return self.settle(now, out);
         }
-        for (number, partition) in (0..PARTITIONS).zip(&mut self.partitions) {
-            if partition.poll_timeout().is_some_and(|at| at <= now.instant) {
-                let mut outputs = Vec::new();
-                partition.handle_timeout(now, &lease, &mut outputs);
-                self.work.extend(outputs.into_iter().map(|output| Work::FromPartition(number, output)));
-            }
-        }
-        if self.prober.poll_timeout().is_some_and(|at| at <= now.instant) {
-            let mut outputs = Vec::new();
-            self.prober.handle_timeout(now, &lease, &mut outputs);
-            self.work.extend(outputs.into_iter().map(Work::FromProber));
-        }
+        self.wake(now, |due| due.is_some_and(|at| at <= now.instant));
         let mut closed = Vec::new();
         self.connections.handle_timeout(now.instant, &mut closed);
         for transport::ConnectionOutput::Close(id, _) in closed {
@@ -403,6 +422,54 @@ impl Node {
             self.forget(now, id);
         }
         self.settle(now, out);
+    }
+
+    /// Lets time pass for the machines that are to be called.
+    fn wake(&mut self, now: Now, is_due: impl Fn(Option<Instant>) -> bool) {
+        for number in 0..SHARDS {
+            let Some(shard) = self.shards.get_mut(usize::from(number)) else { continue };
+            if let Some(lease) = self.lease.active(now.instant)
+                && is_due(shard.poll_timeout())
+            {
+                let mut outputs = Vec::new();
+                shard.handle_timeout(now, &lease, &mut outputs);
+                self.work.extend(outputs.into_iter().map(|output| Work::FromShard(number, output)));
+            }
+        }
+        for number in 0..PARTITIONS {
+            if self.partitions.get(usize::from(number)).is_some_and(|it| is_due(it.poll_timeout())) {
+                self.step_partition(now, number, |partition, lease, out| {
+                    partition.handle_timeout(now, lease, out);
+                });
+            }
+        }
+        if let Some(lease) = self.lease.active(now.instant)
+            && is_due(self.prober.poll_timeout())
+        {
+            let mut outputs = Vec::new();
+            self.prober.handle_timeout(now, &lease, &mut outputs);
+            self.work.extend(outputs.into_iter().map(Work::FromProber));
+        }
+    }
+
+    /// Lets a partition take a step, and tells the other node what it has changed. Without the lease nothing happens.
+    fn step_partition(
+        &mut self,
+        now: Now,
+        number: u16,
+        step: impl FnOnce(&mut Partition, &ActiveLease<'_>, &mut Vec<PartitionOutput>),
+    ) {
+        let (Some(lease), Some(partition)) =
+            (self.lease.active(now.instant), self.partitions.get_mut(usize::from(number)))
+        else {
+            return;
+        };
+        let mut outputs = Vec::new();
+        step(partition, &lease, &mut outputs);
+        if let Some(copies) = &mut self.copies {
+            copies.post(now, number, partition, &mut outputs);
+        }
+        self.work.extend(outputs.into_iter().map(|output| Work::FromPartition(number, output)));
     }
 
     /// Takes back what it has registered at carriers, as at its end.
@@ -420,7 +487,8 @@ impl Node {
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let shards = self.shards.iter().filter_map(Shard::poll_timeout);
         let partitions = self.partitions.iter().filter_map(Partition::poll_timeout);
-        let others = [self.prober.poll_timeout(), self.connections.poll_timeout()];
+        let copies = self.copies.as_ref().and_then(|copies| copies.poll_timeout());
+        let others = [self.prober.poll_timeout(), self.connections.poll_timeout(), copies];
         shards.chain(partitions).chain(others.into_iter().flatten()).min()
     }
 
@@ -434,8 +502,16 @@ impl Node {
         self.work.extend(outputs.into_iter().map(|output| Work::FromShard(number, output)));
     }
 
-    /// Carries outputs between shards, partitions and connections until all are quiet.
+    /// Carries outputs between shards, partitions, connections and the other node until all are quiet.
     fn settle(&mut self, now: Now, out: &mut Vec<Output>) {
+        self.settle_work(now, out);
+        while let Some(output) = self.copies.as_mut().and_then(|copies| copies.next_output()) {
+            self.carry_sender(now, output, out);
+            self.settle_work(now, out);
+        }
+    }
+
+    fn settle_work(&mut self, now: Now, out: &mut Vec<Output>) {
         while let Some(work) = self.work.pop_front() {
             match work {
                 Work::FromShard(shard, output) => self.carry_shard(now, shard, output, out),
@@ -461,13 +537,9 @@ impl Node {
             }
             engine::Output::Ask { partition_of, token, question } => {
                 let number = self.partition_of(&partition_of);
-                let mut outputs = Vec::new();
-                if let (Some(lease), Some(partition)) =
-                    (self.lease.active(now.instant), self.partitions.get_mut(usize::from(number)))
-                {
-                    partition.handle_question(now, &lease, Asker { shard, token }, question, &mut outputs);
-                }
-                self.work.extend(outputs.into_iter().map(|output| Work::FromPartition(number, output)));
+                self.step_partition(now, number, |partition, lease, out| {
+                    partition.handle_question(now, lease, Asker { shard, token }, question, out);
+                });
             }
             engine::Output::Report(report) => self.report(now, report),
             engine::Output::Resolve { token, query } => {
@@ -516,15 +588,7 @@ impl Node {
 
     fn carry_partition(&mut self, now: Now, partition: u16, output: PartitionOutput, out: &mut Vec<Output>) {
         match output {
-            PartitionOutput::Answer { asker, answer } => {
-                let mut outputs = Vec::new();
-                if let (Some(lease), Some(shard)) =
-                    (self.lease.active(now.instant), self.shards.get_mut(usize::from(asker.shard)))
-                {
-                    shard.handle_answer(now, &lease, asker.token, answer, &mut outputs);
-                }
-                self.work.extend(outputs.into_iter().map(|output| Work::FromShard(asker.shard, output)));
-            }
+            PartitionOutput::Answer { asker, answer } => self.answer(now, asker, answer),
             PartitionOutput::LoadAccount(aor) => out.push(Output::Load { partition, aor }),
             PartitionOutput::Save(change) => out.push(Output::Save(change)),
             PartitionOutput::Send { to, message } => self.send(now, to, message, None, out),
@@ -532,90 +596,19 @@ impl Node {
         }
     }
 
+    fn answer(&mut self, now: Now, asker: Asker, answer: Answer) {
+        let mut outputs = Vec::new();
+        if let (Some(lease), Some(shard)) =
+            (self.lease.active(now.instant), self.shards.get_mut(usize::from(asker.shard)))
+        {
+            shard.handle_answer(now, &lease, asker.token, answer, &mut outputs);
+        }
+        self.work.extend(outputs.into_iter().map(|output| Work::FromShard(asker.shard, output)));
+    }
+
     /// A banned source's connections end when the next piece of them comes.
     fn report(&mut self, now: Now, report: Report) {
         self.bans.handle_report(now.instant, &report, &mut Vec::new());
-    }
-
-    fn send(
-        &mut self,
-        now: Now,
-        to: Destination,
-        bytes: Bytes,
-        of: Option<(u16, ClientKey)>,
-        out: &mut Vec<Output>,
-    ) {
-        match to {
-            Destination::Flow(Flow::Datagram { listener, remote }) => match self.local(listener) {
-                Some(from) => out.push(Output::Datagram { from, to: remote.0, bytes }),
-                None => self.failed(of),
-            },
-            Destination::Flow(Flow::Connection { id, .. }) => self.write(now, id, bytes, of, out),
-            Destination::Connect { listener, remote } => match self.connections.reuse(listener, remote) {
-                Some(id) => self.write(now, id, bytes, of, out),
-                None => self.open(now, listener, remote, (bytes, of), out),
-            },
-        }
-    }
-
-    fn write(
-        &mut self,
-        now: Now,
-        id: ConnectionId,
-        bytes: Bytes,
-        of: Option<(u16, ClientKey)>,
-        out: &mut Vec<Output>,
-    ) {
-        match self.lines.get_mut(&id) {
-            None => self.failed(of),
-            Some(Line { stream: Some(stream), is_up: true, .. }) => {
-                self.connections.sent(now.instant, id);
-                out.push(Output::Write { stream: *stream, bytes });
-            }
-            Some(line) => line.waiting.push((bytes, of)),
-        }
-    }
-
-    fn open(
-        &mut self,
-        now: Now,
-        listener: ListenerId,
-        remote: RemoteAddr,
-        first: (Bytes, Option<(u16, ClientKey)>),
-        out: &mut Vec<Output>,
-    ) {
-        match (self.local(listener), self.connections.opened(now.instant, listener, remote)) {
-            (Some(from), Ok(connection)) => {
-                let line = Line { stream: None, is_up: false, framer: Framer::new(), waiting: vec![first] };
-                self.lines.insert(connection, line);
-                out.push(Output::Open { connection, from, to: remote.0 });
-            }
-            _ => self.failed(first.1),
-        }
-    }
-
-    fn failed(&mut self, of: Option<(u16, ClientKey)>) {
-        if let Some((shard, key)) = of {
-            self.work.push_back(Work::SendFailed(shard, key));
-        }
-    }
-
-    /// A connection is gone: what waited for it could not be sent, and no binding has it any more.
-    fn forget(&mut self, now: Now, id: ConnectionId) {
-        if let Some(line) = self.lines.remove(&id) {
-            if let Some(stream) = line.stream {
-                self.by_stream.remove(&stream);
-            }
-            for (_, of) in line.waiting {
-                self.failed(of);
-            }
-        }
-        for (number, partition) in (0..PARTITIONS).zip(&mut self.partitions) {
-            let Some(lease) = self.lease.active(now.instant) else { return };
-            let mut outputs = Vec::new();
-            partition.handle_connection_closed(now, &lease, id, &mut outputs);
-            self.work.extend(outputs.into_iter().map(|output| Work::FromPartition(number, output)));
-        }
     }
 
     fn local(&self, listener: ListenerId) -> Option<SocketAddr> {

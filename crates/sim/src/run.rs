@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::cast::who;
-use crate::events::Events;
+use crate::events::Table;
 use crate::journal::Journal;
 use crate::script::{self, CONVERGED, RESTED};
 use crate::watch::Violation;
@@ -18,7 +18,7 @@ pub struct Verdict {
     /// What the server logged as ERROR, or how it panicked; none is good.
     pub errors: Vec<String>,
     /// How often each event happened.
-    pub events: Events,
+    pub events: Table,
     /// The hash of all that happened: the same for the same seed.
     pub hash: u64,
     /// How many things happened.
@@ -49,7 +49,7 @@ pub fn run(seed: u64, telling: Telling) -> Verdict {
 }
 
 /// Runs a world, and turns what it logs and how it panics into its verdict.
-fn judged(seed: u64, journal: &Journal, live: impl FnOnce() -> Verdict) -> Verdict {
+pub(crate) fn judged(seed: u64, journal: &Journal, live: impl FnOnce() -> Verdict) -> Verdict {
     let ran = tracing::subscriber::with_default(journal.clone(), || catch_unwind(AssertUnwindSafe(live)));
     let mut verdict = ran.unwrap_or_else(|panic| {
         let said = panic.downcast_ref::<String>().cloned();
@@ -58,7 +58,7 @@ fn judged(seed: u64, journal: &Journal, live: impl FnOnce() -> Verdict) -> Verdi
             seed,
             violations: Vec::new(),
             errors: vec![format!("panicked: {}", said.unwrap_or_default())],
-            events: Events::default(),
+            events: Table::default(),
             hash: 0,
             happenings: 0,
             text: String::new(),
@@ -84,7 +84,7 @@ fn live(seed: u64, telling: Telling) -> Verdict {
         seed,
         violations: world.watch.broken().to_vec(),
         errors: Vec::new(),
-        events: world.events.clone(),
+        events: world.events.table(),
         hash: world.trace.hash(),
         happenings: world.trace.lines(),
         text: world.trace.into_text(),

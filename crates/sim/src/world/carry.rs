@@ -99,6 +99,8 @@ impl World {
                     }
                 }
                 node::Output::Close { stream } => self.close(stream, Host::Node),
+                // It has no other node.
+                node::Output::Peer(_) => {}
                 node::Output::Load { partition, aor } => {
                     let happening = Happening::Account { boot: self.boot, partition, aor };
                     self.later(self.now + LOOK_UP, happening);
