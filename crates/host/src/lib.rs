@@ -15,7 +15,6 @@ mod gate;
 mod generation;
 mod inheritance;
 mod interface;
-pub mod lab;
 mod netlink;
 mod page;
 mod pair;

@@ -47,6 +47,15 @@ pub enum Report {
     },
     /// [`Order::Reload`] is done.
     Reloaded(Reloaded),
+    /// So many registrations are here.
+    Bindings(u64),
+    /// How often since the engine's start something was answered that no other node held.
+    Degraded {
+        /// Why: a place in a list that both processes have.
+        cause: u8,
+        /// How often for this cause.
+        count: u64,
+    },
 }
 
 /// How a reload ended.
@@ -204,6 +213,8 @@ impl Report {
             Self::Answered { epoch, at } => (132, epoch, u64::try_from(at.as_nanos()).unwrap_or(u64::MAX)),
             Self::Reloaded(Reloaded::Taken) => (133, 1, 0),
             Self::Reloaded(Reloaded::Refused) => (133, 0, 0),
+            Self::Bindings(number) => (134, number, 0),
+            Self::Degraded { cause, count } => (135, u64::from(cause), count),
         }
     }
 
@@ -215,6 +226,8 @@ impl Report {
             (132, epoch, at) => Some(Self::Answered { epoch, at: Duration::from_nanos(at) }),
             (133, 1, 0) => Some(Self::Reloaded(Reloaded::Taken)),
             (133, 0, 0) => Some(Self::Reloaded(Reloaded::Refused)),
+            (134, number, 0) => Some(Self::Bindings(number)),
+            (135, cause @ 0..=255, count) => Some(Self::Degraded { cause: cause as u8, count }),
             _ => None,
         }
     }
@@ -300,7 +313,7 @@ mod tests {
 
     const ORDERS: [Order; 6] =
         [Order::Active(0), Order::Active(u64::MAX), Order::Standby, Order::Drain, Order::Reload, Order::Stop];
-    const REPORTS: [Report; 7] = [
+    const REPORTS: [Report; 9] = [
         Report::Serving,
         Report::Ready(0),
         Report::Ready(100),
@@ -308,6 +321,8 @@ mod tests {
         Report::Answered { epoch: 9, at: Duration::from_nanos(1_234_567_890_123) },
         Report::Reloaded(Reloaded::Taken),
         Report::Reloaded(Reloaded::Refused),
+        Report::Bindings(u64::MAX),
+        Report::Degraded { cause: 255, count: u64::MAX },
     ];
 
     #[test]

@@ -315,6 +315,21 @@ impl Server {
         status
     }
 
+    /// How many bindings there are.
+    pub fn bindings(&self) -> usize {
+        self.edge
+            .machines
+            .partitions
+            .iter()
+            .map(|partition| partition.read(|owner| owner.partition.binding_count()))
+            .sum()
+    }
+
+    /// What the edge itself has counted, by name; no lock is taken.
+    pub fn tallies(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        self.edge.tallies.iter()
+    }
+
     /// The bindings of one address of record, or of all, in the order of the addresses of record.
     pub fn contacts(&self, aor: Option<&Aor>) -> Vec<BindingView> {
         let now = clocks::now();

@@ -4,7 +4,7 @@ mod bans;
 mod change;
 mod check;
 mod cluster;
-pub mod cluster_picture;
+mod cluster_picture;
 mod engine;
 mod exporter;
 mod gateways;
@@ -26,7 +26,6 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{Config, FILE_DEFAULT, reference};
 use crate::control::Request;
 use crate::control::client::Client;
-use crate::demo::{Course, demo};
 use crate::guardian::question::Question;
 use crate::state_directory::StateDirectory;
 use bans::BansCommand;
@@ -66,12 +65,6 @@ enum Command {
         /// The engine's control socket
         #[arg(long, value_name = "SOCKET")]
         engine: PathBuf,
-    },
-    /// Show a failover: two nodes, a witness and phones inside this machine, which are broken and mended
-    Demo {
-        /// Without keys: one failure after the other
-        #[arg(long)]
-        auto: bool,
     },
     /// Tell all mistakes of a configuration
     Check {
@@ -155,6 +148,9 @@ enum Command {
         /// As JSON
         #[arg(long)]
         json: bool,
+        /// As a page for a browser, into this file
+        #[arg(long, value_name = "FILE", conflicts_with = "json")]
+        html: Option<PathBuf>,
         #[command(flatten)]
         place: Place,
     },
@@ -208,8 +204,6 @@ impl CommandLine {
             Command::Run { config } => run::run(config),
             Command::Engine { config } => engine::run(config),
             Command::Exporter { config, engine } => exporter::run(&config, engine),
-            Command::Demo { auto: false } => demo(Course::ByKeys),
-            Command::Demo { auto: true } => demo(Course::ByItself),
             Command::Check { file } => check::check(&file),
             Command::Reference => print(&reference()),
             Command::Subscriber(command) => command.run(),
@@ -223,7 +217,14 @@ impl CommandLine {
             Command::Bans(command) => command.run(),
             Command::Switchover { force, place } => change::switchover(&place, force),
             Command::Solo { end, force, place } => change::solo(&place, end, force),
-            Command::Report { count, json, place } => report::report(&place, count, json),
+            Command::Report { count, json, html, place } => {
+                let shape = match &html {
+                    Some(file) => report::Shape::Html(file),
+                    None if json => report::Shape::Json,
+                    None => report::Shape::Text,
+                };
+                report::report(&place, count, shape)
+            }
             Command::Cluster(command) => command.run(),
             Command::Reload { place } => reload(&place),
             Command::Witness(options) => options.run(),
@@ -270,8 +271,6 @@ mod tests {
             "run --config a.toml",
             "engine --config a.toml",
             "exporter --config a.toml --engine /s/control.sock",
-            "demo",
-            "demo --auto",
             "check a.toml",
             "reference",
             "route 030123456",
@@ -309,6 +308,7 @@ mod tests {
             "solo --end --state-directory /s",
             "report",
             "report 20 --json --config a.toml",
+            "report 100 --html takeovers.html",
             "cluster key",
             "cluster accept witness --config a.toml",
             "cluster apply",

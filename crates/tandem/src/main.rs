@@ -6,7 +6,7 @@ mod cluster_key;
 mod command;
 mod config;
 mod control;
-mod demo;
+mod degraded;
 mod forwards;
 mod gateway_row;
 mod guardian;

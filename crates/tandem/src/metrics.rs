@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod exporter;
 pub mod http;
 pub mod process;
+pub mod replication;
 pub mod server;
 pub mod text;
 

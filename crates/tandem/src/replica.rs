@@ -11,9 +11,7 @@ use peer::{Identity, Peer, Plan};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Cluster;
-
-/// Counters of this beginning say why an answer left though the other node may not hold what it stands for.
-const DEGRADED: &str = "degraded_";
+use crate::degraded;
 
 /// Where both nodes of a pair are.
 #[derive(Clone, Debug)]
@@ -109,7 +107,7 @@ pub fn view(peer: &net::PeerView, counters: &BTreeMap<&'static str, u64>) -> Rep
     let net::PeerView { by_role, counts, troubles } = peer;
     let degraded = counters.iter().filter(|(_, figure)| **figure > 0);
     let degraded = degraded
-        .filter_map(|(name, figure)| Some((name.strip_prefix(DEGRADED)?.to_owned(), *figure)))
+        .filter_map(|(name, figure)| Some((name.strip_prefix(degraded::PREFIX)?.to_owned(), *figure)))
         .collect();
     let view = ReplicaView {
         held: counters.get("replicated").copied().unwrap_or_default(),

@@ -51,13 +51,22 @@ fn an_engine_serves_under_the_lease_of_its_guardian_and_ends_when_it_is_told() {
 #[test]
 fn a_standby_that_has_heard_of_no_active_node_has_nothing_and_the_active_node_has_all() {
     let mut engine = Engine::start();
-    let share = |engine: &Engine| engine.report_but(|report| !matches!(report, Report::Ready(_)));
+    let share = |engine: &Engine| engine.next(|report| matches!(report, Report::Ready(_)));
     assert_eq!(share(&engine), Report::Ready(0));
 
     engine.page.set_lease(3, boot_time() + Duration::from_secs(3_600));
     engine.order(Order::Active(3));
 
     assert_eq!(share(&engine), Report::Ready(100));
+}
+
+#[test]
+fn an_engine_says_how_many_registrations_it_has() {
+    let engine = Engine::start();
+
+    let said = engine.next(|report| matches!(report, Report::Bindings(_)));
+
+    assert_eq!(said, Report::Bindings(0));
 }
 
 #[test]
@@ -154,17 +163,18 @@ impl Engine {
         self.end().send(order).expect("it reads");
     }
 
-    /// The next one, but for how much of the state is here.
+    /// What it says next; how much it has it says at any time.
     fn report(&self) -> Report {
-        self.report_but(|report| matches!(report, Report::Ready(_)))
+        let is_of_state = |report: &Report| {
+            matches!(report, Report::Ready(_) | Report::Bindings(_) | Report::Degraded { .. })
+        };
+        self.next(|report| !is_of_state(report))
     }
 
-    fn report_but(&self, is_left_out: impl Fn(&Report) -> bool) -> Report {
+    fn next(&self, is_wanted: impl Fn(&Report) -> bool) -> Report {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(report) = self.end().receive().expect("it is alive")
-                && !is_left_out(&report)
-            {
+            if let Some(report) = self.end().receive().expect("it is alive").filter(&is_wanted) {
                 return report;
             }
             assert!(Instant::now() < deadline, "it says nothing");

@@ -3,6 +3,7 @@
 //! It has no rights and takes no signals: the guardian says by the pair of sockets what is to be done, and the lease
 //! stands in the shared page. What the threads of the server do follows the page; an order only makes them look at once.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::config::Config;
+use crate::degraded;
 use crate::logs::Logs;
 use crate::page_lease::{PageLease, tell};
 use crate::replica::Pair;
@@ -68,14 +70,37 @@ enum Then {
     End,
 }
 
+/// What the guardian was told of what is here, so that it is told again only what has changed.
+#[derive(Debug, Default)]
+struct Told {
+    ready: Option<u8>,
+    bindings: Option<u64>,
+    degraded: BTreeMap<u8, u64>,
+}
+
+impl Told {
+    /// What is told each second.
+    fn tell(&mut self, service: &Service, guardian: &EngineEnd) {
+        let bindings = service.server.bindings() as u64;
+        if self.bindings.replace(bindings) != Some(bindings) {
+            tell(guardian, Report::Bindings(bindings));
+        }
+        for (cause, count) in degraded::among(service.server.tallies()) {
+            if self.degraded.insert(cause, count).unwrap_or(0) != count {
+                tell(guardian, Report::Degraded { cause, count });
+            }
+        }
+    }
+}
+
 /// Does what the guardian orders until the end.
 fn obey(service: &Service, guardian: &EngineEnd) -> Result<()> {
     let interval = Timespec::try_from(LOOK_INTERVAL)?;
-    let (mut is_alive, mut looked_at, mut told) = (true, Instant::now(), None);
+    let (mut is_alive, mut looked_at, mut told) = (true, Instant::now(), Told::default());
+    told.tell(service, guardian);
     loop {
         let ready = if is_alive { service.server.share() } else { 0 };
-        if told != Some(ready) {
-            told = Some(ready);
+        if told.ready.replace(ready) != Some(ready) {
             tell(guardian, Report::Ready(ready));
         }
         match poll(&mut [PollFd::new(guardian, PollFlags::IN)], Some(&interval)) {
@@ -89,6 +114,7 @@ fn obey(service: &Service, guardian: &EngineEnd) -> Result<()> {
         }
         if looked_at.elapsed() >= HEALTH_INTERVAL {
             looked_at = Instant::now();
+            told.tell(service, guardian);
             let was_alive = std::mem::replace(&mut is_alive, service.server.is_alive());
             if was_alive != is_alive {
                 changed_health(service, is_alive);

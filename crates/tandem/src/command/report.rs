@@ -1,11 +1,15 @@
-//! `tandem report`: the last takeovers of this node, each with its cause and what took how long.
+//! `tandem report`: the last takeovers of this node, each with its cause, what took how long and what was kept.
 //!
 //! The guardian's file is read, so that a node that is down can be asked too. What another version has written is shown by
 //! the names that it uses.
 
+mod page;
+
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 
@@ -14,12 +18,14 @@ use serde::{Deserialize, Serialize};
 use super::{Place, print};
 use crate::calendar::utc;
 use crate::guardian::keeper::REPORTS;
+use crate::host;
+use crate::service::node_name;
 
 /// Columns of the longest bar.
 const BAR_WIDTH: usize = 36;
 
 /// A line of the guardian's file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Report {
     /// When, in milliseconds since 1970.
     at_ms: u64,
@@ -28,6 +34,32 @@ struct Report {
     /// In the order of time. Empty when the service was given away.
     #[serde(default)]
     phases: Vec<PhaseEnd>,
+    /// What was here when it took over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kept: Option<Kept>,
+    /// By cause, how often something was answered in this tenure that no other node held; absent: nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    degraded: Option<BTreeMap<String, u64>>,
+}
+
+/// What a node had when it took over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Kept {
+    /// Registrations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bindings: Option<u64>,
+    /// How much of the active node's state that was, as far as it was compared: 0 to 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ready: Option<u8>,
+}
+
+/// Something that is told of a takeover besides its phases.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Fact {
+    name: &'static str,
+    text: String,
+    /// Whether something may be lost.
+    is_bad: bool,
 }
 
 /// A phase of a takeover that is over.
@@ -38,14 +70,65 @@ struct PhaseEnd {
     after_ms: f64,
 }
 
-/// Shows the last reports, the latest last.
-pub fn report(place: &Place, count: usize, json: bool) -> Result<()> {
+/// How reports are shown.
+#[derive(Clone, Copy, Debug)]
+pub enum Shape<'a> {
+    /// For people, in the terminal.
+    Text,
+    /// For programs.
+    Json,
+    /// For people, as a file for a browser.
+    Html(&'a Path),
+}
+
+/// Shows the last reports: the latest last, but on a page first.
+pub fn report(place: &Place, count: usize, shape: Shape<'_>) -> Result<()> {
     let file = place.state_directory()?.guardian().join(REPORTS);
     let reports = last(&file, count).with_context(|| file.display().to_string())?;
-    if json {
-        return print(&format!("{}\n", serde_json::to_string_pretty(&reports)?));
+    match shape {
+        Shape::Text => print(&reports_text(&reports)),
+        Shape::Json => print(&format!("{}\n", serde_json::to_string_pretty(&reports)?)),
+        Shape::Html(html) => {
+            let node = place.config().map_or_else(|_| host::name(), |config| node_name(&config));
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+            std::fs::write(html, page::page(&node, now_ms, &reports))
+                .with_context(|| format!("{} can not be written", html.display()))?;
+            print(&format!("{} has {} reports of {node}.\n", html.display(), reports.len()))
+        }
     }
-    print(&reports_text(&reports))
+}
+
+impl Report {
+    /// What was kept and what was not.
+    fn facts(&self) -> Vec<Fact> {
+        let kept = self.kept.unwrap_or_default();
+        let bindings = kept.bindings.map(|bindings| Fact {
+            name: "phones",
+            text: format!("{bindings} were registered here when it took over"),
+            is_bad: false,
+        });
+        // Who is the first has nothing to learn from anybody.
+        let ready = kept.ready.filter(|_| self.event != "started").map(|ready| Fact {
+            name: "ready",
+            text: format!("{ready} % of the state was here, as far as it was compared"),
+            is_bad: ready < 100,
+        });
+        let degraded = self.degraded.as_ref().map(|causes| {
+            let causes: Vec<String> = causes
+                .iter()
+                .filter(|(_, count)| **count > 0)
+                .map(|(cause, count)| format!("{count} {}", cause.replace('_', " ")))
+                .collect();
+            let text = if causes.is_empty() {
+                "nothing was answered that no other node held".to_owned()
+            } else {
+                format!("answered though no other node held it: {}", causes.join(", "))
+            };
+            Fact { name: "degraded", text, is_bad: !causes.is_empty() }
+        });
+        [bindings, ready, degraded].into_iter().flatten().collect()
+    }
 }
 
 /// The last lines that can be understood: one may be torn, another is of a later version.
@@ -74,13 +157,21 @@ fn reports_text(reports: &[Report]) -> String {
         let whole = report.phases.last().map_or(0.0, |end| end.after_ms);
         let mut before = 0.0;
         for end in &report.phases {
-            let name = end.phase.replace('_', " ");
+            let name = phase_text(&end.phase);
             let row = format!("    {name:<14}{:>9.1} ms  {}", end.after_ms, bar(before, end.after_ms, whole));
             text.push_str(&format!("{}\n", row.trim_end()));
             before = end.after_ms;
         }
+        for Fact { name, text: told, is_bad } in report.facts() {
+            let mark = if is_bad { "  !" } else { "" };
+            text.push_str(&format!("    {name:<14}{told}{mark}\n"));
+        }
     }
     text
+}
+
+fn phase_text(phase: &str) -> String {
+    phase.replace('_', " ")
 }
 
 fn event_text(event: &str) -> String {
@@ -125,8 +216,16 @@ mod tests {
                 end("gate", 460.9),
                 end("first_answer", 480.0),
             ],
+            kept: Some(Kept { bindings: Some(412), ready: Some(99) }),
+            degraded: None,
         };
-        let given_up = Report { event: "gave_up".to_owned(), phases: Vec::new(), ..takeover.clone() };
+        let given_up = Report {
+            event: "gave_up".to_owned(),
+            phases: Vec::new(),
+            kept: None,
+            degraded: Some(BTreeMap::from([("no_peer".to_owned(), 3), ("late".to_owned(), 0)])),
+            ..takeover.clone()
+        };
 
         assert_eq!(
             reports_text(&[takeover, given_up]),
@@ -134,8 +233,11 @@ mod tests {
                  detected          150.0 ms  ███████████\n    \
                  majority          460.3 ms             ████████████████████████\n    \
                  gate              460.9 ms                                     ▏\n    \
-                 first answer      480.0 ms                                     █\n\
-             2027-01-15 08:00:00.123 UTC  epoch 42  standby: it gave the service up\n"
+                 first answer      480.0 ms                                     █\n    \
+                 phones        412 were registered here when it took over\n    \
+                 ready         99 % of the state was here, as far as it was compared  !\n\
+             2027-01-15 08:00:00.123 UTC  epoch 42  standby: it gave the service up\n    \
+                 degraded      answered though no other node held it: 3 no peer  !\n"
         );
     }
 
@@ -155,7 +257,9 @@ mod tests {
             Event::HandedOver,
         ];
         let line = |event| {
-            let report = Report { at_ms: 1, epoch: 2, event, phases: phases.clone() };
+            let kept = Some(crate::guardian::report::Kept { bindings: Some(7), ready: 100 });
+            let degraded = Some(BTreeMap::from([("late".to_owned(), 2)]));
+            let report = Report { at_ms: 1, epoch: 2, event, phases: phases.clone(), kept, degraded };
             serde_json::to_string(&report).expect("it is plain") + "\n"
         };
         std::fs::write(file.path(), events.map(line).concat()).expect("it can be written");
@@ -166,6 +270,8 @@ mod tests {
         for report in reports {
             let text = event_text(&report.event);
             assert!(text.starts_with("ACTIVE: ") || text.starts_with("standby: "), "{text}");
+            assert_eq!(report.kept, Some(Kept { bindings: Some(7), ready: Some(100) }));
+            assert_eq!(report.degraded, Some(BTreeMap::from([("late".to_owned(), 2)])));
             assert_eq!((report.phases[0].phase.as_str(), report.phases[0].after_ms), ("first_answer", 1.5));
         }
     }

@@ -34,6 +34,7 @@ use super::reload::{Reload, Reloading};
 use super::report::{Phase, Reporter};
 use super::standing::Standing;
 use super::vigil::Vigil;
+use crate::degraded;
 
 pub use picture::About;
 use picture::Remembered;
@@ -300,6 +301,8 @@ impl EventLoop {
                         self.reporter.ended(at, Phase::FirstAnswer);
                     }
                 }
+                Change::Said(Said::Bindings(number)) => self.remembered.bindings = Some(number),
+                Change::Said(Said::Degraded { cause, count }) => self.degraded(cause, count),
                 Change::Said(Said::Reloaded(Reloaded::Taken)) => {
                     tracing::info!("the engine has the new settings")
                 }
@@ -308,6 +311,13 @@ impl EventLoop {
                 }
             }
         }
+    }
+
+    /// An engine counts from its own start.
+    fn degraded(&mut self, cause: u8, count: u64) {
+        let Some(name) = degraded::CAUSES.get(usize::from(cause)) else { return };
+        let before = self.remembered.degraded.insert(cause, count).unwrap_or(0);
+        self.reporter.degraded(name, count.saturating_sub(before));
     }
 
     fn engine_is(&mut self, engine: Engine) {
@@ -341,6 +351,10 @@ impl EventLoop {
                 }
             }
             Engine::Starting => {}
+        }
+        if engine == Engine::Dead {
+            self.remembered.bindings = None;
+            self.remembered.degraded.clear();
         }
         self.remembered.engine = engine;
     }

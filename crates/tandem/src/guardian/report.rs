@@ -1,8 +1,10 @@
 //! What happened: a line for each time that this node took the service over, or was active no more.
 //!
 //! A takeover is told in the times of its phases, in milliseconds after the active node was last heard, or after the
-//! hand-over was asked for. They are all of this host's `CLOCK_BOOTTIME`.
+//! hand-over was asked for. They are all of this host's `CLOCK_BOOTTIME`. With it is told what this node had of the other
+//! one's state; and with the end of a tenure, what was answered in it that no other node held.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clock::{Instant, Now};
@@ -28,6 +30,23 @@ pub struct Report {
     /// When each phase was over. Empty when the service was given away.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub phases: Vec<PhaseEnd>,
+    /// What was here. Absent when the service was given away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Kept>,
+    /// By cause, how often in this tenure something was answered that no other node held. When the service was taken over:
+    /// until the report was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub degraded: Option<BTreeMap<String, u64>>,
+}
+
+/// What a node had when it took over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Registrations, as its engine said at the most a second before; absent: it has said nothing yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bindings: Option<u64>,
+    /// How much of the active node's state that was, as far as it was compared: 0 to 100.
+    pub ready: u8,
 }
 
 /// What happened to the service on this node.
@@ -87,6 +106,8 @@ pub struct Reporter {
     /// When a hand-over was last asked for.
     asked: Option<Instant>,
     open: Option<Open>,
+    /// What was degraded since this node became active.
+    degraded: BTreeMap<String, u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -122,7 +143,8 @@ impl Reporter {
     }
 
     /// This node is active.
-    pub fn became_active(&mut self, now: Now, epoch: Epoch, reason: Reason) {
+    pub fn became_active(&mut self, now: Now, epoch: Epoch, reason: Reason, kept: Kept) {
+        self.degraded.clear();
         let asked = self.asked.take().map(|at| Began { at, detected: at });
         let began = match reason {
             Reason::Switchover => asked,
@@ -135,10 +157,22 @@ impl Reporter {
             Reason::PeerReleased => Event::PeerReleased,
             Reason::Switchover => Event::Switchover,
         };
-        let report = Report { at_ms: now.wall.as_millis(), epoch: epoch.0, event, phases: Vec::new() };
+        let report = Report {
+            at_ms: now.wall.as_millis(),
+            epoch: epoch.0,
+            event,
+            phases: Vec::new(),
+            kept: Some(kept),
+            degraded: None,
+        };
         self.open = Some(Open { began: began.at, active: now.instant, report });
         self.ended(began.detected, Phase::Detected);
         self.ended(now.instant, Phase::Majority);
+    }
+
+    /// The engine has answered something that no other node held, so many times.
+    pub fn degraded(&mut self, cause: &str, times: u64) {
+        *self.degraded.entry(cause.to_owned()).or_default() += times;
     }
 
     /// A phase is over. Only the first time counts.
@@ -158,8 +192,15 @@ impl Reporter {
             Cause::GivenUp => Event::GaveUp,
             Cause::HandedOver => Event::HandedOver,
         };
-        let end = Report { at_ms: now.wall.as_millis(), epoch: epoch.0, event, phases: Vec::new() };
-        self.open.take().map(Open::close).into_iter().chain([end]).collect()
+        let end = Report {
+            at_ms: now.wall.as_millis(),
+            epoch: epoch.0,
+            event,
+            phases: Vec::new(),
+            kept: None,
+            degraded: Some(self.degraded.clone()),
+        };
+        self.close().into_iter().chain([end]).collect()
     }
 
     /// The report, when it is whole or has waited long enough.
@@ -167,19 +208,19 @@ impl Reporter {
         let open = self.open.as_ref()?;
         let is_whole = open.report.phases.iter().any(|end| end.phase == Phase::FirstAnswer);
         let is_due = is_whole || now.since(open.active) >= ANSWER_MAX;
-        if is_due { self.open.take().map(Open::close) } else { None }
+        if is_due { self.close() } else { None }
+    }
+
+    fn close(&mut self) -> Option<Report> {
+        let Open { mut report, .. } = self.open.take()?;
+        report.phases.sort_by(|one, other| one.after_ms.total_cmp(&other.after_ms));
+        report.degraded = Some(self.degraded.clone());
+        Some(report)
     }
 
     /// When [`Self::finished`] is to be asked.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.open.as_ref().map(|open| open.active + ANSWER_MAX)
-    }
-}
-
-impl Open {
-    fn close(mut self) -> Report {
-        self.report.phases.sort_by(|one, other| one.after_ms.total_cmp(&other.after_ms));
-        self.report
     }
 }
 
@@ -216,7 +257,10 @@ mod tests {
         let mut reporter = Reporter::default();
         reporter.nobody_active(at(1_150).instant, at(1_000).instant);
         reporter.nobody_active(at(1_300).instant, at(1_000).instant);
-        reporter.became_active(at(1_460), Epoch(3), Reason::PeerSilent);
+        let kept = Kept { bindings: Some(412), ready: 99 };
+        reporter.degraded("late", 7);
+        reporter.became_active(at(1_460), Epoch(3), Reason::PeerSilent, kept);
+        reporter.degraded("no_peer", 2);
         for (ms, phase) in [(1_461, Phase::Gate), (1_462, Phase::Address), (1_470, Phase::FirstAnswer)] {
             reporter.ended(at(ms).instant, phase);
         }
@@ -229,6 +273,8 @@ mod tests {
             "detected 150.0, majority 460.0, gate 461.0, address 462.0, first answer 470.0"
         );
         assert_eq!((report.event, report.epoch), (Event::PeerSilent, 3));
+        assert_eq!(report.kept, Some(kept));
+        assert_eq!(report.degraded, Some(BTreeMap::from([("no_peer".to_owned(), 2)])));
         assert_eq!(reporter.finished(at(99_000).instant), None);
     }
 
@@ -238,7 +284,7 @@ mod tests {
         reporter.asks_handover(at(1_000).instant);
         reporter.asks_handover(at(1_020).instant);
         reporter.nobody_active(at(1_025).instant, at(1_015).instant);
-        reporter.became_active(at(1_030), Epoch(3), Reason::Switchover);
+        reporter.became_active(at(1_030), Epoch(3), Reason::Switchover, Kept::default());
 
         let reports = reporter.became_standby(at(2_000), Epoch(3), Cause::HandedOver);
 
@@ -248,7 +294,7 @@ mod tests {
     #[test]
     fn a_takeover_that_no_phone_has_seen_is_told_too() {
         let mut reporter = Reporter::default();
-        reporter.became_active(at(1_000), Epoch(1), Reason::Start);
+        reporter.became_active(at(1_000), Epoch(1), Reason::Start, Kept::default());
 
         assert_eq!(reporter.finished(at(1_001).instant), None);
         let due = reporter.poll_timeout().expect("it waits");
@@ -258,18 +304,23 @@ mod tests {
     #[test]
     fn a_tenure_that_ends_early_is_told_before_its_end() {
         let mut reporter = Reporter::default();
-        reporter.became_active(at(1_000), Epoch(1), Reason::Start);
+        reporter.became_active(at(1_000), Epoch(1), Reason::Start, Kept::default());
+
+        reporter.degraded("late", 1);
+        reporter.degraded("late", 2);
 
         let reports = reporter.became_standby(at(1_100), Epoch(1), Cause::Expired);
 
         let events: Vec<Event> = reports.iter().map(|report| report.event).collect();
         assert_eq!(events, [Event::Started, Event::Expired]);
+        assert_eq!(reports[1].degraded, Some(BTreeMap::from([("late".to_owned(), 3)])));
+        assert_eq!(reports[1].kept, None);
     }
 
     #[test]
     fn a_report_is_read_as_it_was_written() {
         let mut reporter = Reporter::default();
-        reporter.became_active(at(1_000), Epoch(1), Reason::Start);
+        reporter.became_active(at(1_000), Epoch(1), Reason::Start, Kept::default());
         let report = reporter.became_standby(at(1_100), Epoch(1), Cause::GivenUp).remove(0);
 
         let line = serde_json::to_string(&report).expect("it has a form");

@@ -168,10 +168,9 @@ pub fn run(start: NodeStart) -> Result<End> {
     };
     let (Parts { hands, keeper, inbox, hooks, .. }, end) = EventLoop::new(parts)?.run()?;
     drop(control);
-    // What asks the guardian's thread ends first.
-    exporter.finish();
-    // Nobody may wait for room in an inbox that nobody reads.
+    // Nobody may wait for room in an inbox that nobody reads, or for an answer from it.
     drop(inbox);
+    exporter.finish();
     hands.finish();
     checks.finish();
     keeper.finish();

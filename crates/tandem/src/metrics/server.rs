@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::replication;
 use super::text::Exposition;
 use crate::control::MetricsView;
+use crate::degraded;
 
 /// Counters that tell of what came, or was to leave, and was thrown away or refused.
 pub const DISCARDS: [&str; 24] = [
@@ -33,6 +35,9 @@ pub const DISCARDS: [&str; 24] = [
     "withheld_without_lease",
 ];
 
+/// Answers that waited for the other node, and not in vain.
+const REPLICATED: &str = "replicated";
+
 /// States of a registration at a carrier that let calls come in.
 const REGISTERED: &str = "registered";
 
@@ -52,6 +57,7 @@ pub fn write(view: &MetricsView, out: &mut Exposition) {
         .is(status.suspended);
     out.gauge("tandem_requests_forwarded", "Requests that were sent on and have no final answer.")
         .is(status.forwarding);
+    replication::write(status.replica.as_ref(), out);
     traffic(view, out);
     latencies(view, out);
     out.gauge("tandem_sources_held", "Sources that are banned or restrained now.").is(status.held);
@@ -136,7 +142,8 @@ fn carriers(view: &MetricsView, out: &mut Exposition) {
 
 /// Every counter is in one family, so that one that is added later is there without a change here.
 fn counters(counters: &BTreeMap<String, u64>, out: &mut Exposition) {
-    let (mut discards, mut bans, mut bindings, mut events) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut discards, mut bans, mut bindings) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut degraded, mut events, mut held) = (Vec::new(), Vec::new(), None);
     for (name, figure) in counters {
         if DISCARDS.contains(&name.as_str()) {
             discards.push((name.as_str(), *figure));
@@ -144,6 +151,10 @@ fn counters(counters: &BTreeMap<String, u64>, out: &mut Exposition) {
             bans.push(([("measure", measure), ("cause", cause)], *figure));
         } else if let Some(change) = name.strip_prefix("binding_") {
             bindings.push((change, *figure));
+        } else if name == REPLICATED {
+            held = Some(*figure);
+        } else if let Some(cause) = name.strip_prefix(degraded::PREFIX) {
+            degraded.push((cause, *figure));
         } else {
             events.push((name.as_str(), *figure));
         }
@@ -162,6 +173,20 @@ fn counters(counters: &BTreeMap<String, u64>, out: &mut Exposition) {
     let mut family = out.counter("tandem_binding_changes_total", "What became of registrations.");
     for (change, figure) in bindings {
         family.sample(&[("change", change)], figure);
+    }
+    let mut family = out.counter(
+        "tandem_replication_held_total",
+        "Answers that were sent when the other node held what they stand for.",
+    );
+    if let Some(figure) = held {
+        family.is(figure);
+    }
+    let mut family = out.counter(
+        "tandem_replication_degraded_total",
+        "Answers that were sent though no other node held what they stand for, by cause.",
+    );
+    for (cause, figure) in degraded {
+        family.sample(&[("cause", cause)], figure);
     }
     let mut family =
         out.counter("tandem_events_total", "All else that is counted, by the names of `tandem status`.");

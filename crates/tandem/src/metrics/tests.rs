@@ -129,6 +129,10 @@ fn a_server_that_is_alone_is_active_and_has_no_cluster() {
     assert_eq!(samples["tandem_bans_total{measure=\"banned\",cause=\"wrong_credentials\"}"], "4");
     assert_eq!(samples["tandem_binding_changes_total{change=\"added\"}"], "5");
     assert_eq!(samples["tandem_discarded_total{cause=\"malformed\"}"], "6");
+    assert_eq!(samples["tandem_replication_degraded_total{cause=\"no_peer\"}"], "2");
+    assert_eq!(samples["tandem_replication_held_total"], "3");
+    assert_eq!(samples["tandem_replication_lag_seconds"], "0.001");
+    assert_eq!(samples["tandem_replication_entries{kind=\"bindings\",place=\"there\"}"], "4");
     assert_eq!(samples["tandem_events_total{event=\"forwarded\"}"], "7");
 }
 
@@ -160,9 +164,13 @@ fn whole() -> Figures {
             "suspended": 0, "forwarding": 0, "connections": 0, "held": 2,
             "counters": {
                 "banned_for_wrong_credentials": 4, "binding_added": 5, "malformed": 6, "forwarded": 7,
-                "datagram_dropped_by_kernel": 0, "challenged": 8, "wrong_credentials": 9
+                "datagram_dropped_by_kernel": 0, "degraded_no_peer": 2, "degraded_late": 1, "replicated": 3, "challenged": 8, "wrong_credentials": 9
             },
-            "store": {"state": "ok", "owed": 0, "dropped": 0}
+            "store": {"state": "ok", "owed": 0, "dropped": 0},
+            "replica": {
+                "role": "active", "connected": true, "ready": 100, "lag": {"messages": 2, "bytes": 300, "age_ms": 1},
+                "kinds": {"bindings": {"here": 5, "there": 4}}
+            }
         },
         "requests": {"INVITE": 3, "REGISTER": 9},
         "answers": [

@@ -11,7 +11,7 @@ use super::super::hands::Closing;
 use super::super::hooks::{Event, Occasion};
 use super::super::memory::voter_text;
 use super::super::poll::now;
-use super::super::report::{Phase, Report};
+use super::super::report::{Kept, Phase, Report};
 use super::super::wording::{Names, alarm_text, cause_name, reason_name};
 use super::{DRAIN_MAX, EventLoop, Stage};
 
@@ -82,7 +82,8 @@ impl EventLoop {
 
     fn became_active(&mut self, at: Now, epoch: Epoch, reason: Reason) {
         self.parts.engine.order(Order::Active(epoch.0));
-        self.reporter.became_active(at, epoch, reason);
+        let ready = self.parts.guardian.view(at.instant).ready;
+        self.reporter.became_active(at, epoch, reason, Kept { bindings: self.remembered.bindings, ready });
         let done = now().instant;
         if self.parts.hands.opens_at_once() {
             self.reporter.ended(done, Phase::Gate);

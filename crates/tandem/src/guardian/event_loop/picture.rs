@@ -53,6 +53,10 @@ pub(super) struct Remembered {
     pub(super) holds_addresses: bool,
     /// What the engine was told to be last.
     pub(super) engine: Engine,
+    /// How many registrations it has, as it said last.
+    pub(super) bindings: Option<u64>,
+    /// What it has degraded since its start, by the place of the cause.
+    pub(super) degraded: BTreeMap<u8, u64>,
 }
 
 impl Remembered {
@@ -67,6 +71,8 @@ impl Remembered {
             hooks: BTreeMap::new(),
             holds_addresses: false,
             engine: Engine::Starting,
+            bindings: None,
+            degraded: BTreeMap::new(),
         }
     }
 }
