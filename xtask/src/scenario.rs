@@ -22,7 +22,6 @@ mod call_limit;
 mod carrier;
 mod cluster;
 mod command_line;
-mod demo;
 mod disk_faults;
 mod edge;
 mod first_run;
@@ -101,7 +100,6 @@ pub struct Place {
 pub fn all() -> Vec<Scenario> {
     [
         first_run::SCENARIOS,
-        demo::SCENARIOS,
         forwarding::SCENARIOS,
         command_line::SCENARIOS,
         account::SCENARIOS,
@@ -137,6 +135,7 @@ pub fn all() -> Vec<Scenario> {
         cluster::observed::SCENARIOS,
         cluster::bindings::SCENARIOS,
         cluster::killed::SCENARIOS,
+        cluster::metrics::SCENARIOS,
         cluster::frozen::SCENARIOS,
         cluster::cables::SCENARIOS,
         cluster::witness::SCENARIOS,

@@ -8,6 +8,7 @@ pub mod cables;
 pub mod fallback;
 pub mod frozen;
 pub mod killed;
+pub mod metrics;
 pub mod observed;
 pub mod planned;
 pub mod stage;

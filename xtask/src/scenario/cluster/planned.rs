@@ -2,8 +2,10 @@
 
 use anyhow::{Context, Result, ensure};
 
+use serde_json::Value;
+
 use super::stage::Stage;
-use crate::cluster::Settings;
+use crate::cluster::{Settings, TIME_MAX};
 use crate::lab::Lab;
 use crate::lab::pair::Side;
 use crate::process;
@@ -26,8 +28,44 @@ fn there_and_back(lab: &Lab) -> Result<()> {
     stage.cluster.switch_over(&stage.pair, Side::B)?;
     stage.wait_until_served_by(Side::A)?;
     stage.wait_until_ready(Side::B)?;
+    check_report(&stage, Side::B).context("of the switchover to b")?;
+    check_report(&stage, Side::A).context("of the switchover back")?;
 
     stage.end(&["a", "b", "a"])
+}
+
+/// The phases of a takeover that phones have noticed.
+const PHASES: [&str; 7] =
+    ["detected", "majority", "gate", "address", "announced", "engine_told", "first_answer"];
+
+/// The last switchover to a node is told with all of its phases and with what was kept, also as a page.
+fn check_report(stage: &Stage<'_>, side: Side) -> Result<()> {
+    let mut last = None;
+    let wait = process::wait_until("whole report", TIME_MAX, || {
+        let text = process::output(&mut stage.cluster.command(&stage.pair, side, &["report", "--json"]))?;
+        let reports: Vec<Value> = serde_json::from_str(&text)?;
+        last = reports.into_iter().rfind(|report| report["event"] == "switchover");
+        let is_whole = |report: &Value| {
+            let phases: Vec<&str> = report["phases"]
+                .as_array()
+                .map(|phases| phases.iter().filter_map(|end| end["phase"].as_str()).collect())
+                .unwrap_or_default();
+            PHASES.iter().all(|phase| phases.contains(phase))
+                && report["kept"]["ready"].is_u64()
+                && report["kept"]["bindings"].is_u64()
+                && report["degraded"].is_object()
+        };
+        Ok(last.as_ref().is_some_and(is_whole).then_some(()))
+    });
+    wait.with_context(|| format!("the last one: {}", last.unwrap_or_default()))?;
+    let file = stage.lab.dir.join(format!("takeovers-{}.html", side.name()));
+    let name = file.display().to_string();
+    process::quietly(&mut stage.cluster.command(&stage.pair, side, &["report", "--html", &name]))?;
+    let page = process::read_lossy(&file);
+    for phase in PHASES.map(|phase| phase.replace('_', " ")) {
+        ensure!(page.contains(&format!(">{phase}</text>")), "{name} does not draw {phase}");
+    }
+    Ok(())
 }
 
 fn stopped(lab: &Lab) -> Result<()> {
