@@ -5,9 +5,9 @@
 //! the other opened. So there is no turn to agree on, and either may start again at any time.
 //!
 //! A datagram is sent over several paths, and any copy may be doubled or replayed by a stranger: the first one is given on,
-//! the others only show that a path works. A handshake that is replayed makes a session that nobody can use, and the one
-//! in force stays until the new one has carried something. A stranger costs one look at a few bytes, or, with the right
-//! first bytes, one failed opening; nothing is kept of it.
+//! the others only show that a path works. A handshake that is replayed makes a session that nobody can use; the ones in
+//! force, in both directions, stay until the new one has carried something, also if it is of another start of the member.
+//! A stranger costs one look at a few bytes, or, with the right first bytes, one failed opening; nothing is kept of it.
 //!
 //! Invariant: what is given on was sealed by a member in this start of both, and is given on once.
 
@@ -117,6 +117,8 @@ struct Incoming {
     session: u32,
     state: StatelessTransportState,
     window: Window,
+    /// The start of the member that opened it.
+    boot: u64,
 }
 
 impl Link {
@@ -213,10 +215,15 @@ impl Link {
     }
 
     fn open_if_due(&mut self, now: Instant, to: MemberId, out: &mut Vec<Datagram>) {
+        if self.members.get(&to).is_some_and(|member| member.wants_session(now)) {
+            self.open_unless_early(now, to, out);
+        }
+    }
+
+    fn open_unless_early(&mut self, now: Instant, to: MemberId, out: &mut Vec<Datagram>) {
         let (me, boot) = (self.me, self.boot);
         let Some(member) = self.members.get_mut(&to) else { return };
-        let is_early = member.opened_at.is_some_and(|at| now.since(at) < member.open_after);
-        if is_early || !member.wants_session(now) {
+        if member.opened_at.is_some_and(|at| now.since(at) < member.open_after) {
             return;
         }
         let is_again = member.opened_at.is_some() && member.opening.is_some();
@@ -249,7 +256,7 @@ impl Link {
         match kind {
             KIND_OPEN => self.accept(now, from, session, body, out),
             KIND_ACCEPT => self.accepted(now, from, session, body),
-            KIND_SEALED => self.unseal(now, from, session, body),
+            KIND_SEALED => self.unseal(now, from, session, body, out),
             _ => Err(Discard::Garbage),
         }
     }
@@ -285,18 +292,19 @@ impl Link {
             return Err(Discard::WrongKey);
         }
         let state = state.into_stateless_transport_mode().map_err(|_| Discard::WrongKey)?;
-        member.accepted = Some(Incoming { session, state, window: Window::default() });
-        // The member has started anew: what it knew of our session is gone.
-        if member.boot.is_some_and(|known| known != boot) {
-            member.outgoing = None;
-            member.boot = None;
-            member.open_after = OPEN_EVERY;
-        }
-        if member.outgoing.is_none() && member.opened_at.is_some_and(|at| now.since(at) >= ANSWER_MAX) {
+        member.accepted = Some(Incoming { session, state, window: Window::default(), boot });
+        // It may have started anew, or this is a replay from an earlier start: a session is opened, and what it answers
+        // tells. Until then the one in force stays.
+        let is_other = member.boot.is_some_and(|known| known != boot);
+        let wants = is_other || member.outgoing.is_none();
+        if wants && member.opened_at.is_some_and(|at| now.since(at) >= ANSWER_MAX) {
             member.open_after = OPEN_EVERY;
         }
         out.push(Datagram { to: from, bytes });
-        self.open_if_due(now, from, out);
+        match is_other {
+            true => self.open_unless_early(now, from, out),
+            false => self.open_if_due(now, from, out),
+        }
         Ok(Received::Handshake(from))
     }
 
@@ -334,6 +342,7 @@ impl Link {
         from: MemberId,
         session: u32,
         body: &[u8],
+        out: &mut Vec<Datagram>,
     ) -> Result<Received, Discard> {
         let member = self.members.get_mut(&from).ok_or(Discard::NotForUs)?;
         let (number, sealed) = body.split_first_chunk::<NUMBER_BYTES>().ok_or(Discard::Garbage)?;
@@ -354,11 +363,15 @@ impl Link {
         let is_first = incoming.window.take(number);
         if is_accepted {
             member.incoming = member.accepted.take();
+            member.opener_is_alive();
         }
         if !is_first {
             return Ok(Received::Copy(from));
         }
         member.heard = Some(now);
+        if is_accepted {
+            self.open_if_due(now, from, out);
+        }
         Ok(Received::Message(from, message))
     }
 }
@@ -366,6 +379,17 @@ impl Link {
 impl Member {
     fn wants_session(&self, now: Instant) -> bool {
         self.outgoing.is_none() || self.heard.is_none_or(|heard| now.since(heard) >= SILENCE_MAX)
+    }
+
+    /// Something came by the session that the member opened last. If it was opened by another start than the one that
+    /// accepted ours, that one is gone, and what it knew of our session.
+    fn opener_is_alive(&mut self) {
+        let opener = self.incoming.as_ref().map(|incoming| incoming.boot);
+        if self.boot.is_some() && self.boot != opener {
+            self.outgoing = None;
+            self.boot = None;
+            self.open_after = OPEN_EVERY;
+        }
     }
 }
 

@@ -106,6 +106,66 @@ fn a_replayed_handshake_does_not_cost_the_session_in_force() {
 }
 
 #[test]
+fn a_replayed_opening_of_an_earlier_start_does_not_cost_the_session_in_force() {
+    let mut pair = Pair::new();
+    let mut recorded = Vec::new();
+    pair.a.handle_timeout(pair.now, &mut recorded);
+    pair.carry(recorded.clone());
+    pair.open();
+    pair.a = Link::new(pair.now, A, [A, B], [7; 32], 3, [33; 32]);
+    pair.open();
+    for from in [A, B] {
+        assert_eq!(pair.say(from, b"in force").len(), 1);
+    }
+
+    for datagram in &recorded {
+        pair.b.handle_datagram(pair.now, &datagram.bytes, &mut Vec::new());
+    }
+
+    for from in [A, B] {
+        assert_eq!(pair.say(from, b"still"), [Received::Message(from, b"still".to_vec())]);
+    }
+}
+
+#[test]
+fn a_member_that_has_started_anew_is_heard_and_hears_at_once() {
+    let mut pair = Pair::new();
+    pair.open();
+    for from in [A, B] {
+        assert_eq!(pair.say(from, b"before").len(), 1);
+    }
+    pair.now += OPEN_EVERY;
+    pair.a = Link::new(pair.now, A, [A, B], [7; 32], 3, [33; 32]);
+
+    let mut sent = Vec::new();
+    pair.a.handle_timeout(pair.now, &mut sent);
+    pair.carry(sent);
+
+    for from in [A, B] {
+        assert_eq!(pair.say(from, b"after"), [Received::Message(from, b"after".to_vec())]);
+    }
+}
+
+#[test]
+fn what_a_member_sealed_in_a_start_that_is_new_ends_the_session_to_the_one_before() {
+    let mut pair = Pair::new();
+    pair.open();
+    pair.now += OPEN_EVERY;
+    pair.a = Link::new(pair.now, A, [A, B], [7; 32], 3, [33; 32]);
+    let (mut opening, mut answer) = (Vec::new(), Vec::new());
+    pair.a.handle_timeout(pair.now, &mut opening);
+    pair.b.handle_datagram(pair.now, &opening[0].bytes, &mut answer);
+    // What B opens in its turn is lost.
+    answer.retain(|datagram| datagram.bytes[5] == KIND_ACCEPT);
+    pair.carry(answer);
+    pair.now += OPEN_EVERY;
+
+    assert_eq!(pair.say(A, b"after"), [Received::Message(A, b"after".to_vec())]);
+
+    assert_eq!(pair.say(B, b"after"), [Received::Message(B, b"after".to_vec())]);
+}
+
+#[test]
 fn nothing_with_a_changed_bit_is_given_on() {
     let mut pair = Pair::new();
     pair.open();
