@@ -179,8 +179,9 @@ impl Contender {
 
     /// The own voter could not give the reserved vote: the service is released instead.
     pub fn handover_failed(&mut self, out: &mut Vec<Output>) {
-        if let Some(Giving { ask, stage: Stage::Answered(_) }) = self.giving.take() {
-            self.release(ask.epoch, ask.epoch, out);
+        // The epoch may have been raised since the question, which names another one.
+        if let Some(Giving { stage: Stage::Answered(answer), .. }) = self.giving.take() {
+            self.release(answer.epoch, answer.epoch, out);
         }
     }
 
@@ -255,5 +256,102 @@ impl Contender {
             next: ask.next,
             lease: ask.lease,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        Answer, Ask, Incarnation, MemberId, NodeId, Refusal, RefusalCause, Seat, ServiceId, Verdict, VoterId,
+        VoterList,
+    };
+
+    use super::*;
+
+    const SERVICE: ServiceId = ServiceId(0);
+    const A: Holder = Holder { node: NodeId(0), incarnation: Incarnation(1) };
+    const B: Holder = Holder { node: NodeId(1), incarnation: Incarnation(2) };
+    const PLAN: LeasePlan = LeasePlan { lease: Duration::from_millis(500) };
+
+    #[test]
+    fn a_hand_over_that_fails_releases_the_epoch_that_was_held_last() {
+        let mut bench = Bench::active();
+        bench.asked_to_hand_over(Epoch(9));
+        // The others know a higher epoch than the one that is held, which is raised.
+        bench.renew(|voter, ask| match ask.epoch {
+            Epoch(1) if voter != VoterId(1) => refused(Epoch(4)),
+            _ => Verdict::Granted(ask.lease),
+        });
+        bench.renew(|_, ask| Verdict::Granted(ask.lease));
+        let raised = bench.contender.lease(bench.now).expect("it is active").0;
+        assert!(raised > Epoch(1));
+
+        bench.contender.reserved(bench.now, Epoch(9), &mut bench.out);
+        bench.contender.drained(&mut bench.out);
+        bench.contender.gate_closed(&mut bench.out);
+        bench.out.clear();
+        bench.contender.handover_failed(&mut bench.out);
+
+        assert_eq!(bench.out, [Output::Release(Release { service: SERVICE, holder: A, epoch: raised })]);
+    }
+
+    fn refused(highest: Epoch) -> Verdict {
+        Verdict::Refused(Refusal { cause: RefusalCause::EpochUsed, highest, left: Duration::ZERO })
+    }
+
+    struct Bench {
+        now: Instant,
+        contender: Contender,
+        out: Vec<Output>,
+    }
+
+    impl Bench {
+        /// A holds epoch 1.
+        fn active() -> Self {
+            let now = Instant::START + Duration::from_secs(1);
+            let seat = |voter: u64| Seat { member: MemberId(voter as u8 - 1), voter: Some(VoterId(voter)) };
+            let list = VoterList::new(ListVersion::FIRST, [1, 2, 3].map(seat), None);
+            let contender = Contender::new(SERVICE, A, VoterId(1), list, PLAN, Epoch(0));
+            let mut bench = Self { now, contender, out: Vec::new() };
+            bench.contender.campaign(now, Duration::ZERO, &mut bench.out);
+            bench.answer(|_, ask| Verdict::Granted(ask.lease));
+            assert_eq!(bench.contender.lease(now).map(|(epoch, _)| epoch), Some(Epoch(1)));
+            bench
+        }
+
+        fn asked_to_hand_over(&mut self, next: Epoch) {
+            let ask = HandoverAsk {
+                service: SERVICE,
+                to: B,
+                number: RequestNumber(1),
+                epoch: Epoch(1),
+                next,
+                lease: PLAN.lease,
+                list: ListVersion::FIRST,
+            };
+            self.contender.handle_handover_ask(self.now, ask, &mut self.out);
+            assert!(self.out.contains(&Output::Reserve(next)));
+        }
+
+        /// Asks all voters again, who answer so.
+        fn renew(&mut self, verdict: impl Fn(VoterId, &Ask) -> Verdict) {
+            self.now += PLAN.renewal();
+            self.contender.handle_timeout(self.now, &mut self.out);
+            self.answer(verdict);
+        }
+
+        fn answer(&mut self, verdict: impl Fn(VoterId, &Ask) -> Verdict) {
+            let mut asked = std::mem::take(&mut self.out);
+            while !asked.is_empty() {
+                for output in asked {
+                    let Output::Ask(voter, ask) = output else { continue };
+                    let verdict = verdict(voter, &ask);
+                    let Ask { service, holder, number, epoch, .. } = ask;
+                    let answer = Answer { voter, service, holder, number, epoch, verdict };
+                    self.contender.handle_answer(self.now, &answer, &mut self.out);
+                }
+                asked = std::mem::take(&mut self.out);
+            }
+        }
     }
 }
