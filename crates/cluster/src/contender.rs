@@ -30,7 +30,7 @@ use handover::{Giving, Taking};
 /// The shortest wait after a campaign that failed.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 
-/// What chance adds to it at the most; a candidate of a later rank waits longer by one step of this.
+/// What chance adds to it at the most. A candidate of a later rank waits longer by one [`PAUSE_MIN`] for each before it.
 const PAUSE_SPREAD: Duration = Duration::from_millis(20);
 
 /// What a contender asks of the edge, to be done in this order.
@@ -58,7 +58,7 @@ pub enum Output {
     RepeatHandOver(HandoverAnswer),
     /// The list of voters could not be changed: the voters that would be left did not vote in time.
     ListUnchanged,
-    /// Let the own voter release the old grant and give this node the reserved epoch; then call
+    /// Let the own voter release the old grant and give this node the reserved epoch, and call at once
     /// [`Contender::own_vote`] with what it says.
     VoteForSelf(Release, Epoch, Duration),
 }

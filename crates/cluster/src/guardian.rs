@@ -641,8 +641,6 @@ impl Guardian {
                 let granted =
                     self.voter.grant_reserved(at, release, self.me, epoch, lease, &mut self.by_voter);
                 self.contender.own_vote(at, granted, &mut self.by_contender);
-                // The witness must not wait for the old grant to run out.
-                self.send_release(release, out);
             }
         }
     }

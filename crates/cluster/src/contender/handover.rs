@@ -203,17 +203,22 @@ impl Contender {
 
     /// What the own voter said to [`Output::VoteForSelf`]; `None`: it does not grant.
     pub fn own_vote(&mut self, now: Instant, granted: Option<Duration>, out: &mut Vec<Output>) {
-        let Some(Taking { next, voting: Some(asked), .. }) = self.taking.take() else { return };
+        let Some(taking) = self.taking.take() else { return };
+        let Taking { from, epoch, next, voting: Some(asked), .. } = taking else { return };
         if let Some(lease) = granted {
             self.tally.vote(self.own, next, asked + LeasePlan::counted(lease), ListVersion::default());
         }
         let deadline = self.tally.deadline(&self.list, next);
-        if granted.is_some() && now < deadline {
+        let is_active = granted.is_some() && now < deadline;
+        if is_active {
             self.activate(now, next, deadline, out);
+        }
+        // The witness must not wait for the old grant to run out: it hears of its end before it is asked.
+        out.push(Output::Release(Release { service: self.service, holder: from, epoch }));
+        match is_active {
             // The others learn of it at once.
-            self.handle_timeout(now, out);
-        } else {
-            self.release(next, next, out);
+            true => self.handle_timeout(now, out),
+            false => self.release(next, next, out),
         }
     }
 

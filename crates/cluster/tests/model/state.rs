@@ -1,7 +1,7 @@
 //! One state of the small world, and what can happen in it.
 //!
-//! The machines are those that ship. Time passes in ticks of a third of a lease, for all hosts at once, by as much as
-//! each host's clock goes; between two ticks anything happens in any order. What an edge does with the outputs is as in
+//! The machines are those that ship. Time passes in ticks, of which a lease is one or two, for all hosts at once, by as
+//! much as each host's clock goes; between two ticks anything happens in any order. What an edge does with the outputs is as in
 //! `Guardian`: machines of one host talk at once, then what leaves the host leaves it, or the process is frozen first.
 
 use std::collections::BTreeMap;
@@ -477,8 +477,6 @@ impl State {
                 let me = contender.me();
                 let granted = voter.grant_reserved(NOW, release, me, epoch, lease, &mut talk.by_voter);
                 contender.own_vote(NOW, granted, &mut talk.by_contender);
-                voter.handle_release(release, &mut talk.by_voter);
-                talk.send_to_others(count, Message::Release(release));
             }
         }
     }
