@@ -73,6 +73,12 @@ impl Record {
         }
     }
 
+    /// Whether the other one grants the same, for as long, by the same list of voters.
+    pub(crate) fn grants_like(&self, other: &Self) -> bool {
+        let granted = |record: &Self| (record.epoch, record.holder, record.longest, record.list);
+        granted(self) == granted(other)
+    }
+
     /// The highest epoch that is used in any way.
     pub fn highest(&self) -> Epoch {
         self.epoch.max(self.reserved).max(self.closed)

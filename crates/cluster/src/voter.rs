@@ -1,8 +1,8 @@
 //! One voter: remembers the single grant that it has given for a service.
 //!
 //! A change is on disk before it is answered: the voter asks the edge to write ([`Output::Keep`]) and answers when the
-//! edge says that it is done. A renewal changes nothing on disk and is answered at once. While a write is under way the
-//! voter counts as having granted already, so that nobody else gets what is about to be given.
+//! edge says that it is done. A renewal as long as those before changes nothing of what was granted and is answered at
+//! once, whatever else is being written. While a grant is being written nobody else gets what is about to be given.
 //!
 //! Invariant: nobody else is granted the lease before the last grant has run out by this voter's own clock, also across a
 //! restart, and no epoch is granted to two holders.
@@ -154,7 +154,7 @@ impl Voter {
     pub fn handle_ask(&mut self, now: Instant, ask: Ask, out: &mut Vec<Output>) {
         match self.judge(now, &ask, out) {
             Err(refusal) => out.push(self.answer(&ask, Verdict::Refused(refusal))),
-            Ok(record) if record == self.kept && self.writing.is_empty() => self.grant(now, &ask, out),
+            Ok(record) if record.grants_like(&self.kept) => self.grant(now, &ask, out),
             Ok(record) => {
                 if record != self.record || self.pending.is_none() {
                     self.record = record;
@@ -247,9 +247,9 @@ impl Voter {
         lease: Duration,
         out: &mut Vec<Output>,
     ) -> Option<Duration> {
-        let is_fit =
-            !lease.is_zero() && lease <= self.kept.longest.max(self.record.longest) && lease <= LEASE_MAX;
-        if !self.has_reserved(epoch) || !is_fit || lease > self.kept.longest {
+        // A longer one than the disk knows would not be waited for after a restart.
+        let is_fit = !lease.is_zero() && lease <= self.kept.longest;
+        if !self.has_reserved(epoch) || !is_fit {
             return None;
         }
         self.handle_release(released, out);
@@ -431,6 +431,28 @@ mod tests {
         bench.ask(A, 1);
 
         assert_eq!(bench.verdict(), Verdict::Granted(LEASE));
+    }
+
+    #[test]
+    fn a_renewal_waits_for_nothing_else_that_is_being_written() {
+        let mut bench = Bench::granted_to(A);
+        bench.voter.reserve(Epoch(7), &mut bench.out);
+        bench.out.clear();
+
+        bench.ask(A, 1);
+
+        assert_eq!(bench.verdict(), Verdict::Granted(LEASE));
+    }
+
+    #[test]
+    fn a_renewal_for_longer_waits_for_the_disk() {
+        let mut bench = Bench::granted_to(A);
+        let mut ask = bench.question(A, 1);
+        ask.lease = LEASE * 2;
+
+        bench.voter.handle_ask(bench.now, ask, &mut bench.out);
+
+        assert!(matches!(bench.out[..], [Output::Keep(..)]));
     }
 
     #[test]
