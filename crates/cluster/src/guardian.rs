@@ -618,7 +618,9 @@ impl Guardian {
                 out.push(Output::NoLease);
                 out.push(Output::CloseGate(epoch));
                 out.push(Output::DropAddresses);
-                self.role.became_standby(at, cause);
+                if self.role.became_standby(at, cause) {
+                    self.health.gave_up(at);
+                }
                 self.end_listing(Err(Refused::NotActive), out);
                 out.push(Output::BecameStandby(epoch, cause));
             }

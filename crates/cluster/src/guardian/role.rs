@@ -9,10 +9,11 @@ use crate::heartbeat::{Heartbeat, Stance};
 use crate::peer::Peer;
 use crate::{Cause, Role};
 
-/// How long a node that wants relief waits for it before it simply gives up.
+/// How long a node that stops or was taken out waits to be relieved before it simply gives up; and how long a switchover
+/// may take before the operator is told that it failed.
 const RELIEF_MAX: Duration = Duration::from_secs(5);
 
-/// A standby that lacks more than this of the state takes over only when nobody else can.
+/// A standby that holds less of the state, of 100, is handed nothing, unless an operator forces it.
 const READY_MIN: u8 = 100;
 
 /// Why a node has become active.
@@ -47,12 +48,35 @@ pub(super) struct State {
     why: Reason,
 }
 
+/// This node wants another one to be active, or was wished to be active instead of one.
 #[derive(Clone, Copy, Debug)]
 struct Relief {
     since: Instant,
-    is_wished: bool,
-    /// The service is where it was wished to be; the witness has not voted there yet.
-    has_moved: bool,
+    want: Want,
+}
+
+/// Why relief is wanted, and how far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Want {
+    /// An operator wants a switchover.
+    Switchover,
+    /// The service is where an operator wanted it to be; the witness has not voted there yet.
+    Moved,
+    /// The node stops, or was taken out.
+    Leaving,
+    /// The node is ill, and another one is better: for as long as that is so.
+    Ill,
+}
+
+impl Relief {
+    fn is_wished(&self) -> bool {
+        matches!(self.want, Want::Switchover | Want::Moved)
+    }
+
+    /// When it is waited for no more.
+    fn until(&self) -> Option<Instant> {
+        (self.want != Want::Ill).then(|| self.since + RELIEF_MAX)
+    }
 }
 
 impl State {
@@ -72,7 +96,7 @@ impl State {
     }
 
     pub(super) fn wants_relief(&self) -> bool {
-        self.relief.is_some_and(|relief| !relief.has_moved)
+        self.relief.is_some_and(|relief| relief.want != Want::Moved)
     }
 
     pub(super) fn is_away(&self) -> bool {
@@ -90,19 +114,22 @@ impl State {
         self.other_active = Some(now);
         self.relief = match self.relief {
             // A switchover that was wished here is done when the witness has voted too.
-            Some(Relief { is_wished: true, .. }) if self.why == Reason::Switchover => {
-                Some(Relief { since: now, is_wished: true, has_moved: true })
+            Some(relief) if relief.is_wished() && self.why == Reason::Switchover => {
+                Some(Relief { since: now, want: Want::Moved })
             }
             // It was wished away from here, and came back: that may be tried again.
-            Some(relief) if relief.is_wished => Some(relief),
+            Some(relief) if relief.is_wished() => Some(relief),
             _ => None,
         };
         std::mem::replace(&mut self.why, Reason::PeerSilent)
     }
 
-    pub(super) fn became_standby(&mut self, now: Instant, cause: Cause) {
+    /// This node is active no more. Says whether it was relieved because it is ill.
+    pub(super) fn became_standby(&mut self, now: Instant, cause: Cause) -> bool {
         // Until the new one is heard it is given the time to be.
         self.other_active = (cause == Cause::HandedOver).then_some(now);
+        let ill = self.relief.take_if(|relief| relief.want == Want::Ill);
+        ill.is_some() && cause == Cause::HandedOver
     }
 }
 
@@ -125,7 +152,7 @@ impl Guardian {
         if self.lease(now).is_some() {
             let peer = self.peers.iter().find_map(|peer| peer.says(now)).ok_or(Refused::PeerSilent)?;
             self.fitness(peer, force)?;
-            self.role.relief = Some(Relief { since: now, is_wished: true, has_moved: false });
+            self.role.relief = Some(Relief { since: now, want: Want::Switchover });
             return Ok(());
         }
         let active =
@@ -138,7 +165,7 @@ impl Guardian {
             return Err(Refused::PeerNotReady(self.ready));
         }
         self.role.why = Reason::Switchover;
-        self.role.relief = Some(Relief { since: now, is_wished: true, has_moved: false });
+        self.role.relief = Some(Relief { since: now, want: Want::Switchover });
         self.contender.take_over(now, active.from, active.epoch, &mut self.by_contender);
         Ok(())
     }
@@ -163,7 +190,7 @@ impl Guardian {
     /// When [`Self::decide`] may decide otherwise than now, without any input.
     pub(super) fn role_due(&self) -> Option<Instant> {
         let silent_at = self.peers.iter().filter_map(Peer::silent_at);
-        let relief = self.role.relief.map(|relief| relief.since + RELIEF_MAX);
+        let relief = self.role.relief.as_ref().and_then(Relief::until);
         let (lease, since) = (self.settings.plan.lease, self.waiting_since());
         let waits = [Peer::silence_max(), lease, lease * 2, lease * 4].map(|wait| since + wait);
         silent_at
@@ -197,14 +224,11 @@ impl Guardian {
             Role::Standby | Role::Candidate => self.decide_standby(now, out),
             Role::Closing => {}
         }
-        if let Some(relief) = self.role.relief
-            && now.since(relief.since) >= RELIEF_MAX
-        {
-            self.role.relief = None;
-            if relief.is_wished {
-                let refused = if relief.has_moved { Refused::WitnessSilent } else { Refused::NotTaken };
-                out.push(Output::Switched(Err(refused)));
-            }
+        let late = self.role.relief.take_if(|relief| relief.until().is_some_and(|until| until <= now));
+        match late.map(|relief| relief.want) {
+            Some(Want::Switchover) => out.push(Output::Switched(Err(Refused::NotTaken))),
+            Some(Want::Moved) => out.push(Output::Switched(Err(Refused::WitnessSilent))),
+            Some(Want::Leaving | Want::Ill) | None => {}
         }
     }
 
@@ -219,21 +243,19 @@ impl Guardian {
             return;
         }
         if self.role.is_stopping || self.role.is_away {
-            let since = self
-                .role
-                .relief
-                .get_or_insert(Relief { since: now, is_wished: false, has_moved: false })
-                .since;
-            if fit.is_none() || now.since(since) >= RELIEF_MAX {
+            self.role.relief.take_if(|relief| relief.want == Want::Ill);
+            let relief = self.role.relief.get_or_insert(Relief { since: now, want: Want::Leaving });
+            if fit.is_none() || now.since(relief.since) >= RELIEF_MAX {
                 self.role.relief = None;
                 self.contender.give_up(&mut self.by_contender);
             }
             return;
         }
         let is_better = fit.is_some_and(|peer| peer.ailment < self.health.ailment());
-        if is_better && self.role.relief.is_none() {
-            self.role.relief = Some(Relief { since: now, is_wished: false, has_moved: false });
-            self.health.gave_up(now);
+        match &self.role.relief {
+            None if is_better => self.role.relief = Some(Relief { since: now, want: Want::Ill }),
+            Some(Relief { want: Want::Ill, .. }) if !is_better => self.role.relief = None,
+            _ => {}
         }
     }
 
@@ -271,8 +293,7 @@ impl Guardian {
 
     /// Tells the operator that the service has moved as was wished, once the witness votes there.
     fn moved(&mut self, has_witness: bool, out: &mut Vec<Output>) {
-        if has_witness && self.role.relief.is_some_and(|relief| relief.is_wished && relief.has_moved) {
-            self.role.relief = None;
+        if has_witness && self.role.relief.take_if(|relief| relief.want == Want::Moved).is_some() {
             out.push(Output::Switched(Ok(())));
         }
     }
@@ -285,12 +306,12 @@ impl Guardian {
         }
         if let Some(relief) = self.role.relief
             && !self.contender.is_taking_over()
-            && relief.is_wished
+            && relief.is_wished()
             && self.role.why != Reason::Switchover
         {
             // The other one has taken over from this one, as was wished here.
-            let since = if relief.has_moved { relief.since } else { now };
-            self.role.relief = Some(Relief { since, is_wished: true, has_moved: true });
+            let since = if relief.want == Want::Moved { relief.since } else { now };
+            self.role.relief = Some(Relief { since, want: Want::Moved });
             self.moved(active.has_witness, out);
         }
         let is_able = self.stance(now) == Stance::Standby && self.ready >= READY_MIN;
