@@ -48,12 +48,13 @@ impl Announcing {
         self.next
     }
 
-    /// Somebody else claims an address: announce anew, as at the beginning.
-    pub fn conflict(&mut self, now: Instant) {
+    /// Somebody else claims an address: announce anew, as at the beginning, unless that was done just now. Says whether.
+    pub fn conflict(&mut self, now: Instant) -> bool {
         if self.defended.is_some_and(|at| now.since(at) < DEFENCE_EVERY) {
-            return;
+            return false;
         }
         *self = Self { defended: Some(now), ..Self::new(now) };
+        true
     }
 }
 
@@ -83,9 +84,9 @@ mod tests {
             announcing.is_due(due);
         }
 
-        announcing.conflict(later);
+        assert!(announcing.conflict(later));
         assert!(announcing.is_due(later));
-        announcing.conflict(later + Duration::from_millis(20));
+        assert!(!announcing.conflict(later + Duration::from_millis(20)));
         assert!(!announcing.is_due(later + Duration::from_millis(20)), "it was answered just now");
     }
 }

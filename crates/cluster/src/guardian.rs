@@ -43,7 +43,7 @@ pub struct Start {
     pub service: ServiceId,
     /// This node and this start.
     pub me: Holder,
-    /// All nodes, this one included, in the order of the configuration.
+    /// All nodes, this one included, in the order of the configuration: each by its place in it.
     pub nodes: Vec<NodeId>,
     /// Whether there is a witness beside the nodes.
     pub has_witness: bool,
@@ -268,8 +268,7 @@ impl Guardian {
     /// A guardian that has just started: it holds nothing, and its engine is not there yet.
     pub fn new(now: Instant, start: Start) -> Self {
         let Start { service, me, nodes, has_witness, known, mut record, settings } = start;
-        let place = |node: &NodeId| nodes.iter().position(|other| other == node).unwrap_or_default();
-        let own = MemberId(place(&me.node) as u8);
+        let own = MemberId::from(me.node);
         let count = nodes.len() + usize::from(has_witness);
         let ids = || (0..count).map(|at| MemberId(at as u8));
         if record.list == VoterList::NONE {
@@ -316,7 +315,7 @@ impl Guardian {
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
         let at = now.instant;
         match input {
-            Input::Message(from, path, message) => self.message(now, from, path, message, out),
+            Input::Message(from, _, message) => self.message(now, from, message, out),
             Input::Kept(write, is_kept) => {
                 self.voter.handle_kept(at, write, is_kept, &mut self.by_voter);
                 let reserved = self.voter.reserved();
@@ -338,8 +337,7 @@ impl Guardian {
                 self.contender.give_up(&mut self.by_contender);
             }
             Input::Conflict => {
-                if let Some(announcing) = &mut self.announcing {
-                    announcing.conflict(at);
+                if self.announcing.as_mut().is_some_and(|announcing| announcing.conflict(at)) {
                     out.push(Output::Alarm(Alarm::Conflict));
                 }
             }
@@ -399,9 +397,10 @@ impl Guardian {
         self.contender.lease(now)
     }
 
-    fn message(&mut self, now: Now, from: MemberId, path: PathId, message: Message, out: &mut Vec<Output>) {
+    fn message(&mut self, now: Now, from: MemberId, message: Message, out: &mut Vec<Output>) {
         let at = now.instant;
-        if from == self.member || !self.members.contains_key(&from) {
+        let is_known = from != self.member && self.members.contains_key(&from);
+        if !is_known || message.service() != self.service {
             return;
         }
         match message {
@@ -422,9 +421,9 @@ impl Guardian {
                     peer.released(release.holder);
                 }
             }
-            Message::Heartbeat(heartbeat) if heartbeat.service == self.service => {
+            Message::Heartbeat(heartbeat) => {
                 self.is_voter_of(at, from, heartbeat.voter, out);
-                self.heard(now, path, heartbeat, out);
+                self.heard(now, heartbeat, out);
             }
             Message::HandoverAsk(ask) => {
                 self.contender.handle_handover_ask(at, ask, &mut self.by_contender);
@@ -434,15 +433,15 @@ impl Guardian {
                     self.contender.handle_handover(at, &answer, &mut self.by_contender);
                 }
             }
-            Message::Here(here) if here.service == self.service => {
+            Message::Here(here) => {
                 self.contender.saw_epoch(here.highest);
                 self.is_voter_of(at, from, here.voter, out);
                 if let Some(member) = self.members.get_mut(&from) {
                     member.here = Some(here);
                 }
             }
-            Message::List(service, list) if service == self.service => self.contender.saw_list(&list),
-            Message::Heartbeat(_) | Message::Here(_) | Message::List(..) | Message::Hello(_) => {}
+            Message::List(_, list) => self.contender.saw_list(&list),
+            Message::Hello(_) => {}
         }
     }
 
@@ -457,8 +456,10 @@ impl Guardian {
             out.push(Output::Learn(id, voter));
         }
         if list.has(id, voter) {
+            // It was accepted. The next one to take its place is another story.
             if member.stranger == Some(voter) {
                 member.stranger = None;
+                member.has_alarmed = false;
             }
             return true;
         }
@@ -471,36 +472,29 @@ impl Guardian {
         self.listing.is_some_and(|listing| listing.adds(id, voter))
     }
 
-    fn heard(&mut self, now: Now, path: PathId, heartbeat: Heartbeat, out: &mut Vec<Output>) {
+    fn heard(&mut self, now: Now, heartbeat: Heartbeat, out: &mut Vec<Output>) {
         self.contender.saw_epoch(heartbeat.epoch);
-        let Some(peer) = self.peers.iter_mut().find(|peer| peer.node() == heartbeat.from.node) else {
-            return;
-        };
+        let node = heartbeat.from.node;
+        let Some(peer) = self.peers.iter_mut().find(|peer| peer.node() == node) else { return };
         let before = peer.last_said().copied();
-        peer.heard(now.instant, path, heartbeat);
-        let place = self.node_ids().position(|node| node == heartbeat.from.node);
-        if let Some(place) = place
-            && heartbeat.list < self.contender.list().version()
-        {
+        peer.heard(now.instant, heartbeat);
+        if heartbeat.list < self.contender.list().version() {
             let list = Message::List(self.service, *self.contender.list());
-            out.push(Output::Send(MemberId(place as u8), list));
+            out.push(Output::Send(node.into(), list));
         }
         let differs = |heartbeat: &Heartbeat| heartbeat.settings != self.settings.digest;
         if differs(&heartbeat) && !before.as_ref().is_some_and(differs) {
-            out.push(Output::Alarm(Alarm::SettingsDiffer(heartbeat.from.node)));
+            out.push(Output::Alarm(Alarm::SettingsDiffer(node)));
         }
-        let wall_ms = now.wall.as_millis();
-        let apart =
-            |heartbeat: &Heartbeat| Duration::from_millis(heartbeat.wall_ms.abs_diff(wall_ms)) > APART_MAX;
-        if apart(&heartbeat) && before.is_none_or(|before| before.from != heartbeat.from) {
-            out.push(Output::Alarm(Alarm::ClocksApart(heartbeat.from.node)));
+        let apart = Duration::from_millis(heartbeat.wall_ms.abs_diff(now.wall.as_millis()));
+        if peer.compared(now.instant, apart > APART_MAX) {
+            out.push(Output::Alarm(Alarm::ClocksApart(node)));
         }
     }
 
     fn send_heartbeats(&self, now: Now, out: &mut Vec<Output>) {
         let at = now.instant;
-        for (place, node) in self.members.keys().zip(self.node_ids()) {
-            let Some(peer) = self.peers.iter().find(|peer| peer.node() == node) else { continue };
+        for peer in &self.peers {
             let heartbeat = Heartbeat {
                 service: self.service,
                 from: self.me,
@@ -516,15 +510,8 @@ impl Guardian {
                 settings: self.settings.digest,
                 wall_ms: now.wall.as_millis(),
             };
-            out.push(Output::Send(*place, Message::Heartbeat(heartbeat)));
+            out.push(Output::Send(peer.node().into(), Message::Heartbeat(heartbeat)));
         }
-    }
-
-    /// The nodes in the order of the members.
-    fn node_ids(&self) -> impl Iterator<Item = NodeId> {
-        let mut nodes: Vec<NodeId> = self.peers.iter().map(Peer::node).collect();
-        nodes.insert(usize::from(self.member.0).min(nodes.len()), self.me.node);
-        nodes.into_iter()
     }
 
     fn stance(&self, at: Instant) -> Stance {
@@ -564,18 +551,10 @@ impl Guardian {
             VoterOutput::Answer(node, answer) if node == self.me.node => {
                 self.contender.handle_answer(at, &answer, &mut self.by_contender);
             }
-            VoterOutput::Answer(node, answer) => {
-                let place = self.node_ids().position(|other| other == node);
-                if let Some(place) = place {
-                    out.push(Output::Send(MemberId(place as u8), Message::Answer(answer)));
-                }
-            }
+            VoterOutput::Answer(node, answer) => self.send_to_peer(node, Message::Answer(answer), out),
             VoterOutput::Tell(node, list) if node == self.me.node => self.contender.saw_list(&list),
             VoterOutput::Tell(node, list) => {
-                let place = self.node_ids().position(|other| other == node);
-                if let Some(place) = place {
-                    out.push(Output::Send(MemberId(place as u8), Message::List(self.service, list)));
-                }
+                self.send_to_peer(node, Message::List(self.service, list), out);
             }
             VoterOutput::Alarm(crate::VoterAlarm::DiskFailed) => out.push(Output::Alarm(Alarm::DiskFailed)),
             VoterOutput::Alarm(crate::VoterAlarm::Cloned(node)) => {
@@ -669,10 +648,13 @@ impl Guardian {
     }
 
     fn send_to_peers(&self, message: Message, out: &mut Vec<Output>) {
-        for (id, member) in &self.members {
-            if *id != self.member && !member.is_witness {
-                out.push(Output::Send(*id, message));
-            }
+        out.extend(self.peers.iter().map(|peer| Output::Send(peer.node().into(), message)));
+    }
+
+    /// Whoever asks may name a node that is none.
+    fn send_to_peer(&self, node: NodeId, message: Message, out: &mut Vec<Output>) {
+        if self.peers.iter().any(|peer| peer.node() == node) {
+            out.push(Output::Send(node.into(), message));
         }
     }
 }

@@ -2,13 +2,19 @@
 
 use lease::Epoch;
 
-/// One host that can be active; its place in the list of nodes.
+/// One host that can be active, by its place in the configured list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub u8);
 
 /// A host that votes, by its place in the configured list: the nodes come first, in their order, then the witness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MemberId(pub u8);
+
+impl From<NodeId> for MemberId {
+    fn from(NodeId(place): NodeId) -> Self {
+        Self(place)
+    }
+}
 
 /// One start of a guardian: random, so that two starts of one node, or two copies of it, differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

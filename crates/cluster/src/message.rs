@@ -28,6 +28,22 @@ pub enum Message {
     List(ServiceId, VoterList),
 }
 
+impl Message {
+    /// Which service it is about.
+    pub fn service(&self) -> ServiceId {
+        match self {
+            Self::Ask(ask) => ask.service,
+            Self::Answer(answer) => answer.service,
+            Self::Release(release) => release.service,
+            Self::Heartbeat(heartbeat) => heartbeat.service,
+            Self::HandoverAsk(ask) => ask.service,
+            Self::HandoverAnswer(answer) => answer.service,
+            Self::Hello(service) | Self::List(service, _) => *service,
+            Self::Here(here) => here.service,
+        }
+    }
+}
+
 /// How a voter is that says nothing by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Here {

@@ -13,6 +13,9 @@ const MISSED_MAX: u32 = 3;
 /// Paths over which a peer may be heard: a LAN and an Internet side, twice.
 pub const PATHS_MAX: usize = 8;
 
+/// So long a clock must be apart before that is told: heartbeats that waited while this node stood still look old at once.
+const APART_FOR: Duration = Duration::from_secs(1);
+
 /// One way to a peer, by its place in the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PathId(pub u8);
@@ -21,16 +24,22 @@ pub struct PathId(pub u8);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     node: NodeId,
-    paths: [Option<Instant>; PATHS_MAX],
     last: Option<(Instant, Heartbeat)>,
-    /// When a start of it was seen that differs from the one before.
-    restarted: Option<Instant>,
+    calendar: Calendar,
+}
+
+/// How a node's calendar is, beside this one's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Calendar {
+    Near,
+    ApartSince(Instant),
+    ToldApart,
 }
 
 impl Peer {
     /// A node that was not heard yet.
     pub fn new(node: NodeId) -> Self {
-        Self { node, paths: [None; PATHS_MAX], last: None, restarted: None }
+        Self { node, last: None, calendar: Calendar::Near }
     }
 
     /// Which node it is.
@@ -38,16 +47,22 @@ impl Peer {
         self.node
     }
 
-    /// It was heard. An older start of it than the one that was heard last does not count.
-    pub fn heard(&mut self, now: Instant, path: PathId, heartbeat: Heartbeat) {
-        if let Some(at) = self.paths.get_mut(usize::from(path.0)) {
-            *at = Some(now);
-        }
-        let is_new_start = self.last.as_ref().is_some_and(|(_, last)| last.from != heartbeat.from);
-        if is_new_start {
-            self.restarted = Some(now);
-        }
+    /// It was heard. What came last counts, of whichever start: the link lets nothing through of an earlier one.
+    pub fn heard(&mut self, now: Instant, heartbeat: Heartbeat) {
         self.last = Some((now, heartbeat));
+    }
+
+    /// Its calendar was compared with this node's. Says whether it is to be told that they are apart: once, each time that
+    /// they begin to be.
+    pub fn compared(&mut self, now: Instant, is_apart: bool) -> bool {
+        let was = self.calendar;
+        self.calendar = match was {
+            _ if !is_apart => Calendar::Near,
+            Calendar::Near => Calendar::ApartSince(now),
+            Calendar::ApartSince(since) if now.since(since) >= APART_FOR => Calendar::ToldApart,
+            Calendar::ApartSince(_) | Calendar::ToldApart => was,
+        };
+        self.calendar == Calendar::ToldApart && was != Calendar::ToldApart
     }
 
     /// It has said that it is active no more: nobody need wait for its silence.
@@ -75,11 +90,6 @@ impl Peer {
         self.last.as_ref().map(|(at, _)| *at + Self::silence_max() + Duration::from_nanos(1))
     }
 
-    /// How long each path is silent, in the order of the paths; `None`: never heard there.
-    pub fn path_silence(&self, now: Instant, path: PathId) -> Option<Duration> {
-        self.paths.get(usize::from(path.0)).copied().flatten().map(|at| now.since(at))
-    }
-
     /// What it last said, if it is heard.
     pub fn says(&self, now: Instant) -> Option<&Heartbeat> {
         self.last.as_ref().filter(|_| self.is_heard(now)).map(|(_, heartbeat)| heartbeat)
@@ -98,5 +108,27 @@ impl Peer {
     /// The longest silence of a node that is well.
     pub fn silence_max() -> Duration {
         HEARTBEAT_EVERY * MISSED_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heartbeats_that_waited_while_this_node_stood_still_show_no_wrong_clock() {
+        let mut peer = Peer::new(NodeId(1));
+        let ms = |ms| Instant::START + Duration::from_millis(ms);
+        assert!(!peer.compared(ms(0), false));
+
+        // It stood for ten seconds, and reads what came meanwhile.
+        for late in 10_000..10_100 {
+            assert!(!peer.compared(ms(late), true));
+        }
+        assert!(!peer.compared(ms(10_100), false));
+
+        assert!(!peer.compared(ms(12_000), true));
+        assert!(peer.compared(ms(13_000), true), "that is a clock");
+        assert!(!peer.compared(ms(14_000), true), "it is told once");
     }
 }

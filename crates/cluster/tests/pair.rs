@@ -6,9 +6,12 @@ mod world;
 
 use std::time::Duration;
 
-use cluster::Cause;
-use cluster::guardian::{Engine, Input, Output, Reason, Refused, Wish};
+use cluster::guardian::{Alarm, Engine, Input, Output, Reason, Refused, Wish};
 use cluster::health::{AT_ONCE, Check};
+use cluster::peer::PathId;
+use cluster::{
+    Ask, Cause, Epoch, MemberId, Message, NodeId, Release, RequestNumber, ServiceId, VoterId, VoterList,
+};
 use world::Pair;
 
 const LEASE: Duration = Duration::from_millis(500);
@@ -351,6 +354,110 @@ fn a_lease_that_nobody_renews_ends_by_itself() {
     let took = pair.until(Duration::from_secs(1), |pair| pair.active() == Some(1 - active));
     assert!(took.is_some());
     assert!(pair.said.iter().any(|said| matches!(said.2, Output::BecameStandby(_, Cause::Expired))));
+}
+
+/// A flood of claims is no flood of alarms, of which each is a run of the operator's hook.
+#[test]
+fn a_stranger_that_claims_an_address_without_end_is_told_of_each_time_that_it_is_answered() {
+    let (mut pair, active) = Pair::settled(13, LEASE);
+    let begin = pair.said.len();
+
+    for _ in 0..300 {
+        pair.input(active, Input::Conflict);
+        pair.run(Duration::from_millis(1));
+    }
+
+    assert_eq!(alarms(&pair, begin), [(active, Alarm::Conflict); 2]);
+}
+
+#[test]
+fn each_voter_that_takes_the_place_of_an_accepted_one_is_told_of() {
+    let (mut pair, active) = Pair::settled(14, LEASE);
+    let begin = pair.said.len();
+    let told = |pair: &Pair| {
+        let alarms = alarms(pair, begin).into_iter().filter(|(at, _)| *at == active);
+        alarms.map(|(_, alarm)| alarm).collect::<Vec<_>>()
+    };
+    let mut expected = Vec::new();
+    for voter in [99, 98] {
+        pair.kill(WITNESS);
+        pair.replace_voter(WITNESS, voter);
+        pair.start(WITNESS);
+        pair.run(Duration::from_secs(2));
+        expected.push(Alarm::VoterChanged(MemberId(WITNESS as u8), VoterId(voter)));
+        assert_eq!(told(&pair), expected);
+
+        pair.wish(active, Wish::Accept(MemberId(WITNESS as u8)));
+        pair.run(Duration::from_secs(2));
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_wrong_is_told_of_whenever_that_happens() {
+    let (mut pair, active) = Pair::settled(15, LEASE);
+    let begin = pair.said.len();
+    let told = [0, 1].map(|at| (at, Alarm::ClocksApart(NodeId(1 - at as u8))));
+
+    for times in 1..=2 {
+        pair.ahead[1 - active] = Duration::from_secs(6);
+        pair.run(Duration::from_secs(5));
+        pair.ahead[1 - active] = Duration::ZERO;
+        pair.run(Duration::from_secs(1));
+
+        let mut alarms = alarms(&pair, begin);
+        alarms.sort_by_key(|(at, _)| *at);
+        assert_eq!(alarms, [vec![told[0]; times], vec![told[1]; times]].concat());
+    }
+}
+
+#[test]
+fn an_ill_node_that_nobody_relieves_has_not_given_up() {
+    let (mut pair, active) = Pair::settled(16, LEASE);
+    let paused = |pair: &Pair| {
+        pair.guardian(active).expect("it is on").view(pair.clock().instant).paused_for.is_some()
+    };
+    // It can not set the next epoch aside.
+    pair.disk_takes[1 - active] = Duration::from_secs(3_600);
+
+    pair.input(active, Input::Checked(Check::Disk, AT_ONCE, Err("full".into())));
+    pair.run(Duration::from_secs(20));
+
+    assert_eq!(pair.active(), Some(active));
+    assert!(!paused(&pair));
+    pair.kill(1 - active);
+    pair.disk_takes[1 - active] = Duration::from_millis(3);
+    pair.start(1 - active);
+    // What it claims is too low until it has tried as often as before.
+    pair.until(Duration::from_secs(60), |pair| pair.active() == Some(1 - active)).expect("it is relieved");
+    assert!(paused(&pair));
+}
+
+#[test]
+fn what_is_said_of_another_service_changes_nothing() {
+    let (mut pair, active) = Pair::settled(17, LEASE);
+    let view = |pair: &Pair| {
+        let view = pair.guardian(1 - active).expect("it is on").view(pair.clock().instant);
+        (view.highest, view.granted.map(|(holder, epoch, _)| (holder, epoch)))
+    };
+    let before = view(&pair);
+    let service = ServiceId(1);
+    let (holder, epoch) = before.1.expect("the active one is voted for");
+    let release = Release { service, holder, epoch };
+    let list = VoterList::of_members([0, 1, 2].map(MemberId));
+    let ask = Ask { service, holder, number: RequestNumber(1), epoch: Epoch(1_000), lease: LEASE, list };
+
+    for message in [Message::Release(release), Message::Ask(ask)] {
+        pair.input(1 - active, Input::Message(MemberId(active as u8), PathId(0), message));
+        assert_eq!(view(&pair), before);
+    }
+}
+
+fn alarms(pair: &Pair, begin: usize) -> Vec<(usize, Alarm)> {
+    let alarms = pair.said[begin..].iter().filter_map(|(_, at, output)| match output {
+        Output::Alarm(alarm) => Some((*at, *alarm)),
+        _ => None,
+    });
+    alarms.collect()
 }
 
 fn became_active(pair: &Pair) -> Vec<(usize, Reason)> {

@@ -44,6 +44,8 @@ pub struct Pair {
     has_witness: bool,
     /// How long each disk takes for a write.
     pub disk_takes: [Duration; 3],
+    /// By how much the calendar of each node is ahead.
+    pub ahead: [Duration; 2],
 }
 
 impl Pair {
@@ -73,6 +75,7 @@ impl Pair {
             seed,
             has_witness,
             disk_takes: [Duration::from_millis(3); 3],
+            ahead: [Duration::ZERO; 2],
         };
         for at in 0..2 + usize::from(has_witness) {
             pair.start(at);
@@ -92,9 +95,12 @@ impl Pair {
         self.boots[at] += 1;
         let now = self.clock();
         if at == WITNESS {
-            let nodes = vec![NodeId(0), NodeId(1)];
-            self.machines[at] =
-                Machine::Witness(Box::new(Witness::new(now.instant, SERVICE, nodes, self.disks[at])));
+            self.machines[at] = Machine::Witness(Box::new(Witness::new(
+                now.instant,
+                SERVICE,
+                vec![NodeId(0), NodeId(1)],
+                self.disks[at],
+            )));
             return;
         }
         let me = Holder {
@@ -147,7 +153,7 @@ impl Pair {
     }
 
     pub fn input(&mut self, at: usize, input: Input) {
-        let now = self.clock();
+        let now = self.clock_of(at);
         let mut out = Vec::new();
         if let Machine::Node(guardian) = &mut self.machines[at] {
             guardian.handle(now, input, &mut out);
@@ -173,6 +179,12 @@ impl Pair {
     pub fn clock(&self) -> Now {
         let now = self.now.as_nanos() as u64;
         Now::new(Instant::from_nanos(1_000 * MS + now), WallTime::from_millis(1_700_000_000_000 + now / MS))
+    }
+
+    fn clock_of(&self, at: usize) -> Now {
+        let now = self.clock();
+        let ahead = self.ahead.get(at).copied().unwrap_or_default().as_millis() as u64;
+        Now::new(now.instant, WallTime::from_millis(now.wall.as_millis() + ahead))
     }
 
     pub fn run(&mut self, time: Duration) {
@@ -208,7 +220,7 @@ impl Pair {
                     self.happen(event);
                 }
             } else if let Some((_, at)) = due {
-                let now = self.clock();
+                let now = self.clock_of(at);
                 let mut out = Vec::new();
                 if let Machine::Node(guardian) = &mut self.machines[at] {
                     guardian.handle_timeout(now, &mut out);
@@ -221,7 +233,7 @@ impl Pair {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Deliver { from, to, message } => {
-                let now = self.clock();
+                let now = self.clock_of(to);
                 let from = MemberId(from as u8);
                 match &mut self.machines[to] {
                     Machine::Node(guardian) => {
