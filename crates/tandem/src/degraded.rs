@@ -21,6 +21,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_cause_that_the_edge_counts_is_known() {
+        let source = include_str!("../../net/src/tally.rs");
+
+        let counted: Vec<&str> = source
+            .split('"')
+            .filter_map(|word| word.strip_prefix(PREFIX))
+            .filter(|cause| cause.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
+            .collect();
+
+        assert_eq!(counted, CAUSES);
+    }
+
+    #[test]
     fn a_cause_is_known_by_its_place() {
         let counters =
             [("late", 1), ("degraded_late", 2), ("degraded_by_nobody", 3), ("degraded_too_many", 4)];

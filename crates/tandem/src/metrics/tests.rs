@@ -101,6 +101,40 @@ fn the_dashboard_is_a_dashboard() {
 }
 
 #[test]
+fn each_alert_is_whole_and_speaks_of_labels_that_exist() {
+    let samples = read(&whole().write(Form::Text)).samples;
+    let mut known: BTreeSet<String> =
+        samples.keys().flat_map(|sample| labels(sample)).map(|(name, _)| name).collect();
+    known.extend(["job", "instance", "le"].map(str::to_owned));
+    let mut names = BTreeSet::new();
+
+    for alert in RULES.split("- alert: ").skip(1) {
+        let (name, rest) = alert.split_once('\n').expect("an alert has a body");
+        assert!(name.starts_with("Tandem") && names.insert(name), "{name}");
+        let of = |key: &str| {
+            let line = rest.lines().find_map(|line| line.trim_start().strip_prefix(key));
+            line.unwrap_or_else(|| panic!("{name} has no {key}")).trim()
+        };
+        let (expression, severity, _) = (of("expr:"), of("severity:"), of("summary:"));
+        assert!(matches!(severity, "page" | "ticket" | "info"), "{name}: {severity}");
+        for (open, close) in [('(', ')'), ('{', '}'), ('[', ']')] {
+            assert_eq!(
+                expression.matches(open).count(),
+                expression.matches(close).count(),
+                "{name}: {expression}"
+            );
+        }
+        let grouped = [" by (", " on ("].into_iter().flat_map(|word| expression.split(word).skip(1));
+        let grouped = grouped.filter_map(|list| list.split(')').next()).flat_map(|list| list.split(", "));
+        let told = rest.split("$labels.").skip(1).filter_map(|word| word.split([' ', '}']).next());
+        for label in grouped.chain(told) {
+            assert!(known.contains(label), "{name} speaks of {label}, which no metric has");
+        }
+    }
+    assert!(names.len() > 20, "{names:?}");
+}
+
+#[test]
 fn a_node_whose_engine_is_dead_still_says_how_the_cluster_is() {
     let text = Figures { server: None, ..whole() }.write(Form::Text);
 

@@ -147,20 +147,17 @@ fn time_line(report: &Report, text: &mut String) {
             told.join(", ")
         ),
     );
-    let step = step_of(whole);
-    let mut at = 0.0;
-    while at <= whole {
-        let x = column(at);
+    for at in scale(whole) {
+        let (x, told) = (column(at), scale_text(at));
         add(
             text,
             format_args!(
                 "<line x1=\"{x:.1}\" y1=\"{TOP}\" x2=\"{x:.1}\" y2=\"{:.1}\"/>\
-                 <text class=\"scale\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{at} ms</text>\n",
+                 <text class=\"scale\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{told} ms</text>\n",
                 height - 4.0,
                 TOP - 8.0
             ),
         );
-        at += step;
     }
     let mut before = 0.0;
     for (row, (name, after)) in phases.iter().enumerate() {
@@ -241,18 +238,17 @@ fn colour(phase: &str) -> &'static str {
     }
 }
 
-/// 1, 2 or 5 times a power of ten, so that there are not too many lines.
-fn step_of(whole: f64) -> f64 {
-    let mut power = 0.001;
-    loop {
-        for factor in [1.0, 2.0, 5.0] {
-            let step = power * factor;
-            if whole / step <= TICKS_MAX {
-                return step;
-            }
-        }
-        power *= 10.0;
-    }
+/// Where the lines of the scale are: at the multiples of 1, 2 or 5 times a power of ten that leaves few of them.
+fn scale(whole: f64) -> Vec<f64> {
+    let steps = (-3..9).flat_map(|power| [1.0, 2.0, 5.0].map(|factor| factor * 10_f64.powi(power)));
+    let step = steps.into_iter().find(|step| whole / step <= TICKS_MAX).unwrap_or(whole);
+    (0..=TICKS_MAX as u32).map(|place| step * f64::from(place)).filter(|at| *at <= whole).collect()
+}
+
+/// Without the digits that only say how a computer counts.
+fn scale_text(at: f64) -> String {
+    let text = format!("{at:.3}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 fn add(text: &mut String, arguments: std::fmt::Arguments<'_>) {
@@ -353,10 +349,12 @@ mod tests {
 
     #[test]
     fn the_scale_has_a_few_round_steps() {
-        assert_eq!(
-            [0.001, 7.9, 9.0, 480.0, 86_400_000.0].map(step_of),
-            [0.001, 1.0, 2.0, 100.0, 20_000_000.0]
-        );
+        let told = |whole| scale(whole).into_iter().map(scale_text).collect::<Vec<_>>().join(" ");
+
+        assert_eq!(told(480.0), "0 100 200 300 400");
+        assert_eq!(told(0.71), "0 0.1 0.2 0.3 0.4 0.5 0.6 0.7");
+        assert_eq!(told(0.001), "0 0.001");
+        assert_eq!(told(86_400_000.0), "0 20000000 40000000 60000000 80000000");
     }
 
     fn takeover() -> Report {
