@@ -129,6 +129,7 @@ fn register(number: u32, cseq: u32) -> Register {
         outbound: false,
         gruu: false,
         response_hash: 1,
+        right: routing::RegisterRight::Proved,
     }
 }
 

@@ -21,6 +21,7 @@ mod calls;
 mod failures;
 mod keepalive;
 mod location;
+mod nonce_capsule;
 mod nonce_counts;
 mod partition;
 mod places;
@@ -45,6 +46,8 @@ use crate::{Account, Answer, Report, StoredBinding, Token};
 
 pub use binding_capsule::{FORMAT as BINDING_FORMAT, Unreadable};
 pub use failures::SlowedName;
+pub use nonce_capsule::FORMAT as NONCE_FORMAT;
+pub use nonce_counts::NonceChange;
 pub use partition::AccountPartition;
 
 /// No longer address of record is looked up or registered: who sends one is not one of ours.

@@ -20,6 +20,7 @@
 //! one is full, what was touched least lately goes, and of bans those that are forgotten first.
 
 mod bucket;
+mod copies;
 mod counts;
 mod network;
 mod recent;
@@ -40,6 +41,7 @@ use clock::Instant;
 use transport::{Flow, ListenerId, RemoteAddr, Transport};
 
 pub use bucket::Rate;
+pub use copies::{BanChange, FORMAT as BAN_FORMAT, StoredBan};
 pub use counts::BanCounts;
 pub use network::SourceNetwork;
 pub use report::{Deed, Evidence, Report};
@@ -150,6 +152,9 @@ pub struct Bans {
     penalties: BTreeMap<SourceNetwork, Penalty>,
     /// When each penalty is forgotten.
     forgotten: BTreeSet<(Instant, SourceNetwork)>,
+    /// Whose penalties have changed since they were told; absent if nobody is told. One for each source that is, or was
+    /// a moment ago, among the penalties.
+    notes: Option<BTreeSet<SourceNetwork>>,
     counts: BanCounts,
     busy_until: Instant,
 }
@@ -188,6 +193,7 @@ impl Bans {
             offenders: Recent::new(key, OFFENDERS_MAX, settings.admission.window),
             penalties: BTreeMap::new(),
             forgotten: BTreeSet::new(),
+            notes: None,
             counts: BanCounts::default(),
             busy_until: Instant::START,
             settings,
@@ -302,6 +308,7 @@ impl Bans {
         while let Some(&(at, network)) = self.forgotten.first().filter(|(at, _)| *at <= now) {
             self.forgotten.remove(&(at, network));
             self.penalties.remove(&network);
+            self.note(network);
         }
     }
 
@@ -328,6 +335,7 @@ impl Bans {
         let was_held = self.list(now).iter().any(|ban| ban.source == network);
         if let Some(penalty) = self.penalties.remove(&network) {
             self.forgotten.remove(&(penalty.forgotten_at, network));
+            self.note(network);
         }
         let place = self.place(network);
         self.offenders.remove(place);
@@ -338,6 +346,8 @@ impl Bans {
     /// Ends everything that holds anybody; tells how many sources were held.
     pub fn remove_all(&mut self, now: Instant) -> usize {
         let held = self.list(now).len();
+        let sources: Vec<SourceNetwork> = self.penalties.keys().copied().collect();
+        sources.into_iter().for_each(|source| self.note(source));
         self.penalties.clear();
         self.forgotten.clear();
         self.offenders.clear();
@@ -440,24 +450,35 @@ impl Bans {
         lasts: Duration,
     ) -> Ban {
         self.handle_timeout(now);
-        let before = self.penalties.remove(&network);
-        if let Some(before) = before {
+        let number = self.penalties.get(&network).map_or(0, |penalty| penalty.number).saturating_add(1);
+        let until = now + lasts;
+        // Whoever begins again within the same time is held longer.
+        let forgotten_at = until + lasts.max(self.settings.admission.window);
+        let penalty = Penalty { measure, cause, until, number, forgotten_at };
+        self.put(network, penalty);
+        self.note(network);
+        self.counts.add(measure, cause);
+        penalty.view(network, now)
+    }
+
+    fn put(&mut self, network: SourceNetwork, penalty: Penalty) {
+        if let Some(before) = self.penalties.remove(&network) {
             self.forgotten.remove(&(before.forgotten_at, network));
         } else if self.penalties.len() >= PENALTIES_MAX
             && let Some((_, first)) = self.forgotten.pop_first()
         {
             self.penalties.remove(&first);
+            self.note(first);
         }
-        let number = before.map_or(0, |penalty| penalty.number).saturating_add(1);
-        let until = now + lasts;
-        // Whoever begins again within the same time is held longer.
-        let forgotten_at = until + lasts.max(self.settings.admission.window);
-        let penalty = Penalty { measure, cause, until, number, forgotten_at };
         self.penalties.insert(network, penalty);
-        self.forgotten.insert((forgotten_at, network));
-        self.busy_until = self.busy_until.max(until);
-        self.counts.add(measure, cause);
-        penalty.view(network, now)
+        self.forgotten.insert((penalty.forgotten_at, network));
+        self.busy_until = self.busy_until.max(penalty.until);
+    }
+
+    fn note(&mut self, network: SourceNetwork) {
+        if let Some(notes) = self.notes.as_mut().filter(|notes| notes.len() < 2 * PENALTIES_MAX) {
+            notes.insert(network);
+        }
     }
 
     fn points_max(&self) -> u32 {

@@ -37,7 +37,7 @@ pub use keepalive_mark::KeepaliveMark;
 pub use keyring::Keyring;
 pub use question::{
     Answer, Authenticate, Authenticated, Authority, ContactUpdate, Contacts, Located, Quality, Question,
-    Register, RegisterRefusal, Registered, RegisteredContact, Token,
+    Register, RegisterRefusal, RegisterRight, Registered, RegisteredContact, Token,
 };
 pub use settings::{
     Algorithm, Digest, Edge, EdgeContact, Keepalive, Nat, Proxy, Registrar, ServiceRoute, Settings,

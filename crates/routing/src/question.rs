@@ -170,6 +170,18 @@ pub struct Register {
     pub gruu: bool,
     /// Hash of the digest `response`, 0 without one.
     pub response_hash: u64,
+    /// What its right to be carried out is.
+    pub right: RegisterRight,
+}
+
+/// What the right of a REGISTER is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RegisterRight {
+    /// Its sender has proved itself for this request.
+    Proved,
+    /// Its proof was used before. It is answered only if it is that very request, which was carried out by this node before
+    /// a restart, or by another one: the 200 to it may be lost.
+    Repeats,
 }
 
 /// The Contact header fields of a REGISTER.
@@ -236,6 +248,8 @@ pub enum RegisterRefusal {
     },
     /// Out of order (RFC 3261 §10.3 step 6 and 7): 500.
     OutOfOrder,
+    /// It is not the request that it would have to be, see [`RegisterRight::Repeats`]: it is challenged.
+    NotRepeated,
     /// More contacts than one address of record may have: 403.
     TooManyContacts,
     /// A contact that is no URI or is too long for a binding, more than one contact with a `reg-id` among

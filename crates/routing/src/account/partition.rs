@@ -52,7 +52,7 @@ pub struct AccountPartition {
     pub(super) keyring: Keyring,
     pub(super) number: u16,
     pub(super) accounts: Accounts,
-    nonces: NonceCounts,
+    pub(super) nonces: NonceCounts,
     failures: Failures,
     call_rates: CallRates,
     pub(super) location: Location,
@@ -189,9 +189,10 @@ impl AccountPartition {
         self.location.connections()
     }
 
-    /// Takes the counts of a nonce from the store at the start.
-    pub fn restore_nonce(&mut self, now: Now, nonce: StoredNonce) {
-        self.nonces.restore(now, nonce);
+    /// Takes the counts of a nonce from the store at the start, or from the active node. Gives the nonce's number; `None` if
+    /// it has ended.
+    pub fn restore_nonce(&mut self, now: Now, nonce: StoredNonce) -> Option<u64> {
+        self.nonces.restore(now, nonce)
     }
 
     /// Lets time pass: bindings run out, keepalives are sent, who waited too long is answered.

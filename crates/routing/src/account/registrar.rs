@@ -26,8 +26,8 @@ use super::location::Location;
 use super::places::PlaceId;
 use super::{AOR_BYTES_MAX, Change, Output};
 use crate::{
-    Authority, BindingId, ContactUpdate, Contacts, Count, Counts, Register, RegisterRefusal, Registered,
-    RegisteredContact, Settings,
+    Authority, BindingId, ContactUpdate, Contacts, Count, Counts, Register, RegisterRefusal, RegisterRight,
+    Registered, RegisteredContact, Settings,
 };
 
 /// Contacts that one request may name. Comparing them costs the square of their number.
@@ -74,6 +74,9 @@ impl Registrar<'_> {
         if register.aor.as_str().len() > AOR_BYTES_MAX {
             return Err(RegisterRefusal::Malformed);
         }
+        if register.right == RegisterRight::Repeats && !self.is_repetition(register) {
+            return Err(RegisterRefusal::NotRepeated);
+        }
         self.end_overdue(now, lease, register, out);
         let is_outbound = match &register.contacts {
             Contacts::Query => false,
@@ -91,6 +94,19 @@ impl Registrar<'_> {
             })
             .collect();
         Ok(Registered { contacts, is_outbound })
+    }
+
+    /// Whether a request was carried out before: each of its contacts is bound just as it says, by the same proof, and it
+    /// comes from where it came from then. It may be sent by anybody who has seen it, and so must change nothing, add
+    /// nothing, and tell nobody else.
+    fn is_repetition(&self, register: &Register) -> bool {
+        let Contacts::Update(wishes) = &register.contacts else { return false };
+        let Ok(updates) = self.updates(register, wishes) else { return false };
+        let (bindings, remote) = (self.location.of(&register.aor), register.source.flow.remote().0);
+        let is_meant = |it: &&Binding| updates.iter().any(|update| update.is_done(it, register));
+        register.response_hash != 0
+            && matches!(plan(bindings, &updates, register), Ok(Plan::Repetition))
+            && bindings.iter().filter(is_meant).all(|binding| binding.registration.remote == remote)
     }
 
     /// A binding that has run out is gone, also if nobody has looked yet.

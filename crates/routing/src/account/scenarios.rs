@@ -31,7 +31,7 @@ use super::{AccountPartition, Asker, Change, Output};
 use crate::bans::{Deed, Evidence};
 use crate::{
     Account, Algorithm, Answer, Authority, ContactUpdate, Contacts, Keyring, Located, Question, Register,
-    RegisterRefusal, Registered, RegisteredContact, Settings, StoredBinding, Target, Token,
+    RegisterRefusal, RegisterRight, Registered, RegisteredContact, Settings, StoredBinding, Target, Token,
 };
 
 const UDP: ListenerId = ListenerId(1);
@@ -226,6 +226,7 @@ fn a_register(user: &str, cseq: u32, contacts: &[ContactUpdate]) -> Register {
         outbound: false,
         gruu: false,
         response_hash: 0,
+        right: RegisterRight::Proved,
     }
 }
 

@@ -13,7 +13,7 @@ use super::suspended::{Located as Look, Stage};
 use super::user::TransactionUser;
 use super::{Output, edge, nonce, register, target, validation};
 use crate::gruu::Gruu;
-use crate::{Authenticated, Count, Located, Question, RegisterRefusal, Registered};
+use crate::{Authenticated, Count, Located, Question, Register, RegisterRefusal, RegisterRight, Registered};
 
 /// What a Request-URI means to this server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,10 +160,7 @@ impl TransactionUser {
                 self.counts.add(Count::WrongCredentials);
                 self.challenge(turn, &inbound, Freshness::Wrong, out);
             }
-            Authenticated::Stale => {
-                self.counts.add(Count::StaleNonce);
-                self.challenge(turn, &inbound, Freshness::Stale, out);
-            }
+            Authenticated::Stale => self.stale(turn, inbound, out),
             Authenticated::NotOwner => {
                 self.counts.add(Count::NotOwner);
                 self.refuse_stateless(turn, &Reply::new(Status::FORBIDDEN), out);
@@ -267,6 +264,17 @@ impl TransactionUser {
                 return self.respond(turn, &inbound, &Reply::new(Status::NOT_FOUND), out);
             }
         };
+        self.ask_to_register(turn, inbound, aor, RegisterRight::Proved, out);
+    }
+
+    fn ask_to_register(
+        &mut self,
+        turn: Turn<'_, '_>,
+        inbound: Inbound,
+        aor: Aor,
+        right: RegisterRight,
+        out: &mut Vec<Output>,
+    ) {
         if !self.waiting.has_room() {
             return self.too_many(turn, &inbound, out);
         }
@@ -274,8 +282,23 @@ impl TransactionUser {
             Err(reply) => self.respond(turn, &inbound, &reply, out),
             Ok(wish) => {
                 let token = self.suspend(turn.now, Stage::Register(turn.key, Box::new(inbound)));
-                let question = Question::Register(Box::new(wish));
+                let question = Question::Register(Box::new(Register { right, ..wish }));
                 out.push(Output::Ask { partition_of: aor, token, question });
+            }
+        }
+    }
+
+    /// The credentials were used before. A REGISTER may be one whose 200 was lost with the node that sent it.
+    fn stale(&mut self, turn: Turn<'_, '_>, inbound: Inbound, out: &mut Vec<Output>) {
+        let is_register = turn.request.method() == Some(Method::Register)
+            && is_for_registrar(&inbound, &resource(&inbound));
+        match admission::identity(&self.keyring, turn.request) {
+            Identity::Of(aor) if is_register => {
+                self.ask_to_register(turn, inbound, aor, RegisterRight::Repeats, out);
+            }
+            Identity::Of(_) | Identity::Anonymous | Identity::Nobody => {
+                self.counts.add(Count::StaleNonce);
+                self.challenge(turn, &inbound, Freshness::Stale, out);
             }
         }
     }
@@ -290,6 +313,10 @@ impl TransactionUser {
     ) {
         let reply = match verdict {
             Ok(registered) => register::accepted(turn.now.wall, turn.request, inbound, &registered),
+            Err(RegisterRefusal::NotRepeated) => {
+                self.counts.add(Count::StaleNonce);
+                return self.challenge(turn, inbound, Freshness::Stale, out);
+            }
             Err(refusal) => register::refused(refusal),
         };
         self.respond(turn, inbound, &reply, out);

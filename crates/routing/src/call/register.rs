@@ -17,8 +17,8 @@ use super::validation::unsupported;
 use super::{nat, own};
 use crate::gruu::{self, Gruu};
 use crate::{
-    Authority, ContactUpdate, Contacts, Keyring, Register, RegisterRefusal, Registered, RegisteredContact,
-    ServiceRoute, Settings,
+    Authority, ContactUpdate, Contacts, Keyring, Register, RegisterRefusal, RegisterRight, Registered,
+    RegisteredContact, ServiceRoute, Settings,
 };
 
 /// RFC 5626 §4.4.1: within so many seconds a phone with a flow of its own sends a keepalive.
@@ -78,6 +78,7 @@ pub(super) fn wish(
         outbound: has_outbound && is_flow_kept,
         gruu: supports(request, b"gruu"),
         response_hash: response_hash(&keyring.nonce, request),
+        right: RegisterRight::Proved,
     })
 }
 
@@ -131,7 +132,9 @@ pub(super) fn refused(refusal: RegisterRefusal) -> Reply {
             Reply::new(Status::INTERVAL_TOO_BRIEF).with(Name::MinExpires, min.to_string())
         }
         // RFC 3261 §10.3 step 6 and 7: an update that is not in order fails as a whole.
-        RegisterRefusal::OutOfOrder => Reply::new(Status::SERVER_INTERNAL_ERROR).because("Out Of Order"),
+        RegisterRefusal::OutOfOrder | RegisterRefusal::NotRepeated => {
+            Reply::new(Status::SERVER_INTERNAL_ERROR).because("Out Of Order")
+        }
         RegisterRefusal::TooManyContacts => Reply::new(Status::FORBIDDEN).because("Too Many Contacts"),
         RegisterRefusal::Malformed => Reply::new(Status::BAD_REQUEST).because("Bad Contact"),
         RegisterRefusal::UnknownAor => Reply::new(Status::NOT_FOUND),

@@ -1,4 +1,4 @@
-//! Bindings as copies: what comes from the store or from the active node, and what the other node is told.
+//! Bindings and nonces as copies: what comes from the store or from the active node, and what the other node is told.
 //!
 //! Nothing here ends a binding because its time is over: a standby waits for the active node to say so.
 
@@ -7,7 +7,7 @@ use clock::Now;
 use super::super::binding::{Binding, Registration};
 use super::super::binding_text::{BindingText, Parts};
 use super::super::keepalive::{self, Score};
-use super::super::{BindingKey, Change, Output};
+use super::super::{BindingKey, Change, NonceChange, Output, StoredNonce};
 use super::{AccountPartition, Duration};
 use crate::{BindingId, Count, StoredBinding};
 
@@ -70,6 +70,26 @@ impl AccountPartition {
     pub fn number_of(&self, key: &BindingKey) -> Option<BindingId> {
         let bindings = self.location.of(&key.aor).iter();
         bindings.rev().find(|binding| binding.registration.is_of(key)).map(|binding| binding.id)
+    }
+
+    /// From here on it is noted which nonces change.
+    pub fn note_nonce_changes(&mut self) {
+        self.nonces.note_changes();
+    }
+
+    /// The nonces that have changed since they were taken last: at most so many.
+    pub fn take_nonce_changes(&mut self, now: Now, count: usize) -> Vec<NonceChange> {
+        self.nonces.take_changes(now, count)
+    }
+
+    /// The nonce with this number as it is; `None` if it has ended.
+    pub fn stored_nonce(&self, now: Now, number: u64) -> Option<StoredNonce> {
+        self.nonces.find(now, number)
+    }
+
+    /// Ends a nonce because the active node says that it has ended.
+    pub fn withdraw_nonce(&mut self, number: u64) {
+        self.nonces.withdraw(number);
     }
 
     /// Ends a binding because the active node says that it has ended.

@@ -43,6 +43,52 @@ fn a_retransmission_gets_the_bindings_as_they_are() {
 }
 
 #[test]
+/// RFC 7616 §5.5: a proof that was used before is good for the very request that it was made for, and for no other: whoever
+/// has seen it could send it.
+fn what_is_proved_by_an_old_proof_is_answered_if_it_was_carried_out_and_else_changes_nothing() {
+    let mut world = World::new();
+    world.register(proven(5)).unwrap();
+    world.take();
+    let repeated = || Register { right: RegisterRight::Repeats, ..proven(5) };
+
+    assert_eq!(world.contacts(repeated()), [(BOB.to_owned(), 600)]);
+    let elsewhere = |uri| Contacts::Update(vec![contact(uri)]);
+    for other in [
+        Register { cseq: 6, ..repeated() },
+        Register { cseq: 4, ..repeated() },
+        Register { call_id: Bytes::from_static(b"new"), ..repeated() },
+        Register { response_hash: HASH + 1, ..repeated() },
+        Register { contacts: elsewhere("sip:bob@192.0.2.66"), ..repeated() },
+        Register {
+            contacts: Contacts::Update(vec![contact(BOB), contact("sip:b@192.0.2.66")]),
+            ..repeated()
+        },
+        Register { contacts: Contacts::Update(vec![]), ..repeated() },
+        Register { contacts: Contacts::Query, ..repeated() },
+        Register { right: RegisterRight::Repeats, ..removal(5) },
+        Register { right: RegisterRight::Repeats, ..remove_all("bob", 6) },
+        Register { aor: aor("carol"), ..repeated() },
+        Register { source: udp_from("192.0.2.66:5060"), ..repeated() },
+        Register { source: udp_from("192.0.2.7:5066"), ..repeated() },
+    ] {
+        assert_eq!(world.register(other.clone()), Err(RegisterRefusal::NotRepeated), "{other:?}");
+    }
+    assert_eq!(world.take(), []);
+    assert_eq!(world.query("bob"), [(BOB.to_owned(), 600)]);
+}
+
+#[test]
+fn a_binding_without_a_proof_is_not_repeated_by_an_old_one() {
+    let mut world = World::new();
+    let unproved = Register { response_hash: 0, ..proven(5) };
+    world.register(unproved.clone()).unwrap();
+
+    let refused = world.register(Register { right: RegisterRight::Repeats, ..unproved });
+
+    assert_eq!(refused, Err(RegisterRefusal::NotRepeated));
+}
+
+#[test]
 fn an_equal_cseq_that_says_something_else_is_refused() {
     let mut world = World::new();
     world.register(proven(5)).unwrap();

@@ -6,7 +6,7 @@ use sip::{Aor, Message, Name};
 
 use super::scene::*;
 use crate::call::Output;
-use crate::{Algorithm, Answer, Authenticated, Count, Question};
+use crate::{Algorithm, Answer, Authenticated, Count, Question, RegisterRefusal, RegisterRight, Registered};
 
 /// RFC 3261 §22.3: a proxy challenges with 407, and RFC 3261 §8.2.7: without keeping state.
 #[test]
@@ -172,6 +172,30 @@ fn each_verdict_has_its_answer() {
         let challenge = header(&response, Name::ProxyAuthenticate).unwrap_or_default();
         assert_eq!(challenge.contains("stale=true"), stale);
         assert_eq!(header(&response, Name::RetryAfter).is_some(), status == 500);
+    }
+}
+
+/// The 200 to it may have been lost with the node that sent it.
+#[test]
+fn a_register_whose_proof_was_used_is_answered_if_it_is_the_one_that_was_carried_out() {
+    for (answer, status, stale) in [
+        (Ok(Registered { contacts: vec![], is_outbound: false }), 200, false),
+        (Err(RegisterRefusal::NotRepeated), 401, true),
+    ] {
+        let mut scene = Scene::new();
+        let refusal = only_response(&scene.receive(ALICE, &register().text()));
+        let proved = with_credentials(&register(), &refusal);
+        let (token, _) = only_ask(&scene.receive(ALICE, &proved.text()));
+
+        let out = scene.answer(token, Answer::Authenticated(Authenticated::Stale));
+        let (token, Question::Register(wish)) = only_ask(&out) else { panic!("{out:?}") };
+        assert_eq!((statuses(&out), wish.right), (vec![], RegisterRight::Repeats));
+        let out = scene.answer(token, Answer::Registered(answer));
+
+        assert_eq!(statuses(&out), [status]);
+        let challenge = header(&only_response(&out), Name::WwwAuthenticate).unwrap_or_default();
+        assert_eq!(challenge.contains("stale=true"), stale);
+        assert_eq!(scene.counts().of(Count::StaleNonce), u64::from(stale));
     }
 }
 
