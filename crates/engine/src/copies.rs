@@ -5,12 +5,17 @@
 //! names. On a standby [`read`] says whose a capsule is, [`apply`] and [`remove`] let that partition have it, and on the
 //! active node [`fetch`] says what an entry is like by now. Nothing here sends or keeps anything.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use clock::Now;
+use bytes::Bytes;
+use clock::{Instant, Now};
 use replica::{Capsule, Fetched, Kind, Known, Place, Posted, Ticket, Wanted};
-use routing::account::{BINDING_FORMAT, BindingKey, Change, Output, Unreadable};
-use routing::{AccountPartition as Partition, BindingId, StoredBinding};
+use routing::account::{
+    BINDING_FORMAT, BindingKey, Change, NONCE_FORMAT, NonceChange, Output, StoredNonce, Unreadable,
+};
+use routing::bans::{BAN_FORMAT, BanChange, SourceNetwork, StoredBan};
+use routing::{AccountPartition as Partition, Bans, BindingId, StoredBinding};
 use sip::Aor;
 
 use crate::holding::{Holding, Passage};
@@ -24,7 +29,15 @@ pub const NONCE_COUNT: Kind = Kind(2);
 pub const BAN: Kind = Kind(3);
 
 /// What this version understands of another node's.
-pub const KNOWN: [Known; 1] = [Known { kind: BINDING, format_max: BINDING_FORMAT }];
+pub const KNOWN: [Known; 3] = [
+    Known { kind: BINDING, format_max: BINDING_FORMAT },
+    Known { kind: NONCE_COUNT, format_max: NONCE_FORMAT },
+    Known { kind: BAN, format_max: BAN_FORMAT },
+];
+
+/// The owners of bans in places, behind all partitions: of IPv4 sources, and of IPv6 sources.
+const BANS_V4: u16 = u16::MAX;
+const BANS_V6: u16 = u16::MAX - 1;
 
 /// A place that no entry has: the entry has ended already, and its removal stands behind it.
 const NOWHERE: u64 = u64::MAX;
@@ -97,18 +110,68 @@ fn post_change(
     }
 }
 
+/// Tells the other node which nonces of a partition have changed since it was told last, at most so many; gives how many
+/// those were. To be called from time to time, under the partition's lock.
+pub fn post_nonces(
+    now: Now,
+    partition: &mut Partition,
+    number: u16,
+    replica: &mut impl Replica,
+    count: usize,
+) -> usize {
+    let changes = partition.take_nonce_changes(now, count);
+    for change in &changes {
+        // Nobody waits for them.
+        let _posted = match change {
+            NonceChange::Put(stored) => {
+                let place = Place { owner: number, number: stored.number() };
+                replica.put(nonce_capsule(now, stored), place)
+            }
+            NonceChange::Remove(nonce) => replica.remove(NONCE_COUNT, nonce),
+        };
+    }
+    changes.len()
+}
+
+/// The same for bans, under their lock.
+pub fn post_bans(now: Instant, bans: &mut Bans, replica: &mut impl Replica, count: usize) -> usize {
+    let changes = bans.take_changes(now, count);
+    for change in &changes {
+        let _posted = match change {
+            BanChange::Put(ban) => replica.put(ban_capsule(ban), place_of_ban(ban.source)),
+            BanChange::Remove(source) => replica.remove(BAN, &source.to_key()),
+        };
+    }
+    changes.len()
+}
+
 /// What a capsule says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
     /// [`BINDING`].
     Binding(Box<StoredBinding>),
+    /// [`NONCE_COUNT`].
+    NonceCount(Box<StoredNonce>),
+    /// [`BAN`].
+    Ban(StoredBan),
+}
+
+/// Who owns an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnerOf<'a> {
+    /// The partition of this address of record.
+    Partition(&'a Aor),
+    /// The bans.
+    Bans,
 }
 
 impl Entry {
-    /// The address of record whose partition is the owner.
-    pub fn aor(&self) -> &Aor {
+    /// Who is to have it.
+    pub fn owner(&self) -> OwnerOf<'_> {
         match self {
-            Self::Binding(stored) => &stored.aor,
+            Self::Binding(stored) => OwnerOf::Partition(&stored.aor),
+            Self::NonceCount(stored) => OwnerOf::Partition(&stored.account),
+            Self::Ban(_) => OwnerOf::Bans,
         }
     }
 }
@@ -122,6 +185,11 @@ pub fn read(now: Now, capsule: Capsule) -> Result<Entry, Unreadable> {
             let is_of_key = BindingKey::of(&stored).to_bytes() == capsule.key;
             is_of_key.then(|| Entry::Binding(Box::new(stored))).ok_or(Unreadable::Malformed)
         }
+        NONCE_COUNT => {
+            let stored = StoredNonce::from_capsule(now, capsule.left, &capsule.key, capsule.bytes)?;
+            Ok(Entry::NonceCount(Box::new(stored)))
+        }
+        BAN => StoredBan::from_capsule(capsule.left, &capsule.key, capsule.bytes).map(Entry::Ban),
         _ => Err(Unreadable::Malformed),
     }
 }
@@ -141,13 +209,35 @@ pub fn apply(
             out.push(Output::Save(Change::Put(stored)));
             Some(Place { owner: number, number: id.0 })
         }
+        Entry::NonceCount(stored) => {
+            let nonce = partition.restore_nonce(now, *stored)?;
+            Some(Place { owner: number, number: nonce })
+        }
+        Entry::Ban(_) => None,
+    }
+}
+
+/// On a standby: the bans take an entry.
+pub fn apply_ban(now: Instant, bans: &mut Bans, ban: StoredBan) -> Place {
+    bans.restore(now, ban);
+    place_of_ban(ban.source)
+}
+
+/// The source whose ban is at this place; `None`: it is the place of something else.
+pub fn banned_at(place: Place) -> Option<SourceNetwork> {
+    match place.owner {
+        BANS_V4 => u32::try_from(place.number).ok().map(|bits| SourceNetwork::V4(Ipv4Addr::from_bits(bits))),
+        BANS_V6 => Some(SourceNetwork::V6(place.number)),
+        _ => None,
     }
 }
 
 /// On a standby: the partition that `place` names lets an entry go.
 pub fn remove(partition: &mut Partition, kind: Kind, place: Place, out: &mut Vec<Output>) {
-    if kind == BINDING {
-        partition.withdraw(BindingId(place.number), out);
+    match kind {
+        BINDING => partition.withdraw(BindingId(place.number), out),
+        NONCE_COUNT => partition.withdraw_nonce(place.number),
+        _ => {}
     }
 }
 
@@ -157,14 +247,51 @@ pub fn fetch(now: Now, partition: &Partition, wanted: Wanted) -> Fetched {
         BINDING => partition
             .stored(now, BindingId(wanted.place.number))
             .map(|stored| binding_capsule(now, &BindingKey::of(&stored), &stored)),
+        NONCE_COUNT => {
+            partition.stored_nonce(now, wanted.place.number).map(|stored| nonce_capsule(now, &stored))
+        }
         _ => None,
     };
+    Fetched { wanted, capsule }
+}
+
+/// On the active node: the ban of a source, as it is.
+pub fn fetch_ban(now: Instant, bans: &Bans, source: SourceNetwork, wanted: Wanted) -> Fetched {
+    let capsule = bans.stored(now, source).map(|ban| ban_capsule(&ban));
     Fetched { wanted, capsule }
 }
 
 /// What a node begins with of a binding that it has from its own disk.
 pub fn of_own_disk(number: u16, key: &BindingKey, id: BindingId) -> OwnEntry {
     OwnEntry { kind: BINDING, key: key.to_bytes(), place: Place { owner: number, number: id.0 } }
+}
+
+/// The same of a nonce.
+pub fn nonce_of_own_disk(number: u16, stored: &StoredNonce) -> OwnEntry {
+    let key = Bytes::copy_from_slice(&stored.nonce);
+    OwnEntry { kind: NONCE_COUNT, key, place: Place { owner: number, number: stored.number() } }
+}
+
+fn nonce_capsule(now: Now, stored: &StoredNonce) -> Capsule {
+    Capsule {
+        kind: NONCE_COUNT,
+        format: NONCE_FORMAT,
+        key: Bytes::copy_from_slice(&stored.nonce),
+        bytes: stored.to_capsule(),
+        left: stored.expires_at.since(now.wall),
+    }
+}
+
+fn ban_capsule(ban: &StoredBan) -> Capsule {
+    let (key, bytes) = (ban.source.to_key(), ban.to_capsule());
+    Capsule { kind: BAN, format: BAN_FORMAT, key, bytes, left: ban.forgotten_in }
+}
+
+fn place_of_ban(source: SourceNetwork) -> Place {
+    match source {
+        SourceNetwork::V4(address) => Place { owner: BANS_V4, number: address.to_bits().into() },
+        SourceNetwork::V6(prefix) => Place { owner: BANS_V6, number: prefix },
+    }
 }
 
 fn binding_capsule(now: Now, key: &BindingKey, stored: &StoredBinding) -> Capsule {

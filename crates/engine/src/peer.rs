@@ -35,8 +35,8 @@ pub trait Peer: Send + Sync {
     /// How much of everything the standby has, as far as this node knows: 0 to 100.
     fn ready(&self) -> u8;
 
-    /// Whether something is on its way to the standby and not yet there.
-    fn is_behind(&self) -> bool;
+    /// How many messages are on their way to the standby and not yet there.
+    fn on_the_way(&self) -> usize;
 
     /// How it is.
     fn view(&self) -> PeerView;

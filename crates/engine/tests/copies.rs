@@ -15,7 +15,9 @@ use replica::{
     ReceiverOutput, Sender, SenderOutput, Ticket,
 };
 use routing::account::Change;
-use routing::{Answer, Authority, ContactUpdate, Contacts, Keyring, Question, Register, Settings, Token};
+use routing::{
+    Answer, Authority, ContactUpdate, Contacts, Keyring, Question, Register, RegisterRight, Settings, Token,
+};
 use sip::Aor;
 use transport::{Flow, Listener, ListenerId, Listeners, LocalAddr, RemoteAddr, Source, Transport};
 
@@ -409,6 +411,7 @@ fn register(user: &str, cseq: u32, expires: u32) -> Question {
         outbound: false,
         gruu: false,
         response_hash: u64::from(cseq),
+        right: RegisterRight::Proved,
     }))
 }
 

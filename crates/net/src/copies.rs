@@ -11,21 +11,27 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use clock::{Instant, Now};
+use engine::copies::{Entry, OwnerOf, banned_at};
 use engine::{Holding, Outcome, Owners, Partition, PartitionOutput, Peer};
 use lease::Epoch;
 use replica::{Apply, Cause, Fetched, Kind, Place, Posted, Ticket, Wanted};
+use routing::Bans;
 use tracing::{debug, error};
 use transport::RemoteAddr;
 
 use crate::alarm::Event;
 use crate::clocks;
 use crate::edge::Edge;
+use crate::machines::Machines;
 use crate::mandate::Mandate;
 use crate::seat::Machine;
 use crate::tally::Tally;
 
-/// Entries that are fetched under one lock of a partition.
-const FETCHED_MAX: usize = 64;
+/// Entries that are fetched, or told, under one lock of a partition.
+const AT_ONCE_MAX: usize = 64;
+/// Changes that nobody waits for are told as long as so few messages are on their way: they must not cost those time for
+/// which somebody waits.
+const ON_THE_WAY_MAX: usize = 256;
 
 /// A partition with the answers that wait for the other node.
 #[derive(Debug)]
@@ -114,6 +120,26 @@ impl Copies {
         self.acting.load(Ordering::Acquire) != 0
     }
 
+    /// Tells what has changed of nonces and bans since it was told last, if there is room for it.
+    pub(crate) fn tell_of_the_rest(&self, machines: &Machines) {
+        if !self.is_acting() {
+            return;
+        }
+        let mut peer = Arc::clone(&self.peer);
+        for (seat, number) in machines.partitions.iter().zip(0..) {
+            let mut told = AT_ONCE_MAX;
+            while told == AT_ONCE_MAX && peer.on_the_way() < ON_THE_WAY_MAX {
+                told = seat.with(clocks::now(), |owner, now| {
+                    engine::copies::post_nonces(now, &mut owner.partition, number, &mut peer, AT_ONCE_MAX)
+                });
+            }
+        }
+        while machines.bans.read(Bans::has_changes) && peer.on_the_way() < ON_THE_WAY_MAX {
+            let now = clocks::now().instant;
+            machines.bans.with(|bans| engine::copies::post_bans(now, bans, &mut peer, AT_ONCE_MAX));
+        }
+    }
+
     /// Tells what a partition has changed, under its lock. The answers that wait for it are taken out of `out`.
     pub(crate) fn post(
         &self,
@@ -150,10 +176,16 @@ impl Owners for EdgeOwners {
                 return None;
             }
         };
-        let engine::copies::Entry::Binding(stored) = &entry;
-        let (transport, received) = (stored.listener.0, RemoteAddr(stored.received));
-        edge.machines.bans.with(|bans| bans.handle_binding(now.instant, transport, received));
-        let number = edge.machines.partition_of(entry.aor());
+        let bans = &edge.machines.bans;
+        if let Entry::Binding(stored) = &entry {
+            let (transport, received) = (stored.listener.0, RemoteAddr(stored.received));
+            bans.with(|bans| bans.handle_binding(now.instant, transport, received));
+        }
+        if let Entry::Ban(ban) = entry {
+            return Some(bans.with(|bans| engine::copies::apply_ban(now.instant, bans, ban)));
+        }
+        let OwnerOf::Partition(aor) = entry.owner() else { return None };
+        let number = edge.machines.partition_of(aor);
         edge.machines.partitions[usize::from(number)].with(now, |owner, now| {
             let mut out = Vec::new();
             let place = engine::copies::apply(now, &mut owner.partition, number, entry, &mut out);
@@ -164,6 +196,9 @@ impl Owners for EdgeOwners {
 
     fn remove(&self, kind: Kind, place: Place) {
         let Some(edge) = self.0.upgrade() else { return };
+        if let Some(source) = banned_at(place) {
+            return edge.machines.bans.with(|bans| bans.withdraw(source));
+        }
         let Some(seat) = edge.machines.partitions.get(usize::from(place.owner)) else { return };
         seat.with(clocks::now(), |owner, _| {
             let mut out = Vec::new();
@@ -177,13 +212,18 @@ impl Owners for EdgeOwners {
         let mut of_partition: Vec<Vec<Wanted>> = vec![Vec::new(); edge.machines.partitions.len()];
         let mut fetched = Vec::with_capacity(wanted.len());
         for wanted in wanted {
-            match of_partition.get_mut(usize::from(wanted.place.owner)) {
-                Some(list) => list.push(wanted),
-                None => fetched.push(Fetched { wanted, capsule: None }),
+            match (of_partition.get_mut(usize::from(wanted.place.owner)), banned_at(wanted.place)) {
+                (Some(list), _) => list.push(wanted),
+                (None, Some(source)) => {
+                    let now = clocks::now().instant;
+                    let fetch = |bans: &Bans| engine::copies::fetch_ban(now, bans, source, wanted);
+                    fetched.push(edge.machines.bans.read(fetch));
+                }
+                (None, None) => fetched.push(Fetched { wanted, capsule: None }),
             }
         }
         for (seat, wanted) in edge.machines.partitions.iter().zip(of_partition) {
-            for wanted in wanted.chunks(FETCHED_MAX) {
+            for wanted in wanted.chunks(AT_ONCE_MAX) {
                 let now = clocks::now();
                 seat.with(now, |owner, now| {
                     let fetch = |&wanted| engine::copies::fetch(now, &owner.partition, wanted);

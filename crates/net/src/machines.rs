@@ -14,6 +14,7 @@ use sip::Aor;
 use transport::RemoteAddr;
 
 use crate::bans::SharedBans;
+use crate::clocks;
 use crate::copies::Owner;
 use crate::seat::Seat;
 
@@ -143,9 +144,20 @@ impl Machines {
         }
         for nonce in nonces {
             let number = usize::from(self.partition_of(&nonce.account));
-            self.partitions[number].with(now, |owner, now| owner.partition.restore_nonce(now, nonce));
+            let entry = engine::copies::nonce_of_own_disk(number as u16, &nonce);
+            let restored =
+                self.partitions[number].with(now, |owner, now| owner.partition.restore_nonce(now, nonce));
+            own.extend(restored.map(|_| entry));
         }
         own
+    }
+
+    /// From here on it is noted what changes beside bindings, for the other node.
+    pub(crate) fn note_changes(&self) {
+        for seat in &self.partitions {
+            seat.with(clocks::now(), |owner, _| owner.partition.note_nonce_changes());
+        }
+        self.bans.with(|bans| bans.note_changes());
     }
 
     /// Whether a thread panicked inside a machine.

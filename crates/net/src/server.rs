@@ -180,6 +180,7 @@ impl Server {
 
         if let Some(open) = start.peer {
             let _within = edge.runtime.enter();
+            edge.machines.note_changes();
             let peer = open(Arc::new(EdgeOwners(Arc::downgrade(&edge))), own).map_err(StartError::Peer)?;
             if edge.copies.set(Copies::new(peer)).is_err() {
                 unreachable!("a server has one peer, and it is set here");
@@ -473,7 +474,7 @@ impl Server {
         let holds = |seat: &Seat<Owner>| seat.read(|owner| !owner.holding.is_empty());
         self.edge.in_hand.load(Ordering::SeqCst) > 0
             || self.edge.machines.partitions.iter().any(holds)
-            || self.edge.copies.get().is_some_and(|copies| copies.peer.is_behind())
+            || self.edge.copies.get().is_some_and(|copies| copies.peer.on_the_way() > 0)
             || !self.edge.streams.is_drained()
     }
 

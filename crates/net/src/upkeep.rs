@@ -1,5 +1,5 @@
 //! What has to be done from time to time, by one task: closing slow and idle connections, telling which
-//! connections carry bindings, writing down which nonces are in use.
+//! connections carry bindings, writing down which nonces are in use, telling the other node of nonces and bans.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -64,9 +64,13 @@ pub(crate) async fn run(edge: Arc<Edge>, pulse: Arc<Pulse>) {
         }
         edge.streams.sweep(now);
         edge.machines.bans.sweep(now);
+        if let Some(copies) = edge.copies.get() {
+            copies.tell_of_the_rest(&edge.machines);
+        }
         if nonces_at <= now {
             nonces_at = now + NONCES_EVERY;
-            if edge.mandate.epoch(now).is_some() {
+            // A standby without a peer has those of long ago.
+            if edge.copies.get().is_some() || edge.mandate.epoch(now).is_some() {
                 save_nonces(&edge);
             }
         }

@@ -183,10 +183,10 @@ impl engine::Peer for Peer {
         }
     }
 
-    fn is_behind(&self) -> bool {
+    fn on_the_way(&self) -> usize {
         match &*self.shared.lock() {
-            Role::Active(active) => active.sender.view(now()).lag.messages > 0,
-            Role::Standby(_) | Role::Changing => false,
+            Role::Active(active) => active.sender.on_the_way(),
+            Role::Standby(_) | Role::Changing => 0,
         }
     }
 

@@ -336,6 +336,11 @@ impl Sender {
         matches!(self.link, Link::Open(_))
     }
 
+    /// How many frames are on their way.
+    pub fn on_the_way(&self) -> usize {
+        self.stream.window.len()
+    }
+
     /// How much of everything the peer has: 0 to 100. 100 is a peer that had all of it at the last comparison and was sent
     /// every change since; what is still on its way is [`SenderView::lag`].
     pub fn ready(&self) -> u8 {

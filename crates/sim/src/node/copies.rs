@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use clock::{Instant, Now};
-use engine::copies::{self, KNOWN, Replica};
+use engine::copies::{self, KNOWN, OwnerOf, Replica};
 use engine::{Holding, Partition, PartitionOutput};
 use replica::{
     Capsule, Cause, CloseCause, ConnectionNumber, Deframer, DigestKey, Epoch, Fetched, Holdings, Kind,
@@ -398,7 +398,9 @@ impl Node {
 
     fn apply(&mut self, now: Now, capsule: Capsule) -> Option<Place> {
         let entry = copies::read(now, capsule).ok()?;
-        let number = self.partition_of(entry.aor());
+        // Nonces and bans are not told in this world.
+        let OwnerOf::Partition(aor) = entry.owner() else { return None };
+        let number = self.partition_of(aor);
         let mut outputs = Vec::new();
         let partition = self.partitions.get_mut(usize::from(number))?;
         let place = copies::apply(now, partition, number, entry, &mut outputs);
