@@ -2,6 +2,8 @@
 
 mod testbed;
 
+use std::time::Duration;
+
 use engine::{ByRole, Change};
 use testbed::{Node, Pair, Phone, eventually};
 
@@ -118,6 +120,41 @@ fn what_a_node_has_from_its_own_disk_and_nobody_else_has_is_withdrawn() {
     eventually("it is gone", || pair.b.contacts("alice").is_empty());
 
     assert!(matches!(&pair.b.store.changes()[..], [Change::Remove(_)]));
+}
+
+#[test]
+fn who_is_banned_by_one_node_is_banned_by_the_other_until_the_ban_is_lifted() {
+    let pair = Pair::equal();
+    let (banned, other) = ([192, 0, 2, 66].into(), "2001:db8:1:2::9".parse().expect("an address"));
+    let held = |node: &Node| -> Vec<String> {
+        node.server.held().sources.iter().map(|ban| ban.source.to_string()).collect()
+    };
+
+    for source in [banned, other] {
+        pair.a.server.ban(source, Duration::from_secs(600)).expect("it is nobody of ours");
+    }
+    eventually("both are banned there", || held(&pair.b) == ["192.0.2.66", "2001:db8:1:2::/64"]);
+    pair.a.server.lift(net::SourceNetwork::parse("192.0.2.66"));
+    eventually("one is not", || held(&pair.b) == ["2001:db8:1:2::/64"]);
+
+    pair.a.lose_lease();
+    pair.b.become_active(5);
+    pair.b.server.lift(None);
+    eventually("nobody is, anywhere", || held(&pair.a).is_empty());
+}
+
+#[test]
+fn bans_that_were_there_before_the_standby_came_are_fetched() {
+    let pair = Pair::equal();
+    pair.wire.stall();
+    for number in 1..200 {
+        pair.a.server.ban([198, 51, 100, number].into(), Duration::from_secs(600)).expect("a stranger");
+    }
+    pair.a.lose_lease();
+    pair.wire.heal();
+    pair.a.become_active(5);
+
+    eventually("all are there", || pair.b.server.held().sources.len() == 199);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Who has registered is reached by whichever node is active, and registers no more than before.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::stage::Stage;
 use crate::cluster::{Settings, state_directory};
@@ -9,12 +9,14 @@ use crate::lab::Lab;
 use crate::lab::pair::{Side, VIP};
 use crate::phone::Phone;
 use crate::phone::call;
+use crate::process;
 use crate::scenario::Scenario;
 
 /// The scenarios of this file.
 pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "phones_are_reached_without_registering_again_when_the_host_is_killed", run: killed },
     Scenario { name: "phones_are_reached_without_registering_again_after_a_switchover", run: moved },
+    Scenario { name: "a_used_nonce_count_and_a_ban_outlive_the_node", run: nonces_and_bans },
     Scenario { name: "bindings_outlive_both_nodes_one_after_the_other", run: one_after_the_other },
 ];
 
@@ -51,6 +53,44 @@ fn moved(lab: &Lab) -> Result<()> {
     has_contacts(Side::A, &[&alice, &bob])?;
     calls_and_refreshes(&mut alice, &mut bob)?;
     stage.end(&["a", "b", "a"])
+}
+
+fn nonces_and_bans(lab: &Lab) -> Result<()> {
+    let (mut stage, mut alice, bob) = registered(lab)?;
+    let first = alice.register_request(600);
+    alice.send(&first)?;
+    let refusal = alice.expect_status(&first, 401)?;
+    let challenge = alice.remember(&refusal)?;
+    for count in [1, 3] {
+        let request = alice.register_request(600);
+        let request = alice.with_count(request, &challenge, count);
+        alice.send(&request)?;
+        alice.expect_status(&request, 200)?;
+    }
+    let ban = &["bans", "add", "192.0.2.66", "--for", "10m"];
+    process::quietly(&mut stage.cluster.command(&stage.pair, Side::A, ban))?;
+    stage.wait_for(Side::B, "the nonces and the ban", |status| {
+        let kinds = &status["server"]["replica"]["kinds"];
+        ["nonces", "bans"].iter().all(|kind| {
+            let (here, there) = (&kinds[*kind]["here"], &kinds[*kind]["there"]);
+            here == there && here.as_u64() > Some(0)
+        })
+    })?;
+
+    stage.cluster.kill(Side::A)?;
+    stage.wait_until_served_by(Side::B)?;
+
+    let bans = process::output(&mut stage.cluster.command(&stage.pair, Side::B, &["bans", "list"]))?;
+    ensure!(bans.contains("192.0.2.66"), "the ban is forgotten: {bans}");
+    // Whoever has seen a count used sends another request with it.
+    for (count, status) in [(3, 401), (1, 401), (2, 200), (4, 200)] {
+        let request = alice.register_request(600);
+        let request = alice.with_count(request, &challenge, count);
+        alice.send(&request)?;
+        alice.expect_status(&request, status).with_context(|| format!("count {count}"))?;
+    }
+    has_contacts(Side::B, &[&alice, &bob])?;
+    stage.end(&["a", "b"])
 }
 
 /// A node that comes back with nothing but its old disk is made equal before it is relied on.
