@@ -12,7 +12,7 @@ impl Voter {
             frame.deadline(&mut grant.until);
         }
         frame.deadline(&mut self.waits_until);
-        for start in &mut self.starts {
+        for start in self.starts.iter_mut() {
             frame.deadline(&mut start.cloned_until);
         }
         self.renumber_writes();
@@ -32,7 +32,7 @@ impl Voter {
 
     /// Forgets what a start has said where no other one of that node will be heard.
     pub fn forget_starts(&mut self, is_only: &dyn Fn(Holder) -> bool) {
-        for start in &mut self.starts {
+        for start in self.starts.iter_mut() {
             if is_only(Holder { node: start.node, incarnation: start.last.0 }) {
                 start.last.1 = RequestNumber(0);
                 start.before = None;
@@ -50,7 +50,7 @@ impl Voter {
 
     /// The numbers that it has heard last: compared only with those that may still come.
     pub fn heard_numbers(&mut self, renumber: &mut Renumber<'_>) {
-        for start in &mut self.starts {
+        for start in self.starts.iter_mut() {
             renumber(start.last.0, &mut start.last.1);
             if let Some((incarnation, number)) = &mut start.before {
                 renumber(*incarnation, number);
