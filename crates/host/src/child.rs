@@ -143,7 +143,7 @@ fn drop_rights(user: Option<User>) -> io::Result<()> {
 }
 
 /// Last, because the kernel forgets it when rights change.
-fn die_with(parent: libc::pid_t) -> io::Result<()> {
+pub(crate) fn die_with(parent: libc::pid_t) -> io::Result<()> {
     // SAFETY: plain calls.
     unsafe {
         if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) < 0 {

@@ -15,6 +15,7 @@ mod gate;
 mod generation;
 mod inheritance;
 mod interface;
+pub mod lab;
 mod netlink;
 mod page;
 mod pair;
