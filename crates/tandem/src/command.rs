@@ -4,7 +4,7 @@ mod bans;
 mod change;
 mod check;
 mod cluster;
-mod cluster_picture;
+pub mod cluster_picture;
 mod engine;
 mod exporter;
 mod gateways;
@@ -26,6 +26,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{Config, FILE_DEFAULT, reference};
 use crate::control::Request;
 use crate::control::client::Client;
+use crate::demo::{Course, demo};
 use crate::guardian::question::Question;
 use crate::state_directory::StateDirectory;
 use bans::BansCommand;
@@ -65,6 +66,12 @@ enum Command {
         /// The engine's control socket
         #[arg(long, value_name = "SOCKET")]
         engine: PathBuf,
+    },
+    /// Show a failover: two nodes, a witness and phones inside this machine, which are broken and mended
+    Demo {
+        /// Without keys: one failure after the other
+        #[arg(long)]
+        auto: bool,
     },
     /// Tell all mistakes of a configuration
     Check {
@@ -204,6 +211,8 @@ impl CommandLine {
             Command::Run { config } => run::run(config),
             Command::Engine { config } => engine::run(config),
             Command::Exporter { config, engine } => exporter::run(&config, engine),
+            Command::Demo { auto: false } => demo(Course::ByKeys),
+            Command::Demo { auto: true } => demo(Course::ByItself),
             Command::Check { file } => check::check(&file),
             Command::Reference => print(&reference()),
             Command::Subscriber(command) => command.run(),
@@ -271,6 +280,8 @@ mod tests {
             "run --config a.toml",
             "engine --config a.toml",
             "exporter --config a.toml --engine /s/control.sock",
+            "demo",
+            "demo --auto",
             "check a.toml",
             "reference",
             "route 030123456",

@@ -7,6 +7,7 @@ mod command;
 mod config;
 mod control;
 mod degraded;
+mod demo;
 mod forwards;
 mod gateway_row;
 mod guardian;

@@ -1,6 +1,6 @@
 //! The picture of a cluster: both nodes and the witness as cards, who is active and why, and what needs a look.
 
-mod card;
+pub mod card;
 mod reasons;
 #[cfg(test)]
 mod tests;

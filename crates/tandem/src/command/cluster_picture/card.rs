@@ -30,7 +30,8 @@ pub struct Card {
 }
 
 impl Card {
-    fn draw(&self, height: usize) -> Vec<String> {
+    /// Its rows, with so many lines inside.
+    pub fn draw(&self, height: usize) -> Vec<String> {
         let (edge, side, [upper_left, upper_right, lower_left, lower_right]) = match self.border {
             Border::Double => ('═', '║', ['╔', '╗', '╚', '╝']),
             Border::Single => ('─', '│', ['┌', '┐', '└', '┘']),
