@@ -22,6 +22,7 @@ mod call_limit;
 mod carrier;
 mod cluster;
 mod command_line;
+mod demo;
 mod disk_faults;
 mod edge;
 mod first_run;
@@ -100,6 +101,7 @@ pub struct Place {
 pub fn all() -> Vec<Scenario> {
     [
         first_run::SCENARIOS,
+        demo::SCENARIOS,
         forwarding::SCENARIOS,
         command_line::SCENARIOS,
         account::SCENARIOS,

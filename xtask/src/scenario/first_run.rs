@@ -78,8 +78,13 @@ fn same_host(lab: &Lab) -> Result<()> {
     call::hang_up(&mut bob, &mut dialog, &mut alice)
 }
 
-/// `tandem run` as nobody, with a home of its own that is empty and no other variable.
+/// `tandem run` as nobody.
 fn start(lab: &Lab, host: &Host, home: &Path, name: &str) -> Result<Running> {
+    start_as_nobody(lab, host, home, name, &["run"])
+}
+
+/// `tandem WORDS` as nobody, with a home of its own that is empty and no other variable.
+pub fn start_as_nobody(lab: &Lab, host: &Host, home: &Path, name: &str, words: &[&str]) -> Result<Running> {
     // The build's folder may be closed to nobody.
     let binary = Path::new("/run/bin/tandem");
     if !binary.exists() {
@@ -93,7 +98,7 @@ fn start(lab: &Lab, host: &Host, home: &Path, name: &str) -> Result<Running> {
         command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"]);
     }
     command.args(["--bounding-set", "-all", "--inh-caps", "-all", "--no-new-privs"]);
-    command.arg(binary).arg("run").env_clear().env("HOME", home).env("PATH", "/usr/bin:/bin");
+    command.arg(binary).args(words).env_clear().env("HOME", home).env("PATH", "/usr/bin:/bin");
     Running::start(&mut command, &lab.dir.join(format!("{name}.log")))
 }
 

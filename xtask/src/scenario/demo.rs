@@ -1,0 +1,60 @@
+//! The first thing that a newcomer is shown: what breaks in it must be seen here before.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::Scenario;
+use super::first_run::start_as_nobody;
+use crate::lab::Lab;
+use crate::process;
+
+/// The scenarios of this file.
+pub const SCENARIOS: &[Scenario] = &[Scenario {
+    name: "the_demo_shows_five_takeovers_without_root_and_leaves_nothing",
+    run: five_takeovers,
+}];
+
+/// On a busy machine.
+const DEMO_TIME_MAX: Duration = Duration::from_secs(80);
+
+fn five_takeovers(lab: &Lab) -> Result<()> {
+    let host = lab.host("server", 10)?;
+    let mut running = start_as_nobody(lab, &host, Path::new("/run/home"), "demo", &["demo", "--auto"])?;
+    let status = running.wait(DEMO_TIME_MAX).with_context(|| running.log())?;
+
+    let said = running.log();
+    ensure!(status.success(), "it ended with {status}:\n{said}");
+    let mut last = 0;
+    for (number, what) in
+        ["the engine of", "everything on", "stands still", "the cable of", "a planned switchover"]
+            .iter()
+            .enumerate()
+    {
+        let step = said.split(&format!("\n {}. ", number + 1)).nth(1).with_context(|| said.clone())?;
+        let step = step.split(&format!("\n {}. ", number + 2)).next().unwrap_or_default();
+        ensure!(
+            step.lines().next().is_some_and(|title| title.contains(what)),
+            "{what} is missed in:\n{step}"
+        );
+        let epoch = step.split(", epoch ").nth(1).context("nobody took over")?;
+        let epoch: u32 =
+            epoch.split(':').next().unwrap_or_default().parse().with_context(|| step.to_owned())?;
+        ensure!(epoch > last, "epoch {epoch} after {last}:\n{said}");
+        ensure!(step.contains("first answer"), "no report of the takeover in:\n{step}");
+        ensure!(step.contains(" went on; calls since: "), "the call that was up was lost:\n{step}");
+        last = epoch;
+    }
+    ensure!(said.contains("5 takeovers, "), "{said}");
+    ensure_nothing_runs()
+}
+
+/// No program of the demo has outlived it.
+fn ensure_nothing_runs() -> Result<()> {
+    for entry in std::fs::read_dir("/proc")? {
+        let words = process::read_lossy(&entry?.path().join("cmdline"));
+        ensure!(!words.starts_with("/proc/self/exe\0"), "it has left {}", words.replace('\0', " "));
+    }
+    Ok(())
+}
