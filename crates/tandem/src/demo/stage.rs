@@ -141,14 +141,18 @@ impl Stage {
 
     /// Does one deed after the other by itself.
     pub fn play_all(&mut self) -> Result<(), Over> {
-        let mut unnoticed = 0;
+        let mut harmless = 0;
         for deed in Deed::ALL {
-            unnoticed += usize::from(self.play(deed)?.is_unnoticed());
+            harmless += usize::from(self.play(deed)?.is_harmless());
             self.viewer.is_watched().then(|| self.look(LOOK)).transpose()?;
             self.heal()?;
         }
         let count = Deed::ALL.len();
-        self.say(Ink::Strong, &format!("{count} takeovers, {unnoticed} of them unnoticed by every phone"));
+        if harmless < count {
+            let words = format!("only {harmless} of {count} takeovers cost no phone a call or a REGISTER");
+            return Err(Over::Failed(self.with_logs(&words)));
+        }
+        self.say(Ink::Strong, &format!("{count} takeovers, and none cost a phone a call or a REGISTER"));
         Ok(())
     }
 

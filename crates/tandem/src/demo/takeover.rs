@@ -35,8 +35,8 @@ pub struct Takeover {
 }
 
 impl Takeover {
-    /// Whether no phone had to do anything for it, and each was reached.
-    pub fn is_unnoticed(&self) -> bool {
+    /// Whether no phone had to do anything for it, and each call came through.
+    pub fn is_harmless(&self) -> bool {
         let all = self.calls.iter().chain([&self.held]);
         self.registers == 0 && all.into_iter().all(|(_, standing)| matches!(standing, Standing::Ended(_)))
     }
@@ -139,10 +139,10 @@ mod tests {
     use crate::guardian::report::{Kept, PhaseEnd};
 
     #[test]
-    fn a_takeover_that_nobody_noticed_is_told() {
+    fn a_takeover_that_cost_nothing_is_told() {
         let takeover = takeover();
 
-        assert!(takeover.is_unnoticed());
+        assert!(takeover.is_harmless());
         assert_eq!(
             text(&takeover),
             "   b is active, epoch 3: the other one fell silent; seen 150, votes 461, first\n   \
@@ -160,7 +160,7 @@ mod tests {
 
         let text = text(&takeover);
 
-        assert!(!takeover.is_unnoticed());
+        assert!(!takeover.is_harmless());
         assert_eq!(unreached(&takeover.calls).collect::<Vec<_>>(), ["cleo"]);
         assert!(text.contains("REGISTERs since: 2\n"), "{text}");
         assert!(text.ends_with("1 of 2 reached\n   not reached: cleo (480)"), "{text}");
