@@ -49,7 +49,8 @@ pub fn demo(course: Course) -> Result<()> {
     // Before the first thread: each has the mask of the one that started it.
     let signals = Signals::take()?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    seclude(Path::new(PLACE)).map_err(refusal::explained)?;
+    let is_root = rustix::process::geteuid().is_root();
+    seclude(Path::new(PLACE)).map_err(|refusal| refusal::explained(&refusal, is_root))?;
     let is_terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
     let viewer = if is_terminal {
         Viewer::Picture { screen: Screen::take()?, said: Vec::new() }
@@ -61,8 +62,8 @@ pub fn demo(course: Course) -> Result<()> {
         Course::ByKeys if is_terminal => stage.play_by_keys(),
         Course::ByKeys | Course::ByItself => stage.play_all(),
     });
-    // The terminal is as before when the error is shown.
-    drop(stage);
+    // The terminal is as before when they are printed: what was seen stays to be read.
+    Viewer::Lines.say(stage.end());
     match played {
         Ok(()) | Err(Over::Quit) => Ok(()),
         Err(Over::Failed(error)) => Err(error),

@@ -103,7 +103,7 @@ pub fn start_as_nobody(lab: &Lab, host: &Host, home: &Path, name: &str, words: &
 }
 
 /// In namespaces made without root there is one user only, who has no right outside of them.
-fn can_change_user() -> bool {
+pub fn can_change_user() -> bool {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     map.split_whitespace().last().is_some_and(|count| count != "1")
 }

@@ -137,6 +137,9 @@ impl Program {
         // This very program, also if its file was replaced.
         let mut command = self.host.command("/proc/self/exe");
         command.arg(self.word).arg("--config").arg(&self.config).stdin(Stdio::null());
+        // Where nft is, which the path of an ordinary user lacks on Debian.
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
         let child = command.stdout(log.try_clone()?).stderr(log).spawn();
         self.child = Some(child.context("this program can not be started once more")?);
         Ok(())

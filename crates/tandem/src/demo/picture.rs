@@ -72,8 +72,9 @@ pub fn picture(scene: &Scene, rows: usize) -> Vec<Line> {
     let said = &scene.said[first..];
     lines.extend(said.iter().cloned());
     lines.extend(std::iter::repeat_n(Line::new(), room - said.len() + 1));
+    // Whoever has a small window wants to know the keys first.
+    lines.truncate(rows.saturating_sub(scene.prompt.len()));
     lines.extend(scene.prompt.iter().cloned());
-    lines.truncate(rows);
     lines
 }
 
@@ -273,7 +274,7 @@ mod tests {
 
         for rows in [10, 18, 24, 50] {
             let drawn = text(&picture(&scene, rows));
-            assert_eq!(drawn.len(), rows);
+            assert_eq!((drawn.len(), drawn.last().map(String::as_str)), (rows, Some(" q quit")));
             assert!(rows < 20 || drawn.contains(&"49".to_owned()), "{drawn:#?}");
         }
     }

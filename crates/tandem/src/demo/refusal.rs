@@ -12,10 +12,10 @@ const APPARMOR: &str = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns";
 /// Everybody's.
 const COUNT: &str = "/proc/sys/user/max_user_namespaces";
 
-/// The refusal, with the mend.
-pub fn explained(refusal: Unsecluded) -> anyhow::Error {
+/// The refusal, with the mend. `is_root`: whether root was refused.
+pub fn explained(refusal: &Unsecluded, is_root: bool) -> anyhow::Error {
     let settings = [DEBIAN, APPARMOR, COUNT].map(|file| std::fs::read_to_string(file).ok());
-    let is_root = rustix::process::geteuid().is_root();
+
     let mend = mend(refusal.step, &refusal.reason, settings, is_root);
     anyhow!("the demo can not build its hosts: {refusal}\n{mend}")
 }

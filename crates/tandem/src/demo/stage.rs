@@ -139,6 +139,14 @@ impl Stage {
         Ok(())
     }
 
+    /// Ends it all, and gives what only the picture has shown.
+    pub fn end(self) -> Vec<Line> {
+        match self.viewer {
+            Viewer::Picture { said, .. } => said,
+            Viewer::Lines => Vec::new(),
+        }
+    }
+
     /// Does one deed after the other by itself.
     pub fn play_all(&mut self) -> Result<(), Over> {
         let mut harmless = 0;
@@ -162,12 +170,19 @@ impl Stage {
             self.tick()?;
             let Some(key) = self.key.take() else { continue };
             if key == 'h' {
-                self.heal()?;
+                match self.heal() {
+                    Err(Over::Failed(error)) => self.say_failed(&error),
+                    healed => healed?,
+                }
             } else if let Some(deed) = Deed::of(key) {
-                if self.is_standby_ready() {
-                    self.play(deed)?;
-                } else {
-                    self.say(Ink::Odd, "There is nobody to take over yet: press h first, or wait a moment");
+                if !self.is_standby_ready() {
+                    self.say(Ink::Odd, "Nobody could take over yet: press h first, or wait a moment");
+                    continue;
+                }
+                match self.play(deed) {
+                    // Whoever watches may look at it, and go on.
+                    Err(Over::Failed(error)) => self.say_failed(&error),
+                    played => drop(played?),
                 }
             }
         }
@@ -350,6 +365,14 @@ impl Stage {
 
     fn say(&mut self, ink: Ink, text: &str) {
         self.viewer.say(vec![Line::of(ink, format!(" {text}"))]);
+    }
+
+    fn say_failed(&mut self, error: &anyhow::Error) {
+        self.waits_for = None;
+        let text = format!("{error:#}");
+        let mut lines = Vec::new();
+        push(&mut lines, Ink::Bad, text.lines().next().unwrap_or_default());
+        self.viewer.say(lines);
     }
 
     /// Draws and looks until something has come.
