@@ -48,6 +48,11 @@ pub struct Baresip {
 impl Baresip {
     /// Starts it on a host; it registers at once and answers every call.
     pub fn start(lab: &Lab, host: &Host, server: &Server, account: Account<'_>) -> Result<Baresip> {
+        Baresip::start_in_domain(lab, host, &server.domain(account.family)?, account)
+    }
+
+    /// The same with an account of a domain that is the address of its server.
+    pub fn start_in_domain(lab: &Lab, host: &Host, domain: &str, account: Account<'_>) -> Result<Baresip> {
         let dir = lab.dir.join(account.user);
         std::fs::create_dir_all(&dir)?;
         sound::write_tone(&dir.join("tone.wav"), account.hertz, TONE_SECONDS)?;
@@ -72,7 +77,7 @@ impl Baresip {
              ausrc_srate 8000\nauplay_srate 8000\nausrc_channels 1\nauplay_channels 1\n"
         );
         let Account { user, transport, family, .. } = account;
-        let (domain, transport) = (server.domain(family)?, transport.in_uri());
+        let transport = transport.in_uri();
         let line = format!(
             "<sip:{user}@{domain};transport={transport}>;auth_user={user};auth_pass={PASSWORD};\
              answermode=auto;regint=60;audio_codecs=PCMU/8000/1\n"

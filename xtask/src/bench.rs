@@ -18,6 +18,7 @@ mod cpu_time;
 pub mod failover;
 mod flames;
 mod load;
+pub mod pair;
 mod report;
 mod row;
 

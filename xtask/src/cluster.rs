@@ -31,6 +31,10 @@ pub struct Settings {
     pub engine_silence: &'static str,
     /// `error` to `trace`.
     pub log_level: &'static str,
+    /// More lines of `[node]`.
+    pub node: String,
+    /// Whether phones must prove who they are.
+    pub digest: Digest,
     /// More lines of `[cluster]`.
     pub cluster: String,
     /// More lines of the file.
@@ -50,6 +54,15 @@ pub enum Rights {
     NoProgramInTheKernel,
 }
 
+/// Whether phones must prove who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Digest {
+    /// Everybody is asked.
+    On,
+    /// Nobody is.
+    Off,
+}
+
 /// By how many ways the nodes hear each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Paths {
@@ -66,6 +79,8 @@ impl Default for Settings {
             // An engine is an ordinary process: on a busy machine it is not run for longer than the default.
             engine_silence: "1s",
             log_level: "debug",
+            node: String::new(),
+            digest: Digest::On,
             cluster: String::new(),
             toml: String::new(),
             paths: Paths::One,
@@ -280,12 +295,13 @@ fn known_name(host: &Host) -> Result<&'static str> {
 }
 
 fn configuration(pair: &Pair, host: &Host, settings: &Settings, key: &str) -> String {
-    let Settings { lease, engine_silence, log_level, cluster, toml, paths, .. } = settings;
+    let Settings { lease, engine_silence, log_level, node, digest, cluster, toml, paths, .. } = settings;
     let name = &host.name;
+    let digest = if *digest == Digest::On { "" } else { " digest off" };
     let mut text = format!(
-        "[node]\nname = \"{name}\"\nstate_directory = \"{}\"\n\n\
+        "[node]\nname = \"{name}\"\nstate_directory = \"{}\"\n{node}\n\
          [log]\nlevel = \"{log_level}\"\n\n\
-         [sip]\nlisten = [\"udp://{VIP}:5060\", \"tcp://{VIP}:5060\", \"udp://{SECOND_VIP}:5060\", \"udp://[{VIP_V6}]:5060\"]\n\n\
+         [sip]\nlisten = [\"udp://{VIP}:5060{digest}\", \"tcp://{VIP}:5060{digest}\", \"udp://{SECOND_VIP}:5060\", \"udp://[{VIP_V6}]:5060\"]\n\n\
          [admission]\nnever = [\"203.0.113.0/24\", \"198.51.100.0/24\", \"2001:db8:113::/64\"]\n\n\
          [cluster]\nkey = \"{key}\"\naddresses = [\"{VIP}\", \"{SECOND_VIP}\", \"{VIP_V6}\"]\n\
          lease = \"{lease}\"\nengine_silence = \"{engine_silence}\"\nwitness = [\"tandem://{}:7950\"]\n{cluster}\n",

@@ -49,6 +49,9 @@ cargo xtask bench failover [--yes] [--repeats N] [FILTER]
     keepalived, into bench/FAILOVER.md. It continues where it was stopped.
     --repeats N     how often each figure is measured; 10 without it
     FILTER          only figures whose name contains it; then nothing is written
+cargo xtask bench pair [--yes] [--runs N] [FILTER]
+    Measures what it costs to hold every binding at two nodes, and takeovers with up to a million of
+    them, into bench/PAIR.md. It continues where it was stopped.
 cargo xtask bench flames [--yes]
     Draws where the server's time goes, into bench/flame-register.svg and bench/flame-call.svg.
 cargo xtask soak [worlds]
@@ -60,7 +63,7 @@ cargo xtask soak internet [--minutes N] [--dir DIR] [--program PATH] [--yes]
     DIR keeps its figures; nothing runs while it has a file `pause`.
 cargo xtask soak lease
     100,000 seeds of the pair in a hostile world, and the large exhaustive searches, into bench/SOAK-LEASE.md.
-cargo xtask soak pair [--kills N] [--dir DIR] [--program PATH] [--yes]
+cargo xtask soak pair [--kills N] [--phones N] [--dir DIR] [--program PATH] [--yes]
     1,000 faults of a pair with 100,000 registered phones, at moments that are drawn, into bench/SOAK-PAIR.md.
     DIR keeps what was done; nothing happens while it has a file `pause`.
 ";
@@ -91,15 +94,15 @@ fn run(words: &[&str]) -> Result<ExitCode> {
         ["bench", "failover", options @ ..] => {
             bench::failover::run(&bench::failover::Options::parse(options)?)
         }
+        ["bench", "pair", options @ ..] => bench::pair::run(&bench::pair::Options::parse(options)?),
+        ["pair-here", words @ ..] => bench::pair::run_here(words),
         ["failover-here", words @ ..] => bench::failover::run_here(words),
         ["flames-here", dir] => bench::run_flames_here(Path::new(dir)),
         ["soak", part @ ..] => soak::run(part),
         ["soak-here", dir, binary, minutes] => {
             soak::internet::run_here(Path::new(dir), Path::new(binary), minutes)
         }
-        ["soak-pair-here", dir, binary, kills] => {
-            soak::pair::run_here(Path::new(dir), Path::new(binary), kills)
-        }
+        ["soak-pair-here", words @ ..] => soak::pair::run_here(words),
         ["scenario", name, dir, binary] => {
             scenario::run_here(name, Path::new(dir), Path::new(binary)).map(ExitCode::from)
         }

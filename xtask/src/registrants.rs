@@ -204,7 +204,7 @@ impl Registrants {
         let start = now();
         process::wait_until(&format!("{count} answers to REGISTERs"), limit, || {
             let is_fresh = |entry: &&Entry| match entry.promise {
-                Promise::Bound { from } | Promise::Gone { from } => from > start,
+                Promise::Bound { from, .. } | Promise::Gone { from } => from > start,
                 Promise::Nothing => false,
             };
             Ok((self.state().entries.iter().filter(is_fresh).count() >= count).then_some(()))
@@ -350,7 +350,8 @@ impl Switchboard {
         let mut state = lock(&self.shared);
         match heard {
             Heard::Nothing => {}
-            Heard::Granted(wish, from) => state.grant(phone, wish, from),
+            Heard::Granted(from, granted) => state.keep(phone, Promise::Bound { from, granted }),
+            Heard::Ended(from) => state.keep(phone, Promise::Gone { from }),
             Heard::Wrong => {
                 state.counts.wrong += 1;
                 complain(&mut state, format!("user{phone}: a 200 that is wrong: {text}"));
@@ -389,21 +390,15 @@ impl Switchboard {
 }
 
 impl State {
-    fn grant(&mut self, phone: u32, wish: Wish, from: Duration) {
+    fn keep(&mut self, phone: u32, promise: Promise) {
         let at = now();
         self.longest_gap = self.longest_gap.max(at.saturating_sub(self.last_answer));
         self.last_answer = at;
         let entry = &mut self.entries[phone as usize];
-        (entry.is_registering, entry.is_leaving, entry.at) = (false, false, at);
-        match wish {
-            Wish::Binding => {
-                entry.promise = Promise::Bound { from };
-                self.counts.registered += 1;
-            }
-            Wish::End => {
-                entry.promise = Promise::Gone { from };
-                self.counts.removed += 1;
-            }
+        *entry = Entry { promise, at, is_registering: false, is_leaving: false, ..*entry };
+        match promise {
+            Promise::Gone { .. } => self.counts.removed += 1,
+            _ => self.counts.registered += 1,
         }
     }
 }

@@ -145,6 +145,7 @@ pub fn all() -> Vec<Scenario> {
         cluster::planned::SCENARIOS,
         cluster::strangers::SCENARIOS,
         cluster::fallback::SCENARIOS,
+        cluster::survival::SCENARIOS,
     ]
     .concat()
 }

@@ -154,7 +154,7 @@ fn ratio(measured: &Measured, row: Row) -> Option<f64> {
 }
 
 /// The median, the least and the most.
-fn spread(mut values: Vec<f64>) -> Option<(f64, f64, f64)> {
+pub fn spread(mut values: Vec<f64>) -> Option<(f64, f64, f64)> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     let median = match values.len() {

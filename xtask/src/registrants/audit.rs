@@ -10,10 +10,10 @@ use crate::lab::observer::now;
 impl Registrants {
     /// Compares all phones with all bindings that an engine has of them.
     pub fn audit_all(&self, engine: &mut Control) -> Result<Verdict> {
-        let before = self.entries();
+        let (before, begun) = (self.entries(), now());
         let bindings = engine.contacts(None)?;
-        let (after, read) = (self.entries(), now());
-        let comparison = Comparison { before: &before, after: &after, read, expires: self.plan().expires };
+        let (after, read) = (self.entries(), (begun, now()));
+        let comparison = Comparison { before: &before, after: &after, read };
         let verdict = comparison.judge(0..self.plan().phones, &bindings);
         self.forget(&verdict.victims, &before);
         Ok(verdict)
@@ -21,13 +21,13 @@ impl Registrants {
 
     /// Compares some phones with their bindings.
     pub fn audit(&self, engine: &mut Control, phones: &[u32]) -> Result<Verdict> {
-        let before = self.entries();
+        let (before, begun) = (self.entries(), now());
         let mut bindings = Vec::new();
         for phone in phones {
             bindings.extend(engine.contacts(Some(&format!("user{phone}@{}", self.plan().domain)))?);
         }
-        let (after, read) = (self.entries(), now());
-        let comparison = Comparison { before: &before, after: &after, read, expires: self.plan().expires };
+        let (after, read) = (self.entries(), (begun, now()));
+        let comparison = Comparison { before: &before, after: &after, read };
         let verdict = comparison.judge(phones.iter().copied(), &bindings);
         self.forget(&verdict.victims, &before);
         Ok(verdict)

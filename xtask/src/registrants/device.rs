@@ -49,8 +49,10 @@ pub enum Again<'d> {
 pub enum Heard {
     /// It is not the answer that is waited for.
     Nothing,
-    /// A 200: the wish, and when it was first sent.
-    Granted(Wish, Duration),
+    /// A 200 to a REGISTER that was first sent then: it is registered for so long.
+    Granted(Duration, Duration),
+    /// A 200 to a REGISTER that was first sent then: it is registered no more.
+    Ended(Duration),
     /// A 200 that does not say what it should.
     Wrong,
     /// The first 401: the same wish is to be sent with credentials.
@@ -128,8 +130,12 @@ impl Device {
         self.pending = None;
         let heard = match status {
             200 => {
-                let is_named = text.contains(&contact(line));
-                if is_named == (wish == Wish::Binding) { Heard::Granted(wish, from) } else { Heard::Wrong }
+                let granted = granted(text, &contact(line));
+                match (wish, granted) {
+                    (Wish::Binding, Some(granted)) => Heard::Granted(from, granted),
+                    (Wish::End, None) => Heard::Ended(from),
+                    _ => Heard::Wrong,
+                }
             }
             401 => match header(text, "WWW-Authenticate").and_then(Challenge::parse) {
                 Some(challenge) => {
@@ -184,6 +190,14 @@ pub fn contact(line: Line<'_>) -> String {
     format!("sip:user{}@{}", line.number, line.local)
 }
 
+/// For how long a 200 says that a contact is registered.
+fn granted(text: &str, contact: &str) -> Option<Duration> {
+    let (_, rest) = text.split_once(contact)?;
+    let (_, rest) = rest.lines().next()?.split_once(";expires=")?;
+    let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok().map(Duration::from_secs)
+}
+
 /// The number of the phone whose REGISTER a response answers.
 pub fn answered(text: &str) -> Option<u32> {
     header(text, "Call-ID")?.strip_prefix("registrant-")?.split_once('@')?.0.parse().ok()
@@ -203,7 +217,7 @@ mod tests {
         let mut device = challenged();
 
         let first = sent(&mut device);
-        assert_eq!(heard(&mut device, "200 OK", 2, CONTACT), Heard::Granted(Wish::Binding, Duration::ZERO));
+        assert_eq!(heard(&mut device, "200 OK", 2, CONTACT), GRANTED);
         let second = sent(&mut device);
 
         assert!(first.contains("nc=00000001") && second.contains("nc=00000002"), "{first}{second}");
@@ -242,7 +256,8 @@ mod tests {
         assert!(matches!(device.again(next), Again::Settled));
     }
 
-    const CONTACT: &str = "Contact: <sip:user7@203.0.113.21:5070>;expires=3600\r\n";
+    const GRANTED: Heard = Heard::Granted(Duration::ZERO, Duration::from_secs(3412));
+    const CONTACT: &str = "Contact: <sip:user7@203.0.113.21:5070>;expires=3412\r\n";
     const CHALLENGE: &str =
         "WWW-Authenticate: Digest realm=\"203.0.113.100\", nonce=\"n\", algorithm=MD5, qop=\"auth\"\r\n";
 

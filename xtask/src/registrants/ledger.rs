@@ -19,10 +19,12 @@ pub enum Promise {
     /// None so far.
     #[default]
     Nothing,
-    /// It is registered, for the whole time from the first sending of its REGISTER on.
+    /// It is registered for a time that began between the first sending of its REGISTER and the 200.
     Bound {
-        /// When that was, since 1970.
+        /// When it was first sent, since 1970.
         from: Duration,
+        /// For how long.
+        granted: Duration,
     },
     /// It is not registered any more.
     Gone {
@@ -88,10 +90,8 @@ pub struct Comparison<'a> {
     pub before: &'a [Entry],
     /// And after.
     pub after: &'a [Entry],
-    /// The time when the reading ended, since 1970: by then the bindings that were read first have run on.
-    pub read: Duration,
-    /// For how long phones register.
-    pub expires: Duration,
+    /// When the reading began and ended, since 1970.
+    pub read: (Duration, Duration),
 }
 
 impl Comparison<'_> {
@@ -125,22 +125,21 @@ impl Comparison<'_> {
         let may_be_there = before.is_registering || after.registers != before.registers;
         match (before.promise, found.first()) {
             (Promise::Nothing, _) => {}
-            (Promise::Bound { from }, None) if from + self.expires < self.read + ROUNDING => {
-                verdict.open += 1
-            }
-            (Promise::Bound { from }, Some(binding)) => {
+            (Promise::Bound { from, granted }, Some(binding)) => {
                 verdict.compared += 1;
-                let least = (from + self.expires).saturating_sub(self.read + ROUNDING);
-                if binding.expires < least {
+                let least = (from + granted).saturating_sub(self.read.1 + ROUNDING);
+                let most = (before.at + granted + ROUNDING).saturating_sub(self.read.0);
+                // Another end is the one of an earlier promise: the last one was lost. A refresh that is under way may have
+                // been granted less time, or more.
+                let is_another = binding.expires < least || binding.expires > most;
+                if is_another && !may_be_there {
                     verdict.lost += 1;
-                    verdict.tell(
-                        phone,
-                        format!(
-                            "phone {phone} was promised at least {least:?} more and has {:?}: {before:?}",
-                            binding.expires
-                        ),
-                    );
+                    let what = format!("phone {phone} has {:?} left: {before:?}", binding.expires);
+                    verdict.tell(phone, format!("{what}, between {least:?} and {most:?} were promised"));
                 }
+            }
+            (Promise::Bound { from, granted }, None) if from + granted < self.read.1 + ROUNDING => {
+                verdict.open += 1;
             }
             (Promise::Bound { .. }, None) if may_be_gone => verdict.open += 1,
             (Promise::Bound { .. }, None) => {
@@ -173,11 +172,11 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_binding_that_is_there_for_long_enough_is_kept() {
+    fn a_binding_that_is_there_for_as_long_as_was_granted_is_kept() {
         let entry = bound(100);
 
-        assert_eq!(judge(entry, entry, &[contact(3595)]).broken(), 0);
-        assert_eq!(judge(entry, entry, &[contact(3595)]).compared, 1);
+        assert_eq!(judge(entry, entry, &[contact(3597)]).broken(), 0);
+        assert_eq!(judge(entry, entry, &[contact(3597)]).compared, 1);
     }
 
     #[test]
@@ -186,6 +185,26 @@ mod tests {
 
         assert_eq!(judge(entry, entry, &[]).lost, 1);
         assert_eq!(judge(entry, entry, &[contact(3400)]).lost, 1);
+        // What was granted before may end later.
+        assert_eq!(judge(entry, entry, &[contact(3650)]).lost, 1);
+    }
+
+    #[test]
+    fn a_refresh_that_is_under_way_may_have_been_done() {
+        let entry = bound(100);
+        let begun = Entry { registers: 1, ..entry };
+
+        assert_eq!(judge(entry, begun, &[contact(3650)]).broken(), 0);
+        assert_eq!(judge(entry, begun, &[contact(3400)]).broken(), 0);
+        assert_eq!(judge(entry, begun, &[]).lost, 1);
+    }
+
+    #[test]
+    fn what_has_run_out_need_not_be_there() {
+        let entry =
+            Entry { promise: Promise::Bound { from: SECOND, granted: SECOND * 100 }, ..Entry::default() };
+
+        assert_eq!(judge(entry, entry, &[]).broken(), 0);
     }
 
     #[test]
@@ -218,12 +237,13 @@ mod tests {
     }
 
     fn judge(before: Entry, after: Entry, bindings: &[Contact]) -> Verdict {
-        let read = SECOND * 103;
-        Comparison { before: &[before], after: &[after], read, expires: HOUR }.judge([0], bindings)
+        let read = (SECOND * 102, SECOND * 103);
+        Comparison { before: &[before], after: &[after], read }.judge([0], bindings)
     }
 
     fn bound(from: u32) -> Entry {
-        Entry { promise: Promise::Bound { from: SECOND * from }, ..Entry::default() }
+        let promise = Promise::Bound { from: SECOND * from, granted: HOUR };
+        Entry { promise, at: SECOND * from, ..Entry::default() }
     }
 
     fn contact(seconds: u32) -> Contact {

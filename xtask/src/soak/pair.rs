@@ -19,9 +19,12 @@ mod trial;
 
 use record::Record;
 use trial::Trial;
+pub use trial::degraded;
 
 /// How many faults, unless told otherwise.
 const KILLS: u64 = 1_000;
+/// How many phones, unless told otherwise.
+const PHONES: u32 = 100_000;
 /// While this file is there, nothing happens.
 const PAUSE: &str = "pause";
 /// Where the result is written.
@@ -33,6 +36,7 @@ const FAILURES_MAX: usize = 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     kills: u64,
+    phones: u32,
     dir: PathBuf,
     program: Option<PathBuf>,
     consent: Consent,
@@ -42,12 +46,13 @@ impl Options {
     /// Reads the words after `pair`.
     pub fn parse(words: &[&str]) -> Result<Options> {
         let dir = workspace::target().join("soak-pair");
-        let mut options = Options { kills: KILLS, dir, program: None, consent: Consent::Ask };
+        let mut options = Options { kills: KILLS, phones: PHONES, dir, program: None, consent: Consent::Ask };
         let mut words = words.iter();
         while let Some(word) = words.next() {
             let mut value = || words.next().with_context(|| format!("{word} wants a value"));
             match *word {
                 "--kills" => options.kills = value()?.parse().context("--kills wants a number")?,
+                "--phones" => options.phones = value()?.parse().context("--phones wants a number")?,
                 "--dir" => options.dir = std::path::absolute(value()?)?,
                 "--program" => options.program = Some(std::path::absolute(value()?)?),
                 "--yes" => options.consent = Consent::Given,
@@ -60,7 +65,7 @@ impl Options {
 
 /// Does the faults that are left, each life of the pair in namespaces of its own, and writes the page.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let Options { kills, dir, program, consent } = options;
+    let Options { kills, phones, dir, program, consent } = options;
     packages::ensure_installed(packages::FOR_FAILOVER, &[], *consent)?;
     let binary = match program {
         Some(path) => path.clone(),
@@ -86,22 +91,28 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         }
         let mut command = lab::alone();
         command.arg(std::env::current_exe()?).arg("soak-pair-here").arg(dir).arg(&binary);
-        command.arg(kills.to_string());
+        command.args([kills.to_string(), phones.to_string()]);
         process::loudly(&mut command)?;
     }
-    let page = write_page(&Record::open(dir)?, &binary)?;
-    println!("\n{page}\nwritten to {PAGE}");
+    let page = page::page(&Record::open(dir)?, &binary)?;
+    println!("\n{page}");
+    if *phones == PHONES {
+        write_page(&page)?;
+        println!("written to {PAGE}");
+    }
     let is_good = page::Verdict::of(&Record::open(dir)?).is_good();
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// One life of the pair; the process is alone in its namespaces. What is wrong with it is written down, and the next life
 /// goes on.
-pub fn run_here(dir: &Path, binary: &Path, kills: &str) -> Result<ExitCode> {
-    let kills: u64 = kills.parse()?;
+pub fn run_here(words: &[&str]) -> Result<ExitCode> {
+    let [dir, binary, kills, phones] = words else { bail!("four words are wanted") };
+    let (dir, binary) = (Path::new(dir), Path::new(binary));
+    let (kills, phones) = (kills.parse()?, phones.parse()?);
     let mut record = Record::open(dir)?;
     let life = record.kills().last().map_or(0, |kill| kill.life) + record.failures().len() as u64 + 1;
-    if let Err(error) = live(dir, binary, life, kills, &mut record) {
+    if let Err(error) = live(dir, binary, (life, phones), kills, &mut record) {
         let number = record.kills().len() + 1;
         println!("life {life} of the pair ended before fault {number}: {error:#}");
         keep_logs(dir, life);
@@ -110,9 +121,15 @@ pub fn run_here(dir: &Path, binary: &Path, kills: &str) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn live(dir: &Path, binary: &Path, life: u64, kills: u64, record: &mut Record) -> Result<()> {
+fn live(
+    dir: &Path,
+    binary: &Path,
+    (life, phones): (u64, u32),
+    kills: u64,
+    record: &mut Record,
+) -> Result<()> {
     let lab = lab::Lab::new(dir, binary)?;
-    let mut trial = Trial::begin(&lab, life)?;
+    let mut trial = Trial::begin(&lab, phones, life)?;
     let (start, done_before) = (Instant::now(), record.kills().len() as u64);
     while (record.kills().len() as u64) < kills {
         if dir.join(PAUSE).exists() {
@@ -129,19 +146,17 @@ fn live(dir: &Path, binary: &Path, life: u64, kills: u64, record: &mut Record) -
         record.append(kill)?;
         let each = start.elapsed() / (number - done_before) as u32;
         println!("{number} of {kills}: {line}; {} left", left(each * (kills - number) as u32));
-        if number.is_multiple_of(page::WRITTEN_EVERY) {
-            write_page(record, binary)?;
+        if number.is_multiple_of(page::WRITTEN_EVERY) && phones == PHONES {
+            write_page(&page::page(record, binary)?)?;
         }
     }
     Ok(())
 }
 
-/// The page so far: what is stopped has one too.
-fn write_page(record: &Record, binary: &Path) -> Result<String> {
-    let page = page::page(record, binary)?;
+/// Also what was stopped has a page; one with fewer phones has none.
+fn write_page(page: &str) -> Result<()> {
     let place = workspace::root().join(PAGE);
-    std::fs::write(&place, &page).with_context(|| place.display().to_string())?;
-    Ok(page)
+    std::fs::write(&place, page).with_context(|| place.display().to_string())
 }
 
 /// The next life writes its own.

@@ -52,7 +52,7 @@ pub fn page(record: &Record, binary: &Path) -> Result<String> {
     let word = if verdict.is_good() { "Nothing acknowledged was lost." } else { "Failed." };
     writeln!(
         page,
-        "**{word}** {} faults, {} acknowledged bindings lost, {} phones hurt (refused, challenged again,\nwithout an answer), {} \
+        "**{word}** {} faults, {} acknowledged bindings lost, {} phones hurt (refused, asked for\na password again, without an answer), {} \
          times the pair did not become whole again.\n",
         kills.len(),
         verdict.lost,
@@ -67,6 +67,11 @@ pub fn page(record: &Record, binary: &Path) -> Result<String> {
             kills.iter().filter(|kill| kill.is_full).map(|kill| kill.compared).sum()
         }),
         ("degraded while the other node was well", sum(|kill| kill.degraded_when_whole)),
+        ("of them lost with the node: they were not promised to outlive it", sum(|kill| kill.lost_degraded)),
+        ("faults in which a node lost the lease by itself as well (a busy machine)", {
+            kills.iter().filter(|kill| kill.is_restless()).count() as u64
+        }),
+        ("phones asked for a password again in these", sum(|kill| kill.asked_again)),
     ] {
         writeln!(page, "| {what} | {value} |")?;
     }

@@ -32,10 +32,16 @@ pub struct Kill {
     pub compared: u64,
     /// Promises that were not kept.
     pub lost: u64,
+    /// The same, but as many as had just been degraded: those were not promised to outlive the node.
+    pub lost_degraded: u64,
     /// Whether all bindings were compared.
     pub is_full: bool,
-    /// 401s to a nonce of the other node, refusals, REGISTERs without an answer, and wrong answers.
+    /// Refusals, REGISTERs without an answer, and wrong answers; and 401s to a nonce that was good before.
     pub hurt: u64,
+    /// How many epochs it took.
+    pub epochs: u64,
+    /// 401s to a nonce that was good before, after a node had lost the lease by itself and got it again.
+    pub asked_again: u64,
     /// REGISTERs that went on although the other node may not have held them, by cause.
     pub degraded: BTreeMap<String, u64>,
     /// How many of them while the other node was well.
@@ -60,19 +66,32 @@ impl Victim {
         }
     }
 
+    /// How many epochs a fault of it takes.
+    pub fn epochs(self) -> u64 {
+        match self {
+            Victim::Active => 1,
+            Victim::Standby => 0,
+        }
+    }
+
     fn named(name: &str) -> Option<Victim> {
         [Victim::Active, Victim::Standby].into_iter().find(|victim| victim.name() == name)
     }
 }
 
 impl Kill {
+    /// Whether a node has lost the lease by itself too.
+    pub fn is_restless(&self) -> bool {
+        self.epochs > self.victim.epochs()
+    }
+
     /// What is shown while it runs.
     pub fn line(&self) -> String {
         let degraded: u64 = self.degraded.values().sum();
         let full = if self.is_full { ", all of them" } else { "" };
         format!(
             "{} ({}): {} ms without an answer, whole again after {:.1} s; {} accepted, {degraded} degraded; {} \
-             compared{full}: {} lost, {} hurt",
+             compared{full}: {} lost and {} degraded ones, {} hurt",
             self.fault.name(),
             self.victim.name(),
             self.gap.as_millis(),
@@ -80,6 +99,7 @@ impl Kill {
             self.accepted,
             self.compared,
             self.lost,
+            self.lost_degraded,
             self.hurt
         )
     }
@@ -95,8 +115,11 @@ impl Kill {
             "accepted": self.accepted,
             "compared": self.compared,
             "lost": self.lost,
+            "lost_degraded": self.lost_degraded,
             "is_full": self.is_full,
             "hurt": self.hurt,
+            "epochs": self.epochs,
+            "asked_again": self.asked_again,
             "degraded": self.degraded,
             "degraded_when_whole": self.degraded_when_whole,
         })
@@ -116,8 +139,11 @@ impl Kill {
             accepted: number("accepted")?,
             compared: number("compared")?,
             lost: number("lost")?,
+            lost_degraded: number("lost_degraded")?,
             is_full: value["is_full"].as_bool()?,
             hurt: number("hurt")?,
+            epochs: number("epochs")?,
+            asked_again: number("asked_again")?,
             degraded: degraded.map(|(cause, count)| (cause.clone(), count.as_u64().unwrap_or(0))).collect(),
             degraded_when_whole: number("degraded_when_whole")?,
         })
@@ -210,8 +236,11 @@ pub mod tests {
             accepted: 1000,
             compared: 2000,
             lost: 0,
+            lost_degraded: 0,
             is_full: false,
             hurt: 0,
+            epochs: 1,
+            asked_again: 0,
             degraded: BTreeMap::from([("no_peer".to_owned(), 3)]),
             degraded_when_whole: 0,
         }

@@ -1,4 +1,4 @@
-//! A pair, 100,000 phones that register, and one fault after the other.
+//! A pair, phones that register, and one fault after the other.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -15,12 +15,12 @@ use crate::lab::pair::{Pair, Side, VIP};
 use crate::registrants::ledger::{Entry, Verdict};
 use crate::registrants::{Counts, Plan, Registrants};
 
-/// Phones.
-const PHONES: u32 = 100_000;
-/// REGISTERs in a second.
-const PACE: u32 = 500;
-/// The same while the phones register for the first time.
-const FIRST_PACE: u32 = 2_000;
+/// The phones come round so often; 100,000 register 500 times a second.
+const ROUND: Duration = Duration::from_secs(200);
+/// And faster while they register for the first time.
+const FIRST_ROUND: Duration = Duration::from_secs(50);
+/// Fewer than this in a second are too few to see a takeover by.
+const PACE_MIN: u32 = 50;
 /// All phones must be registered within this time, also on a machine that has other work.
 const REGISTERED_WITHIN: Duration = Duration::from_secs(300);
 /// No takeover, and no start with all bindings, takes longer.
@@ -59,13 +59,14 @@ pub struct Trial<'l> {
     registrants: Registrants,
     life: u64,
     seen: Counts,
+    epoch: u64,
     /// What each engine has counted when it was asked last, by its process.
     counted: BTreeMap<u64, BTreeMap<String, u64>>,
 }
 
 impl<'l> Trial<'l> {
     /// Starts the pair and registers the phones.
-    pub fn begin(lab: &'l Lab, life: u64) -> Result<Trial<'l>> {
+    pub fn begin(lab: &'l Lab, phones: u32, life: u64) -> Result<Trial<'l>> {
         let pair = Pair::new(lab)?;
         let settings = Settings {
             log_level: "info",
@@ -74,11 +75,11 @@ impl<'l> Trial<'l> {
             ..Settings::default()
         };
         let mut cluster = Cluster::prepare(lab, &pair, &settings)?;
-        println!("{PHONES} accounts");
-        cluster.prepare_accounts(PHONES, &[])?;
+        println!("{phones} accounts");
+        cluster.prepare_accounts(phones, &[])?;
         cluster.start_all(&pair)?;
         let plan = Plan {
-            phones: PHONES,
+            phones,
             domain: VIP.to_string(),
             registrar: (VIP, 5060).into(),
             expires: Duration::from_secs(3600),
@@ -86,12 +87,13 @@ impl<'l> Trial<'l> {
             seed: life,
         };
         let registrants = Registrants::start(&pair.phone, &plan)?;
-        println!("{PHONES} phones register");
-        registrants.register_all(FIRST_PACE, REGISTERED_WITHIN)?;
+        println!("{phones} phones register");
+        registrants.register_all(pace(phones, FIRST_ROUND), REGISTERED_WITHIN)?;
         registrants.take_complaints();
         let seen = registrants.counts();
-        registrants.set_pace(PACE);
-        Ok(Trial { lab, pair, cluster, registrants, life, seen, counted: BTreeMap::new() })
+        registrants.set_pace(pace(phones, ROUND));
+        let epoch = epoch(&cluster, Side::A)?;
+        Ok(Trial { lab, pair, cluster, registrants, life, seen, epoch, counted: BTreeMap::new() })
     }
 
     /// Lets phones and nodes rest.
@@ -101,7 +103,7 @@ impl<'l> Trial<'l> {
         while is_paused() {
             std::thread::sleep(Duration::from_secs(1));
         }
-        self.registrants.set_pace(PACE);
+        self.registrants.set_pace(pace(self.registrants.plan().phones, ROUND));
         Ok(())
     }
 
@@ -114,7 +116,7 @@ impl<'l> Trial<'l> {
         let victim = if chance.below(STANDBY_ONE_IN) == 0 { Victim::Standby } else { Victim::Active };
         std::thread::sleep(Duration::from_millis(chance.below(MOMENT_MAX.as_millis() as u64)));
         let mut degraded = self.count_degraded(active)?;
-        let degraded_when_whole = degraded.values().sum();
+        let degraded_when_whole: u64 = degraded.values().sum();
 
         let (side, holder) = match victim {
             Victim::Active => (active, active.other()),
@@ -135,10 +137,16 @@ impl<'l> Trial<'l> {
             *degraded.entry(cause).or_default() += count;
         }
 
+        let epochs = epoch(&self.cluster, active)?.saturating_sub(self.epoch);
+        self.epoch += epochs;
         let counts = self.registrants.counts();
-        let (before, hurt) = (std::mem::replace(&mut self.seen, counts), |it: &Counts| {
-            it.challenged_again + it.refused + it.unanswered + it.wrong
-        });
+        let before = std::mem::replace(&mut self.seen, counts);
+        let hurt = |it: &Counts| it.refused + it.unanswered + it.wrong;
+        let again = counts.challenged_again - before.challenged_again;
+        // A node that has lost the lease and got it again knows the nonce count and not the REGISTER that was under way.
+        let asked_again = if epochs > victim.epochs() { again } else { 0 };
+        // Which of them they are is not told: no more than there were can be lost.
+        let lost_degraded = verdict.broken().min(degraded_when_whole);
         let complaints = [verdict.told.clone(), self.registrants.take_complaints()].concat();
         let kill = Kill {
             number,
@@ -149,9 +157,12 @@ impl<'l> Trial<'l> {
             back,
             accepted: counts.registered + counts.removed - before.registered - before.removed,
             compared: verdict.compared,
-            lost: verdict.broken(),
+            lost: verdict.broken() - lost_degraded,
+            lost_degraded,
             is_full,
-            hurt: hurt(&counts) - hurt(&before),
+            hurt: hurt(&counts) - hurt(&before) + again - asked_again,
+            epochs,
+            asked_again,
             degraded,
             degraded_when_whole,
         };
@@ -166,7 +177,7 @@ impl<'l> Trial<'l> {
         let entries = self.registrants.entries();
         let is_recent = |entry: &Entry| entry.at + RECENT > at;
         let recent = entries.iter().zip(0..).filter(|(entry, _)| is_recent(entry)).map(|(_, phone)| phone);
-        let others = (0..OTHERS).map(|_| chance.below(PHONES.into()) as u32);
+        let others = (0..OTHERS).map(|_| chance.below(self.registrants.plan().phones.into()) as u32);
         let mut phones: Vec<u32> = recent.chain(others).collect();
         phones.sort_unstable();
         phones.dedup();
@@ -185,6 +196,17 @@ impl<'l> Trial<'l> {
         };
         Ok(counted.into_iter().filter_map(new).collect())
     }
+}
+
+/// How many register in a second.
+fn pace(phones: u32, round: Duration) -> u32 {
+    (phones / round.as_secs() as u32).max(PACE_MIN)
+}
+
+/// The epoch under which a node is active.
+fn epoch(cluster: &Cluster, active: Side) -> Result<u64> {
+    let view = cluster.view(active).context("the guardian does not answer")?;
+    view["cluster"]["epoch"].as_u64().context("no epoch in the status")
 }
 
 /// What an engine has counted as degraded, by cause.
