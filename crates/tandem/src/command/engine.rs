@@ -23,7 +23,7 @@ use crate::replica::Pair;
 use crate::service::{Service, node_name};
 use crate::serving::{Member, Part, Serving, Start};
 
-/// How often it is looked at how much of the active node's state is here.
+/// How often it is looked at how much of the active node's state is here, and what was answered without the other node.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How often the threads are looked at.
@@ -79,8 +79,10 @@ struct Told {
 }
 
 impl Told {
-    /// What is told each second.
-    fn tell(&mut self, service: &Service, guardian: &EngineEnd) {
+    fn tell(&mut self, service: &Service, guardian: &EngineEnd, ready: u8) {
+        if self.ready.replace(ready) != Some(ready) {
+            tell(guardian, Report::Ready(ready));
+        }
         let bindings = service.server.bindings() as u64;
         if self.bindings.replace(bindings) != Some(bindings) {
             tell(guardian, Report::Bindings(bindings));
@@ -97,12 +99,8 @@ impl Told {
 fn obey(service: &Service, guardian: &EngineEnd) -> Result<()> {
     let interval = Timespec::try_from(LOOK_INTERVAL)?;
     let (mut is_alive, mut looked_at, mut told) = (true, Instant::now(), Told::default());
-    told.tell(service, guardian);
     loop {
-        let ready = if is_alive { service.server.share() } else { 0 };
-        if told.ready.replace(ready) != Some(ready) {
-            tell(guardian, Report::Ready(ready));
-        }
+        told.tell(service, guardian, if is_alive { service.server.share() } else { 0 });
         match poll(&mut [PollFd::new(guardian, PollFlags::IN)], Some(&interval)) {
             Ok(0) | Err(Errno::INTR) => {}
             Ok(_) => {
@@ -114,7 +112,6 @@ fn obey(service: &Service, guardian: &EngineEnd) -> Result<()> {
         }
         if looked_at.elapsed() >= HEALTH_INTERVAL {
             looked_at = Instant::now();
-            told.tell(service, guardian);
             let was_alive = std::mem::replace(&mut is_alive, service.server.is_alive());
             if was_alive != is_alive {
                 changed_health(service, is_alive);

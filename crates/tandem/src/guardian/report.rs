@@ -42,7 +42,7 @@ pub struct Report {
 /// What a node had when it took over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
-    /// Registrations, as its engine said at the most a second before; absent: it has said nothing yet.
+    /// Registrations, as its engine said at the most a tenth of a second before; absent: it has said nothing yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bindings: Option<u64>,
     /// How much of the active node's state that was, as far as it was compared: 0 to 100.

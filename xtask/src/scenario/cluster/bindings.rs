@@ -1,9 +1,10 @@
 //! Who has registered is reached by whichever node is active, and registers no more than before.
 
 use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
 
 use super::stage::Stage;
-use crate::cluster::{Settings, state_directory};
+use crate::cluster::{Settings, TIME_MAX, state_directory};
 use crate::control::Control;
 use crate::lab::Lab;
 use crate::lab::pair::{Side, VIP};
@@ -32,6 +33,7 @@ fn killed(lab: &Lab) -> Result<()> {
     stage.wait_until_served_by(Side::B)?;
 
     has_contacts(Side::B, &[&alice, &bob])?;
+    is_told(&stage, Side::B, &json!({ "bindings": 2, "ready": 100 }))?;
     alice.send(&last)?;
     alice.expect_status(&last, 200)?;
     calls_and_refreshes(&mut alice, &mut bob)?;
@@ -132,6 +134,17 @@ fn registered(lab: &Lab) -> Result<(Stage<'_>, Phone, Phone)> {
     })?;
     has_contacts(Side::B, &[&alice, &bob])?;
     Ok((stage, alice, bob))
+}
+
+/// Waits for the report of a node that the other one fell silent, which must say that this was kept.
+fn is_told(stage: &Stage<'_>, side: Side, kept: &Value) -> Result<()> {
+    let mut command = stage.cluster.command(&stage.pair, side, &["report", "--json"]);
+    let report = process::wait_until("report of the takeover", TIME_MAX, || {
+        let reports: Vec<Value> = serde_json::from_str(&process::output(&mut command)?)?;
+        Ok(reports.into_iter().rfind(|report| report["event"] == "peer_silent"))
+    })?;
+    ensure!(report["kept"] == *kept, "{} tells {report}, and not that {kept} was kept", side.name());
+    Ok(())
 }
 
 /// Fails unless a node has the contacts of exactly these phones.
