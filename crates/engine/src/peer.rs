@@ -21,8 +21,9 @@ pub trait Peer: Send + Sync {
     /// All that was ever put or removed, for who waits without a change of his own.
     fn everything(&self) -> Posted;
 
-    /// Tells [`Owners::settled`], perhaps before it returns, when the other node holds what was posted, or that it may not.
-    fn wait(&self, ticket: Ticket, posted: Posted);
+    /// Tells [`Owners::settled`] of each, perhaps before it returns, when the other node holds what was posted, or that it
+    /// may not.
+    fn wait(&self, waits: &[(Ticket, Posted)]);
 
     /// This node is active from here on: when this returns, nothing that another node said is given to an owner any more.
     /// It waits for owners that are at work, so it is for nobody who has a lock of theirs.

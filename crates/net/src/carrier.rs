@@ -415,10 +415,9 @@ impl Carrier {
             }
         });
         edge.remind_owner(number, seat.due());
-        if let Some(copies) = edge.copies.get() {
-            for (ticket, posted) in self.waits.drain(..) {
-                copies.peer.wait(ticket, posted);
-            }
+        if let Some(copies) = edge.copies.get().filter(|_| !self.waits.is_empty()) {
+            copies.peer.wait(&self.waits);
+            self.waits.clear();
         }
         self.sort_partition_outputs(edge, number);
     }

@@ -144,10 +144,15 @@ impl engine::Peer for Peer {
         self.shared.with_sender(|sender, _, _| sender.everything()).unwrap_or(Posted::nowhere())
     }
 
-    fn wait(&self, ticket: Ticket, posted: Posted) {
-        let waits = self.shared.with_sender(|sender, now, out| sender.wait(now, ticket, posted, out));
-        if waits.is_none() {
-            self.shared.owners.settled(&[(ticket, Outcome::Degraded(Cause::NoPeer))]);
+    fn wait(&self, waits: &[(Ticket, Posted)]) {
+        let is_sender = self.shared.with_sender(|sender, now, out| {
+            for &(ticket, posted) in waits {
+                sender.wait(now, ticket, posted, out);
+            }
+        });
+        if is_sender.is_none() {
+            let alone = |&(ticket, _): &(Ticket, Posted)| (ticket, Outcome::Degraded(Cause::NoPeer));
+            self.shared.owners.settled(&waits.iter().map(alone).collect::<Vec<_>>());
         }
     }
 

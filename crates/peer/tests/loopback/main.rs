@@ -162,11 +162,11 @@ async fn a_standby_waits_for_nobody() {
     let [a, _b] = nodes([1, 1]).await;
     let posted = a.peer.put(capsule("alice", "one"), Place { owner: 0, number: 1 });
 
-    a.peer.wait(Ticket(5), posted);
+    a.peer.wait(&[(Ticket(5), posted)]);
 
     assert_eq!(a.outcome(Ticket(5)).await, Outcome::Degraded(Cause::NoPeer));
     let removed = a.peer.remove(KIND, b"alice").and(a.peer.everything());
-    a.peer.wait(Ticket(6), removed);
+    a.peer.wait(&[(Ticket(6), removed)]);
     assert_eq!(a.outcome(Ticket(6)).await, Outcome::Degraded(Cause::NoPeer));
 }
 

@@ -150,7 +150,7 @@ impl Node {
     pub fn put_and_wait(&self, key: &str, content: &str) -> Ticket {
         let posted = self.put_posted(key, content);
         let ticket = Ticket(self.tickets.fetch_add(1, Ordering::Relaxed));
-        self.peer.wait(ticket, posted);
+        self.peer.wait(&[(ticket, posted)]);
         ticket
     }
 
