@@ -56,6 +56,8 @@ cargo xtask bench flames [--yes]
     Draws where the server's time goes, into bench/flame-register.svg and bench/flame-call.svg.
 cargo xtask soak [worlds]
     The long simulation. Each soak continues where it was stopped.
+cargo xtask soak pair-worlds
+    The long simulation of a pair of nodes.
 cargo xtask soak fuzz [--at-once N]
     An hour of hostile input for each fuzz target.
 cargo xtask soak internet [--minutes N] [--dir DIR] [--program PATH] [--yes]

@@ -10,15 +10,18 @@ pub mod lease;
 pub mod pair;
 mod worlds;
 
+use worlds::World;
+
 /// Runs the part that the words after `soak` name; without a word the simulated worlds.
 pub fn run(words: &[&str]) -> Result<ExitCode> {
     match words {
-        [] | ["worlds"] => worlds::run(),
+        [] | ["worlds"] => worlds::run(World::Single),
+        ["pair-worlds"] => worlds::run(World::Pair),
         ["fuzz"] => fuzz::run(None),
         ["fuzz", "--at-once", count] => fuzz::run(Some(count.parse().context("--at-once is a number")?)),
         ["internet", options @ ..] => internet::run(&internet::Options::parse(options)?),
         ["lease"] => lease::run(),
         ["pair", options @ ..] => pair::run(&pair::Options::parse(options)?),
-        [unknown, ..] => bail!("{unknown} is no soak: worlds, internet, fuzz, lease, pair"),
+        [unknown, ..] => bail!("{unknown} is no soak: worlds, pair-worlds, internet, fuzz, lease, pair"),
     }
 }

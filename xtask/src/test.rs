@@ -70,15 +70,18 @@ const STEPS: &[Step] = &[
     Step { name: "gate_object", run: gate::check },
     // Every order of events in the small, and many by chance: never two holders.
     Step { name: "lease", run: || cargo(&[LEASE, &["--", "--skip", "planted", "--nocapture"]].concat()) },
-    // A fault for each rule of the lease and of the replica, planted in turn: model and simulated worlds must find every one.
+    // A fault for each rule of the lease, of the replica and of what joins them, planted in turn: model and simulated worlds
+    // must find every one.
     Step {
         name: "planted_faults",
         // A fault is planted in the whole process.
         run: || {
             let replica =
                 ["test", "-p", "replica", "--release", "--features", "test-faults", "--test", "world"];
+            let pair = ["test", "-p", "sim", "--release", "--features", "test-faults", "--test", "planted"];
             cargo(&[LEASE, &["--", "--test-threads", "1", "planted"]].concat())?;
-            cargo(&[&replica[..], &["--", "--test-threads", "1"]].concat())
+            cargo(&[&replica[..], &["--", "--test-threads", "1"]].concat())?;
+            cargo(&[&pair[..], &["--", "--test-threads", "1", "--nocapture"]].concat())
         },
     },
     Step { name: "fuzz", run: soak::fuzz::once },

@@ -22,7 +22,7 @@ mod nat;
 mod neighbour;
 mod network;
 mod node;
-mod pair;
+pub mod pair;
 mod phone;
 mod rng;
 mod run;

@@ -25,6 +25,7 @@ use transport::{
     ListenerId, LocalAddr, PONG, Progress, RemoteAddr, Source, Transport, classify,
 };
 
+use crate::pair::fault::{self, Fault};
 use crate::stream::StreamId;
 
 mod copies;
@@ -110,7 +111,10 @@ pub(crate) struct Held {
 impl Node {
     /// A server that has just started. `boot` differs at each start.
     pub(crate) fn start(now: Now, settings: Arc<Settings>, root: &RootKey, boot: u32) -> Self {
-        let keyring = Keyring::derive(root);
+        let mut keyring = Keyring::derive(root);
+        if fault::is_planted(Fault::NonceOfOneNode) {
+            keyring.nonce = root.subkey("nonce", 1 + boot % 2);
+        }
         let shard = |number| {
             let mut shard = Shard::new(settings.clone(), keyring.clone(), number, boot);
             shard.keep_registrations(SHARDS);
@@ -157,7 +161,9 @@ impl Node {
 
     fn stand_by(&mut self) {
         self.shards.iter_mut().for_each(Shard::stand_by);
-        self.partitions.iter_mut().for_each(Partition::stand_by);
+        if !fault::is_planted(Fault::StandbyExpires) {
+            self.partitions.iter_mut().for_each(Partition::stand_by);
+        }
         self.prober.stand_by();
         self.work.clear();
     }
@@ -408,7 +414,7 @@ impl Node {
     /// Lets time pass.
     pub(crate) fn handle_timeout(&mut self, now: Now, out: &mut Vec<Output>) {
         self.wake_copies(now, out);
-        if !self.is_active(now) {
+        if !self.is_active(now) && !fault::is_planted(Fault::StandbyExpires) {
             self.stand_by();
             return self.settle(now, out);
         }
@@ -459,8 +465,10 @@ impl Node {
         number: u16,
         step: impl FnOnce(&mut Partition, &ActiveLease<'_>, &mut Vec<PartitionOutput>),
     ) {
+        let forged = LeaseMirror::permanent();
+        let mirror = if fault::is_planted(Fault::StandbyExpires) { &forged } else { &self.lease };
         let (Some(lease), Some(partition)) =
-            (self.lease.active(now.instant), self.partitions.get_mut(usize::from(number)))
+            (mirror.active(now.instant), self.partitions.get_mut(usize::from(number)))
         else {
             return;
         };

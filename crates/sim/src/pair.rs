@@ -11,6 +11,7 @@ mod books;
 mod cast;
 mod clock;
 mod events;
+pub mod fault;
 mod host;
 mod liar;
 mod world;

@@ -1,4 +1,4 @@
-//! The long simulation, in pieces, so that it can be stopped and go on.
+//! The long simulations, in pieces, so that they can be stopped and go on: the world of one node, and that of a pair.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,10 +14,37 @@ const SEEDS: u64 = 100_000;
 /// How many are run before the progress is written down.
 const SEEDS_AT_ONCE: u64 = 500;
 
+/// Which world is played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum World {
+    /// One node, its phones and the world around them.
+    Single,
+    /// Two nodes and a witness.
+    Pair,
+}
+
+impl World {
+    /// What the simulation's program is called with.
+    fn words(self) -> &'static [&'static str] {
+        match self {
+            Self::Single => &[],
+            Self::Pair => &["--pair"],
+        }
+    }
+
+    fn progress_file(self) -> PathBuf {
+        let name = match self {
+            Self::Single => "soak.txt",
+            Self::Pair => "soak-pair.txt",
+        };
+        workspace::target().join(name)
+    }
+}
+
 /// Runs the seeds that are left. The first seed that fails ends it and is run again next time.
-pub fn run() -> Result<ExitCode> {
+pub fn run(world: World) -> Result<ExitCode> {
     println!("The simulation with {SEEDS} seeds.");
-    let place = progress_file();
+    let place = world.progress_file();
     let mut next = read_progress(&fs::read_to_string(&place).unwrap_or_default());
     if next >= SEEDS {
         println!("{} says that all is done; remove it to begin again.", place.display());
@@ -30,7 +57,7 @@ pub fn run() -> Result<ExitCode> {
         let count = SEEDS_AT_ONCE.min(SEEDS - next);
         let (from, seeds) = (next.to_string(), count.to_string());
         let words = ["run", "-q", "-p", "sim", "--release", "--", "--start", &from, "--seeds", &seeds];
-        let said = process::output(&mut workspace::cargo(&words))
+        let said = process::output(&mut workspace::cargo(&[&words[..], world.words()].concat()))
             .with_context(|| format!("one of the {count} seeds from {next} on failed"))?;
         next += count;
         fs::create_dir_all(workspace::target())?;
@@ -43,10 +70,6 @@ pub fn run() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn progress_file() -> PathBuf {
-    workspace::target().join("soak.txt")
-}
-
 /// The first line is the next seed; a file that says nothing begins again.
 fn read_progress(text: &str) -> u64 {
     text.lines().next().and_then(|line| line.trim().parse().ok()).unwrap_or(0)
@@ -55,6 +78,12 @@ fn read_progress(text: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_world_goes_on_where_it_was_itself() {
+        assert_ne!(World::Single.progress_file(), World::Pair.progress_file());
+        assert_ne!(World::Single.words(), World::Pair.words());
+    }
 
     #[test]
     fn a_soak_goes_on_where_it_was_stopped() {

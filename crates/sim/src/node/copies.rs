@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use clock::{Instant, Now};
-use engine::copies::{self, KNOWN, OwnerOf, Replica};
+use engine::copies::{self, Entry, KNOWN, OwnerOf, Replica};
 use engine::{Holding, Partition, PartitionOutput};
 use replica::{
     Capsule, Cause, CloseCause, ConnectionNumber, Deframer, DigestKey, Epoch, Fetched, Holdings, Kind,
@@ -16,8 +16,11 @@ use replica::{
 use routing::StoredBinding;
 use routing::account::BindingKey;
 use sip::Aor;
+use transport::LocalAddr;
 
 use super::{Node, Output, PARTITIONS, Work};
+use crate::cast::FIRST;
+use crate::pair::fault::{self, Fault};
 
 /// What comes from the way to the other node.
 #[derive(Clone, Debug)]
@@ -74,6 +77,8 @@ pub(crate) struct Copies {
     deframers: BTreeMap<u64, Deframer>,
     out: Vec<SenderOutput>,
     agreed: u64,
+    /// A planted fault: the receiver of an active node.
+    shadow: Option<Receiver>,
 }
 
 #[derive(Debug)]
@@ -92,6 +97,7 @@ struct Teller<'a> {
 impl Replica for Teller<'_> {
     fn put(&mut self, capsule: Capsule, place: Place) -> Posted {
         match self.role {
+            Role::Active(sender) if fault::is_planted(Fault::ChangeNotTold) => sender.everything(),
             Role::Active(sender) => sender.put(self.now, capsule, place, self.out),
             Role::Standby(receiver) => {
                 receiver.diverged(capsule.kind, &capsule.key, Some(place));
@@ -102,6 +108,7 @@ impl Replica for Teller<'_> {
 
     fn remove(&mut self, kind: Kind, key: &[u8]) -> Posted {
         match self.role {
+            Role::Active(sender) if fault::is_planted(Fault::EndNotTold) => sender.everything(),
             Role::Active(sender) => sender.remove(self.now, kind, key, self.out),
             Role::Standby(receiver) => {
                 receiver.diverged(kind, key, None);
@@ -130,6 +137,7 @@ impl Copies {
             deframers: BTreeMap::new(),
             out: Vec::new(),
             agreed: 0,
+            shadow: None,
         }
     }
 
@@ -145,8 +153,15 @@ impl Copies {
         let mut waits = Vec::new();
         let mut teller = Teller { now: now.instant, role: &mut self.role, out: &mut self.out };
         copies::post(now, partition, holding, &mut teller, outputs, &mut waits);
+        let is_change = outputs.iter().any(|output| matches!(output, PartitionOutput::Save(_)));
         for (ticket, posted) in waits {
             match &mut self.role {
+                Role::Active(_) if fault::is_planted(Fault::AnswerNotHeld) => {
+                    self.out.push(SenderOutput::Held(ticket));
+                }
+                Role::Active(_) if !is_change && fault::is_planted(Fault::RepetitionNotHeld) => {
+                    self.out.push(SenderOutput::Held(ticket));
+                }
                 Role::Active(sender) => sender.wait(now.instant, ticket, posted, &mut self.out),
                 Role::Standby(_) => self.out.push(SenderOutput::Degraded(ticket, Cause::NoPeer)),
             }
@@ -190,11 +205,23 @@ impl Node {
     /// It is active under this epoch from here on, as its guardian orders.
     pub(crate) fn become_active(&mut self, now: Now, epoch: Epoch, out: &mut Vec<Output>) {
         if let Some(copies) = &mut self.copies {
-            for &connection in copies.deframers.keys() {
-                out.push(Output::Peer(PeerOutput::Close(connection, None)));
+            let mut holdings = Holdings::new();
+            if fault::is_planted(Fault::ActiveApplies)
+                && let Role::Standby(receiver) = copies.take_role()
+            {
+                holdings = receiver.holdings().clone();
+                copies.shadow = Some(receiver);
+            } else {
+                for &connection in copies.deframers.keys() {
+                    out.push(Output::Peer(PeerOutput::Close(connection, None)));
+                }
+                copies.leave();
+                match copies.take_role() {
+                    _ if fault::is_planted(Fault::HoldingsForgotten) => {}
+                    Role::Active(sender) => holdings = sender.into_holdings(),
+                    Role::Standby(receiver) => holdings = receiver.into_holdings(),
+                }
             }
-            copies.leave();
-            let holdings = copies.take_holdings();
             copies.role = Role::Active(Sender::new(copies.me, epoch, copies.key, holdings));
             copies.agreed = 0;
         }
@@ -210,7 +237,10 @@ impl Node {
                 sender.disconnected(&mut copies.out);
             }
             copies.leave();
-            let holdings = copies.take_holdings();
+            let holdings = match copies.take_role() {
+                Role::Active(sender) => sender.into_holdings(),
+                Role::Standby(receiver) => receiver.into_holdings(),
+            };
             copies.role = Role::Standby(Receiver::new(copies.me, copies.key, &KNOWN, highest, holdings));
         }
         self.settle(now, out);
@@ -224,7 +254,7 @@ impl Node {
                     && let Role::Active(sender) = &mut copies.role
                 {
                     copies.called = Some(connection);
-                    copies.deframers = BTreeMap::from([(connection, Deframer::new())]);
+                    copies.deframers.insert(connection, Deframer::new());
                     sender.connected(now.instant, &mut copies.out);
                 }
             }
@@ -307,6 +337,7 @@ impl Node {
         let Some(copies) = &mut self.copies else { return };
         if let Role::Active(sender) = &copies.role
             && copies.called != Some(connection)
+            && copies.shadow.is_none()
         {
             let bytes = turn_away(copies.me, sender.epoch());
             out.push(Output::Peer(PeerOutput::Send(connection, bytes)));
@@ -320,7 +351,7 @@ impl Node {
             let Some(deframer) = copies.deframers.get_mut(&connection) else { return };
             let frame = deframer.next_frame();
             match &mut copies.role {
-                Role::Active(sender) => {
+                Role::Active(sender) if copies.called == Some(connection) => {
                     match frame {
                         Ok(Some(frame)) => sender.handle_frame(now.instant, frame, &mut copies.out),
                         Ok(None) => return,
@@ -331,7 +362,8 @@ impl Node {
                     self.settle(now, out);
                     out.extend(is_more.then_some(Output::Peer(PeerOutput::Agreed)));
                 }
-                Role::Standby(receiver) => {
+                Role::Active(_) | Role::Standby(_) => {
+                    let Some(receiver) = copies.receiver() else { return };
                     let mut outputs = Vec::new();
                     match frame {
                         Ok(Some(frame)) => {
@@ -362,7 +394,7 @@ impl Node {
                 ReceiverOutput::Apply(apply) => {
                     let place = self.apply(now, apply.capsule);
                     let Some(copies) = &mut self.copies else { return };
-                    let Role::Standby(receiver) = &mut copies.role else { return };
+                    let Some(receiver) = copies.receiver() else { return };
                     match place {
                         Some(place) => {
                             receiver.placed(apply.name, place);
@@ -397,7 +429,7 @@ impl Node {
     }
 
     fn apply(&mut self, now: Now, capsule: Capsule) -> Option<Place> {
-        let entry = copies::read(now, capsule).ok()?;
+        let entry = spoil(now, copies::read(now, capsule).ok()?);
         // Nonces and bans are not told in this world.
         let OwnerOf::Partition(aor) = entry.owner() else { return None };
         let number = self.partition_of(aor);
@@ -483,17 +515,38 @@ impl Copies {
     /// What was on its way under the role that ends.
     fn leave(&mut self) {
         self.called = None;
+        self.shadow = None;
         self.deframers.clear();
         self.holdings.iter_mut().for_each(Holding::stand_by);
     }
 
-    fn take_holdings(&mut self) -> Holdings {
+    fn take_role(&mut self) -> Role {
         let none = Receiver::new(self.me, self.key, &KNOWN, Epoch(0), Holdings::new());
-        match std::mem::replace(&mut self.role, Role::Standby(none)) {
-            Role::Active(sender) => sender.into_holdings(),
-            Role::Standby(receiver) => receiver.into_holdings(),
+        std::mem::replace(&mut self.role, Role::Standby(none))
+    }
+
+    /// Who takes what the other node tells.
+    fn receiver(&mut self) -> Option<&mut Receiver> {
+        match &mut self.role {
+            Role::Standby(receiver) => Some(receiver),
+            Role::Active(_) => self.shadow.as_mut(),
         }
     }
+}
+
+/// An entry as it is applied where a fault is planted.
+fn spoil(now: Now, entry: Entry) -> Entry {
+    let Entry::Binding(mut stored) = entry else { return entry };
+    if fault::is_planted(Fault::KeepaliveForgotten) {
+        stored.nat = false;
+    }
+    if fault::is_planted(Fault::ListenerForgotten) {
+        stored.listener.1 = LocalAddr(FIRST);
+    }
+    if fault::is_planted(Fault::EndsEarlier) {
+        stored.expires_at = now.wall + stored.left(now.wall) / 2;
+    }
+    Entry::Binding(stored)
 }
 
 /// Both nodes hash with the cluster's key.

@@ -18,6 +18,10 @@ use crate::pair::clock::SKEW_MAX;
 const RINGS_WITHIN: Duration = Duration::from_secs(4);
 /// The clocks of nodes go slower or faster by a tenth, and turns are spread.
 const KEPT_ALIVE_WITHIN: Duration = Duration::from_secs(cast::KEEPALIVE.as_secs() * 2 + 5);
+/// No phone says the same again before.
+const AGAIN_AFTER: Duration = Duration::from_millis(400);
+/// A REGISTER that is answered by nobody is given up after this time, and was sent before it.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(33);
 /// Two nodes need not agree to the moment about what runs out.
 const ABOUT_TO_END: Duration = Duration::from_secs(15);
 
@@ -118,9 +122,12 @@ impl World {
     /// A nonce that either node made is good as long as it says.
     fn check_stale(&mut self, host: usize, response: &Message<'_>) {
         let Some(asking) = books::asking(response) else { return };
-        let Some((nonce, count)) = self.books.asked(&asking).and_then(|asked| asked.nonce.clone()) else {
+        let Some(asked) = self.books.asked(&asking) else { return };
+        let Some((nonce, count)) = asked.nonce.clone() else { return };
+        // It was heard here before, and its answer did not leave: its count is used.
+        if asked.heard[host].is_some_and(|heard| heard + AGAIN_AFTER < self.now) {
             return;
-        };
+        }
         let Some(&(made, by)) = self.nonces.get(&nonce) else { return };
         let least = cast::NONCE_LIFETIME.saturating_sub(SKEW_MAX * 2 + Duration::from_secs(1));
         if self.now.since(made) < least && !self.used.contains(&(nonce, count)) {
@@ -260,6 +267,13 @@ impl World {
         let mut entries = self.books.entries();
         let entry = entries.find(|entry| entry.asked.contact.ends_with(local.as_bytes()));
         entry.is_some_and(|entry| self.active().is_some_and(|active| active != entry.by))
+    }
+
+    /// A REGISTER was answered by nobody.
+    pub(super) fn unanswered(&mut self, phone: usize) {
+        if self.is_quiet() && self.quiet_from + ANSWERED_WITHIN < self.now {
+            self.breach("a REGISTER is answered, if need be when it comes again", format!("phone {phone}"));
+        }
     }
 
     /// Calls that should have rung by now.

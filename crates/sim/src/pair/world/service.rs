@@ -14,6 +14,7 @@ use sip::Aor;
 use super::{Event, Happening, Order, Way, World};
 use crate::cast::{local_of, public_of};
 use crate::node::{Node, Output, PeerOutput};
+use crate::pair::fault::{self, Fault};
 use crate::pair::host::Engine;
 use crate::phone::{self, Answering, CallOrder, Fact};
 use crate::store::Condition;
@@ -275,7 +276,7 @@ impl World {
         if way == Way::ToSocket && (!self.is_engine(host, boot) || !self.may_send(host)) {
             return self.count(Event::TooLateAtTheSocket);
         }
-        if self.hosts[host].gate_until() <= self.now {
+        if self.hosts[host].gate_until() <= self.now && !fault::is_planted(Fault::NoGate) {
             return self.count(Event::TooLateAtTheGate);
         }
         if self.hosts[1 - host].gate_until() > self.now {
@@ -445,6 +446,7 @@ impl World {
                 let seen = format!("{method} of phone {number}");
                 self.breach("right credentials are not challenged again", seen);
             }
+            Fact::RegisterTimedOut => self.unanswered(number),
             Fact::Ringing { call, .. } => self.rang(number, call),
             Fact::KeepaliveAnswered => self.kept_alive(number),
             Fact::Unexpected(seen) => self.breach("a phone sees only what a correct server does", seen),
