@@ -13,7 +13,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 
 use cluster::guardian::Input;
 use cluster::health::{Check, Patience};
@@ -22,11 +22,9 @@ use super::halt::Halt;
 use super::inbox::{Inward, Sender};
 use super::standing::Standing;
 use crate::config::cluster::{CheckCommand, GatewayCheck};
+use crate::small_thread;
 
 pub use engine::EngineAt;
-
-/// Stack of such a thread.
-const STACK_BYTES: usize = 256 * 1024;
 
 /// What is checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +84,7 @@ impl Checks {
     }
 
     fn spawn(&mut self, name: &str, what: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        self.threads.push(Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(what)?);
+        self.threads.push(small_thread::spawn(name, what)?);
         Ok(())
     }
 }

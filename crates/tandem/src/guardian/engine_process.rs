@@ -20,10 +20,10 @@ use cluster::Epoch;
 use cluster::guardian::Engine;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
-use super::hands::spawn;
 use super::inbox::{Inward, Sender};
 use super::poll::{Poll, Source};
 use super::starvation::Doubt;
+use crate::small_thread::spawn;
 
 /// The pause before the second start of an engine that died young.
 const PAUSE_MIN: Duration = Duration::from_millis(100);

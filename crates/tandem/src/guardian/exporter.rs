@@ -19,8 +19,8 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use super::control::Asker;
-use super::hands::spawn;
 use crate::metrics::exporter::{QUESTION_BYTES, reply_to};
+use crate::small_thread::spawn;
 
 /// For how long an answer of the guardian stands for the next question.
 const FRESH_FOR: Duration = Duration::from_millis(500);

@@ -15,8 +15,8 @@ use ::host::{Changes, Network};
 use cluster::guardian::{Input, Wish};
 
 use super::halt::Halt;
-use super::hands::spawn;
 use super::inbox::{Inward, Sender};
+use crate::small_thread::spawn;
 
 /// How often it is looked whether the addresses are still to be followed, and where they are if nothing was heard.
 const LOOK_EVERY: Duration = Duration::from_millis(500);

@@ -11,9 +11,7 @@ mod streams;
 mod worker;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::IpAddr;
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use ::host::{Addresses, Announcer, Gate, GateError, GateKind, Interface};
@@ -268,14 +266,3 @@ impl Hands for KernelHands {
         }
     }
 }
-
-/// Starts a thread with a small stack, which locked memory is made of.
-pub(super) fn spawn<T: Send + 'static>(
-    name: &str,
-    run: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<JoinHandle<T>> {
-    thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(run)
-}
-
-/// Stack of a thread that calls the kernel.
-const STACK_BYTES: usize = 256 * 1024;

@@ -8,23 +8,20 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::errand::{Ending, Errand};
 use super::halt::Halt;
 use super::inbox::{Inward, Sender};
 use crate::config::cluster::Hooks as Commands;
+use crate::outbox::{self, Outbox, Taking};
 
 /// Events on the way to the thread: a node that changes its role so often while one hook runs has other worries.
 const SENT_MAX: usize = 64;
 
 /// Events that wait for their turn: one change of role, and some faults.
 const WAITING_MAX: usize = 8;
-
-/// Stack of the thread.
-const STACK_BYTES: usize = 256 * 1024;
 
 /// What has happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,12 +61,8 @@ pub struct Event {
 pub struct HookResult {
     /// Which hook.
     pub occasion: Occasion,
-    /// Under which epoch.
-    pub epoch: u64,
     /// What went wrong; `Ok`: nothing.
     pub result: Result<(), String>,
-    /// How long it took.
-    pub took: Duration,
 }
 
 /// What the hooks are.
@@ -90,7 +83,7 @@ pub struct Plan {
 /// The thread that runs hooks, as it is told of events.
 #[derive(Debug)]
 pub struct Hooks {
-    events: SyncSender<Event>,
+    events: Outbox<Event>,
     halt: Arc<Halt>,
     thread: JoinHandle<()>,
 }
@@ -98,20 +91,24 @@ pub struct Hooks {
 impl Hooks {
     /// Starts the thread; how a hook ended is told to the inbox.
     pub fn start(plan: Plan, inbox: Sender) -> io::Result<Self> {
-        let (events, told) = sync_channel(SENT_MAX);
         let halt = Arc::new(Halt::default());
         let runner = Runner { plan, inbox, halt: Arc::clone(&halt) };
-        let thread = Builder::new()
-            .name("hooks".to_owned())
-            .stack_size(STACK_BYTES)
-            .spawn(move || runner.run(&told))?;
+        let (events, thread) = outbox::start("hooks", SENT_MAX, move |told| runner.run(&told))?;
         Ok(Self { events, halt, thread })
+    }
+
+    /// Hooks that are played: whoever hears an event runs nothing.
+    #[cfg(test)]
+    pub fn play(mut hear: impl FnMut(Event) + Send + 'static) -> Self {
+        let run = move |told: Taking<Event>| std::iter::from_fn(|| told.next().ok()).for_each(&mut hear);
+        let (events, thread) = outbox::start("hooks", SENT_MAX, run).expect("a thread can be started");
+        Self { events, halt: Arc::default(), thread }
     }
 
     /// Something has happened. It never waits.
     pub fn tell(&self, event: Event) {
-        if let Err(error) = self.events.try_send(event) {
-            tracing::error!(%error, "a hook is left out: too many wait");
+        if self.events.give(event).is_err() {
+            tracing::error!("a hook is left out: too many wait");
         }
     }
 
@@ -136,23 +133,23 @@ struct Runner {
 }
 
 impl Runner {
-    fn run(&self, told: &Receiver<Event>) {
+    fn run(&self, told: &Taking<Event>) {
         let mut waiting = Waiting::default();
         let mut is_open = true;
         while !self.halt.is_set() {
-            match told.try_recv() {
-                Ok(event) => {
+            match told.next_now() {
+                Ok(Some(event)) => {
                     waiting.push(event);
                     continue;
                 }
-                Err(TryRecvError::Disconnected) => is_open = false,
-                Err(TryRecvError::Empty) => {}
+                Ok(None) => {}
+                Err(outbox::Ended) => is_open = false,
             }
             if let Some(event) = waiting.pop() {
                 self.serve(&event);
             } else if !is_open {
                 return;
-            } else if let Ok(event) = told.recv() {
+            } else if let Ok(event) = told.next() {
                 waiting.push(event);
             }
         }
@@ -182,7 +179,7 @@ impl Runner {
             }
         };
         if outcome.ending != Ending::GivenUp {
-            let result = HookResult { occasion, epoch: event.epoch, result, took: outcome.took };
+            let result = HookResult { occasion, result };
             // Without a guardian nobody asks for its result.
             let _ = self.inbox.send(Inward::Hook(result));
         }
@@ -245,7 +242,7 @@ mod tests {
         let result = next(&inbox);
         hooks.finish();
 
-        assert_eq!((result.occasion, result.epoch), (Occasion::Active, 4));
+        assert_eq!(result.occasion, Occasion::Active);
         assert_eq!(result.result, Err("status 7: bad luck".to_owned()));
         assert_eq!(
             read(&place.path().join("told")),
@@ -298,12 +295,23 @@ mod tests {
     }
 
     #[test]
-    fn an_abandoned_hook_ends_at_once() {
-        let (hooks, _inbox) = started("sleep 600", LONG);
+    fn an_abandoned_hook_is_killed_and_what_waits_is_not_run() {
+        let place = tempfile::tempdir().expect("a place");
+        let (begun, log) = (place.path().join("begun"), place.path().join("log"));
+        let script = format!("echo $TANDEM_EPOCH >> {}; : > {}; sleep 600", log.display(), begun.display());
+        let (hooks, inbox) = started(&script, LONG);
         hooks.tell(event(Occasion::Active, 1));
         hooks.tell(event(Occasion::Fault, 2));
+        while !begun.exists() {
+            std::thread::yield_now();
+        }
 
         hooks.abandon();
+
+        assert_eq!(read(&log), "1\n");
+        let mut taken = Vec::new();
+        inbox.take(1, &mut taken);
+        assert!(taken.is_empty(), "neither its limit nor its end was waited for: {taken:?}");
     }
 
     #[test]

@@ -8,19 +8,16 @@ use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
 use cluster::{MemberId, Record, VoterId, WriteNumber};
 
 use super::inbox::{Inward, Sender};
 use super::memory::{MEMBERS, RECORD, members_text, replace};
+use crate::outbox::{self, NotTaken, Outbox, Taking};
 
 /// Orders that wait for the disk. A voter has a handful under way; more wait only when the disk does not move at all.
 const WAITING_MAX: usize = 64;
-
-/// Stack of the thread.
-const STACK_BYTES: usize = 256 * 1024;
 
 /// Where reports of takeovers are kept.
 pub const REPORTS: &str = "reports.jsonl";
@@ -39,7 +36,7 @@ enum Order {
 /// The thread, as its orders are given.
 #[derive(Debug)]
 pub struct Keeper {
-    orders: SyncSender<Order>,
+    orders: Outbox<Order>,
     thread: JoinHandle<()>,
 }
 
@@ -51,12 +48,9 @@ impl Keeper {
     /// Starts the thread, which writes what a voter must remember into `directory`, reports into `reports`, and answers to
     /// this inbox.
     pub fn start(directory: &Path, reports: &Path, inbox: Sender) -> io::Result<Self> {
-        let (orders, waiting) = sync_channel(WAITING_MAX);
         let (directory, reports) = (directory.to_owned(), reports.join(REPORTS));
-        let thread = std::thread::Builder::new()
-            .name("keeper".to_owned())
-            .stack_size(STACK_BYTES)
-            .spawn(move || run(&directory, &reports, &waiting, &inbox))?;
+        let run = move |waiting| run(&directory, &reports, &waiting, &inbox);
+        let (orders, thread) = outbox::start("keeper", WAITING_MAX, run)?;
         Ok(Self { orders, thread })
     }
 
@@ -83,15 +77,14 @@ impl Keeper {
     }
 
     fn order(&self, order: Order) -> Result<(), Stuck> {
-        self.orders.try_send(order).map_err(|error| match error {
-            TrySendError::Full(_) | TrySendError::Disconnected(_) => Stuck,
-        })
+        self.orders.give(order).map_err(|NotTaken| Stuck)
     }
 }
 
-fn run(directory: &Path, reports: &Path, waiting: &Receiver<Order>, inbox: &Sender) {
-    while let Ok(first) = waiting.recv() {
-        let orders: Vec<Order> = std::iter::once(first).chain(waiting.try_iter().take(WAITING_MAX)).collect();
+fn run(directory: &Path, reports: &Path, waiting: &Taking<Order>, inbox: &Sender) {
+    while let Ok(first) = waiting.next() {
+        let others = std::iter::from_fn(|| waiting.next_now().ok().flatten());
+        let orders: Vec<Order> = std::iter::once(first).chain(others.take(WAITING_MAX)).collect();
         let last_record = orders.iter().rev().find_map(|order| match order {
             Order::Keep(number, record) => Some((*number, *record)),
             _ => None,

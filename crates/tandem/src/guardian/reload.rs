@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use cluster::guardian::Settings;
 
-use super::hands::spawn;
 use super::inbox::{Inward, Sender};
+use crate::small_thread::spawn;
 
 /// What a reload changes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ::host::{Changes, Interface, Routes, RoutesError};
 
 use super::halt::Halt;
-use super::hands::spawn;
+use crate::small_thread::spawn;
 
 /// Between two looks at what has changed: a routing daemon that learns its routes changes many in a row.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);

@@ -4,10 +4,12 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
+
+use crate::outbox::{self, Outbox, Taking};
 
 /// Lines that wait.
 const WAITING_MAX: usize = 1_024;
@@ -15,12 +17,10 @@ const WAITING_MAX: usize = 1_024;
 /// How long the end waits for the last lines to be read.
 const FLUSH_MAX: Duration = Duration::from_millis(500);
 
-const STACK_BYTES: usize = 256 * 1024;
-
 /// The way to the thread.
 #[derive(Clone, Debug)]
 pub struct Apart {
-    lines: SyncSender<Line>,
+    lines: Outbox<Line>,
     lost: Arc<AtomicU64>,
 }
 
@@ -34,27 +34,25 @@ enum Line {
 impl Apart {
     /// Starts the thread, which writes there.
     pub fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
-        let (lines, waiting) = sync_channel(WAITING_MAX);
         let lost = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&lost);
-        let thread = std::thread::Builder::new().name("logs".to_owned()).stack_size(STACK_BYTES);
-        thread.spawn(move || write(&waiting, &counted, out))?;
+        let (lines, _) = outbox::start("logs", WAITING_MAX, move |waiting| write(&waiting, &counted, out))?;
         Ok(Self { lines, lost })
     }
 
     /// Waits until what was logged is written, but not for ever.
     pub fn flush(&self) {
         let (done, waiting) = sync_channel(1);
-        if self.lines.try_send(Line::Flush(done)).is_ok() {
+        if self.lines.give(Line::Flush(done)).is_ok() {
             // A reader that stands still has what it has.
             let _ = waiting.recv_timeout(FLUSH_MAX);
         }
     }
 }
 
-impl Write for Apart {
+impl Write for &Apart {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.lines.try_send(Line::Text(bytes.to_vec())).is_err() {
+        if self.lines.give(Line::Text(bytes.to_vec())).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
         Ok(bytes.len())
@@ -66,15 +64,15 @@ impl Write for Apart {
 }
 
 impl<'a> MakeWriter<'a> for Apart {
-    type Writer = Self;
+    type Writer = &'a Self;
 
-    fn make_writer(&'a self) -> Self {
-        self.clone()
+    fn make_writer(&'a self) -> &'a Self {
+        self
     }
 }
 
-fn write(waiting: &Receiver<Line>, lost: &AtomicU64, mut out: impl Write) {
-    while let Ok(line) = waiting.recv() {
+fn write(waiting: &Taking<Line>, lost: &AtomicU64, mut out: impl Write) {
+    while let Ok(line) = waiting.next() {
         match line {
             Line::Text(bytes) => {
                 let lost = lost.swap(0, Ordering::Relaxed);
@@ -100,10 +98,10 @@ mod tests {
     #[test]
     fn lines_come_out_in_order() {
         let (mut reader, writer) = io::pipe().expect("a descriptor is left");
-        let mut apart = Apart::start(writer).expect("a thread can be started");
+        let apart = Apart::start(writer).expect("a thread can be started");
 
-        apart.write_all(b"one\n").expect("it never fails");
-        apart.write_all(b"two\n").expect("it never fails");
+        (&apart).write_all(b"one\n").expect("it never fails");
+        (&apart).write_all(b"two\n").expect("it never fails");
         apart.flush();
 
         let mut text = [0; 8];
@@ -114,12 +112,12 @@ mod tests {
     #[test]
     fn a_reader_that_stands_still_holds_nobody_up_and_is_told_what_it_missed() {
         let (reader, writer) = io::pipe().expect("a descriptor is left");
-        let mut apart = Apart::start(writer).expect("a thread can be started");
+        let apart = Apart::start(writer).expect("a thread can be started");
         let line = [b'x'; 4_096];
 
         // Far more than a pipe and the queue hold.
         for _ in 0..3 * WAITING_MAX {
-            apart.write_all(&line).expect("it never fails");
+            (&apart).write_all(&line).expect("it never fails");
         }
 
         drop(apart);

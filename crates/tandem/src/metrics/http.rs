@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::text::Form;
+use crate::small_thread;
 
 /// Bytes of a request: what scrapers and browsers send is below 2 KiB.
 const HEAD_BYTES_MAX: usize = 8 * 1024;
@@ -25,8 +26,6 @@ const CONNECTIONS_MAX: usize = 8;
 const TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a process without descriptors waits before it accepts again.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Stack of a connection's thread.
-const STACK_BYTES: usize = 256 * 1024;
 
 /// Writes what is served.
 pub type Page = Arc<dyn Fn(Form) -> String + Send + Sync>;
@@ -96,8 +95,7 @@ fn admit(stream: TcpStream, open: &Arc<AtomicUsize>, page: &Page) {
         return;
     }
     let (place, page) = (Place(Arc::clone(open)), Arc::clone(page));
-    let builder = Builder::new().name("metrics-client".to_owned()).stack_size(STACK_BYTES);
-    let spawned = builder.spawn(move || {
+    let spawned = small_thread::spawn("metrics-client", move || {
         let _place = place;
         // A scraper that is gone or breaks the rules is told nothing.
         let _ = serve(&stream, &page);

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use cluster::health::{Check, Patience};
 
-use super::{STACK_BYTES, Told};
+use super::Told;
+use crate::small_thread;
 
 /// Between two writes.
 const EVERY: Duration = Duration::from_secs(5);
@@ -30,10 +31,7 @@ pub(super) fn run(file: &Path, told: &Told) {
     let (orders, ordered) = sync_channel(1);
     let (results, done) = sync_channel(1);
     let path = file.to_owned();
-    let writer = std::thread::Builder::new()
-        .name("disk-writer".to_owned())
-        .stack_size(STACK_BYTES)
-        .spawn(move || write_all(&ordered, &results, || write(&path)));
+    let writer = small_thread::spawn("disk-writer", move || write_all(&ordered, &results, || write(&path)));
     if let Err(error) = writer {
         tracing::warn!(%error, "the disk can not be checked");
         return;
@@ -92,8 +90,6 @@ fn write(path: &Path) -> io::Result<()> {
 mod tests {
     use std::sync::Arc;
 
-    use cluster::guardian::Input;
-
     use super::*;
     use crate::guardian::checks::tests::{Heard, hear};
 
@@ -141,6 +137,5 @@ mod tests {
         while let (_, Err(_)) = heard.next_result() {}
 
         heard.end(running);
-        assert!(!matches!(heard.next(), Some(Input::Wish(_))));
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ::host::destroy_streams;
 
-use super::spawn;
+use crate::small_thread::spawn;
 
 /// Destroys them on a thread of ordinary priority: there may be many, and nobody waits for it.
 #[derive(Debug)]

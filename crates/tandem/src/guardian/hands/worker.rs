@@ -13,7 +13,8 @@ use cluster::Epoch;
 use super::super::inbox::{Inward, Sender};
 use super::super::poll::now;
 use super::streams::Streams;
-use super::{Deed, Hand, spawn};
+use super::{Deed, Hand};
+use crate::small_thread;
 
 /// What the worker moves.
 pub(super) struct Addressed {
@@ -61,7 +62,7 @@ impl Worker {
     pub(super) fn start(addressed: Addressed, gate: Option<Gate>, inbox: Sender) -> io::Result<Self> {
         let shared = Arc::new(Shared { wishes: Mutex::default(), wanted: Condvar::new() });
         let theirs = Arc::clone(&shared);
-        let thread = spawn("hands", move || {
+        let thread = small_thread::spawn("hands", move || {
             // A takeover waits for this thread as for the guardian's own. What could not be had is said there.
             let _ = ::host::be_real_time();
             Work { addressed, gate, inbox, failing: BTreeMap::new() }.run(&theirs)
