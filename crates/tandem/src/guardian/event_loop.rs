@@ -13,7 +13,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
 
 use ::host::{Order, Reloaded, Report as Said, Seen, Signal, Signals, Watch};
 use clock::{Instant, Now};
@@ -23,7 +22,7 @@ use cluster::{MemberId, Message, VoterId};
 
 use super::engine_process::{Change, EngineProcess};
 use super::hands::{Deed, Hands};
-use super::hooks::{Event, Hooks};
+use super::hooks::Hooks;
 use super::inbox::{Inbox, Inward};
 use super::keeper::Keeper;
 use super::links::{Heard, Links};
@@ -77,9 +76,7 @@ pub struct Parts {
     /// ARP of the interface.
     pub watch: Option<Watch>,
     /// The operator's commands at changes.
-    pub hooks: Option<Hooks>,
-    /// Who else is told of changes.
-    pub listeners: Vec<SyncSender<Event>>,
+    pub hooks: Hooks,
     /// What threads that check know of the node.
     pub standing: Arc<Standing>,
     /// Who reads the configuration again.

@@ -19,6 +19,7 @@ use clock::Instant;
 use cluster::Epoch;
 
 use super::inbox::Sender;
+use super::poll::now;
 use streams::Streams;
 use worker::{Addressed, GateWish, Worker};
 
@@ -34,9 +35,9 @@ pub trait Hands {
     fn drop_addresses(&mut self);
     /// Announces the addresses once.
     fn announce(&mut self);
-    /// Whether [`Hands::open_gate`] has opened the gate when it returns.
-    fn opens_at_once(&self) -> bool;
-    /// The inbox was told of this.
+    /// What was done since the last call, or has failed, without the inbox being told.
+    fn done_at_once(&mut self, into: &mut Vec<(Deed, Instant)>);
+    /// The event loop has heard of this, from here or by the inbox.
     fn done(&mut self, deed: &Deed);
     /// How they are.
     fn view(&self) -> HandsView;
@@ -123,9 +124,7 @@ impl Hands for NoHands {
 
     fn announce(&mut self) {}
 
-    fn opens_at_once(&self) -> bool {
-        true
-    }
+    fn done_at_once(&mut self, _: &mut Vec<(Deed, Instant)>) {}
 
     fn done(&mut self, _: &Deed) {}
 
@@ -144,6 +143,8 @@ pub struct KernelHands {
     refusals: Vec<GateError>,
     worker: Worker,
     troubles: BTreeMap<Hand, String>,
+    /// What this thread has done itself, and the event loop has not heard of.
+    untold: Vec<(Deed, Instant)>,
 }
 
 impl KernelHands {
@@ -177,18 +178,25 @@ impl KernelHands {
         let streams = Streams::new(guarded.to_vec());
         let addressed = Addressed { held, announcer, addresses: addresses.to_vec(), streams };
         let worker = Worker::start(addressed, lent, inbox)?;
-        Ok(Self { gate: own, kind, refusals, worker, troubles: BTreeMap::new() })
+        Ok(Self { gate: own, kind, refusals, worker, troubles: BTreeMap::new(), untold: Vec::new() })
     }
 
-    fn note(&mut self, hand: Hand, result: Result<(), GateError>) -> bool {
+    /// Says whether the gate has moved.
+    fn moved(&mut self, result: Result<(), GateError>) -> bool {
         match result {
             Ok(()) => {
-                self.troubles.remove(&hand);
+                if self.troubles.remove(&Hand::Gate).is_some() {
+                    tracing::info!("{}: it can be done again", Hand::Gate);
+                    self.untold.push((Deed::Mended(Hand::Gate), now().instant));
+                }
                 true
             }
+            // What goes on failing is tried many times a second, and told once.
             Err(error) => {
-                if self.troubles.insert(hand, error.to_string()).is_none() {
-                    tracing::error!(%error, "the gate does not move");
+                let reason = error.to_string();
+                if self.troubles.insert(Hand::Gate, reason.clone()).is_none() {
+                    tracing::error!("{}: {reason}", Hand::Gate);
+                    self.untold.push((Deed::Failed(Hand::Gate, reason), now().instant));
                 }
                 false
             }
@@ -202,7 +210,10 @@ impl Hands for KernelHands {
         match &mut self.gate {
             Some(gate) => {
                 let result = gate.open(epoch.0, until);
-                self.note(Hand::Gate, result);
+                let opened = now().instant;
+                if self.moved(result) {
+                    self.untold.push((Deed::GateOpened, opened));
+                }
             }
             None => self.worker.wish_gate(GateWish::Open(epoch, until)),
         }
@@ -214,7 +225,7 @@ impl Hands for KernelHands {
             return Closing::UnderWay;
         };
         let result = gate.close(epoch.0);
-        if self.note(Hand::Gate, result) {
+        if self.moved(result) {
             return Closing::Done;
         }
         // A gate that does not move is none: the addresses must be gone before anything is released.
@@ -234,8 +245,8 @@ impl Hands for KernelHands {
         self.worker.announce();
     }
 
-    fn opens_at_once(&self) -> bool {
-        self.gate.is_some()
+    fn done_at_once(&mut self, into: &mut Vec<(Deed, Instant)>) {
+        into.append(&mut self.untold);
     }
 
     fn done(&mut self, deed: &Deed) {

@@ -153,8 +153,7 @@ pub fn run(start: NodeStart) -> Result<End> {
         inbox,
         signals: Some(signals),
         watch,
-        hooks: Some(hooks),
-        listeners: Vec::new(),
+        hooks,
         standing,
         about: About {
             interface: here.interface.clone(),
@@ -174,11 +173,10 @@ pub fn run(start: NodeStart) -> Result<End> {
     hands.finish();
     checks.finish();
     keeper.finish();
-    match (hooks, end) {
-        (Some(hooks), End::Stopped) => hooks.finish(),
+    match end {
+        End::Stopped => hooks.finish(),
         // Its vote is missed until it is back, and then it begins with `on_standby`.
-        (Some(hooks), End::StoodStill) => hooks.abandon(),
-        (None, _) => {}
+        End::StoodStill => hooks.abandon(),
     }
     if let Some(follower) = follower {
         follower.finish();

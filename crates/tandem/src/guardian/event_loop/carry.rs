@@ -23,6 +23,12 @@ impl EventLoop {
             for output in outputs {
                 self.carry(at, output);
             }
+            // When all is begun that was wanted: a report begins when the gate was opened.
+            let mut done = Vec::new();
+            self.parts.hands.done_at_once(&mut done);
+            for (deed, at) in done {
+                self.done(&deed, at);
+            }
             let Some(input) = self.next.pop_front() else { break };
             self.parts.guardian.handle(now(), input, &mut self.out);
         }
@@ -84,11 +90,7 @@ impl EventLoop {
         self.parts.engine.order(Order::Active(epoch.0));
         let ready = self.parts.guardian.view(at.instant).ready;
         self.reporter.became_active(at, epoch, reason, Kept { bindings: self.remembered.bindings, ready });
-        let done = now().instant;
-        if self.parts.hands.opens_at_once() {
-            self.reporter.ended(done, Phase::Gate);
-        }
-        self.reporter.ended(done, Phase::EngineTold);
+        self.reporter.ended(now().instant, Phase::EngineTold);
         self.tell(Occasion::Active, epoch.0, reason_name(reason).to_owned());
         self.remembered.since = at.instant;
         self.remembered.cause = Some(reason_name(reason));
@@ -140,16 +142,9 @@ impl EventLoop {
         self.tell(Occasion::Fault, self.parts.guardian.highest().0, reason);
     }
 
-    /// Tells who wants to know. Who does not listen misses it.
+    /// Tells the hooks.
     pub(super) fn tell(&self, occasion: Occasion, epoch: u64, reason: String) {
-        let event = Event { occasion, epoch, reason };
-        for listener in &self.parts.listeners {
-            // It does not listen.
-            let _ = listener.try_send(event.clone());
-        }
-        if let Some(hooks) = &self.parts.hooks {
-            hooks.tell(event);
-        }
+        self.parts.hooks.tell(Event { occasion, epoch, reason });
     }
 
     fn alarm(&mut self, alarm: &Alarm) {

@@ -15,8 +15,8 @@ use cluster::{Epoch, Holder, LeasePlan, NodeId, ServiceId};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::super::engine_process::Recipe;
-use super::super::hands::{Closing, HandsView};
-use super::super::hooks::Occasion;
+use super::super::hands::{Closing, Hand, HandsView};
+use super::super::hooks::{Event, Occasion};
 use super::super::inbox::{self, inbox};
 use super::super::keeper::REPORTS;
 use super::super::links::{Place, Reached};
@@ -48,6 +48,29 @@ fn one_of_two_becomes_active_and_the_other_when_that_ends() {
         phases(first).any(|phase| phase == Phase::Majority)
             && phases(second).any(|phase| phase == Phase::Majority)
     );
+}
+
+#[test]
+fn a_gate_that_does_not_open_is_a_fault_and_no_phase() {
+    for is_stuck in [false, true] {
+        let mut pair = Pair::with_gates(is_stuck);
+        let first = pair.next_active();
+        pair.wait_for_both_engines();
+
+        pair.stop(first);
+        let events = pair.events_until_active(1 - first);
+
+        let is_gate = |event: &Event| event.reason == "the gate: it is stuck";
+        let is_fault = |event: &&Event| event.occasion == Occasion::Fault && is_gate(event);
+        assert_eq!(events.iter().filter(is_fault).count() > 0, is_stuck, "{events:?}");
+        let reports = pair.end().concat();
+        let takeovers: Vec<_> = reports.iter().filter(|report| !report.phases.is_empty()).collect();
+        assert!(takeovers.len() >= 2);
+        for report in takeovers {
+            let is_told = report.phases.iter().any(|end| end.phase == Phase::Gate);
+            assert_eq!(is_told, !is_stuck, "{report:?}");
+        }
+    }
 }
 
 #[test]
@@ -99,6 +122,10 @@ struct Node {
 
 impl Pair {
     fn start() -> Self {
+        Self::with_gates(false)
+    }
+
+    fn with_gates(is_stuck: bool) -> Self {
         let place = tempfile::TempDir::new().expect("there is a place for it");
         let port = UdpSocket::bind("127.0.0.1:0")
             .and_then(|socket| socket.local_addr())
@@ -121,13 +148,20 @@ impl Pair {
             .map(|me| {
                 let (sender, inbox) = inbox().expect("a descriptor is left");
                 let (directory, gates) = (place.path().join(me.to_string()), Arc::clone(&gates));
-                let (listener, told) = sync_channel(64);
                 let events = events.clone();
-                std::thread::spawn(move || told.iter().for_each(|event| drop(events.send((me, event)))));
+                let hooks = Hooks::play(move |event| drop(events.send((me, event))));
                 let their = sender.clone();
                 let thread = std::thread::spawn(move || {
                     let paths = [at(1), at(2), at(3)];
-                    run_node(me, &paths, &directory, PlayedHands { me, gates }, their, inbox, listener);
+                    run_node(
+                        me,
+                        &paths,
+                        &directory,
+                        PlayedHands::new(me, is_stuck, gates),
+                        their,
+                        inbox,
+                        hooks,
+                    );
                 });
                 Node { sender, thread }
             })
@@ -141,6 +175,19 @@ impl Pair {
             let (node, event) = self.events.recv_timeout(PATIENCE).expect("a node becomes active");
             if matches!(event, Event { occasion: Occasion::Active, .. }) {
                 return node;
+            }
+        }
+    }
+
+    /// What is told until then, and once more after that.
+    fn events_until_active(&mut self, wanted: usize) -> Vec<Event> {
+        let mut events = Vec::new();
+        loop {
+            let (node, event) = self.events.recv_timeout(PATIENCE).expect("a node becomes active");
+            let is_it = (node, event.occasion) == (wanted, Occasion::Active);
+            events.push(event);
+            if is_it {
+                return events;
             }
         }
     }
@@ -214,7 +261,7 @@ fn run_node(
     hands: PlayedHands,
     sender: inbox::Sender,
     inbox: Inbox,
-    listener: SyncSender<Event>,
+    hooks: Hooks,
 ) {
     let memory = Memory::open(directory).expect("it is free");
     let own = std::env::current_exe().expect("it is known");
@@ -261,8 +308,7 @@ fn run_node(
         inbox,
         signals: None,
         watch: None,
-        hooks: None,
-        listeners: vec![listener],
+        hooks,
         reload: Reload::new(sender, || Err("it has no file".to_owned())),
         standing: Arc::default(),
         about: About { cluster: cluster(), me, interface: None, no_priority: None, no_locked_memory: None },
@@ -303,11 +349,25 @@ impl Default for Gates {
 #[derive(Debug)]
 struct PlayedHands {
     me: usize,
+    /// The gate does not open.
+    is_stuck: bool,
     gates: Arc<Mutex<Gates>>,
+    untold: Vec<(Deed, Instant)>,
+}
+
+impl PlayedHands {
+    fn new(me: usize, is_stuck: bool, gates: Arc<Mutex<Gates>>) -> Self {
+        Self { me, is_stuck, gates, untold: Vec::new() }
+    }
 }
 
 impl Hands for PlayedHands {
     fn open_gate(&mut self, _: Epoch, until: Instant) {
+        let at = now().instant;
+        if self.is_stuck {
+            return self.untold.push((Deed::Failed(Hand::Gate, "it is stuck".to_owned()), at));
+        }
+        self.untold.push((Deed::GateOpened, at));
         let mut gates = self.gates.lock().expect("nobody panicked");
         if gates.until[1 - self.me] > now().instant {
             gates.overlaps += 1;
@@ -324,8 +384,8 @@ impl Hands for PlayedHands {
     fn drop_addresses(&mut self) {}
     fn announce(&mut self) {}
 
-    fn opens_at_once(&self) -> bool {
-        true
+    fn done_at_once(&mut self, into: &mut Vec<(Deed, Instant)>) {
+        into.append(&mut self.untold);
     }
 
     fn done(&mut self, _: &Deed) {}
