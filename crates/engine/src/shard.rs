@@ -14,6 +14,7 @@ use lease::{ActiveLease, Entry, Tenure};
 use routing::bans::Deed;
 use routing::call::Output as UserOutput;
 use routing::gateway::{Outcome, ProbeMark, Verdicts};
+use routing::overload::Rejection;
 use routing::{
     Answer, CarrierNews, Count, Counts, Gateway, KeepaliveMark, Keyring, Question, Readiness,
     RegistrationView, Report, Settings, Token, TransactionUser,
@@ -191,6 +192,34 @@ impl Shard {
                 out.push(Output::Report(Report::of(source.flow, Deed::Malformed)));
             }
         }
+        self.settle(now, lease, out);
+    }
+
+    /// Refuses a request because more comes than can be handled, unless it repeats one that is in hand: what was let in is
+    /// not refused any more. Whatever is no good request is taken as ever.
+    pub fn turn_away(
+        &mut self,
+        now: Now,
+        lease: &ActiveLease<'_>,
+        source: Source,
+        bytes: &[u8],
+        refusal: Rejection,
+        out: &mut Vec<Output>,
+    ) {
+        self.enter(lease);
+        let good = Message::parse(bytes).ok().filter(|message| {
+            let problem = transport::framing_problem(message, &source, None);
+            problem.is_none() && message.validate().is_ok()
+        });
+        let key = good.as_ref().and_then(|message| ServerKey::of(&self.keyring.transaction, message).ok());
+        let (Some(message), Some(key)) = (good, key) else {
+            return self.handle_message(now, lease, source, bytes, out);
+        };
+        if self.transactions.server_known(key) {
+            return self.handle_message(now, lease, source, bytes, out);
+        }
+        let request = self.stamp(&message, &source);
+        self.user.turn_away(now, source, &request, refusal, &mut self.from_user);
         self.settle(now, lease, out);
     }
 

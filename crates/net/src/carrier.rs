@@ -16,6 +16,7 @@ use engine::{
 use lease::ActiveLease;
 use replica::{Posted, Ticket};
 use routing::gateway::{GatewayMark, Outcome, ProbeMark};
+use routing::overload::Rejection;
 use routing::{Answer, CarrierNews, Gateway, KeepaliveMark, Question, Report, Token};
 use sip::{Aor, Status};
 use transaction::ClientKey;
@@ -132,6 +133,21 @@ impl Carrier {
         self.step_shard(edge, now, shard, |machine, now, lease, out| {
             for (source, message) in messages {
                 machine.handle_message(now, lease, source, message, out);
+            }
+        });
+    }
+
+    /// Has the shard that they belong to refuse requests, because more comes than can be handled.
+    pub(crate) fn turn_away<'m>(
+        &mut self,
+        edge: &Edge,
+        now: Now,
+        shard: u16,
+        messages: impl Iterator<Item = (Source, &'m [u8], Rejection)>,
+    ) {
+        self.step_shard(edge, now, shard, |machine, now, lease, out| {
+            for (source, message, refusal) in messages {
+                machine.turn_away(now, lease, source, message, refusal, out);
             }
         });
     }

@@ -11,14 +11,15 @@ use arc_swap::ArcSwap;
 use clock::Now;
 use engine::{Prober, Shard, Store};
 use lease::Epoch;
-use routing::Report;
 use routing::bans::{Ban, Deed, Judgement, Measure};
 use routing::gateway::{Service, UnknownGateway};
+use routing::overload::Verdict;
+use routing::{Bans, Report};
 use sip::Aor;
 use tokio::runtime::Handle;
 use tracing::info;
 use transport::selection::{Query, Records};
-use transport::{ConnectionId, Source};
+use transport::{ConnectionId, Flow, Source};
 
 use crate::alarm::{Alarm, Event};
 use crate::carrier::{Carrier, Outgoing, Sender};
@@ -27,6 +28,7 @@ use crate::copies::Copies;
 use crate::latency::Latencies;
 use crate::machines::{Machines, PROBER_LOOP};
 use crate::mandate::{Holding, Mandate};
+use crate::overload::Overloads;
 use crate::resolver::{Lookup, Resolver, Waiter};
 use crate::stream::Streams;
 use crate::tally::{Tallies, Tally};
@@ -43,6 +45,7 @@ const TOKIO_LANE: usize = 0;
 
 pub(crate) struct Edge {
     pub(crate) machines: Machines,
+    pub(crate) overloads: Overloads,
     pub(crate) mandate: Mandate,
     pub(crate) alarms: Arc<[Arc<Alarm>]>,
     pub(crate) tallies: Arc<Tallies>,
@@ -95,13 +98,30 @@ impl Edge {
                 self.tallies.add_many(Tally::Inactive, messages.len());
                 return;
             }
+            self.overloads.look_at_connections(now.instant, &self.runtime);
             for message in messages {
                 let shard = self.machines.shard_of(message);
-                carrier.feed(self, now, holding, shard, std::iter::once((source, message.as_ref())));
+                match self.judge_load(now, &source.flow, message) {
+                    Verdict::Admit => {
+                        carrier.feed(self, now, holding, shard, std::iter::once((source, message.as_ref())));
+                    }
+                    Verdict::Refuse(refusal) => {
+                        let refused = std::iter::once((source, message.as_ref(), refusal));
+                        carrier.turn_away(self, now, shard, refused);
+                    }
+                }
             }
             carrier.settle(self, now, TOKIO_LANE);
         });
         judgement
+    }
+
+    fn judge_load(&self, now: Now, flow: &Flow, message: &[u8]) -> Verdict {
+        if self.overloads.are_connections_quiet() || self.mandate.epoch(now.instant).is_none() {
+            return Verdict::Admit;
+        }
+        let judge = |bans: &Bans| self.overloads.judge_of_connection(now.instant, bans, flow, message);
+        self.machines.bans.read(judge)
     }
 
     /// Lets the bans learn what sources did; whoever is banned by it is cut off.

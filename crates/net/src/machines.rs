@@ -9,6 +9,7 @@ use clock::{Instant, Now};
 use engine::{OwnEntry, Partition, Prober, ProberOutput, Shard, StoredNonce};
 use keys::RootKey;
 use routing::account::BindingKey;
+use routing::overload::Overload;
 use routing::{Keyring, Settings, StoredBinding};
 use sip::Aor;
 use transport::RemoteAddr;
@@ -16,6 +17,7 @@ use transport::RemoteAddr;
 use crate::bans::SharedBans;
 use crate::clocks;
 use crate::copies::Owner;
+use crate::overload::Overloads;
 use crate::seat::Seat;
 
 /// The event loop that lets the prober's deadlines pass.
@@ -58,6 +60,16 @@ impl Machines {
             keyring,
             loops,
         }
+    }
+
+    /// The overload of one event loop's queue.
+    pub(crate) fn overload(&self, now: Instant) -> Overload {
+        Overload::new(now, &self.keyring)
+    }
+
+    /// What is known of the overload of all queues.
+    pub(crate) fn overloads(&self, now: Instant) -> Overloads {
+        Overloads::new(now, &self.keyring, self.loops)
     }
 
     /// The shard of a message.

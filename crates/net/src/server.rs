@@ -162,6 +162,7 @@ impl Server {
         let alarms: Arc<[Arc<Alarm>]> =
             (0..loops).map(|_| Alarm::new(now.instant).map(Arc::new)).collect::<io::Result<_>>()?;
         let edge = Arc::new_cyclic(|me| Edge {
+            overloads: machines.overloads(now.instant),
             machines,
             mandate,
             alarms,
@@ -274,6 +275,7 @@ impl Server {
             accounts: 0,
             connections: self.edge.streams.len(),
             held: machines.bans.read(|bans| bans.held(clocks::instant())),
+            overload: self.edge.overloads.status(clocks::instant()),
             store: self.edge.store.state(),
             peer: self.edge.copies.get().map(|copies| copies.peer.view()),
         };

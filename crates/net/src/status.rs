@@ -1,6 +1,7 @@
 //! What the operator sees of a running server.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use engine::{PeerView, SlowedName, StoreState, Traffic};
 use routing::bans::Ban;
@@ -38,10 +39,22 @@ pub struct Status {
     pub connections: usize,
     /// Sources that are banned or restrained.
     pub held: usize,
+    /// The overload, while there is one.
+    pub overload: Option<OverloadStatus>,
     /// The database.
     pub store: StoreState,
     /// The other node, if there is one.
     pub peer: Option<PeerView>,
+}
+
+/// More comes than can be handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OverloadStatus {
+    /// For how long that has been so.
+    pub lasts: Duration,
+    /// How much is refused by the queue that refuses most: of other requests, of new registrations, of those of known
+    /// phones, of calls.
+    pub refused_percent: [u8; 4],
 }
 
 /// Who is held.

@@ -67,6 +67,7 @@ pub(crate) async fn run(edge: Arc<Edge>, pulse: Arc<Pulse>) {
         if let Some(copies) = edge.copies.get() {
             copies.tell_of_the_rest(&edge.machines);
         }
+        edge.overloads.look_at_connections(now, &edge.runtime);
         if nonces_at <= now {
             nonces_at = now + NONCES_EVERY;
             // A standby without a peer has those of long ago.

@@ -294,6 +294,15 @@ impl Bans {
         }
     }
 
+    /// Whether a phone has proved lately that it is there: this one, or another one at its address.
+    pub(crate) fn is_acquainted(&self, now: Instant, flow: &Flow) -> bool {
+        self.is_proved_flow(now, flow) || self.is_proved(now, network_of(flow))
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Learns of a binding that was there before the start: whoever has it has proved itself then.
     pub fn handle_binding(&mut self, now: Instant, transport: Transport, remote: RemoteAddr) {
         self.prove(now, SourceNetwork::of(remote.0.ip()));

@@ -57,6 +57,7 @@ mod suspended;
 mod tag;
 mod target;
 mod trunks;
+mod turned_away;
 mod user;
 mod validation;
 

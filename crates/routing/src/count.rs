@@ -80,9 +80,17 @@ pub enum Count {
     GatewayFull,
     /// Requests that were answered by an address of this node's own while it was a standby.
     AnsweredAsStandby,
+    /// Requests refused under overload that begin neither a call nor a registration.
+    OverloadOther,
+    /// Registrations refused under overload, from where nobody was registered.
+    OverloadNewRegistration,
+    /// Registrations refused under overload, of phones that are known.
+    OverloadKnownRegistration,
+    /// Calls refused under overload, and what peers asked.
+    OverloadCall,
 }
 
-const NAMES: [&str; Count::AnsweredAsStandby as usize + 1] = [
+const NAMES: [&str; Count::OverloadCall as usize + 1] = [
     "malformed",
     "challenged",
     "wrong_credentials",
@@ -121,6 +129,10 @@ const NAMES: [&str; Count::AnsweredAsStandby as usize + 1] = [
     "gateway_silent",
     "gateway_full",
     "answered_as_standby",
+    "overload_refused_other",
+    "overload_refused_new_registration",
+    "overload_refused_known_registration",
+    "overload_refused_call",
 ];
 
 /// How often each thing happened since the start.

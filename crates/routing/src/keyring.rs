@@ -19,6 +19,8 @@ pub struct Keyring {
     pub trunk: Key,
     /// Tables of sources: hashes that a stranger can not make collide.
     pub bans: Key,
+    /// Which requests are refused under overload, and when their senders may come back.
+    pub overload: Key,
     /// Which partition an address of record belongs to.
     pub partition: Key,
     /// Record-Route tokens that are made.
@@ -44,6 +46,7 @@ impl Keyring {
             keepalive: root.subkey("keepalive", 0),
             trunk: root.subkey("trunk", 0),
             bans: root.subkey("bans", 0),
+            overload: root.subkey("overload", 0),
             partition: root.subkey("partition", 0),
             token: root.subkey("record-route", 0),
             token_number: 0,

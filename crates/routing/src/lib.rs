@@ -11,6 +11,7 @@ pub mod bans;
 pub mod call;
 pub mod dial_plan;
 pub mod gateway;
+pub mod overload;
 
 mod binding;
 mod call_name;

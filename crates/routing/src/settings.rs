@@ -241,9 +241,8 @@ impl Settings {
     /// Whether whoever has this address is never slowed or banned.
     pub fn is_never_held(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        let Admission { enforcement, never, .. } = &self.admission;
-        *enforcement == Enforcement::Off
-            || never.iter().any(|network| network.contains(&address))
+        self.admission.enforcement == Enforcement::Off
+            || self.admission.is_named_never(address)
             || self.is_peer(address)
     }
 }

@@ -231,6 +231,9 @@ pub struct StatusView {
     pub connections: usize,
     /// Sources that are banned or restrained.
     pub held: usize,
+    /// The overload, while there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overload: Option<OverloadView>,
     /// What was counted since the start.
     pub counters: BTreeMap<String, u64>,
     /// The database.
@@ -281,6 +284,21 @@ pub struct LatencyView {
     pub buckets: Vec<(Option<f64>, u64)>,
     /// The sum of all waits in seconds.
     pub sum_s: f64,
+}
+
+/// More comes than can be handled. How much of each kind of request is refused, in percent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverloadView {
+    /// For how many seconds that has been so.
+    pub lasts_s: u64,
+    /// Of what begins neither a call nor a registration.
+    pub other: u8,
+    /// Of registrations from where nobody was registered.
+    pub new_registrations: u8,
+    /// Of those of known phones.
+    pub known_registrations: u8,
+    /// Of calls.
+    pub calls: u8,
 }
 
 /// Transactions alive.

@@ -18,7 +18,7 @@ use crate::config::{Config, Log, Node};
 use crate::control::server::Answer;
 use crate::control::{
     AnswersView, BanView, ContactView, ForwardChange, Hashes, LatencyView, ListenerView, MetricsView,
-    RegistrationView, Request, StatusView, StoreView, SubscriberView, TransactionsView,
+    OverloadView, RegistrationView, Request, StatusView, StoreView, SubscriberView, TransactionsView,
 };
 use crate::forwards;
 use crate::gateway_row::gateway_row;
@@ -190,6 +190,7 @@ impl Service {
             calls: status.calls,
             connections: status.connections,
             held: status.held,
+            overload: status.overload.map(overload_view),
             replica: status.peer.as_ref().map(|peer| replica::view(peer, &status.counters)),
             counters: status.counters.iter().map(|(name, figure)| ((*name).to_owned(), *figure)).collect(),
             store: store_view(&status.store),
@@ -389,6 +390,11 @@ impl Answer for Service {
 }
 
 /// Who is held, as it is shown: sources first.
+fn overload_view(overload: net::OverloadStatus) -> OverloadView {
+    let [other, new_registrations, known_registrations, calls] = overload.refused_percent;
+    OverloadView { lasts_s: overload.lasts.as_secs(), other, new_registrations, known_registrations, calls }
+}
+
 fn held_views(held: &net::Held) -> Vec<BanView> {
     let names = held.names.iter().map(|name| BanView {
         source: name.source.to_string(),

@@ -10,6 +10,7 @@ use clock::{Instant, Now, WallTime};
 use engine::{Asker, Loaded, Output, Partition, PartitionOutput, Shard, ShardCounts};
 use keys::RootKey;
 use lease::{ActiveLease, LeaseMirror};
+use routing::overload::Rejection;
 use routing::{Account, Digest, Keyring, Nat, Proxy, Registrar, Settings, TrustedPeer};
 use sip::Message;
 use transaction::Timers;
@@ -52,6 +53,11 @@ impl Engine {
     #[allow(dead_code, reason = "not every test that includes this file sends errors")]
     pub fn refuse(&mut self, flow: Flow, quote: &[u8]) {
         self.act(|shard, lease, out| shard.handle_refused(now(), lease, flow, quote, out));
+    }
+
+    /// Lets it refuse a message because more comes than can be handled; all that is sent for it is in `sent` then.
+    pub fn turn_away(&mut self, source: Source, bytes: &[u8], rejection: Rejection) {
+        self.act(|shard, lease, out| shard.turn_away(now(), lease, source, bytes, rejection, out));
     }
 
     fn act(&mut self, act: impl FnOnce(&mut Shard, &ActiveLease<'_>, &mut Vec<Output>)) {

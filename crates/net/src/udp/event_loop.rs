@@ -16,6 +16,7 @@ use bytes::Bytes;
 use clock::{Instant, Now};
 use lease::Epoch;
 use routing::bans::Judgement;
+use routing::overload::{Change, Overload, Queue, Rejection, Verdict};
 use rustix::event::{Timespec, epoll};
 use tracing::{error, trace};
 use transport::{Classified, Flow, ListenerId, RemoteAddr, Source, Transport};
@@ -50,6 +51,13 @@ pub(crate) struct EventLoop {
     answer: Vec<u8>,
     events: Vec<Event>,
     judgements: [Judgement; BATCH_MAX],
+    /// Whether more comes than this loop can handle.
+    overload: Overload,
+    /// What became of the sockets in this round.
+    queue: Queue,
+    load_changes: Vec<Change>,
+    /// Which requests of a batch are refused for it.
+    rejections: [Option<Rejection>; BATCH_MAX],
     /// Under which epoch this loop's machines act.
     epoch: Option<Epoch>,
     /// Who waits until what is in hand is done.
@@ -67,6 +75,7 @@ impl EventLoop {
             epoll::EventFlags::IN,
         )?;
         let carrier = Carrier::new(edge.machines.shards.len());
+        let overload = edge.machines.overload(clocks::instant());
         let mut event_loop = Self {
             edge,
             lane,
@@ -78,6 +87,10 @@ impl EventLoop {
             answer: Vec::new(),
             events: Vec::new(),
             judgements: [Judgement::Pass; BATCH_MAX],
+            overload,
+            queue: Queue::Drained,
+            load_changes: Vec::new(),
+            rejections: [None; BATCH_MAX],
             epoch: None,
             waiting: Vec::new(),
         };
@@ -134,7 +147,11 @@ impl EventLoop {
             self.edge.tallies.add_many(Tally::Withheld, withheld);
         }
         match epoch {
-            Some(_) if epoch != self.epoch => self.carrier.note_activation(&self.edge, self.lane),
+            Some(_) if epoch != self.epoch => {
+                self.carrier.note_activation(&self.edge, self.lane);
+                self.overload.handle_takeover(now.instant);
+                self.edge.overloads.note_takeover(now.instant);
+            }
             Some(_) => self.carrier.note_due(&self.edge, now, self.lane),
             None => {
                 self.edge.stand_by();
@@ -145,18 +162,44 @@ impl EventLoop {
         self.carrier.settle(&self.edge, now, self.lane);
     }
 
+    /// Learns whether the last round has emptied the sockets.
+    fn note_load(&mut self) {
+        let now = clocks::instant();
+        let queue = std::mem::replace(&mut self.queue, Queue::Drained);
+        let was_quiet = self.overload.is_quiet();
+        self.overload.handle_queue(now, queue, &mut self.load_changes);
+        if !was_quiet || !self.overload.is_quiet() || !self.load_changes.is_empty() {
+            self.edge.overloads.note(now, self.lane, &self.overload, &mut self.load_changes);
+        }
+    }
+
     fn alarm(&self) -> &Alarm {
         &self.edge.alarms[self.lane]
     }
 
-    fn sleep(&self, ready: &mut Vec<epoll::Event>) -> io::Result<()> {
+    fn sleep(&mut self, ready: &mut Vec<epoll::Event>) -> io::Result<()> {
+        if self.queue == Queue::Standing {
+            self.wait(ready, &time_left(Instant::START, Instant::START))?;
+            // The batch may have been all that was there.
+            if ready.iter().all(|event| event.data.u64() == ALARM) {
+                self.queue = Queue::Drained;
+            }
+        }
+        self.note_load();
+        if !ready.is_empty() {
+            return Ok(());
+        }
         let now = clocks::instant();
         let longest = now + self.edge.mandate.beat_every().unwrap_or(SLEEP_MAX);
         let until = self.edge.machines.due(self.lane).min(longest);
         self.alarm().fall_asleep(until);
         // A deadline that came between the first look and the promise to wake at `until`.
         let until = self.edge.machines.due(self.lane).min(until);
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(ready), Some(&time_left(now, until))) {
+        self.wait(ready, &time_left(now, until))
+    }
+
+    fn wait(&self, ready: &mut Vec<epoll::Event>, time: &Timespec) -> io::Result<()> {
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(ready), Some(time)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -224,6 +267,11 @@ impl EventLoop {
         if !self.answers.is_empty() {
             send_all(&self.edge, &self.listeners, self.lane, &mut self.answers, &mut Vec::new());
         }
+        // What is dropped at once is no load that a refusal could lighten.
+        if count == BATCH_MAX && shard_of.iter().flatten().count() > BATCH_MAX / 2 {
+            self.queue = Queue::Standing;
+        }
+        self.judge_load(now, id, &shard_of[..count]);
         self.feed(now, id, holding, &shard_of[..count]);
         self.carrier.settle(&self.edge, now, self.lane);
     }
@@ -262,6 +310,27 @@ impl EventLoop {
         );
     }
 
+    /// Judges which requests of a batch are refused because more comes than can be handled.
+    fn judge_load(&mut self, now: Now, listener: ListenerId, shard_of: &[Option<u16>]) {
+        self.rejections = [None; BATCH_MAX];
+        if self.overload.is_quiet() || self.epoch.is_none() {
+            return;
+        }
+        let (batch, overload) = (&self.batch, &self.overload);
+        self.edge.machines.bans.read(|bans| {
+            for (number, rejection) in self.rejections.iter_mut().enumerate().take(shard_of.len()) {
+                let Some((datagram, remote)) = batch.datagram(number).filter(|_| shard_of[number].is_some())
+                else {
+                    continue;
+                };
+                let flow = Flow::Datagram { listener, remote: RemoteAddr(remote) };
+                if let Verdict::Refuse(refused) = overload.judge(now.instant, bans, &flow, datagram) {
+                    *rejection = Some(refused);
+                }
+            }
+        });
+    }
+
     /// Says which shard a datagram is for; what is for none is done at once.
     fn sort(&mut self, listener: ListenerId, number: usize) -> Option<u16> {
         let (datagram, remote) = self.batch.datagram(number)?;
@@ -298,14 +367,20 @@ impl EventLoop {
             if !shard_of.contains(&Some(shard)) {
                 continue;
             }
-            let batch = &self.batch;
+            let (batch, rejections) = (&self.batch, &self.rejections);
             let messages = shard_of.iter().enumerate().filter(|(_, of)| **of == Some(shard));
             let messages = messages.filter_map(|(number, _)| {
                 let (datagram, remote) = batch.datagram(number)?;
                 let flow = Flow::Datagram { listener, remote: RemoteAddr(remote) };
-                Some((Source { flow, transport: Transport::Udp }, datagram))
+                Some((Source { flow, transport: Transport::Udp }, datagram, rejections[number]))
             });
-            self.carrier.feed(&self.edge, now, holding, shard, messages);
+            let admitted = messages.clone().filter(|(.., rejection)| rejection.is_none());
+            let admitted = admitted.map(|(source, datagram, _)| (source, datagram));
+            self.carrier.feed(&self.edge, now, holding, shard, admitted);
+            if !self.overload.is_quiet() {
+                let refused = messages.filter_map(|(source, datagram, it)| Some((source, datagram, it?)));
+                self.carrier.turn_away(&self.edge, now, shard, refused);
+            }
         }
     }
 }

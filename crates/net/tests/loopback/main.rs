@@ -9,6 +9,7 @@ mod datagrams;
 mod lease;
 mod lifetime;
 mod outbound;
+mod overload;
 mod reload;
 mod streams;
 mod testbed;

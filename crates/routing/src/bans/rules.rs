@@ -1,5 +1,6 @@
 //! What the operator set for admission.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -38,6 +39,10 @@ pub struct Admission {
     pub unproven: Rate,
     /// Calls that one account may begin in a minute; 0: as many as it likes.
     pub calls_per_minute: u32,
+    /// Whether requests are refused under overload.
+    pub overload: Enforcement,
+    /// Numbers whose calls are never refused for it, without what is there for the eye only.
+    pub emergency: Vec<String>,
 }
 
 impl Default for Admission {
@@ -62,11 +67,21 @@ impl Default for Admission {
             ban_max: Duration::from_secs(24 * 3_600),
             unproven: Rate::per_second(50, 1_000),
             calls_per_minute: 300,
+            overload: Enforcement::On,
+            emergency: ["112", "911", "999", "000", "110", "111", "113", "118", "119"]
+                .map(str::to_owned)
+                .into(),
         }
     }
 }
 
 impl Admission {
+    /// Whether the operator has named this address as one that is never slowed or banned.
+    pub(crate) fn is_named_never(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.never.iter().any(|network| network.contains(&address))
+    }
+
     /// Whether a `User-Agent` is that of a scanner.
     pub(crate) fn is_scanner(&self, agent: &[u8]) -> bool {
         self.enforcement == Enforcement::On

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::print;
 use crate::config::write_duration;
 use crate::control::client::Client;
-use crate::control::{ContactView, RegistrationView, Request, StatusView};
+use crate::control::{ContactView, OverloadView, RegistrationView, Request, StatusView};
 use crate::replica::ReplicaView;
 use crate::table::Table;
 
@@ -84,6 +84,7 @@ pub fn status_text(status: &StatusView) -> String {
         ("calls", status.calls.to_string()),
         ("connections", status.connections.to_string()),
         ("banned", banned),
+        ("OVERLOADED", status.overload.map_or_else(String::new, overload_text)),
         (
             "transactions",
             format!("{} server, {} client", status.transactions.server, status.transactions.client),
@@ -105,6 +106,25 @@ pub fn status_text(status: &StatusView) -> String {
         text.push_str(&format!("\n{counters}"));
     }
     text
+}
+
+fn overload_text(overload: OverloadView) -> String {
+    let OverloadView { lasts_s, other, new_registrations, known_registrations, calls } = overload;
+    let lasts = write_duration(Duration::from_secs(lasts_s));
+    let refused: Vec<String> = [
+        (other, "of other requests"),
+        (new_registrations, "of new registrations"),
+        (known_registrations, "of known phones' registrations"),
+        (calls, "of calls"),
+    ]
+    .into_iter()
+    .filter(|(percent, _)| *percent > 0)
+    .map(|(percent, what)| format!("{percent} % {what}"))
+    .collect();
+    match refused.as_slice() {
+        [] => format!("for {lasts}; nothing is refused at the moment"),
+        refused => format!("for {lasts}; refused: {}", refused.join(", ")),
+    }
 }
 
 fn contacts_text(contacts: &[ContactView], aor: Option<&str>) -> String {
@@ -167,6 +187,7 @@ mod tests {
             "listeners": [{"listener": "udp:192.0.2.5:5060", "digest": false}],
             "domains": ["example.org"], "edges": {"pbx.example": "sip:10.0.0.20"}, "bindings": 2, "accounts_cached": 1,
             "transactions": {"server": 3, "client": 4}, "suspended": 0, "forwarding": 0, "connections": 0, "held": 2,
+            "overload": {"lasts_s": 65, "other": 100, "new_registrations": 40, "known_registrations": 0, "calls": 0},
             "counters": {"forwarded": 5, "loop": 0},
             "store": {"state": "failing", "error": "/s/tandem.sqlite: disk full", "owed": 6, "dropped": 1}
         }))
@@ -180,6 +201,7 @@ mod tests {
             "domains         example.org, and the listeners' addresses",
             "edge of         pbx.example at sip:10.0.0.20",
             "banned          2 sources",
+            "OVERLOADED      for 1m5s; refused: 100 % of other requests, 40 % of new registrations\n",
             "database        FAILING: /s/tandem.sqlite: disk full (6 changes wait), 1 LOST",
             "forwarded        5",
         ] {

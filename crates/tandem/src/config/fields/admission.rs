@@ -15,6 +15,8 @@ const FAILURES_MAX: u64 = 10_000;
 const UNPROVEN_MAX: u64 = 1_000_000;
 /// Calls of one account in a minute: 10,000 in a second.
 const CALLS_MAX: u64 = 600_000;
+/// No number in the world is longer.
+const NUMBER_BYTES_MAX: usize = 32;
 
 /// The table.
 pub const SECTION: Section = Section {
@@ -143,8 +145,44 @@ pub const SECTION: Section = Section {
                 Ok(())
             },
         },
+        Field {
+            key: "overload",
+            default: "\"on\"",
+            meaning: &[
+                "While more comes than can be handled, new requests are refused with 503, the least important first;",
+                "nothing of a call that is up, and no emergency call. \"off\": nothing is refused, and what is too much",
+                "is lost by chance.",
+            ],
+            set: |config, value| {
+                config.admission.overload =
+                    value.word(&[("on", Enforcement::On), ("off", Enforcement::Off)])?;
+                Ok(())
+            },
+        },
+        Field {
+            key: "emergency",
+            default: "[\"112\", \"911\", \"999\", \"000\", \"110\", \"111\", \"113\", \"118\", \"119\"]",
+            meaning: &[
+                "Emergency numbers, also as they are dialled with a prefix for outside lines. Calls to them, and to",
+                "urn:service:sos, are never refused for overload.",
+            ],
+            set: |config, value| {
+                config.admission.emergency = value.list(number)?;
+                Ok(())
+            },
+        },
     ],
 };
+
+fn number(value: &Value<'_>) -> Result<String, Wrong> {
+    let text = value.text()?;
+    let digits = text.strip_prefix('+').unwrap_or(text);
+    let is_dialled = |sign: u8| sign.is_ascii_digit() || matches!(sign, b'*' | b'#');
+    if digits.is_empty() || digits.len() > NUMBER_BYTES_MAX || !digits.bytes().all(is_dialled) {
+        return Err(value.wrong("is no number that can be dialled", "write digits alone: \"112\""));
+    }
+    Ok(text.to_owned())
+}
 
 fn network(value: &Value<'_>) -> Result<IpNet, Wrong> {
     let text = value.text()?;
@@ -184,7 +222,8 @@ mod tests {
         let config = parse(
             "enforce = 'off'\nnever = ['10.0.0.0/8', '2001:db8::1']\nwrong_passwords_free = 0\n\
              wrong_passwords_max = 7\nwindow = '1m'\nban = '2m'\nban_max = '1h'\nunproven_per_second = 4\n\
-             unproven_burst = 5\nscanners = ['sipsak']\ncalls_per_minute_per_account = 6",
+             unproven_burst = 5\nscanners = ['sipsak']\ncalls_per_minute_per_account = 6\n\
+             overload = 'off'\nemergency = ['0112']",
         );
 
         let expected = Admission {
@@ -198,6 +237,8 @@ mod tests {
             ban_max: HOUR,
             unproven: Rate { every: Duration::from_millis(250), burst: 5 },
             calls_per_minute: 6,
+            overload: Enforcement::Off,
+            emergency: vec!["0112".to_owned()],
         };
         assert_eq!(
             config.map(|config| config.admission).map_err(|problems| problems.to_string()),
@@ -214,6 +255,7 @@ mod tests {
             ("wrong_passwords_max = 0", "too small"),
             ("unproven_burst = 0", "too small"),
             ("scanners = ['']", "every client"),
+            ("emergency = ['police']", "no number"),
             ("ban = '2h'\nban_max = '1h'", "above ban_max"),
         ] {
             let problems = parse(text).expect_err(text).to_string();
