@@ -4,7 +4,6 @@
 //! with CONFIG_VMGENID). Where it does not, a jump of the wall clock is all there is to see.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use netlink_sys::protocols::NETLINK_KOBJECT_UEVENT;
 use netlink_sys::{Socket, SocketAddr};
@@ -46,13 +45,6 @@ impl Generation {
             }
         }
         has_changed
-    }
-}
-
-impl AsFd for Generation {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the socket is open as long as this borrow lives.
-        unsafe { BorrowedFd::borrow_raw(self.socket.as_raw_fd()) }
     }
 }
 

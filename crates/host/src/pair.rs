@@ -17,9 +17,9 @@ const MARK: u8 = 0xE1;
 /// What the guardian wants of its engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// Act for this epoch, as long as the page says.
+    /// Look at the page now: it says that the service is held under this epoch, and until when.
     Active(u64),
-    /// Act no longer.
+    /// Look at the page now: it says that the service is held no longer.
     Standby,
     /// Finish what is in hand: a planned hand-over. [`Report::Drained`] answers it.
     Drain,
@@ -38,9 +38,9 @@ pub enum Report {
     Ready(u8),
     /// [`Order::Drain`] is done: nothing more is sent.
     Drained,
-    /// The first SIP message has left by a virtual address since [`Order::Active`].
+    /// The first SIP response has left by a virtual address under an epoch.
     Answered {
-        /// For which epoch.
+        /// Which.
         epoch: u64,
         /// When, by `CLOCK_BOOTTIME`.
         at: Duration,
