@@ -12,7 +12,6 @@ mod engine;
 const PEER: &str = "198.51.100.9:5060";
 const NEXT: &str = "203.0.113.50:5060";
 
-/// RFC 3261 §21.5.4 and RFC 3261 §20.33; RFC 3261 §8.2.7 for the tag.
 #[test]
 fn a_request_is_refused_without_state_and_its_ack_ends_here() {
     let mut engine = engine();
@@ -63,7 +62,7 @@ fn what_is_no_good_request_is_answered_as_ever() {
 }
 
 fn the_answer(engine: &Engine) -> String {
-    let [(_, answer)] = &engine.sent[..] else { panic!("{:?}", engine.sent) };
+    let [(_, answer)] = &engine.sent[..] else { unreachable!("{:?} was sent", engine.sent) };
     String::from_utf8(answer.to_vec()).expect("text")
 }
 

@@ -303,6 +303,8 @@ impl Receiver {
             refused: Vec::new(),
             heard_at: now,
         });
+        // What was missed in between is not known before it is compared.
+        self.compared_at = None;
     }
 
     /// Whether the lease speaks against a node.

@@ -267,6 +267,8 @@ impl State {
         contender.role() == Role::Standby
             && !contender.is_taking_over()
             && contender.may_campaign_at().is_none()
+            // Who has no seat does not, and would keep others from their turn by trying.
+            && contender.list().has(MemberId(at as u8), voter.id())
             && voter.barred_for(NOW, contender.me()).is_zero()
     }
 

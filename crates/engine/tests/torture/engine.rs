@@ -56,6 +56,7 @@ impl Engine {
     }
 
     /// Lets it refuse a message because more comes than can be handled; all that is sent for it is in `sent` then.
+    #[allow(dead_code, reason = "not every test that includes this file is about overload")]
     pub fn turn_away(&mut self, source: Source, bytes: &[u8], rejection: Rejection) {
         self.act(|shard, lease, out| shard.turn_away(now(), lease, source, bytes, rejection, out));
     }

@@ -104,7 +104,7 @@ fn a_process_that_was_not_scheduled_is_not_overloaded() {
     for _ in 0..20 {
         world.run(Duration::from_millis(100), &[(5_000, &|number| options(number))]);
         // What came meanwhile stands there when it goes on.
-        world.now = world.now + Duration::from_millis(200);
+        world.now += Duration::from_millis(200);
         world.burst(1_000, options);
     }
 
@@ -331,17 +331,16 @@ impl World {
         let batch: Vec<String> = self.queue.drain(..count).collect();
         for request in batch {
             let from = if request.contains(PHONE) { PHONE } else { NEW };
-            self.now = self.now
-                + match self.judge(from, &request) {
-                    Verdict::Admit => COST,
-                    Verdict::Refuse(refusal) => {
-                        self.turned_away.push(refusal.class);
-                        COST_OF_REFUSAL
-                    }
-                };
+            self.now += match self.judge(from, &request) {
+                Verdict::Admit => COST,
+                Verdict::Refuse(refusal) => {
+                    self.turned_away.push(refusal.class);
+                    COST_OF_REFUSAL
+                }
+            };
         }
         if count == 0 {
-            self.now = self.now + Duration::from_micros(500);
+            self.now += Duration::from_micros(500);
         }
         let queue = if count == BATCH { Queue::Standing } else { Queue::Drained };
         self.overload.handle_queue(self.now, queue, &mut self.changes);

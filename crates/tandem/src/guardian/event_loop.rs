@@ -326,6 +326,10 @@ impl EventLoop {
         };
         let at = now();
         self.parts.standing.engine_ready(engine == Engine::Ready);
+        if engine == Engine::Starting {
+            // What the one before it held is not what this one holds; it says so itself.
+            self.handle(at, Input::Ready(0));
+        }
         self.handle(at, Input::Engine(engine));
         if let Some(result) = result {
             self.handle(at, Input::Checked(Check::Engine, AT_ONCE, result));

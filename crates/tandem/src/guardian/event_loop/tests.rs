@@ -91,6 +91,7 @@ fn a_node_whose_engine_dies_gives_the_service_to_the_other_one() {
 fn an_engine() {
     let Ok(Inheritance { pair, page, .. }) = Inheritance::take() else { return };
     let _ = pair.send(Said::Serving);
+    let _ = pair.send(Said::Ready(100));
     loop {
         page.beat(0, boot_time());
         match pair.receive() {
