@@ -106,6 +106,12 @@ impl Books {
         self.entries.get(&key(self.asked.get(asking)?)).filter(|entry| entry.asking == *asking)
     }
 
+    /// Whether the 200 to a later request of the same phone was produced: what comes for this one repeats what was said.
+    pub(super) fn is_overtaken(&self, asking: &Asking) -> bool {
+        let entry = self.asked.get(asking).and_then(|asked| self.entries.get(&key(asked)));
+        entry.is_some_and(|entry| entry.asking.0 == asking.0 && entry.asking.1 > asking.1)
+    }
+
     /// A node has produced the 200 to a request; these nodes have what it stands for.
     pub(super) fn decide(
         &mut self,

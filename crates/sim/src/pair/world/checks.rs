@@ -40,8 +40,8 @@ impl World {
     pub(super) fn produced(&mut self, host: usize, settling: Option<Option<Cause>>, bytes: &[u8]) {
         let Some((asking, granted)) = acceptance(&self.books, bytes) else { return };
         let is_again = self.books.of(&asking).is_some_and(|entry| entry.by == host || entry.is_answered);
-        let is_known = is_again && settling.is_none();
-        if is_known {
+        let is_repeated = is_again || self.books.is_overtaken(&asking);
+        if is_repeated && settling.is_none() {
             return;
         }
         let peer = 1 - host;
