@@ -43,6 +43,7 @@ fn the_rules_of_the_lease_are_found_if_they_are_left_out() {
     // No list of voters changes here, and some orders of events are too rare where so much else happens: the lease's own worlds
     // and its model find these.
     let others = [
+        Fault::NoRestartWait,
         Fault::OldListServed,
         Fault::ChangeUnsettled,
         Fault::AnswerBeforeDisk,
