@@ -217,6 +217,21 @@ fn what_was_compared_long_ago_is_not_ready() {
 }
 
 #[test]
+fn what_was_missed_while_away_is_not_ready_before_it_is_compared() {
+    let mut scene = Scene::open();
+    let sums = scene.receiver.holdings().sums(KIND);
+    scene.hear(1, check(1, sums.clone()));
+    scene.receiver.disconnected(CONNECTION);
+    let again = ConnectionNumber(2);
+
+    scene.greet(again, ACTIVE, 5);
+    assert_eq!(scene.receiver.ready(scene.now), 0);
+
+    scene.hear_by(again, 1, check(2, sums));
+    assert_eq!(scene.receiver.ready(scene.now), 100);
+}
+
+#[test]
 fn a_long_list_comes_in_parts_that_join() {
     let mut scene = Scene::open();
     for hash in 0..LIST_MAX as u64 + 10 {

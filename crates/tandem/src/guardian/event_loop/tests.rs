@@ -85,13 +85,36 @@ fn a_node_whose_engine_dies_gives_the_service_to_the_other_one() {
     pair.end();
 }
 
-/// The engine of the tests above: this very program is started as one.
+#[test]
+fn an_engine_that_is_started_again_holds_nothing_until_it_says_so() {
+    let mut pair = Pair::start();
+    let standby = 1 - pair.next_active();
+    pair.wait_for_both_engines();
+    while pair.ready(standby) != 100 {
+        std::thread::yield_now();
+    }
+    let pid = pair.engine_pid(standby).expect("it has an engine");
+
+    pair.kill_engine_once(standby);
+    // The second one never says how much it has.
+    while pair.serving(standby).is_none_or(|serving| serving == pid) {
+        std::thread::yield_now();
+    }
+
+    assert_eq!(pair.ready(standby), 0);
+    pair.end();
+}
+
+/// The engine of the tests above: this very program is started as one. It is ready at its first start alone.
 #[test]
 #[ignore = "it is the engine of other tests, and has nothing to do without a guardian"]
 fn an_engine() {
     let Ok(Inheritance { pair, page, .. }) = Inheritance::take() else { return };
     let _ = pair.send(Said::Serving);
-    let _ = pair.send(Said::Ready(100));
+    let program = std::env::args_os().next().expect("it has a name");
+    if std::fs::File::create_new(Path::new(&program).with_extension("began")).is_ok() {
+        let _ = pair.send(Said::Ready(100));
+    }
     loop {
         page.beat(0, boot_time());
         match pair.receive() {
@@ -220,12 +243,28 @@ impl Pair {
     /// For good: its program is gone too, or it would be back before the other node has heard of it.
     fn kill_engine(&self, node: usize) {
         std::fs::remove_file(program(&self.place.path().join(node.to_string()))).expect("it is there");
+        self.kill_engine_once(node);
+    }
+
+    fn kill_engine_once(&self, node: usize) {
         let pid = self.engine_pid(node).and_then(rustix::process::Pid::from_raw).expect("it has an engine");
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it is there");
     }
 
     fn engine_pid(&self, node: usize) -> Option<i32> {
         self.ask(node)["engine"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok())
+    }
+
+    /// The engine of a node, if it serves.
+    fn serving(&self, node: usize) -> Option<i32> {
+        let view = self.ask(node);
+        let pid = view["engine"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
+        pid.filter(|_| view["engine"]["state"] == "ready")
+    }
+
+    /// How much of the state a node says that it holds.
+    fn ready(&self, node: usize) -> u64 {
+        self.ask(node)["nodes"][node]["ready"].as_u64().expect("it says so")
     }
 
     fn ask(&self, node: usize) -> serde_json::Value {
