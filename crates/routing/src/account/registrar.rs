@@ -74,7 +74,7 @@ impl Registrar<'_> {
         if register.aor.as_str().len() > AOR_BYTES_MAX {
             return Err(RegisterRefusal::Malformed);
         }
-        if register.right == RegisterRight::Repeats && !self.is_repetition(register) {
+        if register.right == RegisterRight::Repeats && !self.is_repetition(now, register) {
             return Err(RegisterRefusal::NotRepeated);
         }
         self.end_overdue(now, lease, register, out);
@@ -96,17 +96,18 @@ impl Registrar<'_> {
         Ok(Registered { contacts, is_outbound })
     }
 
-    /// Whether a request was carried out before: each of its contacts is bound just as it says, by the same proof, and it
-    /// comes from where it came from then. It may be sent by anybody who has seen it, and so must change nothing, add
+    /// Whether a request was carried out before: each of its contacts is still bound just as it says, by the same proof, and
+    /// it comes from where it came from then. It may be sent by anybody who has seen it, and so must change nothing, add
     /// nothing, and tell nobody else.
-    fn is_repetition(&self, register: &Register) -> bool {
+    fn is_repetition(&self, now: Now, register: &Register) -> bool {
         let Contacts::Update(wishes) = &register.contacts else { return false };
         let Ok(updates) = self.updates(register, wishes) else { return false };
         let (bindings, remote) = (self.location.of(&register.aor), register.source.flow.remote().0);
         let is_meant = |it: &&Binding| updates.iter().any(|update| update.is_done(it, register));
+        let is_as_it_was = |it: &Binding| it.is_live(now) && it.registration.remote == remote;
         register.response_hash != 0
             && matches!(plan(bindings, &updates, register), Ok(Plan::Repetition))
-            && bindings.iter().filter(is_meant).all(|binding| binding.registration.remote == remote)
+            && bindings.iter().filter(is_meant).all(is_as_it_was)
     }
 
     /// A binding that has run out is gone, also if nobody has looked yet.

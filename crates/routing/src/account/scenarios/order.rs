@@ -78,6 +78,20 @@ fn what_is_proved_by_an_old_proof_is_answered_if_it_was_carried_out_and_else_cha
 }
 
 #[test]
+fn a_binding_that_has_run_out_is_not_brought_back_by_an_old_proof() {
+    let mut world = World::new();
+    world.register(proven(5)).unwrap();
+    world.take();
+    // Nobody has looked yet.
+    world.stand_still(Duration::from_secs(600));
+
+    let refused = world.register(Register { right: RegisterRight::Repeats, ..proven(5) });
+
+    assert_eq!(refused, Err(RegisterRefusal::NotRepeated));
+    assert_eq!(world.query("bob"), []);
+}
+
+#[test]
 fn a_binding_without_a_proof_is_not_repeated_by_an_old_one() {
     let mut world = World::new();
     let unproved = Register { response_hash: 0, ..proven(5) };
