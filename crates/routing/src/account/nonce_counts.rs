@@ -28,9 +28,6 @@ const NONCES_MAX: usize = 1 << 18;
 /// Kept longer than the nonce's life, because the shards count that by a calendar that may be moved.
 const SLACK: Duration = Duration::from_secs(30);
 
-/// Notes of changes that nobody has taken: all nonces there can be, and as many that have ended.
-const NOTES_MAX: usize = 2 * NONCES_MAX;
-
 /// How many counts are told apart.
 const WINDOW: u32 = u64::BITS;
 
@@ -174,9 +171,10 @@ impl NonceCounts {
 
     /// Ends the nonce with this number, because the active node says that it has ended.
     pub(super) fn withdraw(&mut self, number: u64) {
-        let found = self.by_number(number).map(|(&nonce, _)| nonce);
         // Its deadline stays and finds nothing.
-        found.map(|nonce| self.nonces.remove(&nonce));
+        if let Some(nonce) = self.by_number(number).map(|(&nonce, _)| nonce) {
+            self.nonces.remove(&nonce);
+        }
     }
 
     fn by_number(&self, number: u64) -> Option<(&[u8; 16], &Nonce)> {
@@ -185,11 +183,17 @@ impl NonceCounts {
         self.nonces.range(first..).next().filter(|(nonce, _)| number_of(**nonce) == number)
     }
 
+    /// Notes of changes that nobody has taken: all nonces there can be, and as many that have ended.
+    fn notes_max(&self) -> usize {
+        2 * self.nonces_max
+    }
+
     fn note(&mut self, nonce: [u8; 16]) {
-        let Some(notes) = &mut self.notes else { return };
+        let notes_max = self.notes_max();
+        let Some(notes) = self.notes.as_mut().filter(|notes| notes.len() < notes_max) else { return };
         let is_noted =
             self.nonces.get_mut(&nonce).is_some_and(|known| std::mem::replace(&mut known.is_noted, true));
-        if !is_noted && notes.len() < NOTES_MAX {
+        if !is_noted {
             notes.push_back(nonce);
         }
     }
@@ -218,7 +222,8 @@ impl NonceCounts {
     /// Whether it was there.
     fn end(&mut self, id: [u8; 16]) -> bool {
         let Some(ended) = self.nonces.remove(&id) else { return false };
-        if let Some(notes) = self.notes.as_mut().filter(|notes| !ended.is_noted && notes.len() < NOTES_MAX) {
+        let notes_max = self.notes_max();
+        if let Some(notes) = self.notes.as_mut().filter(|notes| !ended.is_noted && notes.len() < notes_max) {
             notes.push_back(id);
         }
         true
@@ -328,6 +333,23 @@ mod tests {
         assert!(matches!(&first[..], [NonceChange::Put(a)] if a.highest == 2), "{first:?}");
         assert!(matches!(&rest[..], [NonceChange::Put(b)] if b.highest == 1), "{rest:?}");
         assert_eq!(counts.take_changes(NOW, 9), []);
+    }
+
+    #[test]
+    fn a_change_that_found_no_room_among_the_notes_does_not_silence_the_next_ones() {
+        let mut counts = counts();
+        counts.nonces_max = 2;
+        counts.note_changes();
+        for (seconds, nonce) in [b"a", b"b", b"c", b"d", b"e"].into_iter().enumerate() {
+            let at = AT + Duration::from_secs(seconds as u64);
+            assert_eq!(counts.use_count(at, &aor("alice"), nonce, Some(1), LIFE), Use::First);
+        }
+        assert_eq!(counts.take_changes(NOW, 9).len(), 4);
+
+        use_count(&mut counts, b"e", 2);
+
+        let taken = counts.take_changes(NOW, 9);
+        assert!(matches!(&taken[..], [NonceChange::Put(e)] if e.highest == 2), "{taken:?}");
     }
 
     #[test]
