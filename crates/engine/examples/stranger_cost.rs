@@ -100,16 +100,6 @@ fn settings() -> Settings {
     Settings {
         listeners: Arc::new(Listeners::new(vec![listener])),
         domains: BTreeSet::from(["example.org".to_owned()]),
-        server: None,
-        timers: Default::default(),
-        proxy: Default::default(),
-        registrar: Default::default(),
-        digest: Default::default(),
-        nat: Default::default(),
-        trusted: Vec::new(),
-        edges: Vec::new(),
-        trunks: Vec::new(),
-        dial_plan: routing::DialPlan::default(),
-        admission: Default::default(),
+        ..Settings::default()
     }
 }

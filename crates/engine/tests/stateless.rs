@@ -132,17 +132,7 @@ fn shard() -> Shard {
     let settings = Settings {
         listeners: Arc::new(Listeners::new(vec![listener])),
         domains: BTreeSet::from(["example.org".to_owned()]),
-        server: None,
-        timers: Default::default(),
-        proxy: Default::default(),
-        registrar: Default::default(),
-        digest: Default::default(),
-        nat: Default::default(),
-        trusted: Vec::new(),
-        edges: Vec::new(),
-        trunks: Vec::new(),
-        dial_plan: routing::DialPlan::default(),
-        admission: Default::default(),
+        ..Settings::default()
     };
     Shard::new(Arc::new(settings), Keyring::derive(&RootKey::new([5; 32])), 0, 1)
 }

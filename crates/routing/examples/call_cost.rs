@@ -11,12 +11,9 @@ use bytes::Bytes;
 use clock::{Instant, Now, WallTime};
 use lease::LeaseMirror;
 use routing::call::Output;
-use routing::{
-    Answer, BindingId, Digest, Keyring, Located, Nat, Proxy, Registrar, Settings, Target, TransactionUser,
-    TrustedPeer,
-};
+use routing::{Answer, BindingId, Keyring, Located, Settings, Target, TransactionUser, TrustedPeer};
 use sip::{Aor, Message};
-use transaction::{ClientKey, ServerEvent, ServerKey, Timers};
+use transaction::{ClientKey, ServerEvent, ServerKey};
 use transport::{Flow, Listener, ListenerId, Listeners, LocalAddr, RemoteAddr, Source, Transport};
 
 const CALLS: u32 = 20_000;
@@ -172,18 +169,10 @@ fn settings() -> Settings {
         listeners: Arc::new(Listeners::new(vec![listener])),
         domains: BTreeSet::from(["example.org".to_owned()]),
         server: Some("Tandem".to_owned()),
-        timers: Timers::default(),
-        proxy: Proxy::default(),
-        registrar: Registrar::default(),
-        digest: Digest::default(),
-        nat: Nat::default(),
-        edges: Vec::new(),
-        trunks: Vec::new(),
-        admission: Default::default(),
-        dial_plan: routing::DialPlan::default(),
         trusted: vec![TrustedPeer {
             network: "198.51.100.200/32".parse().expect("a network"),
             name: "c".to_owned(),
         }],
+        ..Settings::default()
     }
 }

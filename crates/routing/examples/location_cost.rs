@@ -148,16 +148,6 @@ fn settings() -> Settings {
     Settings {
         listeners: Arc::new(Listeners::new(vec![listener])),
         domains: BTreeSet::from(["example.org".to_owned()]),
-        server: None,
-        timers: Default::default(),
-        proxy: Default::default(),
-        registrar: Default::default(),
-        digest: Default::default(),
-        nat: Default::default(),
-        edges: Vec::new(),
-        trunks: Vec::new(),
-        trusted: vec![],
-        admission: Default::default(),
-        dial_plan: routing::DialPlan::default(),
+        ..Settings::default()
     }
 }

@@ -14,7 +14,9 @@ use crate::bans::{Admission, Enforcement};
 use crate::{DialPlan, Trunk};
 
 /// All settings of one start or reload. A transaction ends with the settings it began with.
-#[derive(Clone, Debug)]
+///
+/// By default they are those of a server that serves nowhere.
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// Where SIP is served.
     pub listeners: Arc<Listeners>,

@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use routing::{Account, Algorithm, Digest, Keepalive, Nat, Proxy, Registrar, Settings, TrustedPeer};
+use routing::{Account, Algorithm, Digest, Keepalive, Settings, TrustedPeer};
 use sip::Aor;
-use transaction::Timers;
 use transport::{Advertise, Listener, ListenerId, Listeners, LocalAddr, Transport};
 
 use super::digest;
@@ -122,19 +121,12 @@ fn base() -> Settings {
         listeners: Arc::new(Listeners::new(listeners())),
         domains: BTreeSet::from([DOMAIN.to_owned()]),
         server: Some("Tandem".to_owned()),
-        timers: Timers::default(),
-        proxy: Proxy::default(),
-        registrar: Registrar::default(),
         digest: Digest { algorithms: vec![Algorithm::Sha256, Algorithm::Md5], ..Digest::default() },
-        nat: Nat::default(),
-        edges: Vec::new(),
-        trunks: Vec::new(),
-        admission: Default::default(),
-        dial_plan: routing::DialPlan::default(),
         trusted: vec![TrustedPeer {
             network: "198.51.100.200/32".parse().expect("a network"),
             name: "carrier".to_owned(),
         }],
+        ..Settings::default()
     }
 }
 

@@ -11,9 +11,8 @@ use engine::{Asker, Loaded, Output, Partition, PartitionOutput, Shard, ShardCoun
 use keys::RootKey;
 use lease::{ActiveLease, LeaseMirror};
 use routing::overload::Rejection;
-use routing::{Account, Digest, Keyring, Nat, Proxy, Registrar, Settings, TrustedPeer};
+use routing::{Account, Keyring, Settings, TrustedPeer};
 use sip::Message;
-use transaction::Timers;
 use transport::selection::{Query, Records};
 use transport::{
     Destination, Flow, Listener, ListenerId, Listeners, LocalAddr, RemoteAddr, Source, Transport,
@@ -168,19 +167,10 @@ fn settings(trusted: Option<IpAddr>, domains: &[&str]) -> Settings {
     Settings {
         listeners: Arc::new(Listeners::new(listeners)),
         domains: domains.iter().map(|&domain| domain.to_owned()).collect(),
-        server: None,
-        timers: Timers::default(),
-        proxy: Proxy::default(),
-        registrar: Registrar::default(),
-        digest: Digest::default(),
-        nat: Nat::default(),
-        edges: Vec::new(),
-        trunks: Vec::new(),
-        admission: Default::default(),
-        dial_plan: routing::DialPlan::default(),
         trusted: trusted
             .map(|address| TrustedPeer { network: address.into(), name: "peer".to_owned() })
             .into_iter()
             .collect(),
+        ..Settings::default()
     }
 }

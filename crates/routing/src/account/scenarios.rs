@@ -171,18 +171,9 @@ fn settings() -> Settings {
     Settings {
         listeners: Arc::new(Listeners::new(vec![udp_listener(), tcp_listener()])),
         domains: BTreeSet::from(["example.org".to_owned()]),
-        server: None,
-        timers: Default::default(),
-        proxy: Default::default(),
         // Times are told to the second here; `spread` tries what is spread.
         registrar: crate::settings::Registrar { expires_spread_percent: 0, ..Default::default() },
-        digest: Default::default(),
-        nat: Default::default(),
-        edges: Vec::new(),
-        trunks: Vec::new(),
-        trusted: vec![],
-        admission: Default::default(),
-        dial_plan: crate::DialPlan::default(),
+        ..Settings::default()
     }
 }
 

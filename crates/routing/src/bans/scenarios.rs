@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use proptest::prelude::*;
-use transport::{ConnectionId, Listeners};
+use transport::ConnectionId;
 
 use super::*;
 use crate::TrustedPeer;
@@ -451,22 +451,12 @@ impl World {
 
 fn settings() -> Settings {
     Settings {
-        listeners: Arc::new(Listeners::new(Vec::new())),
-        domains: BTreeSet::new(),
-        server: None,
-        timers: Default::default(),
-        proxy: Default::default(),
-        registrar: Default::default(),
-        digest: Default::default(),
-        nat: Default::default(),
         trusted: vec![TrustedPeer { network: "192.0.2.200/32".parse().unwrap(), name: "carrier".to_owned() }],
-        edges: Vec::new(),
-        trunks: Vec::new(),
-        dial_plan: crate::DialPlan::default(),
         admission: Admission {
             never: vec!["2001:db8:9::/48".parse().unwrap(), "127.0.0.0/8".parse().unwrap()],
             ..Admission::default()
         },
+        ..Settings::default()
     }
 }
 

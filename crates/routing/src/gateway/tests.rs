@@ -324,17 +324,7 @@ fn settings(gateways: Vec<Gateway>) -> Settings {
     let gateways = gateways.into_iter().map(Arc::new).collect();
     Settings {
         listeners: Arc::new(Listeners::new(vec![listener])),
-        domains: Default::default(),
-        server: None,
-        timers: Default::default(),
-        proxy: Default::default(),
-        registrar: Default::default(),
-        digest: Default::default(),
-        nat: Default::default(),
-        trusted: Vec::new(),
-        edges: Vec::new(),
-        trunks: Vec::new(),
-        admission: Default::default(),
         dial_plan: DialPlan { gateways, routes: Vec::new() },
+        ..Settings::default()
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use keys::RootKey;
-use transport::{ListenerId, Listeners, RemoteAddr};
+use transport::{ListenerId, RemoteAddr};
 
 use super::*;
 use crate::bans::Deed;
@@ -396,21 +396,11 @@ fn settings() -> Settings {
     let mut admission = crate::Admission::default();
     admission.never.push("192.0.2.55".parse::<std::net::IpAddr>().expect("an address").into());
     Settings {
-        listeners: Arc::new(Listeners::new(Vec::new())),
-        domains: Default::default(),
-        server: None,
-        timers: Default::default(),
-        proxy: Default::default(),
-        registrar: Default::default(),
-        digest: Default::default(),
-        nat: Default::default(),
-        edges: Vec::new(),
-        trunks: Vec::new(),
         trusted: vec![TrustedPeer {
             network: "192.0.2.44/32".parse().expect("a network"),
             name: "carrier".into(),
         }],
         admission,
-        dial_plan: crate::DialPlan::default(),
+        ..Settings::default()
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use clock::{Instant, Now, WallTime};
 use lease::LeaseMirror;
 use sip::{Aor, Message, Method, Name};
-use transaction::{ClientEvent, ClientKey, ServerKey, Timers};
+use transaction::{ClientEvent, ClientKey, ServerKey};
 use transport::selection::Records;
 use transport::{
     Advertise, ConnectionId, Destination, Flow, Listener, ListenerId, Listeners, LocalAddr, RemoteAddr,
@@ -18,8 +18,8 @@ use transport::{
 use crate::call::inbound::Inbound;
 use crate::call::{Output, Readiness, TransactionUser};
 use crate::{
-    Answer, Authenticated, BindingId, Counts, Digest, Keyring, Located, Nat, Proxy, Question, Registrar,
-    Report, Settings, Target, Token, TrustedPeer,
+    Answer, Authenticated, BindingId, Counts, Keyring, Located, Question, Report, Settings, Target, Token,
+    TrustedPeer,
 };
 
 pub(super) const UDP: ListenerId = ListenerId(0);
@@ -394,19 +394,11 @@ pub(super) fn settings() -> Settings {
         listeners: Arc::new(Listeners::new(listeners)),
         domains: BTreeSet::from(["example.org".to_owned()]),
         server: Some("Tandem/test".to_owned()),
-        timers: Timers::default(),
-        proxy: Proxy::default(),
-        registrar: Registrar::default(),
-        digest: Digest::default(),
-        nat: Nat::default(),
-        edges: Vec::new(),
-        trunks: Vec::new(),
-        admission: Default::default(),
-        dial_plan: crate::DialPlan::default(),
         trusted: vec![TrustedPeer {
             network: "198.51.100.200/32".parse().unwrap(),
             name: "carrier".to_owned(),
         }],
+        ..Settings::default()
     }
 }
 
