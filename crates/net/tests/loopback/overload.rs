@@ -70,6 +70,10 @@ fn what_can_be_handled_is_never_refused() {
             let answer = phone.receive_text();
             assert!(answer.starts_with("SIP/2.0 200 "), "{answer}");
         }
+        // On a busy machine the next burst may come before the server has looked again, and it would seem to be one queue
+        // that is never empty: a request that comes alone shows the server that it was.
+        phone.send(address, options(&uri, "UDP", phone.address(), &format!("{round}")).as_bytes());
+        assert!(phone.receive_text().starts_with("SIP/2.0 200 "));
     }
 
     assert_eq!(REFUSED.map(|name| counted(&server, name)), [0; 4]);
