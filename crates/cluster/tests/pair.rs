@@ -307,6 +307,7 @@ fn an_ill_node_gives_way_to_a_well_one_and_not_the_other_way_round() {
     pair.input(active, Input::Checked(gateway.clone(), AT_ONCE, Err("no answer".into())));
     pair.run(Duration::from_secs(2));
     assert_eq!(pair.active(), Some(1 - active));
+    assert_eq!(became_active(&pair).last(), Some(&(1 - active, Reason::PeerIll)));
 
     pair.input(1 - active, Input::Checked(gateway.clone(), AT_ONCE, Err("no answer".into())));
     pair.run(Duration::from_secs(2));

@@ -25,6 +25,8 @@ pub enum Reason {
     PeerSilent,
     /// The active node released the service: its engine died, its health, a stop without hand-over.
     PeerReleased,
+    /// The active node is less well than this one, and asked to be relieved.
+    PeerIll,
     /// A planned switchover.
     Switchover,
 }
@@ -320,7 +322,12 @@ impl Guardian {
         let is_due = self.preferred_at().is_some_and(|at| at <= now);
         let is_asked = active.wants_relief && is_able && self.health.ailment() <= active.ailment;
         if (is_asked || is_due) && !self.contender.is_taking_over() {
-            self.role.why = Reason::Switchover;
+            // A heartbeat does not say why relief is wanted: who is as well as this node was told to go. What an operator
+            // wished here stays a switchover, or it would be given back at once.
+            let is_wished = self.role.relief.is_some_and(|relief| relief.is_wished());
+            let is_ill = self.health.ailment() < active.ailment;
+            self.role.why =
+                if is_asked && is_ill && !is_wished { Reason::PeerIll } else { Reason::Switchover };
             self.role.well_since = None;
             self.contender.take_over(now, active.from, active.epoch, &mut self.by_contender);
         }

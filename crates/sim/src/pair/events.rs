@@ -9,7 +9,7 @@ events! {
     FirstActive "first_active",
     /// A node took over from one that was not asked.
     TookOver "took_over",
-    /// A node took over as planned.
+    /// A node took over as the active one asked, or an operator.
     SwitchedOver "switched_over",
     /// A switchover was refused or failed.
     SwitchoverRefused "switchover_refused",

@@ -179,10 +179,11 @@ fn event_text(event: &str) -> String {
         "started" => "ACTIVE: nobody was, at the start",
         "peer_silent" => "ACTIVE: the active node fell silent",
         "peer_released" => "ACTIVE: the active node gave the service up",
+        "peer_ill" => "ACTIVE: the active node was less well and asked to be relieved",
         "switchover" => "ACTIVE: a planned switchover",
         "expired" => "standby: no majority voted in time",
         "gave_up" => "standby: it gave the service up",
-        "handed_over" => "standby: it handed the service over as planned",
+        "handed_over" => "standby: it handed the service over",
         other => return other.replace('_', " "),
     };
     text.to_owned()
@@ -251,6 +252,7 @@ mod tests {
             Event::Started,
             Event::PeerSilent,
             Event::PeerReleased,
+            Event::PeerIll,
             Event::Switchover,
             Event::Expired,
             Event::GaveUp,

@@ -105,6 +105,7 @@ fn why(event: Event) -> &'static str {
         Event::Started => "nobody was",
         Event::PeerSilent => "the other one fell silent",
         Event::PeerReleased => "the other one gave up",
+        Event::PeerIll => "the other one was less well",
         Event::Switchover => "as planned",
         Event::Expired | Event::GaveUp | Event::HandedOver => "and not any more",
     }

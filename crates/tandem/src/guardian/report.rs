@@ -59,13 +59,15 @@ pub enum Event {
     PeerSilent,
     /// It became active: the node that was has released the service.
     PeerReleased,
+    /// It became active: the node that was is less well, and asked to be relieved.
+    PeerIll,
     /// It became active, as planned.
     Switchover,
     /// It is active no more: no majority answered in time.
     Expired,
     /// It is active no more: it gave the service up.
     GaveUp,
-    /// It is active no more, as planned.
+    /// It is active no more: it handed the service over.
     HandedOver,
 }
 
@@ -147,7 +149,7 @@ impl Reporter {
         self.degraded.clear();
         let asked = self.asked.take().map(|at| Began { at, detected: at });
         let began = match reason {
-            Reason::Switchover => asked,
+            Reason::PeerIll | Reason::Switchover => asked,
             Reason::Start | Reason::PeerSilent | Reason::PeerReleased => self.missed.take(),
         };
         let began = began.unwrap_or(Began { at: now.instant, detected: now.instant });
@@ -155,6 +157,7 @@ impl Reporter {
             Reason::Start => Event::Started,
             Reason::PeerSilent => Event::PeerSilent,
             Reason::PeerReleased => Event::PeerReleased,
+            Reason::PeerIll => Event::PeerIll,
             Reason::Switchover => Event::Switchover,
         };
         let report = Report {

@@ -97,7 +97,7 @@ pub fn refused_text(refused: Refused, names: &Names<'_>) -> String {
 }
 
 /// All that [`reason_name`] says.
-pub const REASONS: [&str; 4] = ["start", "peer silent", "peer released", "switchover"];
+pub const REASONS: [&str; 5] = ["start", "peer silent", "peer released", "peer ill", "switchover"];
 
 /// All that [`cause_name`] says.
 pub const CAUSES: [&str; 3] = ["no majority", "given up", "handed over"];
@@ -108,6 +108,7 @@ pub fn reason_name(reason: Reason) -> &'static str {
         Reason::Start => "start",
         Reason::PeerSilent => "peer silent",
         Reason::PeerReleased => "peer released",
+        Reason::PeerIll => "peer ill",
         Reason::Switchover => "switchover",
     }
 }

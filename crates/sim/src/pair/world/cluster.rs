@@ -135,7 +135,7 @@ impl World {
                     self.count(match reason {
                         Reason::Start => Event::FirstActive,
                         Reason::PeerSilent | Reason::PeerReleased => Event::TookOver,
-                        Reason::Switchover => Event::SwitchedOver,
+                        Reason::PeerIll | Reason::Switchover => Event::SwitchedOver,
                     });
                     self.send_order(host, Order::Look);
                 }
