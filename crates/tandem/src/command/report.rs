@@ -84,6 +84,10 @@ pub enum Shape<'a> {
 /// Shows the last reports: the latest last, but on a page first.
 pub fn report(place: &Place, count: usize, shape: Shape<'_>) -> Result<()> {
     let file = place.state_directory()?.guardian().join(REPORTS);
+    let count = match shape {
+        Shape::Text | Shape::Json => count,
+        Shape::Html(_) => count.min(page::TAKEOVERS_MAX),
+    };
     let reports = last(&file, count).with_context(|| file.display().to_string())?;
     match shape {
         Shape::Text => print(&reports_text(&reports)),
@@ -206,20 +210,8 @@ mod tests {
 
     #[test]
     fn a_takeover_is_drawn_to_scale() {
-        let end = |phase: &str, after_ms| PhaseEnd { phase: phase.to_owned(), after_ms };
-        let takeover = Report {
-            at_ms: 1_800_000_000_123,
-            epoch: 42,
-            event: "peer_silent".to_owned(),
-            phases: vec![
-                end("detected", 150.0),
-                end("majority", 460.3),
-                end("gate", 460.9),
-                end("first_answer", 480.0),
-            ],
-            kept: Some(Kept { bindings: Some(412), ready: Some(99) }),
-            degraded: None,
-        };
+        let kept = Some(Kept { bindings: Some(412), ready: Some(99) });
+        let takeover = Report { kept, ..takeover() };
         let given_up = Report {
             event: "gave_up".to_owned(),
             phases: Vec::new(),
@@ -234,6 +226,9 @@ mod tests {
                  detected          150.0 ms  ███████████\n    \
                  majority          460.3 ms             ████████████████████████\n    \
                  gate              460.9 ms                                     ▏\n    \
+                 address           461.0 ms                                     ▏\n    \
+                 announced         462.0 ms                                     ▏\n    \
+                 engine told       463.0 ms                                     ▏\n    \
                  first answer      480.0 ms                                     █\n    \
                  phones        412 were registered here when it took over\n    \
                  ready         99 % of the state was here, as far as it was compared  !\n\
@@ -293,5 +288,27 @@ mod tests {
         assert_eq!(epochs(2), [2, 3]);
         assert_eq!(epochs(10), [1, 2, 3]);
         assert_eq!(last(Path::new("/nowhere/reports"), 3).expect("there are none yet"), []);
+    }
+
+    pub(super) fn takeover() -> Report {
+        Report {
+            at_ms: 1_800_000_000_123,
+            epoch: 42,
+            event: "peer_silent".to_owned(),
+            phases: vec![
+                end("detected", 150.0),
+                end("majority", 460.3),
+                end("gate", 460.9),
+                end("address", 461.0),
+                end("announced", 462.0),
+                end("engine_told", 463.0),
+                end("first_answer", 480.0),
+            ],
+            ..Report::default()
+        }
+    }
+
+    pub(super) fn end(phase: &str, after_ms: f64) -> PhaseEnd {
+        PhaseEnd { phase: phase.to_owned(), after_ms }
     }
 }

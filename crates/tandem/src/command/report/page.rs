@@ -53,7 +53,6 @@ pub fn page(node: &str, made_at_ms: u64, reports: &[Report]) -> String {
             utc(made_at_ms)
         ),
     );
-    let reports = &reports[reports.len().saturating_sub(TAKEOVERS_MAX)..];
     if reports.is_empty() {
         text.push_str("<p>This node has neither taken the service over nor given it up yet.</p>\n");
     } else {
@@ -257,12 +256,15 @@ fn add(text: &mut String, arguments: std::fmt::Arguments<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::PhaseEnd;
+    use super::super::tests::{end, takeover};
     use super::*;
 
     #[test]
     fn each_phase_is_drawn_and_listed_in_the_order_of_time() {
-        let text = page("a", 0, &[takeover()]);
+        let mut shuffled = takeover();
+        shuffled.phases.reverse();
+
+        let text = page("a", 0, &[shuffled]);
 
         let mut place = text.find("<svg").expect("it is drawn");
         for phase in ["detected", "majority", "gate", "address", "announced", "engine told", "first answer"] {
@@ -355,28 +357,6 @@ mod tests {
         assert_eq!(told(0.71), "0 0.1 0.2 0.3 0.4 0.5 0.6 0.7");
         assert_eq!(told(0.001), "0 0.001");
         assert_eq!(told(86_400_000.0), "0 20000000 40000000 60000000 80000000");
-    }
-
-    fn takeover() -> Report {
-        Report {
-            at_ms: 1_800_000_000_123,
-            epoch: 42,
-            event: "peer_silent".to_owned(),
-            phases: vec![
-                end("detected", 150.0),
-                end("majority", 460.3),
-                end("gate", 460.9),
-                end("engine_told", 463.0),
-                end("address", 461.0),
-                end("announced", 462.0),
-                end("first_answer", 480.0),
-            ],
-            ..Report::default()
-        }
-    }
-
-    fn end(phase: &str, after_ms: f64) -> PhaseEnd {
-        PhaseEnd { phase: phase.to_owned(), after_ms }
     }
 
     /// The numbers that follow a text.
