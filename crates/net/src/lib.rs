@@ -47,4 +47,5 @@ pub use routing::bans::{Ban, Cause, Measure, NeverBanned, SourceNetwork};
 pub use server::{OpenPeer, PeerError, ReloadError, Server, Start, StartError};
 pub use socket::BindError;
 pub use status::{Held, ListenerStatus, OverloadStatus, Status};
+pub use tally::DEGRADED;
 pub use transport::ConnectionLimits;

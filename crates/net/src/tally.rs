@@ -113,6 +113,10 @@ const NAMES: [&str; Tally::ResolveRefused as usize + 1] = [
     "resolve_refused",
 ];
 
+/// The names of what counts answers that left though no other node held what they stand for, one for each cause.
+pub const DEGRADED: &[&str] =
+    NAMES.split_at(Tally::DegradedTooMany as usize + 1).0.split_at(Tally::DegradedNoPeer as usize).1;
+
 /// How often each thing happened since the start.
 #[derive(Debug)]
 pub(crate) struct Tallies([AtomicU64; NAMES.len()]);
@@ -135,5 +139,17 @@ impl Tallies {
     /// All names with their figures.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         NAMES.into_iter().zip(self.0.iter().map(|figure| figure.load(Ordering::Relaxed)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cause_of_a_degraded_answer_is_among_them() {
+        let named: Vec<&str> = NAMES.into_iter().filter(|name| name.starts_with("degraded_")).collect();
+
+        assert_eq!(named, DEGRADED);
     }
 }

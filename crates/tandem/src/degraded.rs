@@ -1,19 +1,21 @@
 //! What was answered though no other node held it: the causes, as engine and guardian name them to each other.
 
-/// Of each counter of the engine what follows [`PREFIX`]; the place is what crosses the pair of sockets.
-pub const CAUSES: [&str; 9] =
-    ["no_peer", "stale", "late", "lost", "refused", "not_equal", "unknown_kind", "too_long", "too_many"];
+use net::DEGRADED;
 
-/// How the names of these counters begin.
+/// How the names of these counters begin; what follows is the cause.
 pub const PREFIX: &str = "degraded_";
 
-/// The causes among the counters of an engine, each by its place.
+/// The causes among the counters of an engine, each by its place in [`DEGRADED`], which is what crosses the pair of sockets.
 pub fn among<'c>(counters: impl Iterator<Item = (&'c str, u64)>) -> impl Iterator<Item = (u8, u64)> {
     counters.filter_map(|(name, count)| {
-        let cause = name.strip_prefix(PREFIX)?;
-        let place = CAUSES.iter().position(|known| *known == cause)?;
+        let place = DEGRADED.iter().position(|known| *known == name)?;
         Some((u8::try_from(place).ok()?, count))
     })
+}
+
+/// The cause at this place.
+pub fn cause(place: u8) -> Option<&'static str> {
+    DEGRADED.get(usize::from(place))?.strip_prefix(PREFIX)
 }
 
 #[cfg(test)]
@@ -21,16 +23,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_cause_that_the_edge_counts_is_known() {
-        let source = include_str!("../../net/src/tally.rs");
+    fn every_cause_that_the_edge_counts_has_a_name_for_the_guardian() {
+        let causes: Vec<&str> = (0..=u8::MAX).filter_map(cause).collect();
 
-        let counted: Vec<&str> = source
-            .split('"')
-            .filter_map(|word| word.strip_prefix(PREFIX))
-            .filter(|cause| cause.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
-            .collect();
-
-        assert_eq!(counted, CAUSES);
+        assert_eq!(causes.len(), DEGRADED.len());
+        assert_eq!((causes.first(), causes.last()), (Some(&"no_peer"), Some(&"too_many")));
     }
 
     #[test]
@@ -38,8 +35,9 @@ mod tests {
         let counters =
             [("late", 1), ("degraded_late", 2), ("degraded_by_nobody", 3), ("degraded_too_many", 4)];
 
-        let found: Vec<(u8, u64)> = among(counters.into_iter()).collect();
+        let found: Vec<(Option<&str>, u64)> =
+            among(counters.into_iter()).map(|(place, count)| (cause(place), count)).collect();
 
-        assert_eq!(found, [(2, 2), (8, 4)]);
+        assert_eq!(found, [(Some("late"), 2), (Some("too_many"), 4)]);
     }
 }

@@ -312,7 +312,7 @@ impl EventLoop {
 
     /// An engine counts from its own start.
     fn degraded(&mut self, cause: u8, count: u64) {
-        let Some(name) = degraded::CAUSES.get(usize::from(cause)) else { return };
+        let Some(name) = degraded::cause(cause) else { return };
         let before = self.remembered.degraded.insert(cause, count).unwrap_or(0);
         self.reporter.degraded(name, count.saturating_sub(before));
     }
