@@ -105,6 +105,11 @@ impl Guardian {
         self.contender.highest()
     }
 
+    /// How much of the state this node holds, 0 to 100.
+    pub fn ready(&self) -> u8 {
+        self.ready
+    }
+
     /// What an operator is shown.
     pub fn view(&self, now: Instant) -> View {
         let votes: Vec<VoterId> = self.contender.votes(now).collect();

@@ -88,7 +88,7 @@ impl EventLoop {
 
     fn became_active(&mut self, at: Now, epoch: Epoch, reason: Reason) {
         self.parts.engine.order(Order::Active(epoch.0));
-        let ready = self.parts.guardian.view(at.instant).ready;
+        let ready = self.parts.guardian.ready();
         self.reporter.became_active(at, epoch, reason, Kept { bindings: self.remembered.bindings, ready });
         self.reporter.ended(now().instant, Phase::EngineTold);
         self.tell(Occasion::Active, epoch.0, reason_name(reason).to_owned());
