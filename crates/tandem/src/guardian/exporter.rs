@@ -72,18 +72,8 @@ struct Wanted {
 impl Exporter {
     /// Starts the thread. Nothing is served yet.
     pub fn start(recipe: Recipe, asker: Asker) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
-            wanted: Mutex::new(Wanted { listener: None, version: 0, is_ending: false }),
-            signal: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
-        });
-        let keeper = Keeper {
-            recipe,
-            asker,
-            shared: Arc::clone(&shared),
-            latest: None,
-            deaths: 0,
-            next: Instant::now(),
-        };
+        let keeper = Keeper::new(recipe, asker)?;
+        let shared = Arc::clone(&keeper.shared);
         let thread = spawn("exporter", move || keeper.run())?;
         Ok(Self { shared, thread })
     }
@@ -160,31 +150,64 @@ struct Running {
     version: u64,
 }
 
+/// What comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    /// To wait until something happens.
+    Wait,
+    /// To wait for no longer than this: then a child may be started.
+    WaitFor(Duration),
+    /// The end.
+    End,
+}
+
 impl Keeper {
+    fn new(recipe: Recipe, asker: Asker) -> io::Result<Self> {
+        let shared = Shared {
+            wanted: Mutex::new(Wanted { listener: None, version: 0, is_ending: false }),
+            signal: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
+        };
+        Ok(Self { recipe, asker, shared: Arc::new(shared), latest: None, deaths: 0, next: Instant::now() })
+    }
+
     fn run(mut self) {
-        let mut running: Option<Running> = None;
+        let mut running = None;
         loop {
-            let (listener, version, is_ending) = {
-                let wanted = self.shared.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-                (wanted.listener.clone(), wanted.version, wanted.is_ending)
-            };
-            if is_ending || running.as_ref().is_some_and(|running| running.version != version) {
-                running.take().inspect(end);
-                self.next = Instant::now();
+            match self.tend(&mut running) {
+                Then::Wait => self.wait(&mut running, None),
+                Then::WaitFor(pause) => self.wait(&mut running, Timespec::try_from(pause).ok()),
+                Then::End => return,
             }
-            if is_ending {
-                return;
+        }
+    }
+
+    /// Ends the child that is not wanted, and starts the one that is.
+    fn tend(&mut self, running: &mut Option<Running>) -> Then {
+        let (listener, version, is_ending) = {
+            let wanted = self.shared.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+            (wanted.listener.clone(), wanted.version, wanted.is_ending)
+        };
+        if is_ending || running.as_ref().is_some_and(|running| running.version != version) {
+            running.take().inspect(end);
+            self.next = Instant::now();
+        }
+        if is_ending {
+            return Then::End;
+        }
+        let Some(listener) = listener.filter(|_| running.is_none()) else { return Then::Wait };
+        let pause = self.next.saturating_duration_since(Instant::now());
+        if !pause.is_zero() {
+            return Then::WaitFor(pause);
+        }
+        match self.child(&listener, version) {
+            Ok(child) => {
+                *running = Some(child);
+                Then::Wait
             }
-            if let Some(listener) = listener.filter(|_| running.is_none() && self.next <= Instant::now()) {
-                match self.child(&listener, version) {
-                    Ok(child) => running = Some(child),
-                    Err(error) => {
-                        tracing::error!(%error, "the process that serves metrics can not be started");
-                        self.died(Duration::ZERO);
-                    }
-                }
+            Err(error) => {
+                tracing::error!(%error, "the process that serves metrics can not be started");
+                Then::WaitFor(self.died(Duration::ZERO))
             }
-            self.wait(&mut running);
         }
     }
 
@@ -207,15 +230,13 @@ impl Keeper {
     }
 
     /// Waits until something is to be done, and does what the child wants.
-    fn wait(&mut self, running: &mut Option<Running>) {
-        let pause = self.next.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        let timeout = running.is_none().then(|| Timespec::try_from(pause).ok()).flatten();
+    fn wait(&mut self, running: &mut Option<Running>, pause: Option<Timespec>) {
         let mut wanted = vec![PollFd::new(&self.shared.signal, PollFlags::IN)];
         if let Some(Running { child, way, .. }) = running {
             wanted.push(PollFd::new(&child.descriptor, PollFlags::IN));
             wanted.push(PollFd::new(way, PollFlags::IN));
         }
-        if poll(&mut wanted, timeout.as_ref()).is_err() {
+        if poll(&mut wanted, pause.as_ref()).is_err() {
             return;
         }
         let [is_told, has_ended, is_asked] =
@@ -234,10 +255,12 @@ impl Keeper {
         }
     }
 
-    fn died(&mut self, lived: Duration) {
+    /// Says how long it is until the next one may be started.
+    fn died(&mut self, lived: Duration) -> Duration {
         self.deaths = if lived >= FORGIVEN_AFTER { 0 } else { self.deaths.saturating_add(1) };
         let pause = PAUSE_MIN.saturating_mul(1 << self.deaths.saturating_sub(1).min(10)).min(PAUSE_MAX);
         self.next = Instant::now() + pause;
+        pause
     }
 
     fn answer(&mut self, way: &UnixDatagram) {
@@ -266,27 +289,60 @@ fn reap(child: &Child) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
     use std::net::TcpStream;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
+    use tempfile::TempDir;
 
     use super::super::inbox::inbox;
     use super::*;
 
     #[test]
     fn a_port_that_is_taken_is_told_and_the_one_before_stays() {
-        let exporter = exporter();
+        let place = TempDir::new().expect("there is a place for it");
+        let exporter = Exporter::start(recipe(place.path()), asker()).expect("a thread can be started");
         let listening = exporter.listening();
         let free = free();
         listening.at(free).expect("it is free");
+        assert!(eventually(|| place.path().join("began").exists()), "a child has the socket");
         let taken = TcpListener::bind("127.0.0.1:0").expect("loopback");
 
         let refused = listening.at(taken.local_addr().expect("bound"));
 
         assert_eq!(refused.map_err(|error| error.kind()), Err(io::ErrorKind::AddrInUse));
         assert_eq!(listening.address(), Some(free));
-        assert!(TcpStream::connect(free).is_ok(), "it is open, whether a child runs or not");
+        assert!(TcpStream::connect(free).is_ok(), "it is open");
         listening.nowhere();
         assert!(eventually(|| TcpListener::bind(free).is_ok()), "it is closed, in the child too");
         exporter.finish();
+    }
+
+    #[test]
+    fn where_no_child_is_wanted_nothing_is_waited_for_but_another_wish() {
+        let place = TempDir::new().expect("there is a place for it");
+        let (mut keeper, mut running) = (keeper(recipe(place.path())), None);
+        let listening = Listening(Arc::clone(&keeper.shared));
+
+        assert_eq!(keeper.tend(&mut running), Then::Wait);
+        listening.at(free()).expect("it is free");
+        keeper.recipe.program = place.path().join("absent");
+        assert_eq!(keeper.tend(&mut running), Then::WaitFor(PAUSE_MIN));
+        assert!(matches!(keeper.tend(&mut running), Then::WaitFor(_)));
+        listening.nowhere();
+        assert_eq!(keeper.tend(&mut running), Then::Wait);
+    }
+
+    #[test]
+    fn a_child_that_dies_young_again_and_again_is_started_ever_later() {
+        let place = TempDir::new().expect("there is a place for it");
+        let mut keeper = keeper(recipe(place.path()));
+
+        let pauses: Vec<u64> = (0..9).map(|_| keeper.died(Duration::ZERO).as_secs()).collect();
+
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(keeper.died(FORGIVEN_AFTER), PAUSE_MIN);
     }
 
     fn eventually(is_so: impl Fn() -> bool) -> bool {
@@ -304,14 +360,20 @@ mod tests {
         TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("loopback")
     }
 
-    fn exporter() -> Exporter {
-        let (sender, _inbox) = inbox().expect("a descriptor is left");
-        let recipe = Recipe {
-            program: "/bin/sleep".into(),
-            config_file: "600".into(),
-            control_socket: "600".into(),
-            user: None,
-        };
-        Exporter::start(recipe, Asker::new(sender)).expect("a thread can be started")
+    fn keeper(recipe: Recipe) -> Keeper {
+        Keeper::new(recipe, asker()).expect("a descriptor is left")
+    }
+
+    fn asker() -> Asker {
+        Asker::new(inbox().expect("a descriptor is left").0)
+    }
+
+    /// A child that keeps what it has inherited, and leaves a file when it has begun.
+    fn recipe(place: &Path) -> Recipe {
+        let program = place.join("child");
+        std::fs::write(&program, "#!/bin/sh\n: > \"${0%/*}/began\"\nexec sleep 600\n")
+            .expect("it can be written");
+        std::fs::set_permissions(&program, Permissions::from_mode(0o700)).expect("it is ours");
+        Recipe { program, config_file: "none".into(), control_socket: "none".into(), user: None }
     }
 }
