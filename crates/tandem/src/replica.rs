@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ::replica::{Epoch, Kind};
+use ::replica::{Epoch, Kind, Lag, ReceiverCounts, ReceiverView, SenderCounts, SenderView};
 use engine::copies::{BAN, BINDING, KNOWN, NONCE_COUNT};
 use keys::RootKey;
 use peer::{Identity, Peer, Plan};
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Cluster;
 use crate::degraded;
+use crate::guardian::view::millis;
 
 /// Where both nodes of a pair are.
 #[derive(Clone, Debug)]
@@ -109,7 +110,21 @@ pub fn view(peer: &net::PeerView, counters: &BTreeMap<&'static str, u64>) -> Rep
     let degraded = degraded
         .filter_map(|(name, figure)| Some((name.strip_prefix(degraded::PREFIX)?.to_owned(), *figure)))
         .collect();
-    let view = ReplicaView {
+    let (role, connected, ready, kinds, lag, counters_of_role) = match by_role {
+        net::ByRole::Active(SenderView { peer, ready, lag, kinds, counts }) => {
+            ("active", peer.is_some(), *ready, kinds, Some(LagView::of(lag)), sent(counts))
+        }
+        net::ByRole::Standby(ReceiverView { active, ready, kinds, counts, .. }) => {
+            ("standby", active.is_some(), *ready, kinds, None, received(counts))
+        }
+    };
+    let kinds = kinds.iter().map(|&(kind, here, there)| (name_of(kind), KindView { here, there }));
+    ReplicaView {
+        role: role.to_owned(),
+        connected,
+        ready,
+        lag,
+        kinds: kinds.collect(),
         held: counters.get("replicated").copied().unwrap_or_default(),
         degraded,
         troubles: troubles.clone(),
@@ -117,49 +132,45 @@ pub fn view(peer: &net::PeerView, counters: &BTreeMap<&'static str, u64>) -> Rep
         unreached: counts.unreached,
         other_key: counts.not_ours,
         strangers: counts.strangers,
-        ..ReplicaView::default()
-    };
-    match by_role {
-        net::ByRole::Active(sender) => ReplicaView {
-            role: "active".to_owned(),
-            connected: sender.peer.is_some(),
-            ready: sender.ready,
-            lag: Some(LagView {
-                messages: sender.lag.messages,
-                bytes: sender.lag.bytes,
-                age_ms: u64::try_from(sender.lag.age.as_millis()).unwrap_or(u64::MAX),
-            }),
-            kinds: kinds(&sender.kinds),
-            counters: named([
-                ("sent", sender.counts.sent),
-                ("repaired", sender.counts.repaired),
-                ("bytes", sender.counts.bytes),
-                ("agreed", sender.counts.agreed),
-                ("differed", sender.counts.differed),
-                ("stale", sender.counts.stale),
-                ("lost", sender.counts.lost),
-                ("refused", sender.counts.refused),
-                ("too_long", sender.counts.too_long),
-            ]),
-            ..view
-        },
-        net::ByRole::Standby(receiver) => ReplicaView {
-            role: "standby".to_owned(),
-            connected: receiver.active.is_some(),
-            ready: receiver.ready,
-            kinds: kinds(&receiver.kinds),
-            counters: named([
-                ("applied", receiver.counts.applied),
-                ("removed", receiver.counts.removed),
-                ("refused", receiver.counts.refused),
-                ("unknown", receiver.counts.unknown),
-                ("turned_away", receiver.counts.turned_away),
-                ("broken", receiver.counts.broken),
-                ("agreed", receiver.counts.agreed),
-                ("differed", receiver.counts.differed),
-            ]),
-            ..view
-        },
+        counters: counters_of_role,
+    }
+}
+
+/// What was held or degraded is left out: it is counted for all roles together.
+fn sent(counts: &SenderCounts) -> BTreeMap<String, u64> {
+    named([
+        ("sent", counts.sent),
+        ("repaired", counts.repaired),
+        ("bytes", counts.bytes),
+        ("agreed", counts.agreed),
+        ("differed", counts.differed),
+        ("stale", counts.stale),
+        ("lost", counts.lost),
+        ("refused", counts.refused),
+        ("too_long", counts.too_long),
+        ("outdated", counts.outdated),
+        ("skipped", counts.skipped),
+    ])
+}
+
+fn received(counts: &ReceiverCounts) -> BTreeMap<String, u64> {
+    named([
+        ("applied", counts.applied),
+        ("removed", counts.removed),
+        ("refused", counts.refused),
+        ("unknown", counts.unknown),
+        ("skipped", counts.skipped),
+        ("turned_away", counts.turned_away),
+        ("broken", counts.broken),
+        ("agreed", counts.agreed),
+        ("differed", counts.differed),
+    ])
+}
+
+impl LagView {
+    fn of(lag: &Lag) -> Self {
+        let Lag { messages, bytes, age } = *lag;
+        Self { messages, bytes, age_ms: millis(age) }
     }
 }
 
@@ -212,10 +223,6 @@ impl ReplicaView {
         });
         key.into_iter().chain(strangers)
     }
-}
-
-fn kinds(kinds: &[(Kind, u64, u64)]) -> BTreeMap<String, KindView> {
-    kinds.iter().map(|&(kind, here, there)| (name_of(kind), KindView { here, there })).collect()
 }
 
 fn name_of(kind: Kind) -> String {
@@ -275,7 +282,7 @@ mod tests {
     #[test]
     fn counters_of_degraded_answers_are_told_by_their_cause() {
         let view = net::PeerView {
-            by_role: net::ByRole::Standby(::replica::ReceiverView {
+            by_role: net::ByRole::Standby(ReceiverView {
                 active: None,
                 epoch: Epoch(3),
                 ready: 40,
