@@ -389,12 +389,12 @@ impl Answer for Service {
     }
 }
 
-/// Who is held, as it is shown: sources first.
 fn overload_view(overload: net::OverloadStatus) -> OverloadView {
     let [other, new_registrations, known_registrations, calls] = overload.refused_percent;
     OverloadView { lasts_s: overload.lasts.as_secs(), other, new_registrations, known_registrations, calls }
 }
 
+/// Who is held, as it is shown: sources first.
 fn held_views(held: &net::Held) -> Vec<BanView> {
     let names = held.names.iter().map(|name| BanView {
         source: name.source.to_string(),
