@@ -97,6 +97,8 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     entries: Vec<Entry>,
+    /// Whose REGISTER has no final answer yet.
+    under_way: BTreeSet<u32>,
     counts: Counts,
     complaints: Vec<String>,
     last_answer: Duration,
@@ -123,6 +125,7 @@ impl Registrants {
             stop: AtomicBool::new(false),
             state: Mutex::new(State {
                 entries: vec![Entry::default(); phones],
+                under_way: BTreeSet::new(),
                 counts: Counts::default(),
                 complaints: Vec::new(),
                 last_answer: now(),
@@ -191,11 +194,13 @@ impl Registrants {
         all
     }
 
-    /// Waits until no REGISTER is under way; there must be no pace.
-    pub fn wait_until_quiet(&self, limit: Duration) -> Result<()> {
+    /// Waits until each REGISTER that is under way has its answer or was given up, while others may begin.
+    pub fn wait_for_answers(&self, limit: Duration) -> Result<()> {
+        let mut open = self.state().under_way.clone();
         process::wait_until("answer to every REGISTER", limit, || {
-            let is_open = |entry: &Entry| entry.is_registering || entry.is_leaving;
-            Ok((!self.state().entries.iter().any(is_open)).then_some(()))
+            let state = self.state();
+            open.retain(|phone| state.under_way.contains(phone));
+            Ok(open.is_empty().then_some(()))
         })
     }
 
@@ -285,6 +290,7 @@ impl Switchboard {
         {
             // Before it leaves: what it brings about can be seen at once.
             let mut state = lock(&self.shared);
+            state.under_way.insert(phone);
             let entry = &mut state.entries[phone as usize];
             match wish {
                 Wish::Binding => (entry.registers, entry.is_registering) = (entry.registers + 1, true),
@@ -309,6 +315,7 @@ impl Switchboard {
                 Again::GivenUp => {
                     let mut state = lock(&self.shared);
                     state.counts.unanswered += 1;
+                    state.under_way.remove(&phone);
                     complain(&mut state, format!("user{phone}: no answer to its REGISTER"));
                 }
                 Again::Send(bytes, next) => {
@@ -366,9 +373,15 @@ impl Switchboard {
             }
             Heard::Challenged => {}
         }
-        drop(state);
-        if let (Heard::Challenged | Heard::ChallengedAgain, Some(wish)) = (heard, wish) {
-            self.begin(phone, wish);
+        match (heard, wish) {
+            (Heard::Nothing, _) => {}
+            (Heard::Challenged | Heard::ChallengedAgain, Some(wish)) => {
+                drop(state);
+                self.begin(phone, wish);
+            }
+            _ => {
+                state.under_way.remove(&phone);
+            }
         }
     }
 

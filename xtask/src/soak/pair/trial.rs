@@ -99,7 +99,7 @@ impl<'l> Trial<'l> {
     /// Lets phones and nodes rest.
     pub fn rest_while(&self, is_paused: impl Fn() -> bool) -> Result<()> {
         self.registrants.set_pace(0);
-        self.registrants.wait_until_quiet(LIMIT)?;
+        self.registrants.wait_for_answers(LIMIT)?;
         while is_paused() {
             std::thread::sleep(Duration::from_secs(1));
         }
@@ -131,13 +131,14 @@ impl<'l> Trial<'l> {
         let is_full = number.is_multiple_of(FULL_EVERY);
         let verdict = self.audit(holder, at, is_full, &mut chance)?;
         self.cluster.heal(self.lab, &self.pair, wound)?;
-        let active = self.cluster.wait_until_whole(LIMIT).context("after the fault")?;
+        let whole = self.whole()?;
         let back = start.elapsed();
+        let (active, epoch) = self.settle(whole)?;
         for (cause, count) in self.count_degraded(active)? {
             *degraded.entry(cause).or_default() += count;
         }
 
-        let epochs = epoch(&self.cluster, active)?.saturating_sub(self.epoch);
+        let epochs = epoch.saturating_sub(self.epoch);
         self.epoch += epochs;
         let counts = self.registrants.counts();
         let before = std::mem::replace(&mut self.seen, counts);
@@ -167,6 +168,23 @@ impl<'l> Trial<'l> {
             degraded_when_whole,
         };
         Ok((kill, complaints))
+    }
+
+    /// The node that serves, when both are well, and its epoch.
+    fn whole(&self) -> Result<(Side, u64)> {
+        let active = self.cluster.wait_until_whole(LIMIT).context("after the fault")?;
+        Ok((active, epoch(&self.cluster, active)?))
+    }
+
+    /// Lets a fault come to its end: what it has done to a phone may show only when the phone sends again.
+    fn settle(&self, mut whole: (Side, u64)) -> Result<(Side, u64)> {
+        loop {
+            self.registrants.wait_for_answers(LIMIT)?;
+            let before = std::mem::replace(&mut whole, self.whole()?);
+            if whole == before {
+                return Ok(whole);
+            }
+        }
     }
 
     fn audit(&self, holder: Side, at: Duration, is_full: bool, chance: &mut Chance) -> Result<Verdict> {
