@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
+use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,6 +22,9 @@ mod roles;
 
 /// How long a start, and everything that is waited for, may take on a busy machine.
 pub const TIME_MAX: Duration = Duration::from_secs(15);
+
+/// So many reports of a node are read: more than it can have written in the time that is asked about.
+const REPORTS: &str = "100";
 
 /// What a scenario says besides the defaults.
 #[derive(Clone, Debug)]
@@ -269,6 +273,17 @@ impl Cluster {
         })
     }
 
+    /// What `tandem report` tells of a node, the last one last.
+    pub fn reports(&self, pair: &Pair, side: Side) -> Result<Vec<Value>> {
+        let text = process::output(&mut self.command(pair, side, &["report", REPORTS, "--json"]))?;
+        serde_json::from_str(&text).with_context(|| format!("the reports of {}", side.name()))
+    }
+
+    /// How often a node lost the lease in that time because no majority voted.
+    pub fn lapses(&self, pair: &Pair, side: Side, time: Range<Duration>) -> Result<u64> {
+        Ok(self.reports(pair, side)?.iter().filter(|report| is_lapse(report, &time)).count() as u64)
+    }
+
     /// `tandem switchover` on a node.
     pub fn switch_over(&self, pair: &Pair, side: Side) -> Result<()> {
         process::quietly(&mut self.command(pair, side, &["switchover"]))
@@ -353,6 +368,28 @@ pub fn has_alarm(status: &Value, words: &str) -> bool {
         .is_some_and(|alarms| alarms.iter().any(|alarm| alarm.as_str().is_some_and(|it| it.contains(words))))
 }
 
+/// Whether a report tells that no majority voted, and that it was then.
+fn is_lapse(report: &Value, time: &Range<Duration>) -> bool {
+    let at = report["at_ms"].as_u64().map(Duration::from_millis);
+    report["event"] == "expired" && at.is_some_and(|at| time.contains(&at))
+}
+
 fn node(status: &Value, is_meant: impl Fn(&&Value) -> bool) -> Option<&Value> {
     status["cluster"]["nodes"].as_array()?.iter().find(is_meant)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lapse_is_the_end_of_a_lease_that_nobody_renewed() {
+        let report = |event: &str| serde_json::json!({ "at_ms": 1_500, "epoch": 3, "event": event });
+        let time = |from, to| Duration::from_millis(from)..Duration::from_millis(to);
+
+        assert!(is_lapse(&report("expired"), &time(1_000, 2_000)));
+        assert!(!is_lapse(&report("expired"), &time(1_600, 2_000)));
+        assert!(!is_lapse(&report("expired"), &time(1_000, 1_500)));
+        assert!(!is_lapse(&report("gave_up"), &time(1_000, 2_000)));
+    }
 }

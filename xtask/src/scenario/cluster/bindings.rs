@@ -138,9 +138,8 @@ fn registered(lab: &Lab) -> Result<(Stage<'_>, Phone, Phone)> {
 
 /// Waits for the report of a node that the other one fell silent, which must say that this was kept.
 fn is_told(stage: &Stage<'_>, side: Side, kept: &Value) -> Result<()> {
-    let mut command = stage.cluster.command(&stage.pair, side, &["report", "--json"]);
     let report = process::wait_until("report of the takeover", TIME_MAX, || {
-        let reports: Vec<Value> = serde_json::from_str(&process::output(&mut command)?)?;
+        let reports = stage.cluster.reports(&stage.pair, side)?;
         Ok(reports.into_iter().rfind(|report| report["event"] == "peer_silent"))
     })?;
     ensure!(report["kept"] == *kept, "{} tells {report}, and not that {kept} was kept", side.name());

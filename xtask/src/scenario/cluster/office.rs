@@ -58,8 +58,9 @@ pub struct Office<'l> {
     repeated: Message,
     /// Who is asked and who is called next.
     next: (usize, usize),
-    /// The epoch under which it was looked last.
-    epoch: u64,
+    /// When it was looked last, and when a node was lost last.
+    looked_at: Duration,
+    lost_at: Duration,
     /// Who had been challenged again by then.
     challenged: u64,
     /// How many REGISTERs the node that was lost had answered although the other one might not hold them, since the pair
@@ -117,7 +118,6 @@ impl<'l> Office<'l> {
 
         let bindings = (of_silent_phones(&stage, Side::A)?, now());
         ensure!(bindings.0.len() == PHONES + 1, "{} of {PHONES} phones are there", bindings.0.len());
-        let epoch = stage.epoch(Side::A)?;
         let mut office = Office {
             stage,
             registrants,
@@ -126,7 +126,8 @@ impl<'l> Office<'l> {
             repeater,
             repeated,
             next: (0, 0),
-            epoch,
+            looked_at: now(),
+            lost_at: Duration::ZERO,
             challenged: 0,
             degraded: 0,
             degraded_before: 0,
@@ -145,6 +146,7 @@ impl<'l> Office<'l> {
 
     fn lose_unhealed(&mut self, side: Side, fault: Fault) -> Result<()> {
         self.degraded = self.degraded_by(side)? - self.degraded_before;
+        self.lost_at = now();
         let Stage { lab, pair, cluster, .. } = &mut self.stage;
         let wound = cluster.hurt(lab, pair, side, fault)?;
         self.stage.wait_until_served_by(side.other())?;
@@ -206,10 +208,11 @@ impl<'l> Office<'l> {
         let counts = self.registrants.counts();
         // A busy machine can make a node lose the lease and get it again. It then has forgotten a REGISTER that was under
         // way and not its nonce count, and asks for the proof anew.
-        let epoch = self.stage.epoch(active)?;
-        let is_restless = epoch > self.epoch + 1;
-        self.epoch = epoch;
-        let challenged = if is_restless { 0 } else { counts.challenged_again - self.challenged };
+        let Stage { pair, cluster, .. } = &self.stage;
+        let looked_at = std::mem::replace(&mut self.looked_at, now());
+        let lapses = cluster.lapses(pair, active, looked_at..self.looked_at)?
+            + cluster.lapses(pair, active.other(), looked_at..self.lost_at)?;
+        let challenged = if lapses > 0 { 0 } else { counts.challenged_again - self.challenged };
         self.challenged = counts.challenged_again;
         let hurt = challenged + counts.refused + counts.unanswered + counts.wrong;
         ensure!(hurt == 0, "{counts:?}: {:?}", self.registrants.take_complaints());

@@ -42,8 +42,7 @@ const PHASES: [&str; 7] =
 fn check_report(stage: &Stage<'_>, side: Side) -> Result<()> {
     let mut last = None;
     let wait = process::wait_until("whole report", TIME_MAX, || {
-        let text = process::output(&mut stage.cluster.command(&stage.pair, side, &["report", "--json"]))?;
-        let reports: Vec<Value> = serde_json::from_str(&text)?;
+        let reports = stage.cluster.reports(&stage.pair, side)?;
         last = reports.into_iter().rfind(|report| report["event"] == "switchover");
         let is_whole = |report: &Value| {
             let phases: Vec<&str> = report["phases"]

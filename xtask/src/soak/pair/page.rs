@@ -68,10 +68,11 @@ pub fn page(record: &Record, binary: &Path) -> Result<String> {
         }),
         ("degraded while the other node was well", sum(|kill| kill.degraded_when_whole)),
         ("of them lost with the node: they were not promised to outlive it", sum(|kill| kill.lost_degraded)),
-        ("faults in which a node lost the lease by itself as well (a busy machine)", {
-            kills.iter().filter(|kill| kill.is_restless()).count() as u64
-        }),
-        ("phones asked for a password again in these", sum(|kill| kill.asked_again)),
+        (
+            "faults in which a node that was not hurt lost the lease as well, as no majority voted in time (a busy machine)",
+            { kills.iter().filter(|kill| kill.lapses > 0).count() as u64 },
+        ),
+        ("phones asked for a password again in these: not among the hurt ones", sum(|kill| kill.asked_again)),
     ] {
         writeln!(page, "| {what} | {value} |")?;
     }

@@ -40,7 +40,9 @@ pub struct Kill {
     pub hurt: u64,
     /// How many epochs it took.
     pub epochs: u64,
-    /// 401s to a nonce that was good before, after a node had lost the lease by itself and got it again.
+    /// How often a node lost the lease because no majority voted, without having been hurt.
+    pub lapses: u64,
+    /// 401s to a nonce that was good before, after such a lapse.
     pub asked_again: u64,
     /// REGISTERs that went on although the other node may not have held them, by cause.
     pub degraded: BTreeMap<String, u64>,
@@ -66,25 +68,12 @@ impl Victim {
         }
     }
 
-    /// How many epochs a fault of it takes.
-    pub fn epochs(self) -> u64 {
-        match self {
-            Victim::Active => 1,
-            Victim::Standby => 0,
-        }
-    }
-
     fn named(name: &str) -> Option<Victim> {
         [Victim::Active, Victim::Standby].into_iter().find(|victim| victim.name() == name)
     }
 }
 
 impl Kill {
-    /// Whether a node has lost the lease by itself too.
-    pub fn is_restless(&self) -> bool {
-        self.epochs > self.victim.epochs()
-    }
-
     /// What is shown while it runs.
     pub fn line(&self) -> String {
         let degraded: u64 = self.degraded.values().sum();
@@ -119,6 +108,7 @@ impl Kill {
             "is_full": self.is_full,
             "hurt": self.hurt,
             "epochs": self.epochs,
+            "lapses": self.lapses,
             "asked_again": self.asked_again,
             "degraded": self.degraded,
             "degraded_when_whole": self.degraded_when_whole,
@@ -143,6 +133,7 @@ impl Kill {
             is_full: value["is_full"].as_bool()?,
             hurt: number("hurt")?,
             epochs: number("epochs")?,
+            lapses: number("lapses")?,
             asked_again: number("asked_again")?,
             degraded: degraded.map(|(cause, count)| (cause.clone(), count.as_u64().unwrap_or(0))).collect(),
             degraded_when_whole: number("degraded_when_whole")?,
@@ -240,6 +231,7 @@ pub mod tests {
             is_full: false,
             hurt: 0,
             epochs: 1,
+            lapses: 0,
             asked_again: 0,
             degraded: BTreeMap::from([("no_peer".to_owned(), 3)]),
             degraded_when_whole: 0,

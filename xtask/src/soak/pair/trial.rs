@@ -60,6 +60,8 @@ pub struct Trial<'l> {
     life: u64,
     seen: Counts,
     epoch: u64,
+    /// When the account of the fault before was closed.
+    closed_at: Duration,
     /// What each engine has counted when it was asked last, by its process.
     counted: BTreeMap<u64, BTreeMap<String, u64>>,
 }
@@ -93,7 +95,17 @@ impl<'l> Trial<'l> {
         let seen = registrants.counts();
         registrants.set_pace(pace(phones, ROUND));
         let epoch = epoch(&cluster, Side::A)?;
-        Ok(Trial { lab, pair, cluster, registrants, life, seen, epoch, counted: BTreeMap::new() })
+        Ok(Trial {
+            lab,
+            pair,
+            cluster,
+            registrants,
+            life,
+            seen,
+            epoch,
+            closed_at: now(),
+            counted: BTreeMap::new(),
+        })
     }
 
     /// Lets phones and nodes rest.
@@ -144,8 +156,11 @@ impl<'l> Trial<'l> {
         let before = std::mem::replace(&mut self.seen, counts);
         let hurt = |it: &Counts| it.refused + it.unanswered + it.wrong;
         let again = counts.challenged_again - before.challenged_again;
+        let closed_at = std::mem::replace(&mut self.closed_at, now());
+        let lapses = self.cluster.lapses(&self.pair, side.other(), closed_at..self.closed_at)?
+            + self.cluster.lapses(&self.pair, side, closed_at..at)?;
         // A node that has lost the lease and got it again knows the nonce count and not the REGISTER that was under way.
-        let asked_again = if epochs > victim.epochs() { again } else { 0 };
+        let asked_again = if lapses > 0 { again } else { 0 };
         // Which of them they are is not told: no more than there were can be lost.
         let lost_degraded = verdict.broken().min(degraded_when_whole);
         let complaints = [verdict.told.clone(), self.registrants.take_complaints()].concat();
@@ -163,6 +178,7 @@ impl<'l> Trial<'l> {
             is_full,
             hurt: hurt(&counts) - hurt(&before) + again - asked_again,
             epochs,
+            lapses,
             asked_again,
             degraded,
             degraded_when_whole,
