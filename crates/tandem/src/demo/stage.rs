@@ -116,9 +116,9 @@ impl Stage {
         );
         self.viewer.say(lines);
         // It would else be by chance which of them is active first.
-        self.wait("the first node to start", |stage| stage.nodes[0].watch.latest().map(drop))?;
+        let active =
+            self.wait("the first node to be active", |stage| stage.active().map(|(node, _)| node))?;
         self.nodes[1].start()?;
-        let active = self.wait("a node to be active", |stage| stage.active().map(|(node, _)| node))?;
         for phone in &self.phones {
             phone.speaker().register(Instant::now());
         }
