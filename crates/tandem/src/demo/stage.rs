@@ -410,10 +410,12 @@ impl Stage {
     }
 
     fn look(&mut self, time: Duration) -> Result<(), Over> {
+        self.waits_for = Some("you to look at it".to_owned());
         let until = Instant::now() + time;
         while Instant::now() < until {
             self.tick()?;
         }
+        self.waits_for = None;
         Ok(())
     }
 
