@@ -54,6 +54,17 @@ impl Line {
         self.pieces.iter().map(|(_, text)| text.as_str()).collect()
     }
 
+    /// The line with another one behind it.
+    fn and(mut self, other: &Self) -> Self {
+        self.pieces.extend(other.pieces.iter().cloned());
+        self
+    }
+
+    /// How many columns it fills.
+    pub fn columns(&self) -> usize {
+        self.pieces.iter().map(|(_, text)| text.chars().count()).sum()
+    }
+
     /// What a terminal of so many columns is sent.
     pub fn render(&self, columns: usize, colours: Colours) -> String {
         let mut left = columns;
@@ -98,6 +109,18 @@ pub fn folded(text: &str, columns: usize) -> Vec<String> {
     lines
 }
 
+/// The pieces beside each other, and below where there is no room for one.
+pub fn beside(pieces: &[Line], columns: usize) -> Vec<Line> {
+    let mut rows: Vec<Line> = Vec::new();
+    for piece in pieces {
+        match rows.pop_if(|row| row.columns() + piece.columns() <= columns) {
+            Some(row) => rows.push(row.and(piece)),
+            None => rows.push(piece.clone()),
+        }
+    }
+    rows
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,5 +138,15 @@ mod tests {
         assert_eq!(folded("one two three", 7), ["one two", "three"]);
         assert_eq!(folded("unbreakable x", 3), ["unbreakable", "x"]);
         assert_eq!(folded("", 3), [""]);
+    }
+
+    #[test]
+    fn what_has_no_room_beside_stands_below() {
+        let pieces = ["one ", "two", "three", "x"].map(|text| Line::of(Ink::Plain, text));
+        let rows = |columns| beside(&pieces, columns).iter().map(Line::text).collect::<Vec<_>>();
+
+        assert_eq!(rows(7), ["one two", "threex"]);
+        assert_eq!(rows(80), ["one twothreex"]);
+        assert_eq!(rows(1), ["one ", "two", "three", "x"]);
     }
 }

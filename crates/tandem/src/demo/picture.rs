@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::caller::Standing;
-use super::ink::{Ink, Line};
+use super::ink::{Ink, Line, beside};
 use super::node::Plight;
 use super::phone::PhoneView;
 use super::phone::callee::Doing;
@@ -30,7 +30,7 @@ pub struct Scene {
     pub calls: (String, Vec<(String, Option<Standing>)>),
     /// What was said, the latest last.
     pub said: Vec<Line>,
-    /// What can be done, or what is waited for.
+    /// What can be done, or what is waited for, piece by piece.
     pub prompt: Vec<Line>,
 }
 
@@ -57,8 +57,9 @@ impl NodeScene {
     }
 }
 
-/// The rows of the picture, for a terminal of so many.
-pub fn picture(scene: &Scene, rows: usize) -> Vec<Line> {
+/// The rows of the picture, for a terminal of so many rows and columns.
+pub fn picture(scene: &Scene, rows: usize, columns: usize) -> Vec<Line> {
+    let prompt = beside(&scene.prompt, columns);
     let mut lines = vec![headline(scene)];
     lines.extend(cards(scene));
     lines.push(witness(scene));
@@ -67,14 +68,15 @@ pub fn picture(scene: &Scene, rows: usize) -> Vec<Line> {
     lines.extend(scene.phones.iter().map(|(phone, place)| phone_row(phone, place)));
     lines.push(calls_row(scene));
     lines.push(Line::new());
-    let room = rows.saturating_sub(lines.len() + scene.prompt.len() + 1);
+    let room = rows.saturating_sub(lines.len() + prompt.len() + 1);
     let first = scene.said.len().saturating_sub(room);
     let said = &scene.said[first..];
     lines.extend(said.iter().cloned());
     lines.extend(std::iter::repeat_n(Line::new(), room - said.len() + 1));
     // Whoever has a small window wants to know the keys first.
-    lines.truncate(rows.saturating_sub(scene.prompt.len()));
-    lines.extend(scene.prompt.iter().cloned());
+    lines.truncate(rows.saturating_sub(prompt.len()));
+    lines.extend(prompt);
+    lines.truncate(rows);
     lines
 }
 
@@ -246,7 +248,7 @@ mod tests {
     fn the_picture_of_a_takeover_fits_a_terminal_and_tells_who_is_active() {
         let mut scene = scene();
 
-        let rows = text(&picture(&scene, 24));
+        let rows = text(&picture(&scene, 24, 80));
 
         assert_eq!(rows.len(), 24);
         assert!(rows.iter().all(|row| row.chars().count() <= 80), "{rows:#?}");
@@ -261,7 +263,7 @@ mod tests {
         assert!(rows[23].contains("q quit"), "{}", rows[23]);
         scene.nodes[0].view = None;
         scene.nodes[0].plight = Plight::Killed;
-        let rows = text(&picture(&scene, 24));
+        let rows = text(&picture(&scene, 24, 80));
         assert_eq!(rows[0], " Tandem   192.0.2.100 is held by nobody");
         assert!(rows[1].contains("KILLED ╌┐"), "{}", rows[1]);
         assert!(rows[3].contains('╳'), "{}", rows[3]);
@@ -273,10 +275,21 @@ mod tests {
         scene.said = (0..50).map(|number| Line::of(Ink::Plain, number.to_string())).collect();
 
         for rows in [10, 18, 24, 50] {
-            let drawn = text(&picture(&scene, rows));
+            let drawn = text(&picture(&scene, rows, 80));
             assert_eq!((drawn.len(), drawn.last().map(String::as_str)), (rows, Some(" q quit")));
             assert!(rows < 20 || drawn.contains(&"49".to_owned()), "{drawn:#?}");
         }
+    }
+
+    #[test]
+    fn all_keys_are_shown_in_a_narrow_terminal() {
+        let mut scene = scene();
+        scene.prompt = ["k kill ", "h heal ", "q quit"].map(|key| Line::of(Ink::Plain, key)).to_vec();
+
+        let drawn = text(&picture(&scene, 10, 14));
+
+        assert_eq!(drawn[8..], ["k kill h heal ", "q quit"]);
+        assert_eq!(text(&picture(&scene, 1, 7)), ["k kill "]);
     }
 
     fn text(lines: &[Line]) -> Vec<String> {

@@ -55,18 +55,10 @@ impl Screen {
         Ok(Self { colours })
     }
 
-    /// How many rows there are.
-    pub fn rows(&self) -> usize {
-        size().0
-    }
-
-    /// Draws the rows from the upper left corner on, over what stood there: a screen that is first emptied flickers.
-    pub fn draw(&self, lines: &[Line]) {
-        let columns = size().1;
-        let rows: Vec<String> =
-            lines.iter().map(|line| line.render(columns, self.colours) + "\x1b[K").collect();
-        // What stands between the first and the last is shown at once, by terminals that can.
-        write(&format!("\x1b[?2026h\x1b[H{}\x1b[J\x1b[?2026l", rows.join("\n")));
+    /// Draws as many rows as there are, of as many columns: what they are is asked for with both.
+    pub fn draw(&self, rows_of: impl FnOnce(usize, usize) -> Vec<Line>) {
+        let (rows, columns) = size();
+        write(&drawn(&rows_of(rows, columns), columns, self.colours));
     }
 
     /// The next key, if one was pressed.
@@ -93,6 +85,18 @@ impl Drop for Screen {
     }
 }
 
+/// The rows from the upper left corner on, over what stood there: a screen that is first emptied flickers.
+fn drawn(lines: &[Line], columns: usize, colours: Colours) -> String {
+    let rows = lines.iter().map(|line| {
+        // Behind a row's last column the cursor stands on it still, and would erase what was just drawn there.
+        let rest = if line.columns() < columns { "\x1b[K" } else { "" };
+        line.render(columns, colours) + rest
+    });
+    let rows: Vec<String> = rows.collect();
+    // What stands between the first and the last is shown at once, by terminals that can.
+    format!("\x1b[?2026h\x1b[H{}\x1b[?2026l", rows.join("\n"))
+}
+
 fn give_back() {
     let before = BEFORE.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
     if let Some(before) = before {
@@ -111,4 +115,17 @@ fn write(text: &str) {
     let mut out = io::stdout().lock();
     // A terminal that is gone is seen by the next key.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::ink::Ink;
+
+    #[test]
+    fn the_last_column_of_a_full_row_is_not_erased() {
+        let lines = ["abc", "abcd", "abcde"].map(|text| Line::of(Ink::Plain, text));
+
+        assert_eq!(drawn(&lines, 4, Colours::Off), "\x1b[?2026h\x1b[Habc\x1b[K\nabcd\nabcd\x1b[?2026l");
+    }
 }

@@ -460,15 +460,14 @@ impl Stage {
     }
 
     fn prompt(&self) -> Vec<Line> {
-        let key = |line: Line, key: char, what: &str| {
-            line.with(Ink::Strong, format!(" {key}")).with(Ink::Plain, format!(" {what} "))
+        let key = |key: char, what: &str| {
+            Line::of(Ink::Strong, format!(" {key}")).with(Ink::Plain, format!(" {what} "))
         };
         if let Some(what) = &self.waits_for {
-            let line = Line::of(Ink::Faint, format!(" … waiting for {what}  "));
-            return vec![key(line, 'q', "quit")];
+            return vec![Line::of(Ink::Faint, format!(" … waiting for {what}  ")), key('q', "quit")];
         }
-        let deeds = Deed::ALL.into_iter().fold(Line::new(), |line, deed| key(line, deed.key(), deed.name()));
-        vec![key(key(deeds, 'h', "heal"), 'q', "quit")]
+        let deeds = Deed::ALL.into_iter().map(|deed| key(deed.key(), deed.name()));
+        deeds.chain([key('h', "heal"), key('q', "quit")]).collect()
     }
 
     /// The words, and the end of what each node has logged.

@@ -44,7 +44,7 @@ impl Viewer {
     pub fn show(&self, scene: impl FnOnce() -> Scene) {
         if let Self::Picture { screen, said } = self {
             let scene = Scene { said: said.clone(), ..scene() };
-            screen.draw(&picture(&scene, screen.rows()));
+            screen.draw(|rows, columns| picture(&scene, rows, columns));
         }
     }
 
