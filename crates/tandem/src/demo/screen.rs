@@ -12,8 +12,17 @@ use super::ink::{Colours, Line};
 /// Rows and columns of a terminal that does not tell.
 const SIZE_USUAL: (usize, usize) = (24, 80);
 
+/// The key that ends it.
+pub const QUIT: char = 'q';
+
 /// Ctrl-C, where it is a key like others.
 const CONTROL_C: u8 = 3;
+
+/// What a key of several bytes begins with.
+const ESCAPE: u8 = 0x1b;
+
+/// So many bytes are read at once: more than any key held down sends between two looks.
+const READ_MAX: usize = 256;
 
 /// Into the other screen, without a cursor.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[2J";
@@ -61,20 +70,19 @@ impl Screen {
         write(&drawn(&rows_of(rows, columns), columns, self.colours));
     }
 
-    /// The next key, if one was pressed.
-    pub fn key(&self) -> Option<char> {
+    /// The keys that were pressed since: all of them, else a key that is held down delays those after it.
+    pub fn keys(&self) -> Vec<char> {
         let input = io::stdin();
         let mut set = [PollFd::from_borrowed_fd(input.as_fd(), PollFlags::IN)];
-        if poll(&mut set, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).ok()? == 0 {
-            return None;
+        if poll(&mut set, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap_or(0) == 0 {
+            return Vec::new();
         }
-        let mut byte = [0];
-        match rustix::io::read(input.as_fd(), &mut byte) {
+        let mut bytes = [0; READ_MAX];
+        match rustix::io::read(input.as_fd(), &mut bytes) {
             // The terminal is gone.
-            Ok(0) => Some('q'),
-            Ok(_) if byte[0] == CONTROL_C => Some('q'),
-            Ok(_) => Some(char::from(byte[0])),
-            Err(_) => None,
+            Ok(0) => vec![QUIT],
+            Ok(count) => keys_in(&bytes[..count]),
+            Err(_) => Vec::new(),
         }
     }
 }
@@ -83,6 +91,23 @@ impl Drop for Screen {
     fn drop(&mut self) {
         give_back();
     }
+}
+
+/// The keys that these bytes are. An arrow or an F4 is several bytes, of which the last one would else be a key.
+fn keys_in(bytes: &[u8]) -> Vec<char> {
+    let mut keys = Vec::new();
+    let mut bytes = bytes.iter().copied().peekable();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            ESCAPE if bytes.next_if(|next| matches!(next, b'[' | b'O')).is_some() => {
+                while bytes.next_if(|next| matches!(next, 0x20..=0x3f)).is_some() {}
+                bytes.next();
+            }
+            CONTROL_C => keys.push(QUIT),
+            byte => keys.push(char::from(byte)),
+        }
+    }
+    keys
 }
 
 /// The rows from the upper left corner on, over what stood there: a screen that is first emptied flickers.
@@ -121,6 +146,14 @@ fn write(text: &str) {
 mod tests {
     use super::*;
     use crate::demo::ink::Ink;
+
+    #[test]
+    fn a_key_of_several_bytes_is_none_of_those_that_do_something() {
+        assert_eq!(keys_in(b"kq"), ['k', 'q']);
+        assert_eq!(keys_in(b"\x03"), ['q']);
+        assert_eq!(keys_in(b"\x1b[K\x1bOc\x1b[1;5sh\x1b[15~"), ['h']);
+        assert_eq!(keys_in(b"\x1bk\x1b["), ['\x1b', 'k']);
+    }
 
     #[test]
     fn the_last_column_of_a_full_row_is_not_erased() {

@@ -15,6 +15,7 @@ use super::node::{DOMAIN, Node, PASSWORD, Plight, Program, write_key};
 use super::phone::Phone;
 use super::phone::message::Speaker;
 use super::picture::{BEATS, NodeScene, Scene};
+use super::screen::QUIT;
 use super::takeover::{self, Takeover, push, report_of};
 use super::town::{CALLER, PHONES, SERVICE, SIP_PORT, Town, server};
 use super::viewer::Viewer;
@@ -31,6 +32,9 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// How long whoever watches may look at what has been done before it is undone.
 const LOOK: Duration = Duration::from_secs(3);
+
+/// The key that undoes what was done.
+const HEAL: char = 'h';
 
 /// How much of each log is shown after a failure.
 const LOG_LINES: usize = 12;
@@ -169,7 +173,7 @@ impl Stage {
         loop {
             self.tick()?;
             let Some(key) = self.key.take() else { continue };
-            if key == 'h' {
+            if key == HEAL {
                 match self.heal() {
                     Err(Over::Failed(error)) => self.say_failed(&error),
                     healed => healed?,
@@ -421,12 +425,13 @@ impl Stage {
 
     fn tick(&mut self) -> Result<(), Over> {
         self.show();
-        let key = self.viewer.key();
-        if key == Some('q') || self.signals.next().is_some() {
+        let mut keys = self.viewer.keys();
+        if keys.contains(&QUIT) || self.signals.next().is_some() {
             return Err(Over::Quit);
         }
         // While something is under way keys do nothing.
-        self.key = key.filter(|_| self.waits_for.is_none());
+        keys.retain(|key| self.waits_for.is_none() && (*key == HEAL || Deed::of(*key).is_some()));
+        self.key = keys.first().copied();
         std::thread::sleep(TICK);
         Ok(())
     }
@@ -464,10 +469,10 @@ impl Stage {
             Line::of(Ink::Strong, format!(" {key}")).with(Ink::Plain, format!(" {what} "))
         };
         if let Some(what) = &self.waits_for {
-            return vec![Line::of(Ink::Faint, format!(" … waiting for {what}  ")), key('q', "quit")];
+            return vec![Line::of(Ink::Faint, format!(" … waiting for {what}  ")), key(QUIT, "quit")];
         }
         let deeds = Deed::ALL.into_iter().map(|deed| key(deed.key(), deed.name()));
-        deeds.chain([key('h', "heal"), key('q', "quit")]).collect()
+        deeds.chain([key(HEAL, "heal"), key(QUIT, "quit")]).collect()
     }
 
     /// The words, and the end of what each node has logged.

@@ -53,11 +53,11 @@ impl Viewer {
         matches!(self, Self::Picture { .. })
     }
 
-    /// The next key, if one was pressed.
-    pub fn key(&self) -> Option<char> {
+    /// The keys that were pressed since.
+    pub fn keys(&self) -> Vec<char> {
         match self {
-            Self::Picture { screen, .. } => screen.key(),
-            Self::Lines => None,
+            Self::Picture { screen, .. } => screen.keys(),
+            Self::Lines => Vec::new(),
         }
     }
 }
