@@ -12,6 +12,7 @@ use crate::control::MetricsView;
 use crate::guardian::view::{
     CheckView, ClusterView, DiscardView, GateView, HookView, LinkView, NodeView, PathView, VoterView,
 };
+use crate::guardian::wording::{CAUSES, REASONS};
 
 const DASHBOARD: &str = include_str!("../../../../packaging/grafana/tandem.json");
 const RULES: &str = include_str!("../../../../packaging/prometheus/tandem.rules.yml");
@@ -84,6 +85,14 @@ fn the_manual_explains_every_family_and_no_other() {
     let invented: Vec<_> =
         explained.difference(&families).filter(|name| !names_of_samples().contains(*name)).collect();
     assert!(invented.is_empty(), "docs/metrics.md speaks of {invented:?}");
+}
+
+#[test]
+fn the_manual_names_every_reason_for_a_takeover_and_every_cause_of_a_loss() {
+    for text in REASONS.iter().chain(&CAUSES) {
+        let value = format!("`{}`", text.replace(' ', "_"));
+        assert!(MANUAL.contains(&value), "docs/metrics.md lacks {value}");
+    }
 }
 
 #[test]
