@@ -1,6 +1,8 @@
 //! The engine of a cluster's node, started as its guardian starts it; the test is the guardian.
 
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use host::child::{Child, Start};
@@ -67,6 +69,23 @@ fn an_engine_says_how_many_registrations_it_has() {
     let said = engine.next(|report| matches!(report, Report::Bindings(_)));
 
     assert_eq!(said, Report::Bindings(0));
+}
+
+#[test]
+fn what_was_degraded_is_told_before_the_hand_over_goes_on() {
+    let mut engine = Engine::start();
+    engine.add_subscriber("alice");
+    engine.page.set_lease(3, boot_time() + Duration::from_secs(3_600));
+    engine.order(Order::Active(3));
+    let phone = Phone::new();
+
+    phone.register(engine.service, "alice");
+    let answer = phone.hears();
+    assert!(answer.starts_with("SIP/2.0 200 "), "{answer}");
+    engine.order(Order::Drain);
+
+    let said = engine.next(|report| matches!(report, Report::Degraded { .. } | Report::Drained));
+    assert!(matches!(said, Report::Degraded { count: 1, .. }), "{said:?}");
 }
 
 #[test]
@@ -159,6 +178,20 @@ impl Engine {
         engine
     }
 
+    fn add_subscriber(&self, user: &str) {
+        let name = format!("{user}@{}", self.service.ip());
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tandem"))
+            .args(["subscriber", "add", &name, "--password-stdin", "--config"])
+            .arg(self.place.path().join("tandem.toml"))
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("the program is built");
+        let mut password = command.stdin.take().expect("it is piped");
+        password.write_all(b"secret of a test\n").expect("it reads");
+        drop(password);
+        assert!(command.wait().expect("it ends").success());
+    }
+
     fn order(&self, order: Order) {
         self.end().send(order).expect("it reads");
     }
@@ -222,7 +255,7 @@ fn address(last: u8) -> SocketAddr {
 fn text(place: &TempDir, service: SocketAddr, own: SocketAddr) -> String {
     format!(
         "[node]\nname = 'a'\nthreads = 1\nstate_directory = '{}'\n\
-         [sip]\nlisten = ['udp://{service}', 'udp://{own}']\n\
+         [sip]\nlisten = ['udp://{service} digest off', 'udp://{own}']\n\
          [cluster]\nkey = '/nowhere/key'\naddresses = ['{}']\n\
          [[cluster.node]]\nname = 'a'\npaths = ['192.0.2.1']\n\
          [[cluster.node]]\nname = 'b'\npaths = ['192.0.2.2']\n",
@@ -246,6 +279,16 @@ impl Phone {
             "OPTIONS sip:{to} SIP/2.0\r\nVia: SIP/2.0/UDP {from};rport;branch=z9hG4bK{name}\r\n\
              From: <sip:probe@{from}>;tag=1\r\nTo: <sip:{to}>\r\nCall-ID: {name}\r\nCSeq: 1 OPTIONS\r\n\
              Max-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
+        );
+        self.0.send_to(ask.as_bytes(), to).expect("loopback");
+    }
+
+    fn register(&self, to: SocketAddr, user: &str) {
+        let (from, domain) = (self.0.local_addr().expect("bound"), to.ip());
+        let ask = format!(
+            "REGISTER sip:{domain} SIP/2.0\r\nVia: SIP/2.0/UDP {from};rport;branch=z9hG4bK{user}\r\n\
+             From: <sip:{user}@{domain}>;tag=1\r\nTo: <sip:{user}@{domain}>\r\nCall-ID: {user}\r\nCSeq: 1 REGISTER\r\n\
+             Contact: <sip:{user}@{from}>\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
         );
         self.0.send_to(ask.as_bytes(), to).expect("loopback");
     }

@@ -87,6 +87,10 @@ impl Told {
         if self.bindings.replace(bindings) != Some(bindings) {
             tell(guardian, Report::Bindings(bindings));
         }
+        self.tell_degraded(service, guardian);
+    }
+
+    fn tell_degraded(&mut self, service: &Service, guardian: &EngineEnd) {
         for (cause, count) in degraded::among(service.server.tallies()) {
             if self.degraded.insert(cause, count).unwrap_or(0) != count {
                 tell(guardian, Report::Degraded { cause, count });
@@ -104,7 +108,7 @@ fn obey(service: &Service, guardian: &EngineEnd) -> Result<()> {
         match poll(&mut [PollFd::new(guardian, PollFlags::IN)], Some(&interval)) {
             Ok(0) | Err(Errno::INTR) => {}
             Ok(_) => {
-                if take_orders(service, guardian)? == Then::End {
+                if take_orders(service, guardian, &mut told)? == Then::End {
                     return Ok(());
                 }
             }
@@ -130,13 +134,13 @@ fn changed_health(service: &Service, is_alive: bool) {
 }
 
 /// Takes all orders that wait.
-fn take_orders(service: &Service, guardian: &EngineEnd) -> Result<Then> {
+fn take_orders(service: &Service, guardian: &EngineEnd, told: &mut Told) -> Result<Then> {
     loop {
         match guardian.receive() {
             Ok(None) => return Ok(Then::GoOn),
             Ok(Some(order)) => {
                 tracing::debug!(?order, "the guardian orders");
-                if follow(service, guardian, order) == Then::End {
+                if follow(service, guardian, told, order) == Then::End {
                     return Ok(Then::End);
                 }
             }
@@ -151,13 +155,15 @@ fn take_orders(service: &Service, guardian: &EngineEnd) -> Result<Then> {
     }
 }
 
-fn follow(service: &Service, guardian: &EngineEnd, order: Order) -> Then {
+fn follow(service: &Service, guardian: &EngineEnd, told: &mut Told, order: Order) -> Then {
     match order {
         Order::Active(_) | Order::Standby => service.server.look_at_lease(),
         Order::Drain => {
             if let Err(error) = service.server.drain() {
                 tracing::error!(%error, "not everything could be written before the hand-over");
             }
+            // The next that a guardian does is to end the report of this tenure.
+            told.tell_degraded(service, guardian);
             tell(guardian, Report::Drained);
         }
         Order::Reload => {
