@@ -44,14 +44,21 @@ impl Takeover {
     /// It in words.
     pub fn lines(&self) -> Vec<Line> {
         let mut lines = Vec::new();
-        let again = if self.from == self.to { " again" } else { "" };
+        let is_same = self.from == self.to;
+        let again = if is_same { " again" } else { "" };
         let head = format!("{} is active{again}, epoch {}", self.to, self.epoch);
         let told = match &self.report {
             None => format!("{head}; its report is not written yet"),
             Some(report) => {
                 let kept = report.kept.and_then(|kept| kept.bindings);
                 let kept = kept.map_or_else(String::new, |count| format!("; it held {count} registrations"));
-                format!("{head}: {}; {}{kept}", why(report.event), phases(report))
+                // Who comes back to itself has nothing to say of the other one.
+                let why = if is_same {
+                    "it was back before the other one had the votes"
+                } else {
+                    why(report.event)
+                };
+                format!("{head}: {why}; {}{kept}", phases(report))
             }
         };
         push(&mut lines, Ink::Good, &told);
@@ -151,6 +158,20 @@ mod tests {
                 longest silence for a phone: 512 ms; REGISTERs since: none\n   \
                 the call with anna went on; calls since: 1 of 1 reached"
         );
+    }
+
+    #[test]
+    fn a_node_that_was_back_first_is_not_said_to_have_missed_the_other_one() {
+        let mut takeover = takeover();
+        takeover.from = takeover.to.clone();
+
+        let text = text(&takeover);
+
+        assert!(
+            text.starts_with("   b is active again, epoch 3: it was back before the other one"),
+            "{text}"
+        );
+        assert!(!text.contains("silent;"), "{text}");
     }
 
     #[test]
