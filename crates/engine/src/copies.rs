@@ -15,7 +15,7 @@ use routing::account::{
     BINDING_FORMAT, BindingKey, Change, NONCE_FORMAT, NonceChange, Output, StoredNonce, Unreadable,
 };
 use routing::bans::{BAN_FORMAT, BanChange, SourceNetwork, StoredBan};
-use routing::{AccountPartition as Partition, Bans, BindingId, StoredBinding};
+use routing::{AccountPartition as Partition, Answer, Bans, BindingId, StoredBinding};
 use sip::Aor;
 
 use crate::holding::{Holding, Passage};
@@ -66,29 +66,26 @@ pub fn post(
     outputs: &mut Vec<Output>,
     waits: &mut Vec<(Ticket, Posted)>,
 ) {
-    let is_told = |output: &Output| match output {
-        Output::Save(_) => true,
-        Output::Answer { answer, .. } => Holding::holds(answer),
-        Output::LoadAccount(_) | Output::Send { .. } | Output::Report(_) => false,
-    };
-    if !outputs.iter().any(is_told) {
-        return;
-    }
-    for output in std::mem::take(outputs) {
-        match output {
-            Output::Save(change) => {
-                holding.handle_posted(post_change(now, partition, holding.partition(), replica, &change));
-                outputs.push(Output::Save(change));
-            }
-            Output::Answer { asker, answer } => {
-                match holding.handle_answer(asker, answer, || replica.everything()) {
-                    Passage::Passes(answer) => outputs.push(Output::Answer { asker, answer }),
-                    Passage::Waits(ticket, posted) => waits.push((ticket, posted)),
+    outputs.retain_mut(|output| match output {
+        Output::Save(change) => {
+            holding.handle_posted(post_change(now, partition, holding.partition(), replica, change));
+            true
+        }
+        Output::Answer { asker, answer } if Holding::holds(answer) => {
+            let taken = std::mem::replace(answer, Answer::Noted);
+            match holding.handle_answer(*asker, taken, || replica.everything()) {
+                Passage::Passes(passes) => {
+                    *answer = passes;
+                    true
+                }
+                Passage::Waits(ticket, posted) => {
+                    waits.push((ticket, posted));
+                    false
                 }
             }
-            output => outputs.push(output),
         }
-    }
+        Output::Answer { .. } | Output::LoadAccount(_) | Output::Send { .. } | Output::Report(_) => true,
+    });
     holding.handle_end_of_step();
 }
 

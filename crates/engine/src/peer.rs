@@ -1,8 +1,6 @@
 //! What an engine needs of the other node of a pair, and what that node needs of this one's partitions. The edge joins
 //! both; shards and partitions never see it.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use replica::{
     Apply, Capsule, Cause, Epoch, Fetched, Kind, Place, Posted, ReceiverView, SenderView, Ticket, Wanted,
@@ -116,16 +114,16 @@ pub struct PeerCounts {
     pub strangers: u64,
 }
 
-impl Replica for Arc<dyn Peer> {
+impl Replica for &dyn Peer {
     fn put(&mut self, capsule: Capsule, place: Place) -> Posted {
-        Peer::put(&**self, capsule, place)
+        Peer::put(*self, capsule, place)
     }
 
     fn remove(&mut self, kind: Kind, key: &[u8]) -> Posted {
-        Peer::remove(&**self, kind, key)
+        Peer::remove(*self, kind, key)
     }
 
     fn everything(&mut self) -> Posted {
-        Peer::everything(&**self)
+        Peer::everything(*self)
     }
 }

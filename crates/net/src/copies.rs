@@ -125,7 +125,7 @@ impl Copies {
         if !self.is_acting() {
             return;
         }
-        let mut peer = Arc::clone(&self.peer);
+        let mut peer = &*self.peer;
         for (seat, number) in machines.partitions.iter().zip(0..) {
             let mut told = AT_ONCE_MAX;
             while told == AT_ONCE_MAX && peer.on_the_way() < ON_THE_WAY_MAX {
@@ -148,7 +148,7 @@ impl Copies {
         out: &mut Vec<PartitionOutput>,
         waits: &mut Vec<(Ticket, Posted)>,
     ) {
-        let mut peer = Arc::clone(&self.peer);
+        let mut peer = &*self.peer;
         engine::copies::post(now, &owner.partition, &mut owner.holding, &mut peer, out, waits);
     }
 }
