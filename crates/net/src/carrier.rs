@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use clock::Now;
 use engine::{
-    Asker, Holding as Held, Loaded, Output, Partition, PartitionOutput, Prober, ProberOutput, Settled, Shard,
+    Asker, Holding, Loaded, Output, Partition, PartitionOutput, Prober, ProberOutput, Settled, Shard,
 };
 use lease::ActiveLease;
 use replica::{Posted, Ticket};
@@ -28,7 +28,7 @@ use crate::clocks;
 use crate::copies::Owner;
 use crate::edge::Edge;
 use crate::machines::{Machines, PROBER_LOOP};
-use crate::mandate::Holding;
+use crate::mandate::Ownership;
 use crate::resolver::{Lookup, Waiter};
 use crate::seat::{Machine, Seat};
 use crate::tally::Tally;
@@ -123,11 +123,11 @@ impl Carrier {
         &mut self,
         edge: &Edge,
         now: Now,
-        holding: Holding,
+        ownership: Ownership,
         shard: u16,
         messages: impl Iterator<Item = (Source, &'m [u8])>,
     ) {
-        if holding == Holding::Own && edge.mandate.epoch(now.instant).is_none() {
+        if ownership == Ownership::Own && edge.mandate.epoch(now.instant).is_none() {
             return self.feed_as_standby(edge, now, shard, messages);
         }
         self.step_shard(edge, now, shard, |machine, now, lease, out| {
@@ -184,7 +184,7 @@ impl Carrier {
             Event::Resolved { waiter, records } => self.hold_records(waiter, records),
             Event::Settled(tickets) => {
                 for ticket in tickets {
-                    self.hold_for_partition(Held::partition_of(ticket), ToPartition::Settled(ticket));
+                    self.hold_for_partition(Holding::partition_of(ticket), ToPartition::Settled(ticket));
                 }
             }
             Event::SendFailed { shard, key } => self.hold_for_shard(shard, ToShard::SendFailed(key)),

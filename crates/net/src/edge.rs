@@ -27,7 +27,7 @@ use crate::clocks;
 use crate::copies::Copies;
 use crate::latency::Latencies;
 use crate::machines::{Machines, PROBER_LOOP};
-use crate::mandate::{Holding, Mandate};
+use crate::mandate::{Mandate, Ownership};
 use crate::overload::Overloads;
 use crate::resolver::{Lookup, Resolver, Waiter};
 use crate::stream::Streams;
@@ -74,7 +74,7 @@ impl Edge {
     pub(crate) fn take_messages(
         &self,
         source: Source,
-        holding: Holding,
+        ownership: Ownership,
         messages: &[bytes::Bytes],
     ) -> Judgement {
         let now = clocks::now();
@@ -94,7 +94,7 @@ impl Edge {
         }
         self.with_carrier(|carrier| {
             // Once it is in hand, so that a drain waits for it or it is not begun.
-            if !self.mandate.may_receive(holding, clocks::instant()) {
+            if !self.mandate.may_receive(ownership, clocks::instant()) {
                 self.tallies.add_many(Tally::Inactive, messages.len());
                 return;
             }
@@ -103,7 +103,13 @@ impl Edge {
                 let shard = self.machines.shard_of(message);
                 match self.judge_load(now, &source.flow, message) {
                     Verdict::Admit => {
-                        carrier.feed(self, now, holding, shard, std::iter::once((source, message.as_ref())));
+                        carrier.feed(
+                            self,
+                            now,
+                            ownership,
+                            shard,
+                            std::iter::once((source, message.as_ref())),
+                        );
                     }
                     Verdict::Refuse(refusal) => {
                         let refused = std::iter::once((source, message.as_ref(), refusal));

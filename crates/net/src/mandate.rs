@@ -52,7 +52,7 @@ impl Lease for Permanent {
 
 /// Whose address a listener has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Holding {
+pub(crate) enum Ownership {
     /// The node's own: it answers there whoever is active.
     Own,
     /// The service's: whoever is active has it.
@@ -96,8 +96,8 @@ impl Mandate {
     }
 
     /// Whose this address is.
-    pub(crate) fn holding(&self, address: IpAddr) -> Holding {
-        if self.virtual_addresses.contains(&address) { Holding::Virtual } else { Holding::Own }
+    pub(crate) fn ownership(&self, address: IpAddr) -> Ownership {
+        if self.virtual_addresses.contains(&address) { Ownership::Virtual } else { Ownership::Own }
     }
 
     /// What machines may act by.
@@ -112,18 +112,18 @@ impl Mandate {
     }
 
     /// Whether something may leave by a socket right now. The clock is read only where it matters.
-    pub(crate) fn may_send(&self, holding: Holding) -> Leave {
-        match holding {
-            Holding::Own => Leave::Always,
-            Holding::Virtual => self.epoch(clocks::instant()).map_or(Leave::Never, Leave::Under),
+    pub(crate) fn may_send(&self, ownership: Ownership) -> Leave {
+        match ownership {
+            Ownership::Own => Leave::Always,
+            Ownership::Virtual => self.epoch(clocks::instant()).map_or(Leave::Never, Leave::Under),
         }
     }
 
     /// Whether something that came at this moment may be begun.
-    pub(crate) fn may_receive(&self, holding: Holding, now: Instant) -> bool {
-        match holding {
-            Holding::Own => true,
-            Holding::Virtual => {
+    pub(crate) fn may_receive(&self, ownership: Ownership, now: Instant) -> bool {
+        match ownership {
+            Ownership::Own => true,
+            Ownership::Virtual => {
                 let mirror = self.mirror();
                 // With the count of batches in hand it has one order of all threads: either the drain waits for a
                 // batch, or the batch sees the drain here.
@@ -191,8 +191,8 @@ mod tests {
     fn a_virtual_address_sends_until_the_deadline_and_an_own_one_always() {
         let lease = Arc::new(Given::default());
         let mandate = mandate(&lease);
-        assert_eq!(mandate.holding(VIRTUAL), Holding::Virtual);
-        assert_eq!(mandate.holding([192, 0, 2, 11].into()), Holding::Own);
+        assert_eq!(mandate.ownership(VIRTUAL), Ownership::Virtual);
+        assert_eq!(mandate.ownership([192, 0, 2, 11].into()), Ownership::Own);
 
         for (mirror, may) in [
             (LeaseMirror::none(), false),
@@ -200,10 +200,10 @@ mod tests {
             (LeaseMirror::until(Instant::FAR, Epoch(3)), true),
         ] {
             lease.give(mirror);
-            assert_eq!(mandate.may_send(Holding::Virtual) != Leave::Never, may, "{mirror:?}");
-            assert_eq!(mandate.may_receive(Holding::Virtual, clocks::instant()), may, "{mirror:?}");
-            assert_eq!(mandate.may_send(Holding::Own), Leave::Always);
-            assert!(mandate.may_receive(Holding::Own, clocks::instant()));
+            assert_eq!(mandate.may_send(Ownership::Virtual) != Leave::Never, may, "{mirror:?}");
+            assert_eq!(mandate.may_receive(Ownership::Virtual, clocks::instant()), may, "{mirror:?}");
+            assert_eq!(mandate.may_send(Ownership::Own), Leave::Always);
+            assert!(mandate.may_receive(Ownership::Own, clocks::instant()));
         }
     }
 
@@ -215,16 +215,16 @@ mod tests {
 
         let epoch = mandate.drain();
         assert_eq!(epoch, Epoch(3));
-        assert!(!mandate.may_receive(Holding::Virtual, clocks::instant()));
-        assert_eq!(mandate.may_send(Holding::Virtual), Leave::Under(epoch), "what is in hand still leaves");
+        assert!(!mandate.may_receive(Ownership::Virtual, clocks::instant()));
+        assert_eq!(mandate.may_send(Ownership::Virtual), Leave::Under(epoch), "what is in hand still leaves");
 
         mandate.close(epoch);
-        assert_eq!(mandate.may_send(Holding::Virtual), Leave::Never);
+        assert_eq!(mandate.may_send(Ownership::Virtual), Leave::Never);
         assert_eq!(mandate.epoch(Instant::START), None);
 
         lease.give(LeaseMirror::until(Instant::FAR, Epoch(5)));
-        assert!(mandate.may_receive(Holding::Virtual, clocks::instant()));
-        assert_eq!(mandate.may_send(Holding::Virtual), Leave::Under(Epoch(5)));
+        assert!(mandate.may_receive(Ownership::Virtual, clocks::instant()));
+        assert_eq!(mandate.may_send(Ownership::Virtual), Leave::Under(Epoch(5)));
     }
 
     #[test]

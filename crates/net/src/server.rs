@@ -560,9 +560,9 @@ fn open(
                 let udp = match udp_there(listener.id) {
                     Some(there) => there,
                     None => {
-                        let holding = mandate.holding(listener.local.0.ip());
+                        let ownership = mandate.ownership(listener.local.0.ip());
                         let sockets = socket::open_udp(listener.local, loops)?;
-                        Arc::new(UdpListener::new(listener.id, holding, sockets))
+                        Arc::new(UdpListener::new(listener.id, ownership, sockets))
                     }
                 };
                 opened.udp.insert(listener.id, udp);

@@ -27,7 +27,7 @@ use self::queue::{SendQueue, Unqueued};
 use crate::carrier::{Outgoing, Sender};
 use crate::clocks;
 use crate::edge::Edge;
-use crate::mandate::Holding;
+use crate::mandate::Ownership;
 use crate::tally::Tally;
 
 /// After an error of the accept call, mostly too many open files: trying at once would only burn the processor.
@@ -52,7 +52,7 @@ struct Table {
 
 struct Listening {
     local: LocalAddr,
-    holding: Holding,
+    ownership: Ownership,
     accepting: AbortHandle,
 }
 
@@ -77,9 +77,9 @@ impl Streams {
 
     /// Accepts on one more listener. Called within the runtime.
     pub(crate) fn listen(&self, edge: &Arc<Edge>, id: ListenerId, local: LocalAddr, listener: TcpListener) {
-        let holding = edge.mandate.holding(local.0.ip());
-        let accepting = edge.runtime.spawn(accept(Arc::clone(edge), id, holding, listener)).abort_handle();
-        self.lock().listeners.insert(id, Listening { local, holding, accepting });
+        let ownership = edge.mandate.ownership(local.0.ip());
+        let accepting = edge.runtime.spawn(accept(Arc::clone(edge), id, ownership, listener)).abort_handle();
+        self.lock().listeners.insert(id, Listening { local, ownership, accepting });
     }
 
     /// Whether this listener is served.
@@ -123,8 +123,8 @@ impl Streams {
             match edge.shared() {
                 Some(edge) => {
                     let runtime = edge.runtime.clone();
-                    let holding = edge.mandate.holding(local.0.ip());
-                    runtime.spawn(connection::open(Link::new(edge, id, remote, holding, queue), local));
+                    let ownership = edge.mandate.ownership(local.0.ip());
+                    runtime.spawn(connection::open(Link::new(edge, id, remote, ownership, queue), local));
                 }
                 None => return of,
             }
@@ -301,7 +301,9 @@ impl Streams {
 impl Table {
     fn of_virtual_addresses(&self) -> impl Iterator<Item = (&ConnectionId, &Arc<SendQueue>)> {
         let is_virtual = |id: &ConnectionId| {
-            self.listeners.get(&id.listener).is_some_and(|listening| listening.holding == Holding::Virtual)
+            self.listeners
+                .get(&id.listener)
+                .is_some_and(|listening| listening.ownership == Ownership::Virtual)
         };
         self.queues.iter().filter(move |(id, _)| is_virtual(id))
     }
@@ -309,19 +311,19 @@ impl Table {
     fn add(&mut self, id: ConnectionId) -> Arc<SendQueue> {
         let queue = Arc::new(SendQueue::default());
         let listening = self.listeners.get(&id.listener);
-        self.has_virtual |= listening.is_some_and(|listening| listening.holding == Holding::Virtual);
+        self.has_virtual |= listening.is_some_and(|listening| listening.ownership == Ownership::Virtual);
         self.queues.insert(id, Arc::clone(&queue));
         queue
     }
 }
 
-async fn accept(edge: Arc<Edge>, id: ListenerId, holding: Holding, listener: TcpListener) {
+async fn accept(edge: Arc<Edge>, id: ListenerId, ownership: Ownership, listener: TcpListener) {
     loop {
         match listener.accept().await {
             Ok((stream, remote)) => {
                 let remote = RemoteAddr(remote);
                 let now = clocks::instant();
-                if !edge.mandate.may_receive(holding, now) {
+                if !edge.mandate.may_receive(ownership, now) {
                     edge.tallies.add(Tally::Inactive);
                     connection::cut(&stream);
                     continue;
@@ -333,7 +335,7 @@ async fn accept(edge: Arc<Edge>, id: ListenerId, holding: Holding, listener: Tcp
                 let Some((id, queue)) = edge.streams.accepted(now, id, remote) else {
                     continue;
                 };
-                let link = Link::new(Arc::clone(&edge), id, remote, holding, queue);
+                let link = Link::new(Arc::clone(&edge), id, remote, ownership, queue);
                 tokio::spawn(connection::serve(link, stream));
             }
             // The peer was gone before its turn came.

@@ -16,7 +16,7 @@ use transport::ListenerId;
 
 use crate::carrier::Sender;
 use crate::edge::Edge;
-use crate::mandate::{Holding, Leave};
+use crate::mandate::{Leave, Ownership};
 use crate::option;
 use crate::tally::Tally;
 
@@ -30,13 +30,13 @@ const SEND_AGAIN_MAX: u32 = 3;
 #[derive(Debug)]
 pub(crate) struct UdpListener {
     pub(crate) id: ListenerId,
-    pub(crate) holding: Holding,
+    pub(crate) ownership: Ownership,
     lanes: Vec<UdpSocket>,
 }
 
 impl UdpListener {
-    pub(crate) fn new(id: ListenerId, holding: Holding, lanes: Vec<UdpSocket>) -> Self {
-        Self { id, holding, lanes }
+    pub(crate) fn new(id: ListenerId, ownership: Ownership, lanes: Vec<UdpSocket>) -> Self {
+        Self { id, ownership, lanes }
     }
 
     /// The socket of one event loop.
@@ -94,7 +94,7 @@ fn send_by(
     let mut again = 0;
     while !rest.is_empty() {
         // Before each call, by the clock of that moment: what was worked out under the lease may be late.
-        let leave = edge.mandate.may_send(listener.holding);
+        let leave = edge.mandate.may_send(listener.ownership);
         if leave == Leave::Never {
             tallies.add_many(Tally::Withheld, rest.len());
             return;

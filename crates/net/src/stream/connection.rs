@@ -26,7 +26,7 @@ use transport::{
 use super::queue::SendQueue;
 use crate::clocks;
 use crate::edge::Edge;
-use crate::mandate::{Holding, Leave};
+use crate::mandate::{Leave, Ownership};
 use crate::socket;
 use crate::tally::Tally;
 
@@ -48,7 +48,7 @@ pub(super) struct Link {
     pub(super) edge: Arc<Edge>,
     pub(super) id: ConnectionId,
     pub(super) remote: RemoteAddr,
-    pub(super) holding: Holding,
+    pub(super) ownership: Ownership,
     pub(super) queue: Arc<SendQueue>,
     /// Whether a ping was written whose answer the reader does not expect yet.
     has_pinged: AtomicBool,
@@ -59,17 +59,17 @@ impl Link {
         edge: Arc<Edge>,
         id: ConnectionId,
         remote: RemoteAddr,
-        holding: Holding,
+        ownership: Ownership,
         queue: Arc<SendQueue>,
     ) -> Self {
-        Self { edge, id, remote, holding, queue, has_pinged: AtomicBool::new(false) }
+        Self { edge, id, remote, ownership, queue, has_pinged: AtomicBool::new(false) }
     }
 }
 
 /// Opens a connection from a listener's address and serves it.
 pub(super) async fn open(link: Link, local: LocalAddr) {
     let connecting = async {
-        if link.edge.mandate.may_send(link.holding) == Leave::Never {
+        if link.edge.mandate.may_send(link.ownership) == Leave::Never {
             link.edge.tallies.add_many(Tally::Withheld, link.queue.cut());
             return Err(io::ErrorKind::AddrNotAvailable.into());
         }
@@ -122,7 +122,7 @@ pub(super) async fn serve(link: Link, mut stream: TcpStream) {
         () = both => false,
     };
     drop(writing);
-    if is_cut || link.edge.mandate.may_send(link.holding) == Leave::Never {
+    if is_cut || link.edge.mandate.may_send(link.ownership) == Leave::Never {
         cut(&stream);
     }
     drop(stream);
@@ -170,7 +170,7 @@ async fn read(link: &Link, reading: ReadHalf<'_>) {
         let framed = take_frames(link, &mut framer, &mut messages);
         link.edge.streams.received(now, link.id, Progress::of(framer.partial_since()));
         if !messages.is_empty()
-            && link.edge.take_messages(source, link.holding, &messages) == Judgement::Banned
+            && link.edge.take_messages(source, link.ownership, &messages) == Judgement::Banned
         {
             return;
         }
@@ -217,7 +217,7 @@ fn take_frames(link: &Link, framer: &mut Framer, messages: &mut Vec<Bytes>) -> R
 async fn write(link: &Link, mut writing: WriteHalf<'_>) {
     while let Some(message) = link.queue.next().await {
         // What waited until the lease was over does not leave.
-        let leave = link.edge.mandate.may_send(link.holding);
+        let leave = link.edge.mandate.may_send(link.ownership);
         if leave == Leave::Never {
             link.edge.tallies.add_many(Tally::Withheld, link.queue.cut());
             return;
@@ -235,7 +235,7 @@ async fn write(link: &Link, mut writing: WriteHalf<'_>) {
             Ok(Err(_)) | Err(_) => return,
         }
     }
-    if link.edge.mandate.may_send(link.holding) == Leave::Never {
+    if link.edge.mandate.may_send(link.ownership) == Leave::Never {
         return;
     }
     // The peer may still read what was written; if it is gone there is nobody to tell.

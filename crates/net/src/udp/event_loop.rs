@@ -28,7 +28,7 @@ use crate::alarm::{Alarm, Event};
 use crate::carrier::Carrier;
 use crate::clocks;
 use crate::edge::Edge;
-use crate::mandate::Holding;
+use crate::mandate::Ownership;
 use crate::tally::Tally;
 
 /// The longest sleep: the heartbeat goes on without traffic.
@@ -248,14 +248,14 @@ impl EventLoop {
 
     fn receive(&mut self, id: ListenerId) {
         let Some(listener) = self.listeners.get(&id) else { return };
-        let holding = listener.holding;
+        let ownership = listener.ownership;
         // An error is one of the network that the kernel passes on, or a listener that was just taken away; if
         // there is more, epoll tells again.
         let Ok(count) = self.batch.receive(listener.lane(self.lane)) else { return };
         let now = clocks::now();
         self.edge.tallies.add_many(Tally::DatagramReceived, count);
         // The gate keeps this away from a standby; what comes all the same is for the active node.
-        if !self.edge.mandate.may_receive(holding, now.instant) {
+        if !self.edge.mandate.may_receive(ownership, now.instant) {
             self.edge.tallies.add_many(Tally::Inactive, count);
             return;
         }
@@ -272,7 +272,7 @@ impl EventLoop {
             self.queue = Queue::Standing;
         }
         self.judge_load(now, id, &shard_of[..count]);
-        self.feed(now, id, holding, &shard_of[..count]);
+        self.feed(now, id, ownership, &shard_of[..count]);
         self.carrier.settle(&self.edge, now, self.lane);
     }
 
@@ -362,7 +362,7 @@ impl EventLoop {
     }
 
     /// Gives a batch to its shards, each lock taken once.
-    fn feed(&mut self, now: Now, listener: ListenerId, holding: Holding, shard_of: &[Option<u16>]) {
+    fn feed(&mut self, now: Now, listener: ListenerId, ownership: Ownership, shard_of: &[Option<u16>]) {
         for shard in 0..self.edge.machines.shards.len() as u16 {
             if !shard_of.contains(&Some(shard)) {
                 continue;
@@ -376,7 +376,7 @@ impl EventLoop {
             });
             let admitted = messages.clone().filter(|(.., rejection)| rejection.is_none());
             let admitted = admitted.map(|(source, datagram, _)| (source, datagram));
-            self.carrier.feed(&self.edge, now, holding, shard, admitted);
+            self.carrier.feed(&self.edge, now, ownership, shard, admitted);
             if !self.overload.is_quiet() {
                 let refused = messages.filter_map(|(source, datagram, it)| Some((source, datagram, it?)));
                 self.carrier.turn_away(&self.edge, now, shard, refused);
