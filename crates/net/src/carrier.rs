@@ -241,7 +241,7 @@ impl Carrier {
             while self.carry(edge, now) {}
             self.send(edge, now, lane);
             if !self.settled.is_empty() {
-                edge.latencies.note(clocks::now().instant, self.settled.drain(..));
+                edge.latencies.note(clocks::instant(), self.settled.drain(..));
             }
             if self.failed.is_empty() {
                 edge.learn(now, &mut self.reports);

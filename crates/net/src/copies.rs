@@ -103,7 +103,7 @@ impl Copies {
     fn look(&self, mandate: &Mandate) {
         let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.acting.load(Ordering::Acquire);
-        match mandate.epoch(clocks::now().instant) {
+        match mandate.epoch(clocks::instant()) {
             Some(epoch) if before != mark_of(epoch) => {
                 self.peer.become_active(epoch);
                 self.acting.store(mark_of(epoch), Ordering::Release);
@@ -135,7 +135,7 @@ impl Copies {
             }
         }
         while machines.bans.read(Bans::has_changes) && peer.on_the_way() < ON_THE_WAY_MAX {
-            let now = clocks::now().instant;
+            let now = clocks::instant();
             machines.bans.with(|bans| engine::copies::post_bans(now, bans, &mut peer, AT_ONCE_MAX));
         }
     }
@@ -215,7 +215,7 @@ impl Owners for EdgeOwners {
             match (of_partition.get_mut(usize::from(wanted.place.owner)), banned_at(wanted.place)) {
                 (Some(list), _) => list.push(wanted),
                 (None, Some(source)) => {
-                    let now = clocks::now().instant;
+                    let now = clocks::instant();
                     let fetch = |bans: &Bans| engine::copies::fetch_ban(now, bans, source, wanted);
                     fetched.push(edge.machines.bans.read(fetch));
                 }

@@ -107,9 +107,9 @@ impl EventLoop {
                 error!(%error, "an event loop can not wait for its sockets");
                 return;
             }
-            let now = clocks::now();
-            self.alarm().awake(now.instant);
-            self.edge.mandate.beat(self.lane, now.instant);
+            let now = clocks::instant();
+            self.alarm().awake(now);
+            self.edge.mandate.beat(self.lane, now);
             for event in ready.drain(..) {
                 match event.data.u64() {
                     ALARM => {
@@ -163,8 +163,7 @@ impl EventLoop {
     }
 
     /// Learns whether the last round has emptied the sockets.
-    fn note_load(&mut self) {
-        let now = clocks::instant();
+    fn note_load(&mut self, now: Instant) {
         let queue = std::mem::replace(&mut self.queue, Queue::Drained);
         let was_quiet = self.overload.is_quiet();
         self.overload.handle_queue(now, queue, &mut self.load_changes);
@@ -185,11 +184,11 @@ impl EventLoop {
                 self.queue = Queue::Drained;
             }
         }
-        self.note_load();
+        let now = clocks::instant();
+        self.note_load(now);
         if !ready.is_empty() {
             return Ok(());
         }
-        let now = clocks::instant();
         let longest = now + self.edge.mandate.beat_every().unwrap_or(SLEEP_MAX);
         let until = self.edge.machines.due(self.lane).min(longest);
         self.alarm().fall_asleep(until);
