@@ -376,7 +376,7 @@ impl EventLoop {
             let admitted = messages.clone().filter(|(.., rejection)| rejection.is_none());
             let admitted = admitted.map(|(source, datagram, _)| (source, datagram));
             self.carrier.feed(&self.edge, now, ownership, shard, admitted);
-            if !self.overload.is_quiet() {
+            if !self.overload.is_quiet() && self.rejections.iter().any(Option::is_some) {
                 let refused = messages.filter_map(|(source, datagram, it)| Some((source, datagram, it?)));
                 self.carrier.turn_away(&self.edge, now, shard, refused);
             }
