@@ -82,8 +82,8 @@ async fn converse_by(shared: &Arc<Shared>, from: Option<IpAddr>, path: SocketAdd
         failed => {
             tally(&shared.tallies.unreached);
             match failed {
-                Ok(Err(error)) => shared.trouble(path, Some(&error)),
-                _ => shared.trouble(path, Some(&"it does not answer")),
+                Ok(Err(error)) => shared.troubles.note(path, Some(&error)),
+                _ => shared.troubles.note(path, Some(&"it does not answer")),
             };
             return false;
         }
@@ -95,12 +95,12 @@ async fn converse_by(shared: &Arc<Shared>, from: Option<IpAddr>, path: SocketAdd
     let handshake = connector.connect(path.ip().into(), stream);
     let Ok(Ok(stream)) = timeout(HANDSHAKE_TIME, handshake).await else {
         tally(&shared.tallies.not_ours);
-        if shared.trouble(path, Some(&NOT_OURS)) {
+        if shared.troubles.note(path, Some(&NOT_OURS)) {
             tracing::warn!(%path, "{NOT_OURS}");
         }
         return false;
     };
-    shared.trouble(path, None);
+    shared.troubles.note(path, None);
     let mut conversation = Conversation { shared, number: shared.number(), was_let_in: false };
     conversation.begin();
     conversation.run(stream).await;

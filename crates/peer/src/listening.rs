@@ -39,11 +39,11 @@ pub(crate) async fn open_and_run(shared: Arc<Shared>, address: SocketAddr) {
     loop {
         match listen(address) {
             Ok(listener) => {
-                shared.trouble(address, None);
+                shared.troubles.note(address, None);
                 return run(shared, listener).await;
             }
             Err(error) => {
-                if shared.trouble(address, Some(&error)) {
+                if shared.troubles.note(address, Some(&error)) {
                     tracing::error!(
                         %address,
                         %error,

@@ -1,6 +1,5 @@
 //! The peer, as the rest of the engine uses it.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +18,7 @@ use crate::calling;
 use crate::identity::Identity;
 use crate::listening;
 use crate::role::{Active, Aside, Outbox, Role, Standby};
+use crate::troubles::Troubles;
 
 /// Where both nodes are, and what this one understands.
 #[derive(Clone, Debug)]
@@ -66,8 +66,7 @@ pub(crate) struct Shared {
     pub(crate) earlier: Notify,
     pub(crate) armed: AtomicU64,
     pub(crate) tallies: Tallies,
-    /// What keeps this node from listening at an address of its own, or from reaching one of its peer.
-    troubles: Mutex<BTreeMap<SocketAddr, String>>,
+    pub(crate) troubles: Troubles,
     pub(crate) connections: AtomicU64,
 }
 
@@ -116,7 +115,7 @@ impl Peer {
             earlier: Notify::new(),
             armed: AtomicU64::new(u64::MAX),
             tallies: Tallies::default(),
-            troubles: Mutex::default(),
+            troubles: Troubles::default(),
             connections: AtomicU64::new(0),
         });
         for listener in listeners {
@@ -209,7 +208,7 @@ impl engine::Peer for Peer {
             Role::Standby(standby) => ByRole::Standby(standby.receiver.view(now())),
             Role::Changing => unreachable!("the role changes under the lock"),
         };
-        PeerView { by_role, counts, troubles: self.shared.troubles() }
+        PeerView { by_role, counts, troubles: self.shared.troubles.texts() }
     }
 }
 
@@ -265,19 +264,6 @@ impl Shared {
             Role::Changing => {}
         }
         Posted::nowhere()
-    }
-
-    /// What is wrong with an address, or that nothing is; whether that is news.
-    pub(crate) fn trouble(&self, address: SocketAddr, trouble: Option<&dyn std::fmt::Display>) -> bool {
-        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-        match trouble {
-            Some(trouble) => troubles.insert(address, format!("{address}: {trouble}")).is_none(),
-            None => troubles.remove(&address).is_some(),
-        }
-    }
-
-    fn troubles(&self) -> Vec<String> {
-        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     /// The number of the next connection.
