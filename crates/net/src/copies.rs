@@ -278,3 +278,30 @@ fn tally_of(outcome: Outcome) -> Tally {
         Outcome::Degraded(Cause::TooMany) => Tally::DegradedTooMany,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use engine::{Asker, Passage};
+    use keys::RootKey;
+    use routing::{Answer, Keyring, Registered, Token};
+
+    use super::*;
+    use crate::test_settings::settings;
+
+    #[test]
+    fn what_is_held_under_one_epoch_is_nobodys_under_the_next() {
+        let settings = Arc::new(settings(&["udp:192.0.2.1:5060"]));
+        let mut owner = Owner::new(0, Partition::new(settings, Keyring::derive(&RootKey::new([1; 32])), 0));
+        let asker = Asker { shard: 0, token: Token(1) };
+        let answer = Answer::Registered(Ok(Registered { contacts: Vec::new(), is_outbound: false }));
+        owner.enter(Epoch(3));
+        let passage = owner.holding.handle_answer(asker, answer, Posted::nowhere);
+        assert!(matches!(passage, Passage::Waits(..)), "{passage:?}");
+
+        owner.enter(Epoch(3));
+        assert_eq!(owner.holding.len(), 1);
+
+        owner.enter(Epoch(5));
+        assert!(owner.holding.is_empty());
+    }
+}

@@ -147,6 +147,27 @@ async fn roles_change_and_nothing_is_sent_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_becomes_active_waits_until_its_owners_are_done() {
+    let [a, b] = nodes([1, 1]).await;
+    a.peer.become_active(Epoch(1));
+    until("equal", || a.peer.ready() == 100).await;
+    b.hold_owner_up(true);
+    a.put("key", "content");
+    until("it is given to the owner", || b.is_owner_at_work()).await;
+
+    let peer = b.peer.clone();
+    let mut change = tokio::task::spawn_blocking(move || peer.become_active(Epoch(2)));
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut change).await;
+    // Before anything may fail: the runtime does not end before the owner does.
+    b.hold_owner_up(false);
+
+    assert!(early.is_err(), "it is active while an owner is at work");
+    change.await.unwrap();
+    assert!(!b.is_owner_at_work());
+    assert_eq!(b.content("key").as_deref(), Some("content"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_was_replaced_learns_it_from_its_peer() {
     let [a, b] = nodes([1, 1]).await;
     b.peer.become_active(Epoch(2));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,8 @@ struct Table {
     settled: Mutex<BTreeMap<Ticket, Outcome>>,
     superseded: Mutex<Option<Epoch>>,
     given: AtomicU64,
+    is_held_up: AtomicBool,
+    is_at_work: AtomicBool,
 }
 
 impl Table {
@@ -48,7 +50,13 @@ impl Table {
 
 impl Owners for Table {
     fn apply(&self, apply: Apply) -> Option<Place> {
-        Some(self.put(apply.capsule.key, apply.capsule.bytes))
+        self.is_at_work.store(true, Ordering::SeqCst);
+        while self.is_held_up.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let place = self.put(apply.capsule.key, apply.capsule.bytes);
+        self.is_at_work.store(false, Ordering::SeqCst);
+        Some(place)
     }
 
     fn remove(&self, _kind: Kind, place: Place) {
@@ -131,6 +139,16 @@ pub fn capsule(key: &str, content: &str) -> Capsule {
 }
 
 impl Node {
+    /// Lets the owner come to no end with what it is given, or lets it go on.
+    pub fn hold_owner_up(&self, is_held_up: bool) {
+        self.table.is_held_up.store(is_held_up, Ordering::SeqCst);
+    }
+
+    /// Whether the owner has been given something and is not done with it.
+    pub fn is_owner_at_work(&self) -> bool {
+        self.table.is_at_work.load(Ordering::SeqCst)
+    }
+
     /// The same node with another plan, which listens nowhere.
     pub fn start_again(&mut self, plan: Plan) {
         let start = Start { epoch: Epoch(0), own: Vec::new() };
