@@ -43,7 +43,7 @@ const THREADS_MAX: usize = 256;
 /// A loop wakes each half second; one that has not for so long hangs.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// How long a drain waits for what is in hand: a peer that does not read must not hold up the hand-over.
-const DRAIN_TIME_MAX: Duration = Duration::from_millis(50);
+pub const DRAIN_TIME_MAX: Duration = Duration::from_millis(50);
 const DRAIN_LOOK_EVERY: Duration = Duration::from_micros(200);
 /// How long a drain waits for the disk: what is owed is not lost, this process goes on.
 const FLUSH_TIME_MAX: Duration = Duration::from_millis(100);
@@ -449,7 +449,8 @@ impl Server {
     }
 
     /// Ends the present epoch here: begins nothing more, finishes what is in hand, waits until the other node has all that
-    /// it was told, and writes down what the store owes, each within a limit. When this returns nothing more is sent from a virtual address before a higher epoch, whatever the lease says.
+    /// it was told, all of this within [`DRAIN_TIME_MAX`], and writes down what the store owes, within a limit of its own. When
+    /// this returns nothing more is sent from a virtual address before a higher epoch, whatever the lease says.
     pub fn drain(&self) -> Result<(), StoreError> {
         let deadline = clocks::instant() + DRAIN_TIME_MAX;
         let epoch = self.edge.mandate.drain();
