@@ -29,7 +29,6 @@ fn the_rules_of_the_replica_are_found_if_they_are_left_out() {
         Fault::OldPieceSent,
         Fault::OldConnectionCounts,
         Fault::ExtraKept,
-        Fault::LowerEpochHeard,
         Fault::NoRest,
     ];
     let faults = ALL.into_iter().filter(|fault| !others.contains(fault));

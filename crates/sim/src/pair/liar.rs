@@ -1,7 +1,15 @@
 //! Frames as a liar writes them.
 
 use bytes::Bytes;
+use clock::Now;
+use engine::copies::{BINDING, KNOWN};
 use prost::Message;
+use replica::{
+    Capsule, ConnectionNumber, Deframer, Epoch, Holdings, Origin, Place, Receiver, ReceiverOutput, Sender,
+    SenderOutput,
+};
+use routing::StoredBinding;
+use routing::account::{BINDING_FORMAT, BindingKey};
 
 #[derive(Clone, PartialEq, Message)]
 struct Frame {
@@ -68,4 +76,43 @@ pub(super) fn lie(lie: Lie, bytes: &Bytes) -> Option<Bytes> {
     }
     let body = frame.encode_to_vec();
     Some([&(body.len() as u32).to_be_bytes()[..], &body].concat().into())
+}
+
+/// What a node says that takes itself for the active one under this epoch, to a standby that believes it: it greets, and tells
+/// of bindings.
+pub(super) fn usurp(now: Now, me: Origin, epoch: Epoch, bindings: &[StoredBinding]) -> Vec<Bytes> {
+    let key = crate::node::digest_key();
+    let mut sender = Sender::new(me, epoch, key, Holdings::new());
+    let believer = Origin { node: 1 - me.node, incarnation: 0 };
+    let mut believer = Receiver::new(believer, key, &KNOWN, Epoch(0), Holdings::new());
+    let (mut said, mut heard) = (Vec::new(), Vec::new());
+    sender.connected(now.instant, &mut said);
+    for frame in said.iter().filter_map(sent).flat_map(frames) {
+        believer.handle_frame(now.instant, ConnectionNumber(0), frame, &mut heard);
+    }
+    for output in heard {
+        if let ReceiverOutput::Send(_, bytes) = output {
+            frames(&bytes).into_iter().for_each(|frame| sender.handle_frame(now.instant, frame, &mut said));
+        }
+    }
+    for (stored, number) in bindings.iter().zip(0..) {
+        let (key, bytes) = (BindingKey::of(stored).to_bytes(), stored.to_capsule());
+        let capsule =
+            Capsule { kind: BINDING, format: BINDING_FORMAT, key, bytes, left: stored.left(now.wall) };
+        let _posted = sender.put(now.instant, capsule, Place { owner: 0, number }, &mut said);
+    }
+    said.iter().filter_map(sent).cloned().collect()
+}
+
+fn sent(output: &SenderOutput) -> Option<&Bytes> {
+    match output {
+        SenderOutput::Send(bytes) => Some(bytes),
+        _ => None,
+    }
+}
+
+fn frames(bytes: &Bytes) -> Vec<replica::Frame> {
+    let mut deframer = Deframer::new();
+    deframer.push(bytes);
+    std::iter::from_fn(|| deframer.next_frame().ok().flatten()).collect()
 }

@@ -7,11 +7,12 @@ use ::cluster::guardian::{Input, Wish};
 use bytes::Bytes;
 use clock::Instant;
 use lease::LeaseMirror;
-use replica::{Holdings, Origin, Sender, SenderOutput};
+use replica::Origin;
 
 use super::{Event, Happening, NODES, WITNESS, World};
 use crate::network::Conditions;
 use crate::node::FromPeer;
+use crate::pair::cast;
 use crate::pair::liar::{self, Lie};
 
 /// How long nodes may take to find each other and to become equal when something has disturbed them: the longest silence
@@ -321,18 +322,15 @@ impl World {
             _ => return,
         };
         let liar = Origin { node: 1 - host as u8, incarnation: self.rng.next() };
-        let mut sender = Sender::new(liar, Epoch(epoch - 1), crate::node::digest_key(), Holdings::new());
-        let mut out = Vec::new();
-        sender.connected(now.instant, &mut out);
+        let binding = cast::old_bindings(1, now.wall + Duration::from_secs(60));
+        let words = liar::usurp(now, liar, Epoch(epoch - 1), &binding);
         self.linked += 1;
         let link = STRANGE_LINK + self.linked;
         self.count(Event::LiedEpoch);
         let before = self.hosts[host].engine.as_ref().map(|engine| engine.node.digests());
-        for output in out {
-            if let SenderOutput::Send(bytes) = output {
-                let what = FromPeer::Bytes(link, bytes);
-                self.with_engine(host, |node, now, out| node.handle_peer(now, what, out));
-            }
+        for bytes in words {
+            let what = FromPeer::Bytes(link, bytes);
+            self.with_engine(host, |node, now, out| node.handle_peer(now, what, out));
         }
         let after = self.hosts[host].engine.as_ref().map(|engine| engine.node.digests());
         if before != after {
