@@ -51,8 +51,13 @@ impl Table {
 impl Owners for Table {
     fn apply(&self, apply: Apply) -> Option<Place> {
         self.is_at_work.store(true, Ordering::SeqCst);
-        while self.is_held_up.load(Ordering::SeqCst) {
-            std::thread::sleep(Duration::from_millis(1));
+        if self.is_held_up.load(Ordering::SeqCst) {
+            // Another thread looks after the runtime's clock and sockets meanwhile.
+            tokio::task::block_in_place(|| {
+                while self.is_held_up.load(Ordering::SeqCst) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
         }
         let place = self.put(apply.capsule.key, apply.capsule.bytes);
         self.is_at_work.store(false, Ordering::SeqCst);
