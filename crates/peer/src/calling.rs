@@ -46,6 +46,10 @@ pub(crate) async fn run(shared: Arc<Shared>) {
                 () = call(&shared) => {}
             }
         } else {
+            // Nobody is called: what was wrong with a path may be over.
+            for &path in &shared.plan.peers {
+                shared.troubles.note(path, None);
+            }
             change.await;
         }
     }

@@ -128,6 +128,19 @@ async fn the_second_path_serves_when_the_first_is_dead() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_standby_does_not_show_what_kept_it_from_its_peer_when_it_was_active() {
+    let [mut a, b] = nodes([1, 1]).await;
+    let wire = Wire::between(&mut a, &b).await;
+    wire.cut();
+    a.peer.become_active(Epoch(1));
+    until("it is shown", || !a.peer.view().troubles.is_empty()).await;
+
+    a.peer.become_standby(Epoch(1));
+
+    until("it is shown no more", || a.peer.view().troubles.is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn roles_change_and_nothing_is_sent_twice() {
     let [a, b] = nodes([1, 1]).await;
     a.peer.become_active(Epoch(1));
