@@ -133,6 +133,10 @@ struct Probe {
     /// Whether it is to be judged: nothing disturbs it.
     counts: bool,
     rang: bool,
+    /// When the callee sent its 200.
+    answered: Option<Instant>,
+    /// The caller has the 200.
+    is_up: bool,
 }
 
 /// A world.

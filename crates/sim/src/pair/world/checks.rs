@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clock::Instant;
 use replica::Cause;
-use sip::{Message, Method, Name};
+use sip::{Message, Method, Name, Status};
 
 use super::{Event, NODES, Resident, World};
 use crate::cast::public_of;
@@ -16,6 +16,8 @@ use crate::pair::clock::SKEW_MAX;
 
 /// A call that nothing disturbs rings by then.
 const RINGS_WITHIN: Duration = Duration::from_secs(4);
+/// And its 200 is with the caller after this time, also if it must be sent twice again.
+const UP_WITHIN: Duration = Duration::from_secs(2);
 /// The clocks of nodes go slower or faster by a tenth, and turns are spread.
 const KEPT_ALIVE_WITHIN: Duration = Duration::from_secs(cast::KEEPALIVE.as_secs() * 2 + 5);
 /// No phone says the same again before.
@@ -107,6 +109,7 @@ impl World {
             self.note_nonce_use(host, &asking);
         }
         let Ok(message) = Message::parse(bytes) else { return };
+        self.check_asked(host, &message);
         if message.is_request() {
             return self.check_listener(host, from, to, &message);
         }
@@ -117,6 +120,16 @@ impl World {
             self.check_stale(host, &message);
         }
         self.nonces.entry(nonce).or_insert((self.now, host));
+    }
+
+    /// What is told of a REGISTER is told of one that was heard: what is not is in no book, and would be checked by nobody.
+    fn check_asked(&mut self, host: usize, message: &Message<'_>) {
+        let is_answer = message.status() == Some(Status::OK)
+            && message.cseq().is_ok_and(|cseq| cseq.method == Method::Register);
+        let asking = books::asking(message).filter(|_| is_answer);
+        if let Some(asking) = asking.filter(|asking| self.books.asked(asking).is_none()) {
+            self.breach("a 200 answers a REGISTER that was heard", format!("node {host}: {asking:?}"));
+        }
     }
 
     /// A nonce that either node made is good as long as it says.
@@ -282,9 +295,13 @@ impl World {
         let is_due = |_: &u32, probe: &mut super::Probe| probe.began + RINGS_WITHIN <= now;
         let due: Vec<(u32, super::Probe)> = self.probes.extract_if(.., is_due).collect();
         for (number, probe) in due {
-            if probe.counts && !probe.rang && self.is_quiet() && self.quiet_from <= probe.began {
-                let seen = format!("call {number} of {} to phone {}", probe.began, probe.callee);
-                self.breach("a phone that is registered rings when it is called", seen);
+            if probe.counts && self.is_quiet() && self.quiet_from <= probe.began {
+                let seen = || format!("call {number} of {} to phone {}", probe.began, probe.callee);
+                if !probe.rang {
+                    self.breach("a phone that is registered rings when it is called", seen());
+                } else if probe.answered.is_some_and(|at| at + UP_WITHIN <= now) && !probe.is_up {
+                    self.breach("who calls a phone that answers gets its 200", seen());
+                }
             }
             for resident in &mut self.phones {
                 resident.phone.forget_call(number);

@@ -16,7 +16,7 @@ use crate::cast::{local_of, public_of};
 use crate::node::{Node, Output, PeerOutput};
 use crate::pair::fault::{self, Fault};
 use crate::pair::host::Engine;
-use crate::phone::{self, Answering, CallOrder, Fact};
+use crate::phone::{self, Answering, CallOrder, Fact, Role};
 use crate::store::Condition;
 
 /// How long the database takes for an account.
@@ -426,7 +426,8 @@ impl World {
         let mut order = CallOrder::new(number, target);
         order.hang_up_after = Some(Duration::from_millis(500));
         let counts = self.must_ring(callee);
-        let probe = super::Probe { callee, began: self.now, counts, rang: false };
+        let probe =
+            super::Probe { callee, began: self.now, counts, rang: false, answered: None, is_up: false };
         self.probes.insert(number, probe);
         self.phones[callee].phone.prepare(number, Answering::PROMPT);
         let mut out = Vec::new();
@@ -448,6 +449,16 @@ impl World {
             }
             Fact::RegisterTimedOut => self.unanswered(number),
             Fact::Ringing { call, .. } => self.rang(number, call),
+            Fact::Answered { call } => {
+                if let Some(probe) = self.probes.get_mut(&call) {
+                    probe.answered.get_or_insert(self.now);
+                }
+            }
+            Fact::Established { call, role: Role::Caller } => {
+                if let Some(probe) = self.probes.get_mut(&call) {
+                    probe.is_up = true;
+                }
+            }
             Fact::KeepaliveAnswered => self.kept_alive(number),
             Fact::Unexpected(seen) => self.breach("a phone sees only what a correct server does", seen),
             _ => {}
