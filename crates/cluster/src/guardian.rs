@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clock::{Instant, Now};
+use lease::LeaseMirror;
 
 use crate::announce::Announcing;
 use crate::health::{Check, Health, Patience};
@@ -158,8 +159,8 @@ pub enum Output {
     DropAddresses,
     /// Announce the virtual addresses to the neighbours.
     Announce,
-    /// Let the engine send and expire until this deadline.
-    Lease(Epoch, Instant),
+    /// Let the engine send and expire by this lease.
+    Lease(LeaseMirror),
     /// The engine sends nothing any more.
     NoLease,
     /// The engine brings what it has begun to its end, and to the peer; then [`Input::Drained`].
@@ -241,6 +242,8 @@ pub struct Guardian {
     ready: u8,
     announcing: Option<Announcing>,
     role: role::State,
+    /// The epoch under which this node became active last.
+    active_since: Epoch,
     heartbeat_at: Instant,
     hello_at: Instant,
     refresh_at: Instant,
@@ -287,6 +290,7 @@ impl Guardian {
             me,
             member: own,
             role: role::State::new(now),
+            active_since: Epoch(0),
             settings,
             voter,
             contender,
@@ -579,7 +583,8 @@ impl Guardian {
                 out.push(Output::OpenGate(epoch, until));
                 out.push(Output::HoldAddresses);
                 out.push(Output::Announce);
-                out.push(Output::Lease(epoch, until));
+                self.active_since = epoch;
+                out.push(Output::Lease(LeaseMirror::until(until, epoch)));
                 let mut announcing = Announcing::new(at);
                 announcing.is_due(at);
                 self.announcing = Some(announcing);
@@ -590,7 +595,8 @@ impl Guardian {
             }
             ContenderOutput::Extend(epoch, until) => {
                 out.push(Output::OpenGate(epoch, until));
-                out.push(Output::Lease(epoch, until));
+                // What has run out does not come back, so nobody else was active in between.
+                out.push(Output::Lease(LeaseMirror::until(until, epoch).held_since(self.active_since)));
             }
             ContenderOutput::Deactivate(epoch, cause) => {
                 self.announcing = None;

@@ -27,6 +27,9 @@ pub trait Peer: Send + Sync {
     /// It waits for owners that are at work, so it is for nobody who has a lock of theirs.
     fn become_active(&self, epoch: Epoch);
 
+    /// This node, which is active, has raised its epoch, and nobody else was active meanwhile: nobody who waits is told.
+    fn raise(&self, epoch: Epoch);
+
     /// This node stands by, and hears nobody with an epoch lower than this. Whoever waits is told. As
     /// [`Peer::become_active`], it is for nobody who has a lock of an owner.
     fn become_standby(&self, highest: Epoch);

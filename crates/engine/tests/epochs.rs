@@ -37,6 +37,17 @@ fn in_another_epoch_nothing_of_the_one_before_is_repeated_or_answered() {
 }
 
 #[test]
+fn what_is_under_way_goes_on_when_its_holder_raises_the_epoch() {
+    let mut world = World::new();
+    let request = world.forward();
+
+    world.raise(5);
+
+    assert!(world.pass(5, Duration::from_secs(2)) > 0, "it is repeated");
+    assert_eq!(world.receive(5, CALLEE, &ok(&request)).len(), 1, "it is answered");
+}
+
+#[test]
 fn a_shard_that_stands_by_has_no_deadline_and_answers_from_the_request_alone() {
     let mut world = World::new();
     world.forward();
@@ -69,11 +80,14 @@ const CALLEE: &str = "198.51.100.77:5060";
 struct World {
     shard: Shard,
     now: Now,
+    /// Under which epoch the node became active, if it has raised its epoch since.
+    since: Option<Epoch>,
 }
 
 impl World {
     fn new() -> Self {
-        Self { shard: shard(), now: Now::new(Instant::START, WallTime::from_millis(1_700_000_000_000)) }
+        let now = Now::new(Instant::START, WallTime::from_millis(1_700_000_000_000));
+        Self { shard: shard(), now, since: None }
     }
 
     /// Lets a request be forwarded in epoch 3, which nobody answers; gives it as it left.
@@ -83,8 +97,19 @@ impl World {
         sent.into_iter().find(|message| message.starts_with(b"OPTIONS ")).expect("it is forwarded")
     }
 
-    fn receive(&mut self, epoch: u64, from: &str, text: &str) -> Vec<Bytes> {
+    /// The node that acts in epoch 3 has this one from here on, and was active all the time.
+    fn raise(&mut self, epoch: u64) {
+        assert!(epoch > 3);
+        self.since = Some(Epoch(3));
+    }
+
+    fn mirror(&self, epoch: u64) -> LeaseMirror {
         let mirror = LeaseMirror::until(Instant::FAR, Epoch(epoch));
+        self.since.map_or(mirror, |since| mirror.held_since(since))
+    }
+
+    fn receive(&mut self, epoch: u64, from: &str, text: &str) -> Vec<Bytes> {
+        let mirror = self.mirror(epoch);
         let lease = mirror.active(self.now.instant).expect("it is far from its end");
         let mut out = Vec::new();
         self.shard.handle_message(self.now, &lease, source(from), text.as_bytes(), &mut out);
@@ -94,7 +119,7 @@ impl World {
     /// Time passes without the lease, and then it is here in this epoch; how many messages leave.
     fn pass(&mut self, epoch: u64, time: Duration) -> usize {
         self.now = Now::new(self.now.instant + time, self.now.wall + time);
-        let mirror = LeaseMirror::until(Instant::FAR, Epoch(epoch));
+        let mirror = self.mirror(epoch);
         let lease = mirror.active(self.now.instant).expect("it is far from its end");
         let mut out = Vec::new();
         self.shard.handle_timeout(self.now, &lease, &mut out);

@@ -117,7 +117,11 @@ mod tests {
         let (guardian, pair) = crate::pair().expect("a pair");
         let (mut shared, page) = SharedPage::create().expect("a page");
         let key = key_pipe(&[7; KEY_BYTES]).expect("a pipe");
-        shared.set_lease(3, std::time::Duration::from_secs(9));
+        shared.set_lease(crate::SharedLease {
+            epoch: 3,
+            since: 3,
+            deadline: std::time::Duration::from_secs(9),
+        });
         guardian.send(crate::Order::Drain).expect("room");
 
         let inheritance = Inheritance::of(pair, page, key).expect("all is there");

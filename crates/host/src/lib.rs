@@ -37,7 +37,7 @@ pub use inheritance::{
     key_pipe,
 };
 pub use interface::{Interface, InterfaceError, Network, networks};
-pub use page::{LANES_MAX, SharedPage};
+pub use page::{LANES_MAX, SharedLease, SharedPage};
 pub use pair::{EngineEnd, GuardianEnd, Order, PairError, Reloaded, Report, pair};
 pub use process_group::{keep_descriptors, kill_group, unblock_signals};
 pub use routes::{Remark, Routes, RoutesError, default_gateways, remarks};

@@ -9,7 +9,7 @@
 //! gain nothing, because the gate in the kernel does not look here.
 //!
 //! Invariant: one thread of one process writes the lease ([`SharedPage::set_lease`] wants the page for itself), and
-//! whoever reads sees an epoch and a deadline that were written together.
+//! whoever reads sees what was written together.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -38,15 +38,27 @@ struct Layout {
     /// Odd while the lease is being written.
     sequence: AtomicU64,
     epoch: AtomicU64,
+    since: AtomicU64,
     /// Nanoseconds; 0: no lease.
     deadline: AtomicU64,
     /// Fills a cache line, so that beats do not disturb those who look for the lease.
-    _room: [u64; 5],
+    _room: [u64; 4],
     /// Nanoseconds; 0: never.
     beats: [AtomicU64; LANES_MAX],
 }
 
 const _: () = assert!(size_of::<Layout>() <= PAGE_BYTES);
+
+/// The lease, as it stands in the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedLease {
+    /// Its number.
+    pub epoch: u64,
+    /// The number under which the node became active: the holder may have raised it since.
+    pub since: u64,
+    /// Until when the engine may act. It may be past.
+    pub deadline: Duration,
+}
 
 /// One process's view of the page.
 #[derive(Debug)]
@@ -107,27 +119,28 @@ impl SharedPage {
     }
 
     /// Lets the engine act for an epoch until a deadline.
-    pub fn set_lease(&mut self, epoch: u64, deadline: Duration) {
-        self.write(epoch, nanoseconds(deadline));
+    pub fn set_lease(&mut self, SharedLease { epoch, since, deadline }: SharedLease) {
+        self.write(epoch, since, nanoseconds(deadline));
     }
 
     /// Takes the lease away.
     pub fn clear_lease(&mut self) {
-        self.write(0, 0);
+        self.write(0, 0, 0);
     }
 
-    /// The epoch and the deadline, which may be past; `None`: no lease, or one that is being written and does not come to
-    /// an end.
-    pub fn lease(&self) -> Option<(u64, Duration)> {
+    /// The lease; `None`: there is none, or it is being written and that does not come to an end.
+    pub fn lease(&self) -> Option<SharedLease> {
         let layout = self.layout();
         for _ in 0..TRIES_MAX {
             let before = layout.sequence.load(Ordering::Acquire);
             let epoch = layout.epoch.load(Ordering::Relaxed);
+            let since = layout.since.load(Ordering::Relaxed);
             let deadline = layout.deadline.load(Ordering::Relaxed);
-            // Both were read before the second look at the sequence.
+            // All were read before the second look at the sequence.
             fence(Ordering::Acquire);
             if before.is_multiple_of(2) && layout.sequence.load(Ordering::Relaxed) == before {
-                return (deadline != 0).then(|| (epoch, Duration::from_nanos(deadline)));
+                let deadline = (deadline != 0).then(|| Duration::from_nanos(deadline));
+                return deadline.map(|deadline| SharedLease { epoch, since, deadline });
             }
             std::hint::spin_loop();
         }
@@ -151,13 +164,14 @@ impl SharedPage {
         beats.filter(|&beat| beat != 0).min().map(Duration::from_nanos)
     }
 
-    fn write(&mut self, epoch: u64, deadline: u64) {
+    fn write(&mut self, epoch: u64, since: u64, deadline: u64) {
         let layout = self.layout();
         let before = layout.sequence.load(Ordering::Relaxed);
         layout.sequence.store(before.wrapping_add(1), Ordering::Relaxed);
         // Nothing below is seen before the sequence is odd.
         fence(Ordering::Release);
         layout.epoch.store(epoch, Ordering::Relaxed);
+        layout.since.store(since, Ordering::Relaxed);
         layout.deadline.store(deadline, Ordering::Relaxed);
         layout.sequence.store(before.wrapping_add(2), Ordering::Release);
     }
@@ -215,8 +229,9 @@ mod tests {
         let engine = SharedPage::open(descriptor).expect("the same page");
         assert_eq!(engine.lease(), None);
 
-        guardian.set_lease(7, ms(1_400));
-        assert_eq!(engine.lease(), Some((7, ms(1_400))));
+        let raised = SharedLease { epoch: 7, since: 4, deadline: ms(1_400) };
+        guardian.set_lease(raised);
+        assert_eq!(engine.lease(), Some(raised));
 
         guardian.clear_lease();
         assert_eq!(engine.lease(), None);
@@ -226,7 +241,7 @@ mod tests {
     fn a_writer_that_was_stopped_in_the_middle_leaves_no_lease() {
         let (mut guardian, descriptor) = SharedPage::create().expect("a page");
         let engine = SharedPage::open(descriptor).expect("the same page");
-        guardian.set_lease(7, ms(1_400));
+        guardian.set_lease(lease(7));
 
         guardian.layout().sequence.fetch_add(1, Ordering::Relaxed);
 
@@ -238,26 +253,26 @@ mod tests {
         const WRITES: u64 = 20_000;
         let (mut guardian, descriptor) = SharedPage::create().expect("a page");
         let engine = SharedPage::open(descriptor).expect("the same page");
-        guardian.set_lease(1, ms(1));
+        guardian.set_lease(lease(1));
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let reader = scope.spawn(|| {
                 let mut last = 0;
                 while !is_over.load(Ordering::Relaxed) {
                     // Between two looks the writer may be in the middle at every try.
-                    let Some((epoch, deadline)) = engine.lease() else { continue };
-                    assert_eq!(deadline, ms(epoch));
-                    assert!(epoch >= last, "it went back");
-                    last = epoch;
+                    let Some(seen) = engine.lease() else { continue };
+                    assert_eq!(seen, lease(seen.epoch));
+                    assert!(seen.epoch >= last, "it went back");
+                    last = seen.epoch;
                 }
             });
             for number in 1..=WRITES {
-                guardian.set_lease(number, ms(number));
+                guardian.set_lease(lease(number));
             }
             is_over.store(true, Ordering::Relaxed);
             reader.join().expect("no torn write was seen");
         });
-        assert_eq!(engine.lease(), Some((WRITES, ms(WRITES))));
+        assert_eq!(engine.lease(), Some(lease(WRITES)));
     }
 
     #[test]
@@ -306,6 +321,10 @@ mod tests {
             ))
         };
         assert_eq!(SharedPage::open(&unsealed).expect_err("not sealed").kind(), io::ErrorKind::InvalidData);
+    }
+
+    fn lease(epoch: u64) -> SharedLease {
+        SharedLease { epoch, since: epoch, deadline: ms(epoch) }
     }
 
     fn ms(milliseconds: u64) -> Duration {

@@ -18,26 +18,42 @@ pub use tenure::{Entry, Tenure};
 pub struct LeaseMirror {
     until: Instant,
     epoch: Epoch,
+    since: Epoch,
 }
 
-/// The number of the lease; it grows at each change of holder.
+/// The number of the lease; it grows at each change of holder, and when the holder learns that others know a higher one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u64);
 
 impl LeaseMirror {
     /// The lease of a node that has no peer: it never ends.
     pub const fn permanent() -> Self {
-        Self { until: Instant::FAR, epoch: Epoch(0) }
+        Self::until(Instant::FAR, Epoch(0))
     }
 
     /// No lease: a standby.
     pub const fn none() -> Self {
-        Self { until: Instant::START, epoch: Epoch(0) }
+        Self::until(Instant::START, Epoch(0))
     }
 
     /// A lease that ends at `until`.
     pub const fn until(until: Instant, epoch: Epoch) -> Self {
-        Self { until, epoch }
+        Self { until, epoch, since: epoch }
+    }
+
+    /// The same of a holder that has raised its epoch: it became active under `since`, and nobody else was from then on.
+    pub const fn held_since(self, since: Epoch) -> Self {
+        Self { since, ..self }
+    }
+
+    /// When it ends.
+    pub fn deadline(&self) -> Instant {
+        self.until
+    }
+
+    /// Under which epoch the holder became active.
+    pub fn since(&self) -> Epoch {
+        self.since
     }
 
     /// The number under which this process acts, if it does.
@@ -47,7 +63,11 @@ impl LeaseMirror {
 
     /// The proof for what is done at `now`, or `None` for a standby.
     pub fn active(&self, now: Instant) -> Option<ActiveLease<'_>> {
-        (now < self.until).then_some(ActiveLease { epoch: self.epoch, mirror: PhantomData })
+        (now < self.until).then_some(ActiveLease {
+            epoch: self.epoch,
+            since: self.since,
+            mirror: PhantomData,
+        })
     }
 }
 
@@ -55,6 +75,7 @@ impl LeaseMirror {
 #[derive(Clone, Copy, Debug)]
 pub struct ActiveLease<'a> {
     epoch: Epoch,
+    since: Epoch,
     mirror: PhantomData<&'a LeaseMirror>,
 }
 
@@ -62,6 +83,11 @@ impl ActiveLease<'_> {
     /// The number under which this node acts.
     pub fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    /// The number under which this node became active. While it stays the same nobody else was.
+    pub fn since(&self) -> Epoch {
+        self.since
     }
 }
 

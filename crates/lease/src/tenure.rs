@@ -1,9 +1,9 @@
 //! How a machine learns that its node is active again after others were.
 //!
 //! Nobody tells a machine in time that the lease is over: the guardian may hang, and a message may be late. So each
-//! machine compares the epoch of the proof that it is given with the one it acted under last. Between two epochs another
-//! node may have been active, and what the machine had in hand then is not true any more; within one epoch nobody was,
-//! however long the lease was away.
+//! machine compares the epoch under which the holder became active, by the proof that it is given, with that of the last
+//! proof. Between two of them another node may have been active, and what the machine had in hand then is not true any
+//! more. While it is one nobody was, however long the lease was away, and however often the holder has raised its epoch.
 
 use crate::{ActiveLease, Epoch};
 
@@ -15,7 +15,7 @@ pub enum Tenure {
     Fresh,
     /// It stands by: it has let go of what it had in hand.
     Standby,
-    /// It acts.
+    /// It acts, since this epoch.
     Acting(Epoch),
 }
 
@@ -26,18 +26,18 @@ pub enum Entry {
     Same,
     /// It is active after a time as a standby.
     Anew,
-    /// The same, but it was never told that it stood by: what it has in hand is of an earlier epoch.
+    /// The same, but it was never told that it stood by: what it has in hand is of an earlier time.
     Overtaken,
 }
 
 impl Tenure {
-    /// The machine is called with a proof. It says the same until the machine stands by or the epoch is another.
+    /// The machine is called with a proof. It says the same until the machine stands by or the holder became active anew.
     pub fn enter(&mut self, lease: &ActiveLease<'_>) -> Entry {
-        let before = std::mem::replace(self, Self::Acting(lease.epoch()));
+        let before = std::mem::replace(self, Self::Acting(lease.since()));
         match before {
             Self::Fresh => Entry::Same,
             Self::Standby => Entry::Anew,
-            Self::Acting(epoch) if epoch == lease.epoch() => Entry::Same,
+            Self::Acting(since) if since == lease.since() => Entry::Same,
             Self::Acting(_) => Entry::Overtaken,
         }
     }
@@ -75,6 +75,17 @@ mod tests {
 
         assert_eq!(enter(&mut tenure, 5), Entry::Overtaken);
         assert_eq!(enter(&mut tenure, 5), Entry::Same);
+    }
+
+    #[test]
+    fn an_epoch_that_its_holder_raises_ends_nothing() {
+        let mut tenure = Tenure::default();
+        enter(&mut tenure, 3);
+        let raised = LeaseMirror::until(Instant::FAR, Epoch(5)).held_since(Epoch(3));
+        let proof = raised.active(Instant::START).expect("it is far from its end");
+        assert_eq!((proof.epoch(), tenure.enter(&proof)), (Epoch(5), Entry::Same));
+
+        assert_eq!(enter(&mut tenure, 5), Entry::Overtaken, "it became active anew");
     }
 
     #[test]

@@ -409,7 +409,7 @@ impl Carrier {
         };
         let (out, waits) = (&mut self.from_partition, &mut self.waits);
         seat.act(now, |owner, now| {
-            owner.enter(lease.epoch());
+            owner.enter(&lease);
             let mut settled = Vec::new();
             for input in inputs.drain(..) {
                 match input {

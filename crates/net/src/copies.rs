@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use clock::{Instant, Now};
 use engine::copies::{Entry, OwnerOf, banned_at};
 use engine::{Holding, Outcome, Owners, Partition, PartitionOutput, Peer};
-use lease::Epoch;
+use lease::{ActiveLease, Epoch};
 use replica::{Apply, Cause, Fetched, Kind, Place, Posted, Ticket, Wanted};
 use routing::Bans;
 use tracing::{debug, error};
@@ -38,20 +38,20 @@ const ON_THE_WAY_MAX: usize = 256;
 pub(crate) struct Owner {
     pub(crate) partition: Partition,
     pub(crate) holding: Holding,
-    /// Under which epoch something may be held.
-    epoch: Option<Epoch>,
+    /// Under which epoch the node became active in whose time something may be held.
+    since: Option<Epoch>,
 }
 
 impl Owner {
     pub(crate) fn new(number: u16, partition: Partition) -> Self {
-        Self { partition, holding: Holding::new(number), epoch: None }
+        Self { partition, holding: Holding::new(number), since: None }
     }
 
-    /// Sees under which epoch it acts: what was held under another one is nobody's any more.
-    pub(crate) fn enter(&mut self, epoch: Epoch) {
-        if self.epoch != Some(epoch) {
+    /// Sees by which proof it acts: what was held before the node became active is nobody's any more.
+    pub(crate) fn enter(&mut self, lease: &ActiveLease<'_>) {
+        if self.since != Some(lease.since()) {
             self.holding.stand_by();
-            self.epoch = Some(epoch);
+            self.since = Some(lease.since());
         }
     }
 }
@@ -64,7 +64,7 @@ impl Machine for Owner {
     fn stand_by(&mut self) {
         self.partition.stand_by();
         self.holding.stand_by();
-        self.epoch = None;
+        self.since = None;
     }
 }
 
@@ -73,13 +73,14 @@ pub(crate) struct Copies {
     pub(crate) peer: Arc<dyn Peer>,
     /// The epoch under which the peer is active, plus one; 0: it stands by.
     acting: AtomicU64,
-    changing: Mutex<()>,
+    /// Under which epoch the node became active, while the peer is.
+    since: Mutex<Option<Epoch>>,
 }
 
 impl Copies {
     /// A peer that stands by.
     pub(crate) fn new(peer: Arc<dyn Peer>) -> Self {
-        Self { peer, acting: AtomicU64::new(0), changing: Mutex::new(()) }
+        Self { peer, acting: AtomicU64::new(0), since: Mutex::new(None) }
     }
 
     /// Whether the peer is active under this epoch, which it becomes if the lease still says so. Not to be called with a lock
@@ -101,14 +102,19 @@ impl Copies {
 
     /// Makes the peer what the lease says at this moment: who waited for the lock may have been told long ago.
     fn look(&self, mandate: &Mandate) {
-        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.acting.load(Ordering::Acquire);
-        match mandate.epoch(clocks::instant()) {
-            Some(epoch) if before != mark_of(epoch) => {
-                self.peer.become_active(epoch);
-                self.acting.store(mark_of(epoch), Ordering::Release);
+        match mandate.epochs(clocks::instant()) {
+            Some(epochs) if before != mark_of(epochs.now) => {
+                match *since == Some(epochs.since) {
+                    true => self.peer.raise(epochs.now),
+                    false => self.peer.become_active(epochs.now),
+                }
+                *since = Some(epochs.since);
+                self.acting.store(mark_of(epochs.now), Ordering::Release);
             }
             None if before != 0 => {
+                *since = None;
                 self.acting.store(0, Ordering::Release);
                 self.peer.become_standby(Epoch(before - 1));
             }
@@ -283,25 +289,31 @@ fn tally_of(outcome: Outcome) -> Tally {
 mod tests {
     use engine::{Asker, Passage};
     use keys::RootKey;
+    use lease::LeaseMirror;
     use routing::{Answer, Keyring, Registered, Token};
 
     use super::*;
     use crate::test_settings::settings;
 
     #[test]
-    fn what_is_held_under_one_epoch_is_nobodys_under_the_next() {
+    fn what_is_held_is_nobodys_when_the_node_becomes_active_anew() {
         let settings = Arc::new(settings(&["udp:192.0.2.1:5060"]));
         let mut owner = Owner::new(0, Partition::new(settings, Keyring::derive(&RootKey::new([1; 32])), 0));
         let asker = Asker { shard: 0, token: Token(1) };
         let answer = Answer::Registered(Ok(Registered { contacts: Vec::new(), is_outbound: false }));
-        owner.enter(Epoch(3));
+        let far = |epoch| LeaseMirror::until(Instant::FAR, Epoch(epoch));
+        let enter = |owner: &mut Owner, mirror: LeaseMirror| {
+            owner.enter(&mirror.active(Instant::START).expect("it is far from its end"));
+        };
+        enter(&mut owner, far(3));
         let passage = owner.holding.handle_answer(asker, answer, Posted::nowhere);
         assert!(matches!(passage, Passage::Waits(..)), "{passage:?}");
 
-        owner.enter(Epoch(3));
+        enter(&mut owner, far(3));
+        enter(&mut owner, far(5).held_since(Epoch(3)));
         assert_eq!(owner.holding.len(), 1);
 
-        owner.enter(Epoch(5));
+        enter(&mut owner, far(5));
         assert!(owner.holding.is_empty());
     }
 }

@@ -70,6 +70,15 @@ pub(crate) enum Leave {
     Never,
 }
 
+/// Under which epochs a process acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Epochs {
+    /// The present one.
+    pub(crate) now: Epoch,
+    /// Under which it became active. While this stays the same nobody else was.
+    pub(crate) since: Epoch,
+}
+
 /// What this process may do.
 pub(crate) struct Mandate {
     lease: Arc<dyn Lease>,
@@ -109,6 +118,11 @@ impl Mandate {
     /// Under which epoch this process acts.
     pub(crate) fn epoch(&self, now: Instant) -> Option<Epoch> {
         self.mirror().active(now).map(|lease| lease.epoch())
+    }
+
+    /// The proof's two epochs, if this process acts: the present one, and that under which it became active.
+    pub(crate) fn epochs(&self, now: Instant) -> Option<Epochs> {
+        self.mirror().active(now).map(|lease| Epochs { now: lease.epoch(), since: lease.since() })
     }
 
     /// Whether something may leave by a socket right now. The clock is read only where it matters.

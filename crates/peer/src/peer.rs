@@ -163,6 +163,17 @@ impl engine::Peer for Peer {
         });
     }
 
+    fn raise(&self, epoch: Epoch) {
+        let is_open = self.shared.with_sender(|sender, _, _| {
+            sender.raise(epoch);
+            sender.is_open()
+        });
+        if is_open == Some(false) {
+            // The peer may have refused the epoch before, and the pause after that be long.
+            self.shared.changes.send_modify(|changes| *changes += 1);
+        }
+    }
+
     fn become_standby(&self, highest: Epoch) {
         let shared = &self.shared;
         // Whoever waits is told by the sender that ends.

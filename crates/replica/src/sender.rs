@@ -61,6 +61,8 @@ const HEAD_BYTES_MAX: usize = 64;
 pub struct Sender {
     me: Origin,
     epoch: Epoch,
+    /// Under which epoch the last peer was greeted: both ends mark an entry's version with it.
+    greeted: Epoch,
     key: DigestKey,
     holdings: Holdings,
     link: Link,
@@ -124,6 +126,7 @@ impl Sender {
         Self {
             me,
             epoch,
+            greeted: epoch,
             key,
             holdings,
             link: Link::Absent,
@@ -140,10 +143,17 @@ impl Sender {
         self.holdings
     }
 
+    /// The holder has raised its epoch, and nobody else was active meanwhile: the peer that has let it in goes on hearing it,
+    /// and the next one is greeted under this epoch.
+    pub fn raise(&mut self, epoch: Epoch) {
+        self.epoch = self.epoch.max(epoch);
+    }
+
     /// A connection to the peer is there.
     pub fn connected(&mut self, now: Instant, out: &mut Vec<Output>) {
         self.disconnected(out);
         self.link = Link::Greeting(now);
+        self.greeted = self.epoch;
         let hello = greeting::hello(self.me, self.epoch, &self.key, self.stream.begin());
         out.push(Output::Send(crate::framing::to_bytes(&hello)));
     }
@@ -384,7 +394,7 @@ impl Sender {
     /// Gives what is to be sent a version, and remembers its stamp.
     fn stamp(&mut self, name: Name, capsule: &Capsule, place: Place) -> u64 {
         self.version += 1;
-        let stamp = self.key.stamp(self.epoch.0, self.version, capsule);
+        let stamp = self.key.stamp(self.greeted.0, self.version, capsule);
         self.holdings.put(name, Entry { stamp, place: Some(place) });
         self.version
     }

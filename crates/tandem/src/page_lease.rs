@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::host::{EngineEnd, PairError, Report, SharedPage};
+use ::host::{EngineEnd, PairError, Report, SharedLease, SharedPage};
 use clock::Instant;
 use lease::{Epoch, LeaseMirror};
 
@@ -27,7 +27,9 @@ impl PageLease {
 impl net::Lease for PageLease {
     fn mirror(&self) -> LeaseMirror {
         match self.page.lease() {
-            Some((epoch, deadline)) => LeaseMirror::until(instant(deadline), Epoch(epoch)),
+            Some(SharedLease { epoch, since, deadline }) => {
+                LeaseMirror::until(instant(deadline), Epoch(epoch)).held_since(Epoch(since))
+            }
             None => LeaseMirror::none(),
         }
     }
@@ -54,6 +56,12 @@ pub fn tell(guardian: &EngineEnd, report: Report) {
     }
 }
 
+/// The lease as it is written to the page.
+pub fn shared(lease: LeaseMirror) -> SharedLease {
+    let deadline = Duration::from_nanos(lease.deadline().as_nanos());
+    SharedLease { epoch: lease.epoch().0, since: lease.since().0, deadline }
+}
+
 fn instant(boot_time: Duration) -> Instant {
     Instant::from_nanos(u64::try_from(boot_time.as_nanos()).unwrap_or(u64::MAX))
 }
@@ -73,10 +81,11 @@ mod tests {
         let lease = PageLease::new(SharedPage::open(descriptor).expect("the same page"), engine);
         assert_eq!(lease.mirror(), LeaseMirror::none());
 
-        written.set_lease(7, Duration::from_millis(1_400));
+        written.set_lease(SharedLease { epoch: 7, since: 4, deadline: Duration::from_millis(1_400) });
         let mirror = lease.mirror();
         let at = |ms| Instant::START + Duration::from_millis(ms);
-        assert_eq!(mirror.active(at(1_399)).map(|lease| lease.epoch()), Some(Epoch(7)));
+        let epochs = mirror.active(at(1_399)).map(|lease| (lease.epoch(), lease.since()));
+        assert_eq!(epochs, Some((Epoch(7), Epoch(4))));
         assert!(mirror.active(at(1_400)).is_none());
 
         lease.beat(0, at(900));

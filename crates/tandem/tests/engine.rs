@@ -6,7 +6,9 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use host::child::{Child, Start};
-use host::{GuardianEnd, KEY_BYTES, Order, Reloaded, Report, SharedPage, boot_time, key_pipe, pair};
+use host::{
+    GuardianEnd, KEY_BYTES, Order, Reloaded, Report, SharedLease, SharedPage, boot_time, key_pipe, pair,
+};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use tempfile::TempDir;
@@ -25,7 +27,7 @@ fn an_engine_serves_under_the_lease_of_its_guardian_and_ends_when_it_is_told() {
     phone.ask(engine.service, "nobody");
     phone.hears_only_own(&engine);
 
-    engine.page.set_lease(3, boot_time() + Duration::from_secs(3_600));
+    engine.page.set_lease(lease(3));
     engine.order(Order::Active(3));
     phone.ask(engine.service, "c");
     let answer = phone.hears();
@@ -40,7 +42,7 @@ fn an_engine_serves_under_the_lease_of_its_guardian_and_ends_when_it_is_told() {
     engine.order(Order::Standby);
     phone.hears_only_own(&engine);
 
-    engine.page.set_lease(4, boot_time() + Duration::from_secs(3_600));
+    engine.page.set_lease(lease(4));
     engine.order(Order::Active(4));
     phone.ask(engine.service, "e");
     assert!(phone.hears().contains("Call-ID: e\r\n"));
@@ -56,7 +58,7 @@ fn a_standby_that_has_heard_of_no_active_node_has_nothing_and_the_active_node_ha
     let share = |engine: &Engine| engine.next(|report| matches!(report, Report::Ready(_)));
     assert_eq!(share(&engine), Report::Ready(0));
 
-    engine.page.set_lease(3, boot_time() + Duration::from_secs(3_600));
+    engine.page.set_lease(lease(3));
     engine.order(Order::Active(3));
 
     assert_eq!(share(&engine), Report::Ready(100));
@@ -75,7 +77,7 @@ fn an_engine_says_how_many_registrations_it_has() {
 fn what_was_degraded_is_told_before_the_hand_over_goes_on() {
     let mut engine = Engine::start();
     engine.add_subscriber("alice");
-    engine.page.set_lease(3, boot_time() + Duration::from_secs(3_600));
+    engine.page.set_lease(lease(3));
     engine.order(Order::Active(3));
     let phone = Phone::new();
 
@@ -308,4 +310,9 @@ impl Phone {
         let length = self.0.recv(&mut room).expect("something comes in time");
         String::from_utf8_lossy(&room[..length]).into_owned()
     }
+}
+
+/// A lease that does not end while the test runs.
+fn lease(epoch: u64) -> SharedLease {
+    SharedLease { epoch, since: epoch, deadline: boot_time() + Duration::from_secs(3_600) }
 }

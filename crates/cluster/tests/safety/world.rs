@@ -109,6 +109,8 @@ pub struct World {
     is_hostile: bool,
     /// Which start of which place was active under an epoch.
     tenures: BTreeMap<Epoch, (usize, u64)>,
+    /// Which start of which place became active last.
+    last_active: (usize, u64),
     pub counts: Counts,
     pub violation: Option<String>,
 }
@@ -144,6 +146,7 @@ impl World {
             is_hostile: true,
             tenures: BTreeMap::new(),
             counts: Counts::new(),
+            last_active: (usize::MAX, 0),
             violation: None,
         };
         for place in 0..PLACES {
@@ -514,12 +517,17 @@ impl World {
                 }
                 ContenderOutput::Activate(epoch, until) => {
                     self.count("became active");
+                    self.last_active = (place, boot);
                     self.push(
                         lag + 1,
                         Event::GateWritten { place, boot, write: GateWrite::Open(epoch, until) },
                     );
                 }
                 ContenderOutput::Extend(epoch, until) => {
+                    // What it has begun is still true, also under an epoch that it has raised.
+                    if self.last_active != (place, boot) {
+                        self.violation = Some(format!("place {place} goes on after another was active"));
+                    }
                     self.push(
                         lag + 1,
                         Event::GateWritten { place, boot, write: GateWrite::Open(epoch, until) },

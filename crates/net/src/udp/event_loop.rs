@@ -58,8 +58,8 @@ pub(crate) struct EventLoop {
     load_changes: Vec<Change>,
     /// Which requests of a batch are refused for it.
     rejections: [Option<Rejection>; BATCH_MAX],
-    /// Under which epoch this loop's machines act.
-    epoch: Option<Epoch>,
+    /// Under which epoch the node became active in whose time this loop's machines act.
+    since: Option<Epoch>,
     /// Who waits until what is in hand is done.
     waiting: Vec<SyncSender<()>>,
 }
@@ -91,7 +91,7 @@ impl EventLoop {
             queue: Queue::Drained,
             load_changes: Vec::new(),
             rejections: [None; BATCH_MAX],
-            epoch: None,
+            since: None,
             waiting: Vec::new(),
         };
         event_loop.take_listeners()?;
@@ -138,16 +138,16 @@ impl EventLoop {
     /// Lets the deadlines of this loop's machines pass, or lets them stand by if the lease is over.
     fn let_time_pass(&mut self) {
         let now = clocks::now();
-        let epoch = self.edge.mandate.epoch(now.instant);
+        let since = self.edge.mandate.epochs(now.instant).map(|epochs| epochs.since);
         // Another node may have been active in between, also if this loop never saw the lease away; and it may have seen
-        // nothing of a short epoch in which others have taken connections.
-        let is_over = epoch.is_none() || self.epoch.is_some_and(|before| Some(before) != epoch);
+        // nothing of a short time as active in which others have taken connections.
+        let is_over = since.is_none() || self.since.is_some_and(|before| Some(before) != since);
         if is_over && self.lane == STREAMS_LOOP {
             let withheld = self.edge.streams.stand_by();
             self.edge.tallies.add_many(Tally::Withheld, withheld);
         }
-        match epoch {
-            Some(_) if epoch != self.epoch => {
+        match since {
+            Some(_) if since != self.since => {
                 self.carrier.note_activation(&self.edge, self.lane);
                 self.overload.handle_takeover(now.instant);
                 self.edge.overloads.note_takeover(now.instant);
@@ -158,7 +158,7 @@ impl EventLoop {
                 self.edge.machines.stand_by(now, self.lane);
             }
         }
-        self.epoch = epoch;
+        self.since = since;
         self.carrier.settle(&self.edge, now, self.lane);
     }
 
@@ -312,7 +312,7 @@ impl EventLoop {
     /// Judges which requests of a batch are refused because more comes than can be handled.
     fn judge_load(&mut self, now: Now, listener: ListenerId, shard_of: &[Option<u16>]) {
         self.rejections = [None; BATCH_MAX];
-        if self.overload.is_quiet() || self.epoch.is_none() {
+        if self.overload.is_quiet() || self.since.is_none() {
             return;
         }
         let (batch, overload) = (&self.batch, &self.overload);

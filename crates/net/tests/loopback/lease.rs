@@ -16,6 +16,7 @@ use sip::Aor;
 use transport::Transport;
 
 use crate::lifetime::stored;
+use crate::outbound::ok;
 use crate::testbed::{
     MemoryStore, TcpPhone, UdpPhone, counted, eventually, options, own_host, register, root_key, settings,
 };
@@ -210,6 +211,29 @@ fn a_request_under_way_is_forgotten_with_the_lease_and_never_repeated() {
     node.stop();
 }
 
+/// The node that comes back knows a higher epoch, and the one that goes on raises its own.
+#[test]
+fn what_is_under_way_goes_on_when_the_epoch_is_raised() {
+    let node = Node::start(2);
+    let (phone, callee) = (UdpPhone::new(node.host), UdpPhone::new(node.host));
+    node.become_active(3);
+    let mut stays = TcpPhone::connect(node.service);
+    let uri = format!("sip:bob@{}", callee.address());
+    phone.send(node.service, options(&uri, "UDP", phone.address(), "a").as_bytes());
+    let asked = callee.receive_text();
+
+    node.raise_epoch(5, 3);
+
+    assert_eq!(node.server.epoch(), Some(Epoch(5)));
+    callee.send(node.service, ok(&asked).as_bytes());
+    // While the callee was silent the request may have been repeated.
+    let answer = phone.receive_text();
+    assert!(answer.starts_with("SIP/2.0 200 ") && answer.contains("Call-ID: a\r\n"), "{answer}");
+    stays.send(options(&format!("sip:{}", node.service), "TCP", stays.address(), "b").as_bytes());
+    assert!(stays.receive_text().starts_with("SIP/2.0 200 "));
+    node.stop();
+}
+
 #[test]
 fn bindings_run_out_when_the_node_is_active_and_not_before() {
     let store = MemoryStore::default();
@@ -325,6 +349,11 @@ impl Node {
 
     fn become_active(&self, epoch: u64) {
         self.lease.give(LeaseMirror::until(Instant::FAR, Epoch(epoch)));
+        self.server.look_at_lease();
+    }
+
+    fn raise_epoch(&self, epoch: u64, since: u64) {
+        self.lease.give(LeaseMirror::until(Instant::FAR, Epoch(epoch)).held_since(Epoch(since)));
         self.server.look_at_lease();
     }
 

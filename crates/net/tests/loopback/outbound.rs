@@ -136,7 +136,7 @@ fn what_came_and_how_it_was_settled_is_counted_once_for_each_request() {
 }
 
 /// The 200 to a request without a body.
-fn ok(request: &str) -> String {
+pub(crate) fn ok(request: &str) -> String {
     let mut response = "SIP/2.0 200 OK\r\n".to_owned();
     for line in request.lines() {
         let is_copied =

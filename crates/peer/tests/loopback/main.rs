@@ -192,6 +192,31 @@ async fn a_node_that_was_replaced_learns_it_from_its_peer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_raises_its_epoch_goes_on_speaking() {
+    let [a, b] = nodes([1, 1]).await;
+    a.peer.become_active(Epoch(1));
+    until("equal", || a.peer.ready() == 100).await;
+
+    a.peer.raise(Epoch(5));
+
+    assert_eq!(a.put_until_held("alice", "one").await, Outcome::Held);
+    assert_eq!((b.content("alice").as_deref(), a.counts().called), (Some("one"), 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_raises_its_epoch_is_heard_by_a_peer_that_knew_a_higher_one() {
+    let [a, b] = nodes([1, 1]).await;
+    b.peer.become_active(Epoch(4));
+    b.peer.become_standby(Epoch(4));
+    a.peer.become_active(Epoch(1));
+    until("it is refused", || a.superseded() == Some(Epoch(4))).await;
+
+    a.peer.raise(Epoch(5));
+
+    until("equal", || a.peer.ready() == 100).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_standby_waits_for_nobody() {
     let [a, _b] = nodes([1, 1]).await;
     let posted = a.peer.put(capsule("alice", "one"), Place { owner: 0, number: 1 });

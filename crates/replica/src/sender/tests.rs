@@ -256,6 +256,27 @@ fn a_peer_that_never_agrees_costs_less_and_less() {
 }
 
 #[test]
+fn a_raised_epoch_ends_no_wait_and_greets_the_next_peer() {
+    let mut scene = Scene::equal();
+    let posted = scene.put("a", 10);
+    let number = scene.sender.stream.last();
+    assert_eq!(scene.wait(1, posted), []);
+
+    scene.sender.raise(Epoch(7));
+
+    assert_eq!(scene.ack(number, &[]), [Output::Held(Ticket(1))]);
+    let _ = scene.put("b", 10);
+    let stamp = scene.sender.holdings.entry(scene.name("b")).map(|entry| entry.stamp);
+    assert_eq!(
+        stamp,
+        Some(KEY.stamp(3, 2, &capsule("b", 10))),
+        "as the peer marks it, which knows of no other epoch"
+    );
+    let out = scene.act(|sender, now, out| sender.connected(now, out));
+    assert!(matches!(&bodies(&out)[..], [Body::Hello(hello)] if hello.epoch == 7), "{out:?}");
+}
+
+#[test]
 fn a_silent_peer_is_given_up() {
     let mut scene = Scene::equal();
     let _ = scene.put("a", 10);

@@ -228,6 +228,14 @@ impl Node {
         self.look_at_lease(now, out);
     }
 
+    /// Its guardian has raised the epoch, and nobody else was active meanwhile.
+    pub(crate) fn raise(&mut self, now: Now, epoch: Epoch, out: &mut Vec<Output>) {
+        if let Some(Role::Active(sender)) = self.copies.as_mut().map(|copies| &mut copies.role) {
+            sender.raise(epoch);
+        }
+        self.look_at_lease(now, out);
+    }
+
     /// It is a standby from here on, as its guardian orders, and hears nobody under a lower epoch than this.
     pub(crate) fn become_standby(&mut self, now: Now, highest: Epoch, out: &mut Vec<Output>) {
         self.stand_by();

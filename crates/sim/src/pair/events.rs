@@ -11,6 +11,8 @@ events! {
     TookOver "took_over",
     /// A node took over as the active one asked, or an operator.
     SwitchedOver "switched_over",
+    /// A node that was active raised its epoch and went on.
+    EpochRaised "epoch_raised",
     /// A switchover was refused or failed.
     SwitchoverRefused "switchover_refused",
     /// A lease ran out.

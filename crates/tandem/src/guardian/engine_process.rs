@@ -16,13 +16,14 @@ use std::time::Duration;
 use ::host::child::{Child, Start, User};
 use ::host::{GuardianEnd, KEY_BYTES, Order, PairError, Report, SharedPage, key_pipe, pair};
 use clock::Instant;
-use cluster::Epoch;
 use cluster::guardian::Engine;
+use lease::LeaseMirror;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use super::inbox::{Inward, Sender};
 use super::poll::{Poll, Source};
 use super::starvation::Doubt;
+use crate::page_lease;
 use crate::small_thread::spawn;
 
 /// The pause before the second start of an engine that died young.
@@ -73,7 +74,7 @@ pub struct EngineProcess {
     looked: Instant,
     /// Silence before this time is not the engine's fault.
     watched_since: Instant,
-    lease: Option<(Epoch, Instant)>,
+    lease: Option<LeaseMirror>,
     is_stopping: bool,
     record: Record,
     /// Since the engine has been silent for half of what it may be.
@@ -154,11 +155,11 @@ impl EngineProcess {
         })
     }
 
-    /// The engine may act until then.
-    pub fn set_lease(&mut self, epoch: Epoch, until: Instant) {
-        self.lease = Some((epoch, until));
+    /// The engine may act by this lease.
+    pub fn set_lease(&mut self, lease: LeaseMirror) {
+        self.lease = Some(lease);
         if let Some(way) = self.state.way() {
-            way.page.set_lease(epoch.0, Duration::from_nanos(until.as_nanos()));
+            way.page.set_lease(page_lease::shared(lease));
         }
     }
 
@@ -376,8 +377,8 @@ impl EngineProcess {
 
     fn prepared(&self) -> io::Result<(Start, Way)> {
         let (mut page, page_descriptor) = SharedPage::create()?;
-        if let Some((epoch, until)) = self.lease {
-            page.set_lease(epoch.0, Duration::from_nanos(until.as_nanos()));
+        if let Some(lease) = self.lease {
+            page.set_lease(page_lease::shared(lease));
         }
         let (pair, pair_descriptor) = pair()?;
         let descriptors = vec![pair_descriptor, page_descriptor, key_pipe(&self.recipe.key)?];

@@ -109,8 +109,8 @@ impl World {
                     let after = self.rng.between(Duration::from_micros(50), Duration::from_micros(500));
                     self.later(after, Happening::Announced(host));
                 }
-                Output::Lease(epoch, until) => {
-                    self.hosts[host].page = LeaseMirror::until(until, epoch);
+                Output::Lease(lease) => {
+                    self.hosts[host].page = lease;
                     self.show_page(host);
                 }
                 Output::NoLease => {

@@ -121,7 +121,8 @@ impl World {
 
     /// Lets an engine act, in the role that the lease gives it.
     pub(super) fn with_engine(&mut self, host: usize, act: impl FnOnce(&mut Node, Now, &mut Vec<Output>)) {
-        let epoch = self.hosts[host].mandate().active(self.clocks(host).instant).map(|lease| lease.epoch());
+        let mandate = self.hosts[host].mandate();
+        let epoch = mandate.active(self.clocks(host).instant).map(|lease| lease.epoch());
         let Some(engine) = &mut self.hosts[host].engine else { return };
         let before = std::mem::replace(&mut engine.acting, epoch);
         match (before, epoch) {
@@ -129,7 +130,11 @@ impl World {
                 self.takes_over(host);
                 self.step_engine(host, |node, now, out| node.become_active(now, epoch, out));
             }
-            // Its guardian has raised the epoch; nobody else was active.
+            (Some(before), Some(epoch)) if before != epoch && mandate.since() <= before => {
+                self.count(Event::EpochRaised);
+                self.step_engine(host, |node, now, out| node.raise(now, epoch, out));
+            }
+            // It has lost the lease and has it again, and has seen neither.
             (Some(before), Some(epoch)) if before != epoch => {
                 self.step_engine(host, |node, now, out| node.become_active(now, epoch, out));
             }

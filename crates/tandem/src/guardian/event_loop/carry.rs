@@ -62,9 +62,9 @@ impl EventLoop {
             Output::HoldAddresses => self.parts.hands.hold_addresses(),
             Output::DropAddresses => self.parts.hands.drop_addresses(),
             Output::Announce => self.parts.hands.announce(),
-            Output::Lease(epoch, until) => {
-                self.parts.engine.set_lease(epoch, until);
-                self.parts.standing.active_until(Duration::from_nanos(until.as_nanos()));
+            Output::Lease(lease) => {
+                self.parts.engine.set_lease(lease);
+                self.parts.standing.active_until(Duration::from_nanos(lease.deadline().as_nanos()));
             }
             Output::NoLease => {
                 self.parts.engine.clear_lease();
