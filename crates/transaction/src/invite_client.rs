@@ -21,6 +21,7 @@ use clock::Instant;
 use sip::{Message, Status};
 
 use crate::ResponseDisposition;
+use crate::stored::{ClientState, Repeat};
 use crate::timers::{Fired, Retransmission, Timers};
 
 /// One INVITE that was sent.
@@ -46,6 +47,39 @@ impl InviteClient {
         let timer_a = (!reliable).then(|| Retransmission::start(now, timers.t1));
         let timer_b = now + timers.transaction_lifetime();
         Self { state: State::Calling { request, timer_a, timer_b }, reliable }
+    }
+
+    /// What another node goes on with; `None` once it has ended.
+    pub fn stored(&self, now: Instant) -> Option<ClientState> {
+        Some(match &self.state {
+            State::Calling { request, timer_a, timer_b } => ClientState::InviteCalling {
+                request: request.clone(),
+                repeat: Repeat::of(now, *timer_a),
+                left: timer_b.since(now),
+            },
+            State::Proceeding { request } => ClientState::InviteProceeding { request: request.clone() },
+            State::Completed { ack, timer_d } => {
+                ClientState::InviteCompleted { ack: ack.clone(), left: timer_d.since(now) }
+            }
+            State::Accepted { timer_m } => ClientState::InviteAccepted { left: timer_m.since(now) },
+            State::Terminated => return None,
+        })
+    }
+
+    /// Goes on with what was stored; `None`: that is of another request.
+    pub fn restored(now: Instant, state: ClientState, reliable: bool) -> Option<Self> {
+        let state = match state {
+            ClientState::InviteCalling { request, repeat, left } => {
+                State::Calling { request, timer_a: Repeat::restored(now, repeat), timer_b: now + left }
+            }
+            ClientState::InviteProceeding { request } => State::Proceeding { request },
+            ClientState::InviteCompleted { ack, left } => State::Completed { ack, timer_d: now + left },
+            ClientState::InviteAccepted { left } => State::Accepted { timer_m: now + left },
+            ClientState::Trying { .. } | ClientState::Proceeding { .. } | ClientState::Completed { .. } => {
+                return None;
+            }
+        };
+        Some(Self { state, reliable })
     }
 
     /// A response: whose it is, and the ACK to send.
@@ -127,6 +161,10 @@ impl InviteClient {
             State::Proceeding { .. } | State::Terminated => None,
             State::Completed { timer_d: end, .. } | State::Accepted { timer_m: end } => Some(*end),
         }
+    }
+
+    pub fn is_reliable(&self) -> bool {
+        self.reliable
     }
 
     pub fn is_terminated(&self) -> bool {

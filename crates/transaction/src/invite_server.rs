@@ -18,6 +18,7 @@ use bytes::Bytes;
 use clock::Instant;
 use sip::Status;
 
+use crate::stored::{Repeat, ServerState};
 use crate::timers::{Fired, Retransmission, Timers};
 
 /// One INVITE that came in.
@@ -48,6 +49,39 @@ pub(crate) enum Acknowledged {
 impl InviteServer {
     pub fn new(reliable: bool) -> Self {
         Self { state: State::Proceeding { provisional: None }, reliable }
+    }
+
+    /// What another node goes on with; `None` once it has ended.
+    pub fn stored(&self, now: Instant) -> Option<ServerState> {
+        Some(match &self.state {
+            State::Proceeding { provisional } => {
+                ServerState::InviteProceeding { provisional: provisional.clone() }
+            }
+            State::Completed { response, timer_g, timer_h } => ServerState::InviteCompleted {
+                response: response.clone(),
+                repeat: Repeat::of(now, *timer_g),
+                left: timer_h.since(now),
+            },
+            State::Accepted { timer_l } => ServerState::InviteAccepted { left: timer_l.since(now) },
+            State::Confirmed { timer_i } => ServerState::InviteConfirmed { left: timer_i.since(now) },
+            State::Terminated => return None,
+        })
+    }
+
+    /// Goes on with what was stored; `None`: that is of another request.
+    pub fn restored(now: Instant, state: ServerState, reliable: bool) -> Option<Self> {
+        let state = match state {
+            ServerState::InviteProceeding { provisional } => State::Proceeding { provisional },
+            ServerState::InviteCompleted { response, repeat, left } => {
+                State::Completed { response, timer_g: Repeat::restored(now, repeat), timer_h: now + left }
+            }
+            ServerState::InviteAccepted { left } => State::Accepted { timer_l: now + left },
+            ServerState::InviteConfirmed { left } => State::Confirmed { timer_i: now + left },
+            ServerState::Trying { .. } | ServerState::Proceeding { .. } | ServerState::Completed { .. } => {
+                return None;
+            }
+        };
+        Some(Self { state, reliable })
     }
 
     /// A retransmission of the INVITE: what to send again.
@@ -141,6 +175,10 @@ impl InviteServer {
             }
             State::Accepted { timer_l: end } | State::Confirmed { timer_i: end } => Some(*end),
         }
+    }
+
+    pub fn is_reliable(&self) -> bool {
+        self.reliable
     }
 
     pub fn is_terminated(&self) -> bool {

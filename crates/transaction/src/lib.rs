@@ -24,10 +24,16 @@
 //! transaction user's to say. Its last word is `Terminated`, said once, unless the transaction user
 //! itself ended it.
 //!
+//! Each can be stored and restored elsewhere ([`StoredServer`], [`StoredClient`]); which of them have changed is noted if
+//! somebody wants to know ([`Transactions::note_changes`]).
+//!
 //! Invariant: a transaction has at most one alarm, so that the memory of the timers is bounded by
 //! the number of transactions.
 
 mod alarms;
+mod changes;
+mod client;
+mod counters;
 mod invite_client;
 mod invite_server;
 mod key;
@@ -36,12 +42,17 @@ mod non_invite_server;
 mod output;
 #[cfg(test)]
 mod script;
+mod server;
+mod stored;
 mod table;
 mod timers;
 mod transactions;
 
+pub use counters::Counters;
 pub use key::{ClientKey, ServerKey};
 pub use output::{ClientEvent, Disposition, Output, ResponseDisposition, ServerEvent};
+pub use server::{Arrival, Progress};
+pub use stored::{ClientState, Repeat, ServerState, StoredClient, StoredServer};
 pub use table::Full;
 pub use timers::Timers;
-pub use transactions::{Arrival, Counters, Kind, Limits, NoTransaction, Progress, Transactions};
+pub use transactions::{Kind, Limits, NoTransaction, Transactions};

@@ -19,6 +19,7 @@ use clock::Instant;
 use sip::Status;
 
 use crate::ResponseDisposition;
+use crate::stored::{ClientState, Repeat};
 use crate::timers::{Fired, Retransmission, Timers};
 
 /// One request other than INVITE and ACK that was sent.
@@ -43,6 +44,42 @@ impl NonInviteClient {
         let timer_e = (!reliable).then(|| Retransmission::start(now, timers.t1));
         let timer_f = now + timers.transaction_lifetime();
         Self { state: State::Trying { request, timer_e, timer_f }, reliable }
+    }
+
+    /// What another node goes on with; `None` once it has ended.
+    pub fn stored(&self, now: Instant) -> Option<ClientState> {
+        Some(match &self.state {
+            State::Trying { request, timer_e, timer_f } => ClientState::Trying {
+                request: request.clone(),
+                repeat: Repeat::of(now, *timer_e),
+                left: timer_f.since(now),
+            },
+            State::Proceeding { request, timer_e, timer_f } => ClientState::Proceeding {
+                request: request.clone(),
+                repeat: Repeat::of(now, *timer_e),
+                left: timer_f.since(now),
+            },
+            State::Completed { timer_k } => ClientState::Completed { left: timer_k.since(now) },
+            State::Terminated => return None,
+        })
+    }
+
+    /// Goes on with what was stored; `None`: that is of an INVITE.
+    pub fn restored(now: Instant, state: ClientState, reliable: bool) -> Option<Self> {
+        let state = match state {
+            ClientState::Trying { request, repeat, left } => {
+                State::Trying { request, timer_e: Repeat::restored(now, repeat), timer_f: now + left }
+            }
+            ClientState::Proceeding { request, repeat, left } => {
+                State::Proceeding { request, timer_e: Repeat::restored(now, repeat), timer_f: now + left }
+            }
+            ClientState::Completed { left } => State::Completed { timer_k: now + left },
+            ClientState::InviteCalling { .. }
+            | ClientState::InviteProceeding { .. }
+            | ClientState::InviteCompleted { .. }
+            | ClientState::InviteAccepted { .. } => return None,
+        };
+        Some(Self { state, reliable })
     }
 
     /// A response: whose it is.
@@ -105,6 +142,10 @@ impl NonInviteClient {
             State::Completed { timer_k } => Some(*timer_k),
             State::Terminated => None,
         }
+    }
+
+    pub fn is_reliable(&self) -> bool {
+        self.reliable
     }
 
     pub fn is_terminated(&self) -> bool {

@@ -22,6 +22,7 @@ use bytes::Bytes;
 use clock::Instant;
 use sip::Status;
 
+use crate::stored::ServerState;
 use crate::timers::{Fired, Timers};
 
 /// One request other than INVITE and ACK that came in.
@@ -43,6 +44,36 @@ impl NonInviteServer {
     pub fn new(now: Instant, timers: &Timers, reliable: bool) -> Self {
         // RFC 4320 §4.2: who can not answer before the client gives up does not answer at all.
         Self { state: State::Trying { begun: now, end: now + timers.transaction_lifetime() }, reliable }
+    }
+
+    /// What another node goes on with; `None` once it has ended.
+    pub fn stored(&self, now: Instant) -> Option<ServerState> {
+        Some(match &self.state {
+            State::Trying { end, .. } => ServerState::Trying { left: end.since(now) },
+            State::Proceeding { provisional, end } => {
+                ServerState::Proceeding { provisional: provisional.clone(), left: end.since(now) }
+            }
+            State::Completed { response, timer_j } => {
+                ServerState::Completed { response: response.clone(), left: timer_j.since(now) }
+            }
+            State::Terminated => return None,
+        })
+    }
+
+    /// Goes on with what was stored of a request that came at `begun`; `None`: that is of an INVITE.
+    pub fn restored(now: Instant, begun: Instant, state: ServerState, reliable: bool) -> Option<Self> {
+        let state = match state {
+            ServerState::Trying { left } => State::Trying { begun, end: now + left },
+            ServerState::Proceeding { provisional, left } => {
+                State::Proceeding { provisional, end: now + left }
+            }
+            ServerState::Completed { response, left } => State::Completed { response, timer_j: now + left },
+            ServerState::InviteProceeding { .. }
+            | ServerState::InviteCompleted { .. }
+            | ServerState::InviteAccepted { .. }
+            | ServerState::InviteConfirmed { .. } => return None,
+        };
+        Some(Self { state, reliable })
     }
 
     /// A retransmission of the request: what to send again.
@@ -113,6 +144,10 @@ impl NonInviteServer {
             State::Completed { timer_j, .. } => Some(timer_j),
             State::Terminated => None,
         }
+    }
+
+    pub fn is_reliable(&self) -> bool {
+        self.reliable
     }
 
     pub fn is_terminated(&self) -> bool {

@@ -74,6 +74,16 @@ impl Retransmission {
         Self { at: now + interval, interval }
     }
 
+    /// One that was decided elsewhere.
+    pub fn restored(at: Instant, interval: Duration) -> Self {
+        Self { at, interval: interval.max(INTERVAL_MIN) }
+    }
+
+    /// After how long it was decided to be.
+    pub fn interval(self) -> Duration {
+        self.interval
+    }
+
     /// The next one is twice as far as this one was, but not farther than `longest`.
     ///
     /// It is counted from now, not from when this one was due: after a pause of the whole process
