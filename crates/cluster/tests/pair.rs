@@ -81,6 +81,25 @@ fn a_dead_engine_gives_the_service_to_the_peer_at_once() {
     assert_eq!(became_active(&pair).last(), Some(&(1 - active, Reason::PeerReleased)));
 }
 
+/// Its new engine knows what was on disk, which is less than what was acknowledged: the peer has all of it.
+#[test]
+fn who_gave_the_service_away_leaves_it_to_the_peer_though_its_engine_is_back_first() {
+    let (mut pair, active) = Pair::settled(1, LEASE);
+    pair.input(active, Input::Engine(Engine::Dead));
+    pair.cut(1 - active, WITNESS);
+    pair.cut(1 - active, active);
+
+    pair.input(active, Input::Engine(Engine::Starting));
+    pair.input(active, Input::Engine(Engine::Ready));
+    pair.input(active, Input::Ready(0));
+    pair.run(Duration::from_millis(100));
+    assert_eq!(pair.active(), None);
+    pair.mend();
+    pair.run(Duration::from_secs(2));
+
+    assert_eq!(pair.active(), Some(1 - active));
+}
+
 #[test]
 fn a_machine_that_stood_still_gives_the_service_away_at_once_and_ends() {
     for is_active in [true, false] {

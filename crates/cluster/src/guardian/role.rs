@@ -128,8 +128,8 @@ impl State {
 
     /// This node is active no more. Says whether it was relieved because it is ill.
     pub(super) fn became_standby(&mut self, now: Instant, cause: Cause) -> bool {
-        // Until the new one is heard it is given the time to be.
-        self.other_active = (cause == Cause::HandedOver).then_some(now);
+        // Whoever has more of the state than this node is given the time to take over, and the new one the time to be heard.
+        self.other_active = Some(now);
         let ill = self.relief.take_if(|relief| relief.want == Want::Ill);
         ill.is_some() && cause == Cause::HandedOver
     }
