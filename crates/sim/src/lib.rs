@@ -11,6 +11,7 @@
 //! that a world in which something never happens does not pass for a test of it. `crowd` takes the phones out of
 //! the world, for real sockets.
 
+pub mod calls;
 mod cast;
 mod crowd;
 mod dns;

@@ -1,16 +1,18 @@
 //! Plays seeds and prints what became of them.
 //!
 //! `sim --seeds 200 [--start N] [--jobs N]` plays many; `sim --seed N [--trace]` repeats one. With `--pair` the world has two
-//! nodes.
+//! nodes. `sim --calls [KIND] [--every N]` plays calls over takeovers, `sim --calls KIND --case CASE` one of them with its trace.
 
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+mod call_cases;
+
 use sim::{Table, Telling, Verdict, run, run_pair};
 
-const USAGE: &str =
-    "usage: sim [--pair] [--seeds N] [--start N] [--jobs N] | sim [--pair] --seed N [--trace]";
+const USAGE: &str = "usage: sim [--pair] [--seeds N] [--start N] [--jobs N] | sim [--pair] --seed N [--trace]
+     | sim --calls [KIND] [--every N] [--jobs N] [--expect-lost] | sim --calls KIND --case CASE";
 /// With fewer seeds some events may not happen, and a zero says nothing.
 const SEEDS_TELLING_MIN: u64 = 100;
 /// So many failures are shown in full.
@@ -49,6 +51,13 @@ impl World {
 }
 
 fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    if words.next().is_some_and(|word| word == "--calls") {
+        return call_cases::main(words).unwrap_or_else(|problem| {
+            eprintln!("{problem}\n{USAGE}");
+            ExitCode::from(2)
+        });
+    }
     let wish = match wish(std::env::args().skip(1)) {
         Ok(wish) => wish,
         Err(problem) => {

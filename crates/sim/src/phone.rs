@@ -12,6 +12,7 @@ mod message;
 mod order;
 mod registration;
 mod request;
+mod within;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -37,7 +38,9 @@ use registration::Registration;
 pub(crate) use dialog::address_of;
 pub(crate) use digest::{Algorithm, Asker, Challenge};
 pub(crate) use message::answer;
-pub(crate) use order::{Answering, Behaviour, CallOrder, Fact, Output, Patience, Role};
+pub(crate) use order::{
+    Answering, Behaviour, CallOrder, Fact, Offer, Output, Patience, Provisional, Refer, Role,
+};
 
 /// What a phone is.
 #[derive(Clone, Debug)]
@@ -96,6 +99,7 @@ enum Purpose {
     Cancel,
     Reinvite(u32),
     Bye(u32),
+    Within { script: u32, role: Role, method: &'static str },
     Options,
 }
 
@@ -442,6 +446,7 @@ impl Phone {
                 );
                 out.push(Output::Fact(Fact::KeepaliveAnswered));
             }
+            Method::Prack | Method::Refer | Method::Notify => self.handle_within(now, key, request, out),
             _ => self.respond(now, key, 405, &answer(request, 405, "x", "Allow: INVITE\r\n", "")),
         }
     }
@@ -477,6 +482,11 @@ impl Phone {
             Purpose::Bye(call) => {
                 if status.is_final() {
                     self.bye_answered(call, status.0, out);
+                }
+            }
+            Purpose::Within { script: call, role, method } => {
+                if status.is_final() {
+                    out.push(Output::Fact(Fact::Within { call, role, method, status: status.0 }));
                 }
             }
             Purpose::Options => out.push(Output::Fact(Fact::OptionsAnswered(status.0))),
@@ -538,6 +548,9 @@ impl Phone {
                 out.push(Output::Fact(Fact::Reinvited { call: self.number_of(call), status: 0 }))
             }
             Purpose::Bye(call) => self.bye_answered(call, 0, out),
+            Purpose::Within { script: call, role, method } => {
+                out.push(Output::Fact(Fact::Within { call, role, method, status: 0 }));
+            }
             Purpose::Cancel | Purpose::Options => {}
         }
     }

@@ -15,13 +15,15 @@ use super::{Phone, Purpose, Wake, Way, unexpected};
 /// A call that came in.
 #[derive(Debug)]
 pub(crate) struct CalleeCall {
-    number: u32,
+    pub(super) number: u32,
     state: State,
     answering: Answering,
-    tag: String,
-    key: ServerKey,
-    invite: Vec<u8>,
-    dialog: Option<Dialog>,
+    pub(super) tag: String,
+    pub(super) key: ServerKey,
+    pub(super) invite: Vec<u8>,
+    pub(super) dialog: Option<Dialog>,
+    /// The provisional response that waits for its PRACK.
+    pub(super) unheard: Option<Vec<u8>>,
     /// The 200 to a re-INVITE that waits for its ACK, with the number of both.
     changed: Option<(ServerKey, u32, Vec<u8>)>,
 }
@@ -42,6 +44,9 @@ enum State {
 /// What a callee does later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
+    /// The provisional response is sent again after so many T1.
+    Ring(u32),
+    Notify,
     Final,
     Repeat(u32),
     RepeatChange(u32),
@@ -58,7 +63,7 @@ const RING_TIME_MAX: Duration = Duration::from_secs(400);
 /// A 2xx to a re-INVITE is sent so often: for 64*T1.
 const REPEATS_MAX: u32 = 10;
 
-const T1: Duration = Duration::from_millis(500);
+pub(super) const T1: Duration = Duration::from_millis(500);
 const T2: Duration = Duration::from_secs(4);
 
 impl CalleeCall {
@@ -98,7 +103,8 @@ impl Phone {
         if number != 0 && !odd {
             out.push(unexpected(format!("call {number}: an unknown header did not arrive as it was sent")));
         }
-        if number != 0 && !invite.body().starts_with(b"v=0\r\n") {
+        let offers = invite.header_by_name(b"X-Offer").is_none();
+        if number != 0 && invite.body().starts_with(b"v=0\r\n") != offers {
             out.push(unexpected(format!("call {number}: the body did not arrive")));
         }
         if invite.header(sip::Name::ProxyAuthorization).is_some() {
@@ -118,6 +124,7 @@ impl Phone {
                 key,
                 invite: invite.bytes().to_vec(),
                 dialog: None,
+                unheard: None,
                 changed: None,
             },
         );
@@ -126,8 +133,13 @@ impl Phone {
         let ring = |status| answer(invite, status, &tag, &format!("Contact: <{}>\r\n", self.contact()), "");
         match answering.behaviour {
             Behaviour::Answer { status, after } => {
-                let bytes = ring(status);
-                self.respond(now, key, status, &bytes);
+                match self.is_heard_reliably(invite) {
+                    true => self.ring_reliably(now, call, status, invite),
+                    false => {
+                        let bytes = ring(status);
+                        self.respond(now, key, status, &bytes);
+                    }
+                }
                 self.deadlines.push(now + after, Wake::Callee(call, Step::Final));
             }
             Behaviour::Refuse { after, .. } => {
@@ -183,6 +195,10 @@ impl Phone {
         call.changed.take_if(|(_, changed, _)| *changed == number);
         if !matches!(call.state, State::Accepted { .. }) {
             return;
+        }
+        let offered = Message::parse(&call.invite).is_ok_and(|invite| !invite.body().is_empty());
+        if ack.body().starts_with(b"v=0\r\n") == offered {
+            out.push(unexpected(format!("call {}: the ACK has not the body that was sent", call.number)));
         }
         call.state = State::Up;
         out.push(Output::Fact(Fact::Established { call: call.number, role: Role::Callee }));
@@ -250,6 +266,11 @@ impl Phone {
     pub(super) fn step_callee(&mut self, now: Instant, id: u32, step: Step, out: &mut Vec<Output>) {
         let Some(call) = self.callees.get_mut(&id) else { return };
         match (step, &mut call.state) {
+            (Step::Ring(interval), State::Ringing) => self.ring_again(now, id, interval),
+            (Step::Notify, State::Up) => self.notify(now, id, "200 OK", out),
+            (Step::Final, State::Ringing) if call.unheard.is_some() => {
+                self.deadlines.push(now + T1, Wake::Callee(id, Step::Final));
+            }
             (Step::Final, State::Ringing) => self.give_final(now, id, out),
             (Step::Repeat(interval), State::Accepted { response, sent }) => {
                 *sent += 1;
@@ -337,12 +358,18 @@ impl Phone {
         let Some(dialog) = call.dialog.as_mut() else { return };
         let mut request = dialog.request("BYE", strict);
         request.lines = format!("X-Call: {}\r\n", call.number);
+        let way = self.way_of_callee(id);
+        self.send_request(now, Purpose::Bye(id), request, way, out);
+    }
+
+    /// Where a request of a dialog goes that was begun by the other side.
+    pub(super) fn way_of_callee(&self, id: u32) -> Way {
+        let dialog = self.callees.get(&id).and_then(|call| call.dialog.as_ref());
         // A phone that talks to nobody but its server sends there; one in the open follows its route set.
-        let way = match super::address_of(&dialog.next_hop()) {
+        match dialog.and_then(|dialog| super::address_of(&dialog.next_hop())) {
             Some(hop) if !self.registration.is_wanted() => Way::Datagram(hop),
             _ => Way::Server,
-        };
-        self.send_request(now, Purpose::Bye(id), request, way, out);
+        }
     }
 
     pub(super) fn bye_answered_as_callee(&mut self, id: u32, status: u16, out: &mut Vec<Output>) {

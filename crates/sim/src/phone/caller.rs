@@ -8,18 +8,20 @@ use transaction::ClientKey;
 
 use super::dialog::{Dialog, inside};
 use super::message::{ODD_HEADER, Outgoing, cancel, session, text};
-use super::order::{CallOrder, Fact, Output, Patience, Role};
+use super::order::{CallOrder, Fact, Offer, Output, Patience, Provisional, Role};
 use super::{Phone, Purpose, Wake, Way};
 
 /// A call that was made.
 #[derive(Debug)]
 pub(crate) struct CallerCall {
-    order: CallOrder,
+    pub(super) order: CallOrder,
     state: State,
     /// The INVITE as it was sent last, with its Via.
     invite: Option<(Outgoing, String, ClientKey)>,
     /// Every dialog that a 2xx made, with its ACK.
-    dialogs: Vec<(Dialog, Vec<u8>)>,
+    pub(super) dialogs: Vec<(Dialog, Vec<u8>)>,
+    /// What a reliable provisional response began, with its RSeq.
+    pub(super) early: Option<(Dialog, String)>,
     redirected: bool,
 }
 
@@ -49,6 +51,7 @@ pub(crate) enum Step {
     Reinvite,
     /// The server forgot the re-INVITE.
     ReinviteLost,
+    Refer,
     HangUp,
     /// No call lasts for ever.
     Guard,
@@ -103,6 +106,7 @@ impl Phone {
                 state: State::Calling { heard: false, cancel: Cancel::No },
                 invite: None,
                 dialogs: Vec::new(),
+                early: None,
                 redirected: false,
                 order,
             },
@@ -130,7 +134,13 @@ impl Phone {
             self.contact(),
             order.number
         );
-        request.body = session(self.setup.local.ip());
+        match order.offer {
+            Offer::InInvite => request.body = session(self.setup.local.ip()),
+            Offer::InAck => request.lines += "X-Offer: in ACK\r\n",
+        }
+        if order.provisional == Provisional::Reliable {
+            request.lines += "Supported: 100rel\r\n";
+        }
         if order.bytes_min > 0 {
             request.lines += &format!("X-Long: {}\r\n", "l".repeat(order.bytes_min));
         }
@@ -161,6 +171,7 @@ impl Phone {
         let Some(status) = response.status() else { return };
         if status.is_provisional() {
             self.progress(now, call, key, status.0, out);
+            self.acknowledge_progress(now, call, cseq, response, out);
         } else if status.is_success() {
             self.accepted(now, call, cseq, response, out);
         } else {
@@ -236,8 +247,14 @@ impl Phone {
         if dialog.hops() == 0 {
             out.push(super::unexpected(format!("call {script}: the server did not stay in the dialog")));
         }
-        let ack = self.ack(&mut dialog);
+        let offer = call.order.offer;
+        let ack = self.ack(&mut dialog, offer);
         let Some(call) = self.callers.get_mut(&number) else { return };
+        if let Some((early, _)) = &call.early
+            && early.remote_tag == dialog.remote_tag
+        {
+            dialog.cseq = dialog.cseq.max(early.cseq);
+        }
         call.dialogs.push((dialog, ack.clone()));
         let position = call.dialogs.len() - 1;
         let state = call.state;
@@ -264,6 +281,7 @@ impl Phone {
         out.push(Output::Fact(Fact::Established { call: call.order.number, role: Role::Caller }));
         let steps = [
             (call.order.reinvite_after, Step::Reinvite),
+            (call.order.refer.as_ref().map(|refer| refer.after), Step::Refer),
             (call.order.hang_up_after, Step::HangUp),
             (Some(CALL_TIME_MAX), Step::Guard),
         ];
@@ -274,10 +292,14 @@ impl Phone {
         }
     }
 
-    fn ack(&mut self, dialog: &mut Dialog) -> Vec<u8> {
+    fn ack(&mut self, dialog: &mut Dialog, offer: Offer) -> Vec<u8> {
         self.made += 1;
         let branch = format!("z9hG4bK-{}-ack-{}", self.name(), self.made);
-        dialog.request("ACK", self.setup.strict).render(&self.via(&branch))
+        let mut ack = dialog.request("ACK", self.setup.strict);
+        if offer == Offer::InAck {
+            ack.body = session(self.setup.local.ip());
+        }
+        ack.render(&self.via(&branch))
     }
 
     fn refused(
@@ -332,6 +354,7 @@ impl Phone {
                 out.push(Output::Fact(Fact::TimedOut { call: script }));
             }
             (Step::Reinvite, State::Up) => self.reinvite(now, number, out),
+            (Step::Refer, State::Up) => self.refer(now, number, out),
             (Step::ReinviteLost, _) => self.forget_reinvite(number),
             (Step::HangUp | Step::Guard, State::Up) => {
                 call.state = State::Ending;

@@ -24,6 +24,12 @@ pub(crate) struct CallOrder {
     pub(crate) reinvite_after: Option<Duration>,
     /// Blow the INVITE up to this size.
     pub(crate) bytes_min: usize,
+    /// Where the caller's session stands.
+    pub(crate) offer: Offer,
+    /// Whether provisional responses may ask for a PRACK.
+    pub(crate) provisional: Provisional,
+    /// Send the callee elsewhere.
+    pub(crate) refer: Option<Refer>,
 }
 
 impl CallOrder {
@@ -37,8 +43,39 @@ impl CallOrder {
             hang_up_after: Some(Duration::from_secs(5)),
             reinvite_after: None,
             bytes_min: 0,
+            offer: Offer::InInvite,
+            provisional: Provisional::Plain,
+            refer: None,
         }
     }
+}
+
+/// Which request of the caller carries its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offer {
+    /// The INVITE: it offers.
+    InInvite,
+    /// The ACK: the callee offers in its 200.
+    InAck,
+}
+
+/// How the callee may ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Provisional {
+    /// As ever.
+    Plain,
+    // RFC 3262 §3: the caller supports 100rel, so the callee repeats its 180 until the PRACK.
+    /// Until it was heard.
+    Reliable,
+}
+
+/// A transfer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refer {
+    /// So long after the answer.
+    pub(crate) after: Duration,
+    /// Whom the callee is to call. That call's number is the next one.
+    pub(crate) target: String,
 }
 
 /// When a caller that gives up sends its CANCEL.
@@ -169,6 +206,10 @@ pub(crate) enum Fact {
     HungUp { call: u32, role: Role, status: u16 },
     /// The other side hung up.
     HeardHangUp { call: u32, role: Role },
+    /// A PRACK, REFER or NOTIFY of ours was answered, or not (0).
+    Within { call: u32, role: Role, method: &'static str, status: u16 },
+    /// One came.
+    HeardWithin { call: u32, role: Role, method: &'static str },
     /// A keepalive was answered.
     KeepaliveAnswered,
     /// Our ping on a connection was answered.
@@ -214,7 +255,9 @@ impl Fact {
             | Self::NoAck { call }
             | Self::Reinvited { call, .. }
             | Self::HungUp { call, .. }
-            | Self::HeardHangUp { call, .. } => Some(*call),
+            | Self::HeardHangUp { call, .. }
+            | Self::Within { call, .. }
+            | Self::HeardWithin { call, .. } => Some(*call),
             _ => None,
         }
     }

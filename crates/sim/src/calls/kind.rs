@@ -1,0 +1,227 @@
+//! The calls that are played: who takes part, what he is told to do.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use routing::{Keepalive, Settings};
+use transport::Transport;
+
+use crate::cast::{DOMAIN, FIRST, password_of};
+use crate::nat::{Dependence, Nat, Refresh};
+use crate::phone::{Algorithm, Answering, Behaviour, CallOrder, Offer, Provisional, Refer, Setup, TIMERS};
+
+/// A kind of call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// It rings, is answered, and the caller hangs up.
+    Plain,
+    /// The same, but the callee hangs up.
+    CalleeEnds,
+    /// Three phones ring, one answers.
+    Forked,
+    /// The preferred phone refuses, the next one answers, a third one never rings.
+    Serial,
+    /// The preferred phone does not answer in time, the next one does.
+    SerialUnanswered,
+    /// The caller gives up while two phones ring.
+    Cancelled,
+    /// Nobody answers.
+    TimedOut,
+    /// The callee is busy.
+    Busy,
+    /// One of three phones declines for all.
+    Declined,
+    /// The session is changed in mid-call.
+    Reinvited,
+    /// The callee rings until it was heard.
+    Pracked,
+    /// The callee is sent elsewhere.
+    Referred,
+    /// The callee offers the session.
+    LateOffer,
+    /// Both are behind routers.
+    BehindNat,
+    /// All that the caller sends comes three times.
+    Repeated,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 15] = [
+        Self::Plain,
+        Self::CalleeEnds,
+        Self::Forked,
+        Self::Serial,
+        Self::SerialUnanswered,
+        Self::Cancelled,
+        Self::TimedOut,
+        Self::Busy,
+        Self::Declined,
+        Self::Reinvited,
+        Self::Pracked,
+        Self::Referred,
+        Self::LateOffer,
+        Self::BehindNat,
+        Self::Repeated,
+    ];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::CalleeEnds => "callee-ends",
+            Self::Forked => "forked",
+            Self::Serial => "serial",
+            Self::SerialUnanswered => "serial-unanswered",
+            Self::Cancelled => "cancelled",
+            Self::TimedOut => "timed-out",
+            Self::Busy => "busy",
+            Self::Declined => "declined",
+            Self::Reinvited => "re-invite",
+            Self::Pracked => "prack",
+            Self::Referred => "refer",
+            Self::LateOffer => "late-offer",
+            Self::BehindNat => "nat",
+            Self::Repeated => "repeated",
+        }
+    }
+
+    /// The kind of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// A phone of a call.
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    pub(super) setup: Setup,
+    pub(super) nat: Option<usize>,
+    pub(super) answering: Answering,
+}
+
+/// What is played.
+#[derive(Clone, Debug)]
+pub(super) struct Play {
+    /// The first one calls.
+    pub(super) members: Vec<Member>,
+    pub(super) order: CallOrder,
+    /// When the caller's datagrams come again.
+    pub(super) again_after: &'static [Duration],
+}
+
+/// The number of the call; that of a transfer is the next one.
+pub(super) const NUMBER: u32 = 1;
+/// When all comes again that a repeating caller sends: soon, and after a takeover.
+const AGAIN_AFTER: &[Duration] = &[Duration::from_millis(40), Duration::from_millis(620)];
+/// How long a branch may ring.
+const RING_TIMEOUT: Duration = Duration::from_secs(9);
+/// The same where others are tried after it.
+const SERIAL_RING_TIMEOUT: Duration = Duration::from_secs(4);
+
+impl Play {
+    pub(super) fn of(kind: Kind) -> Self {
+        let answers =
+            |seconds| Answering::of(Behaviour::Answer { status: 180, after: Duration::from_secs(seconds) });
+        let refuses =
+            |status| Answering::of(Behaviour::Refuse { status, after: Duration::from_millis(1_500) });
+        let rings = Answering::of(Behaviour::Ring);
+        let mut order = CallOrder::new(NUMBER, format!("sip:bob@{DOMAIN}"));
+        order.hang_up_after = Some(Duration::from_secs(3));
+        let mut bobs = vec![(None, answers(2))];
+        match kind {
+            Kind::Plain | Kind::BehindNat | Kind::Repeated => {}
+            Kind::CalleeEnds => {
+                order.hang_up_after = None;
+                bobs = vec![(None, Answering { hang_up_after: Some(Duration::from_secs(2)), ..answers(2) })];
+            }
+            Kind::Forked => bobs = vec![(None, rings.clone()), (None, answers(3)), (None, rings)],
+            Kind::Serial => {
+                bobs = vec![(Some("1.0"), refuses(480)), (Some("0.5"), answers(2)), (Some("0.2"), rings)];
+            }
+            Kind::SerialUnanswered => bobs = vec![(Some("1.0"), rings), (Some("0.5"), answers(2))],
+            Kind::Cancelled => {
+                order.cancel_after = Some(Duration::from_secs(3));
+                bobs = vec![(None, rings.clone()), (None, rings)];
+            }
+            Kind::TimedOut => bobs = vec![(None, rings)],
+            Kind::Busy => bobs = vec![(None, refuses(486))],
+            Kind::Declined => bobs = vec![(None, rings.clone()), (None, refuses(603)), (None, rings)],
+            Kind::Reinvited => order.reinvite_after = Some(Duration::from_secs(1)),
+            Kind::Pracked => order.provisional = Provisional::Reliable,
+            Kind::Referred => {
+                let target = format!("sip:carol@{DOMAIN}");
+                order.refer = Some(Refer { after: Duration::from_secs(1), target });
+                order.hang_up_after = Some(Duration::from_secs(8));
+            }
+            Kind::LateOffer => order.offer = Offer::InAck,
+        }
+        let nats = match kind {
+            Kind::BehindNat => [Some(0), Some(1)],
+            _ => [None, None],
+        };
+        let mut members = vec![member("alice", 1, nats[0], None, answers(2))];
+        for (place, (q, answering)) in (2..).zip(bobs) {
+            members.push(member("bob", place, nats[1], q, answering));
+        }
+        if kind == Kind::Referred {
+            members.push(member("carol", 9, None, None, answers(1)));
+        }
+        let again_after = if kind == Kind::Repeated { AGAIN_AFTER } else { &[] };
+        Self { members, order, again_after }
+    }
+}
+
+fn member(
+    user: &str,
+    place: u8,
+    nat: Option<usize>,
+    q: Option<&'static str>,
+    answering: Answering,
+) -> Member {
+    let local = match nat {
+        Some(nat) => at(10, 1 + nat as u8, 0, place),
+        None => at(198, 51, 100, place),
+    };
+    let setup = Setup {
+        user: user.to_owned(),
+        domain: DOMAIN.to_owned(),
+        password: password_of(user),
+        local,
+        server: FIRST,
+        transport: Transport::Udp,
+        liked: vec![Algorithm::Md5],
+        instance: false,
+        strict: false,
+        q,
+        preloads: false,
+        expires: Duration::from_secs(3_600),
+    };
+    Member { setup, nat, answering }
+}
+
+/// The routers, of the two most usual kinds.
+pub(super) fn nats() -> Vec<Nat> {
+    let nat =
+        |host, kinds| Nat::new(at(192, 0, 2, host).ip(), kinds, Refresh::FromInside, Duration::from_secs(60));
+    vec![
+        nat(1, (Dependence::EndpointIndependent, Dependence::AddressAndPortDependent)),
+        nat(2, (Dependence::AddressAndPortDependent, Dependence::AddressAndPortDependent)),
+    ]
+}
+
+/// What both nodes are set to.
+pub(super) fn settings() -> Arc<Settings> {
+    let mut settings = crate::cast::defaults();
+    settings.timers = TIMERS;
+    settings.nat.keepalive = Keepalive::Options;
+    settings.nat.interval = Duration::from_secs(25);
+    settings.proxy.ring_timeout = RING_TIMEOUT;
+    settings.proxy.serial_ring_timeout = SERIAL_RING_TIMEOUT;
+    Arc::new(settings)
+}
+
+const fn at(a: u8, b: u8, c: u8, d: u8) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(a, b, c, d)), 5060)
+}
