@@ -164,8 +164,8 @@ impl engine::Peer for Peer {
     }
 
     fn raise(&self, epoch: Epoch) {
-        let is_open = self.shared.with_sender(|sender, _, _| {
-            sender.raise(epoch);
+        let is_open = self.shared.with_sender(|sender, now, out| {
+            sender.raise(now, epoch, out);
             sender.is_open()
         });
         if is_open == Some(false) {

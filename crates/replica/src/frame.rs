@@ -25,7 +25,7 @@ pub struct Frame {
     /// The place in the sender's stream; 0 for what is not part of it.
     #[prost(uint64, tag = "1")]
     pub(crate) sequence: u64,
-    #[prost(oneof = "Body", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "Body", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub(crate) body: Option<Body>,
 }
 
@@ -49,6 +49,8 @@ pub(crate) enum Body {
     Ask(Ask),
     #[prost(message, tag = "10")]
     List(List),
+    #[prost(message, tag = "11")]
+    Raise(Raise),
 }
 
 /// The first frame of the active node.
@@ -118,6 +120,13 @@ pub(crate) struct Remove {
     pub kind: u32,
     #[prost(fixed64, tag = "2")]
     pub hash: u64,
+}
+
+/// The active node has raised its epoch since its hello. What it says goes on to be marked with the one of the hello.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Raise {
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
 }
 
 /// All of the stream up to here was applied, but for what is named.

@@ -110,6 +110,8 @@ pub struct Receiver {
 struct Session {
     connection: ConnectionNumber,
     active: Origin,
+    /// Under which epoch it greeted: both ends mark an entry's version with it.
+    epoch: Epoch,
     /// The last frame that was handled.
     sequence: u64,
     acknowledged: u64,
@@ -138,17 +140,6 @@ impl Receiver {
     /// What this node holds, for it to be the active one.
     pub fn into_holdings(self) -> Holdings {
         self.holdings
-    }
-
-    /// A higher epoch was heard of in another way: whoever speaks under a lower one is turned away from here on.
-    pub fn handle_epoch(&mut self, epoch: Epoch, out: &mut Vec<Output>) {
-        if epoch <= self.highest {
-            return;
-        }
-        (self.highest, self.holder) = (epoch, None);
-        if let Some(session) = self.session.take() {
-            out.push(Output::Close(session.connection, CloseCause::Refused(Refusal::OldEpoch)));
-        }
     }
 
     /// A frame came. The first one of a connection says who speaks.
@@ -298,6 +289,7 @@ impl Receiver {
         self.session = Some(Session {
             connection,
             active: from,
+            epoch: Epoch(hello.epoch),
             sequence,
             acknowledged: sequence,
             refused: Vec::new(),
@@ -336,6 +328,10 @@ impl Receiver {
             Some(Body::Remove(remove)) => self.remove(&remove, out),
             Some(Body::Check(check)) => self.compare(now, &check, out),
             Some(Body::Ask(ask)) => self.list(now, &ask, out),
+            Some(Body::Raise(raise)) => {
+                self.highest = self.highest.max(Epoch(raise.epoch));
+                Ok(())
+            }
             // Of a later version: it has its number and no meaning.
             None => {
                 self.counts.skipped += 1;
@@ -352,7 +348,8 @@ impl Receiver {
         let Put { format, key, version, bytes, left_ms, .. } = put;
         let capsule = Capsule { kind, format, key, bytes, left: Duration::from_millis(left_ms) };
         let name = Name { kind, hash: self.key.name(kind, &capsule.key) };
-        let stamp = self.key.stamp(self.highest.0, version, &capsule);
+        let epoch = self.session.as_ref().map_or(self.highest, |session| session.epoch);
+        let stamp = self.key.stamp(epoch.0, version, &capsule);
         let Some(&format_max) = self.known.get(&kind) else {
             self.counts.unknown += 1;
             return Ok(());

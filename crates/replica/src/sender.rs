@@ -17,7 +17,9 @@ use crate::capsule::{Capsule, Kind, Name, Place, Ticket};
 use crate::counts::SenderCounts;
 use crate::digest::{BUCKETS, DigestKey};
 use crate::fault::{self, Fault};
-use crate::frame::{Ack, Body, CAPSULE_BYTES_MAX, Check, Frame, KindSums, Put, Remove, Verdict, Welcome};
+use crate::frame::{
+    Ack, Body, CAPSULE_BYTES_MAX, Check, Frame, KindSums, Put, Raise, Remove, Verdict, Welcome,
+};
 use crate::framing::FramingError;
 use crate::greeting::{self, Origin};
 use crate::holdings::{Entry, Holdings, KINDS_MAX};
@@ -143,10 +145,20 @@ impl Sender {
         self.holdings
     }
 
-    /// The holder has raised its epoch, and nobody else was active meanwhile: the peer that has let it in goes on hearing it,
-    /// and the next one is greeted under this epoch.
-    pub fn raise(&mut self, epoch: Epoch) {
+    /// The holder has raised its epoch, and nobody else was active meanwhile: the peer that has let it in is told and goes on
+    /// hearing it.
+    pub fn raise(&mut self, now: Instant, epoch: Epoch, out: &mut Vec<Output>) {
         self.epoch = self.epoch.max(epoch);
+        if self.is_open() {
+            self.tell_raised(now, out);
+        }
+    }
+
+    fn tell_raised(&mut self, now: Instant, out: &mut Vec<Output>) {
+        if self.epoch > self.greeted {
+            let body = Body::Raise(Raise { epoch: self.epoch.0 });
+            self.stream.post(now, body, &mut self.counts, out);
+        }
     }
 
     /// A connection to the peer is there.
@@ -450,6 +462,7 @@ impl Sender {
             skipped: 0,
             there: BTreeMap::new(),
         }));
+        self.tell_raised(now, out);
         Ok(())
     }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::frame::KindSums;
+use crate::frame::{KindSums, Raise};
 use crate::framing::Deframer;
 use crate::greeting::hello;
 
@@ -145,17 +145,19 @@ fn the_same_node_comes_again_by_another_connection() {
 }
 
 #[test]
-fn an_epoch_that_was_heard_of_elsewhere_ends_the_connection_of_a_lower_one() {
+fn an_epoch_that_the_active_node_raises_turns_away_whoever_speaks_under_one_between() {
     let mut scene = Scene::open();
-    let mut out = Vec::new();
 
-    scene.receiver.handle_epoch(Epoch(5), &mut out);
-    assert_eq!(out, []);
-    scene.receiver.handle_epoch(Epoch(6), &mut out);
+    assert_eq!(scene.hear(1, Body::Raise(Raise { epoch: 7 })), []);
 
-    assert_eq!(out, [Output::Close(CONNECTION, CloseCause::Refused(Refusal::OldEpoch))]);
-    let out = scene.greet(ConnectionNumber(3), ACTIVE, 5);
-    assert_eq!(out.last(), Some(&Output::Close(ConnectionNumber(3), CloseCause::Refused(Refusal::OldEpoch))));
+    let other = ConnectionNumber(3);
+    let out = scene.greet(other, ACTIVE, 6);
+    assert_eq!(out.last(), Some(&Output::Close(other, CloseCause::Refused(Refusal::OldEpoch))));
+    // What it says is marked as before.
+    let out = scene.hear(2, put("a", 1, 1));
+    let [Output::Apply(apply)] = &out[..] else { panic!("{out:?}") };
+    let stamp = scene.receiver.holdings.entry(apply.name).map(|entry| entry.stamp);
+    assert_eq!(stamp, Some(KEY.stamp(5, 1, &apply.capsule)));
 }
 
 #[test]

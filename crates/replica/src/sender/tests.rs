@@ -256,13 +256,14 @@ fn a_peer_that_never_agrees_costs_less_and_less() {
 }
 
 #[test]
-fn a_raised_epoch_ends_no_wait_and_greets_the_next_peer() {
+fn a_raised_epoch_is_told_and_ends_no_wait_and_greets_the_next_peer() {
     let mut scene = Scene::equal();
     let posted = scene.put("a", 10);
     let number = scene.sender.stream.last();
     assert_eq!(scene.wait(1, posted), []);
 
-    scene.sender.raise(Epoch(7));
+    let out = scene.act(|sender, now, out| sender.raise(now, Epoch(7), out));
+    assert!(matches!(&bodies(&out)[..], [Body::Raise(raise)] if raise.epoch == 7), "{out:?}");
 
     assert_eq!(scene.ack(number, &[]), [Output::Held(Ticket(1))]);
     let _ = scene.put("b", 10);
@@ -274,6 +275,18 @@ fn a_raised_epoch_ends_no_wait_and_greets_the_next_peer() {
     );
     let out = scene.act(|sender, now, out| sender.connected(now, out));
     assert!(matches!(&bodies(&out)[..], [Body::Hello(hello)] if hello.epoch == 7), "{out:?}");
+}
+
+#[test]
+fn an_epoch_that_is_raised_before_the_peer_lets_the_node_in_is_told_then() {
+    let mut scene = Scene::alone();
+    scene.act(|sender, now, out| sender.connected(now, out));
+    assert_eq!(scene.act(|sender, now, out| sender.raise(now, Epoch(7), out)), []);
+
+    let out = scene.hear_frame(welcome(PEER, Epoch(3), None, vec![1]));
+
+    let told = bodies(&out);
+    assert!(matches!(told.first(), Some(Body::Raise(raise)) if raise.epoch == 7), "{told:?}");
 }
 
 #[test]

@@ -230,8 +230,10 @@ impl Node {
 
     /// Its guardian has raised the epoch, and nobody else was active meanwhile.
     pub(crate) fn raise(&mut self, now: Now, epoch: Epoch, out: &mut Vec<Output>) {
-        if let Some(Role::Active(sender)) = self.copies.as_mut().map(|copies| &mut copies.role) {
-            sender.raise(epoch);
+        if let Some(copies) = &mut self.copies
+            && let Role::Active(sender) = &mut copies.role
+        {
+            sender.raise(now.instant, epoch, &mut copies.out);
         }
         self.look_at_lease(now, out);
     }
