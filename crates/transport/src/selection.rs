@@ -9,12 +9,14 @@
 
 mod avoided;
 mod records;
+mod remainder;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 pub use avoided::Avoided;
 pub use records::{NaptrRecord, Query, Records, SrvRecord};
+pub use remainder::{Remainder, RemainingHost};
 
 use crate::{RemoteAddr, Transport};
 
@@ -173,6 +175,11 @@ impl Selection {
             }
         }
         self.dns_failed |= failed;
+    }
+
+    /// What is sought.
+    pub fn wanted(&self) -> &Wanted {
+        &self.wanted
     }
 
     /// Whether another server may follow. Its name may turn out to lead nowhere.
