@@ -42,6 +42,11 @@ impl ServerKey {
         self.0
     }
 
+    /// The key that was this number, here or on another node with the same secret.
+    pub const fn from_u128(number: u128) -> Self {
+        Self(number)
+    }
+
     fn with_method(key: &Key, request: &Message<'_>, method: Method<'_>) -> Result<Self, Malformed> {
         let via = request.top_via()?;
         let call_id = request.call_id()?;
@@ -100,6 +105,11 @@ impl ClientKey {
     /// The key as a number.
     pub const fn as_u128(self) -> u128 {
         self.0
+    }
+
+    /// The key that was this number, here or on another node with the same secret.
+    pub const fn from_u128(number: u128) -> Self {
+        Self(number)
     }
 }
 
