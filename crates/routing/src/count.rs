@@ -80,6 +80,10 @@ pub enum Count {
     GatewayFull,
     /// Requests that were answered by an address of this node's own while it was a standby.
     AnsweredAsStandby,
+    /// Calls of another node that went on here.
+    TakenOver,
+    /// Calls of another node that could not go on here: nothing reaches the caller, or there was no room.
+    NotTakenOver,
     /// Requests refused under overload that begin neither a call nor a registration.
     OverloadOther,
     /// Registrations refused under overload, from where nobody was registered.
@@ -129,6 +133,8 @@ const NAMES: [&str; Count::OverloadCall as usize + 1] = [
     "gateway_silent",
     "gateway_full",
     "answered_as_standby",
+    "taken_over",
+    "not_taken_over",
     "overload_refused_other",
     "overload_refused_new_registration",
     "overload_refused_known_registration",

@@ -30,6 +30,8 @@ pub enum Question {
     LocatePhone(Aor, Phone),
     /// A call that counted for the limit of this account has ended.
     CallEnded(Aor, CallName),
+    /// A call that began at another node counts for the limit of this account, whatever that is.
+    CallGoesOn(Aor, CallName),
     /// May a gateway, by its [`calls_key`](crate::Gateway::calls_key), have this call beside at most so many others?
     EnterGateway(Aor, CallName, u32),
     /// A call is not at this gateway any more.
@@ -47,7 +49,7 @@ pub enum Answer {
     AtGateway(Aor, CallName),
     /// To [`Question::EnterGateway`]: it has as many as it may have.
     GatewayFull,
-    /// To [`Question::CallEnded`] and [`Question::LeaveGateway`].
+    /// To [`Question::CallEnded`], [`Question::CallGoesOn`] and [`Question::LeaveGateway`].
     Noted,
     /// To [`Question::Locate`], [`Question::Call`] and [`Question::LocatePhone`].
     Located(Located),

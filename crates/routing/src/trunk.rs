@@ -16,7 +16,7 @@ mod registrants;
 mod view;
 
 pub use account::{AtStop, Called, Registration, Trunk};
-pub(crate) use digest_client::{DigestClient, Proofs, Unanswered};
+pub(crate) use digest_client::{DigestClient, Origin, Proof, Proofs, Unanswered};
 pub use login::{Login, Password};
 pub use news::CarrierNews;
 pub(crate) use register::contact;

@@ -124,6 +124,12 @@ impl AccountPartition {
                 self.gateway_calls.leave(&gateway, call);
                 out.push(Output::Answer { asker, answer: Answer::Noted });
             }
+            Question::CallGoesOn(aor, call) => {
+                let until = now.instant + self.settings.proxy.longest_call;
+                // It was admitted when it began.
+                self.calls.admit(now.instant, &aor, call, u32::MAX, until);
+                out.push(Output::Answer { asker, answer: Answer::Noted });
+            }
             Question::CallEnded(aor, call) => {
                 self.calls.leave(&aor, call);
                 out.push(Output::Answer { asker, answer: Answer::Noted });

@@ -17,6 +17,7 @@ impl TransactionUser {
     pub(super) fn receive_cancel(&mut self, turn: Turn<'_, '_>, invite: ServerKey, out: &mut Vec<Output>) {
         tracing::debug!(call_id = %Inbound::call_id(turn.request), "cancel");
         if let Some(inbound) = self.waiting.cancel(invite).and_then(Stage::into_inbound) {
+            self.changes.note(invite);
             self.confirm(turn, out);
             let Some(request) = inbound.message() else { return };
             let turn = Turn { key: invite, request: &request, ..turn };

@@ -44,6 +44,11 @@ impl TransactionUser {
         out.push(Output::Report(Report::shown(inbound.source.flow, Deed::InCall)));
         inbound.sender = Some(Sender::Dialog);
         self.trying(turn, &inbound, out);
+        self.seek_side(turn, inbound, &side, out);
+    }
+
+    /// Finds out where a side is at present.
+    fn seek_side(&mut self, turn: Turn<'_, '_>, inbound: Inbound, side: &Side, out: &mut Vec<Output>) {
         match &side.binding {
             Some(binding) if self.waiting.has_room() => {
                 let aor = binding.aor.clone();
@@ -51,6 +56,14 @@ impl TransactionUser {
                 out.push(Output::Ask { partition_of: aor.clone(), token, question: Question::Locate(aor) });
             }
             _ => self.side_found(turn, inbound, &[], out),
+        }
+    }
+
+    /// The same for a request whose side another node was looking for.
+    pub(super) fn seek_side_again(&mut self, turn: Turn<'_, '_>, inbound: Inbound, out: &mut Vec<Output>) {
+        match self.next_side(&inbound, turn.request) {
+            Some(side) => self.seek_side(turn, inbound, &side, out),
+            None => self.respond(turn, &inbound, &Reply::new(Status::CALL_DOES_NOT_EXIST), out),
         }
     }
 

@@ -7,7 +7,7 @@ use super::Output;
 use super::inbound::Inbound;
 use super::lead::Lead;
 use super::response_context::{ContextState, ResponseContext};
-use super::suspended::{Located as Look, Stage};
+use super::suspended::{Located as Look, Sought, Stage};
 use super::user::TransactionUser;
 use crate::{Count, Located};
 
@@ -57,10 +57,7 @@ impl TransactionUser {
         match lead {
             Lead::Try(plan) => context.pursue(plan),
             Lead::Ask(aor, look) if self.waiting.has_room() => {
-                let question = Self::question(&context.inbound, aor.clone());
-                let token = self.suspend(now, Stage::Diversion(key, look));
-                context.diversion = Some(token);
-                out.push(Output::Ask { partition_of: aor, token, question });
+                self.seek_diversion(now, key, context, Sought { aor, look }, out);
             }
             Lead::Ask(..) => {
                 self.counts.add(Count::Full);
@@ -69,6 +66,22 @@ impl TransactionUser {
             Lead::Refuse(_) => return false,
         }
         true
+    }
+
+    /// Asks where the user is that a call is forwarded to. The caller has asked for room.
+    pub(super) fn seek_diversion(
+        &mut self,
+        now: Now,
+        key: ServerKey,
+        context: &mut ResponseContext,
+        sought: Sought,
+        out: &mut Vec<Output>,
+    ) {
+        let aor = sought.aor.clone();
+        let question = Self::question(&context.inbound, aor.clone());
+        let token = self.suspend(now, Stage::Diversion(key, sought));
+        context.diversion = Some(token);
+        out.push(Output::Ask { partition_of: aor, token, question });
     }
 }
 

@@ -20,20 +20,21 @@ use crate::{CallName, Question};
 /// Calls that a shard knows; about 150 bytes each. Others are neither shown nor do they end for a limit.
 const CALLS_MAX: usize = 200_000;
 /// Dialogs of one call: phones that answered at once.
-const DIALOGS_MAX: usize = 8;
+pub(super) const DIALOGS_MAX: usize = 8;
 
 /// One call.
-#[derive(Clone, Debug)]
-struct LiveCall {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LiveCall {
     /// The account whose limit it counts for.
-    account: Option<Aor>,
+    pub(super) account: Option<Aor>,
     /// The gateways that count it, by their keys.
-    gateways: Vec<Aor>,
+    pub(super) gateways: Vec<Aor>,
     /// The tags of those who answered.
-    dialogs: Vec<Box<[u8]>>,
+    pub(super) dialogs: Vec<Box<[u8]>>,
     /// The last INVITE that began it: a call that is challenged by somebody behind this server begins anew.
-    invite: ServerKey,
-    ends_at: Instant,
+    pub(super) invite: ServerKey,
+    /// When it is taken to have ended.
+    pub(super) ends_at: Instant,
 }
 
 /// The calls of a shard.
@@ -59,9 +60,46 @@ impl LiveCalls {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
+    /// Takes those of another shard that are not known here.
+    #[cfg(test)]
+    pub(super) fn adopt(&mut self, other: Self) {
+        for (name, call) in other.calls {
+            if !self.calls.contains_key(&name) {
+                self.deadlines.insert((call.ends_at, name));
+                self.calls.insert(name, call);
+            }
+        }
+        for (invite, name) in other.by_invite {
+            self.by_invite.entry(invite).or_insert(name);
+        }
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.calls.len()
+    }
+
+    /// The call that an INVITE has begun and that waits for its final response: its name, and the rest if this is the
+    /// last INVITE that has begun it and the call has not ended.
+    pub(super) fn begun_by(&self, invite: ServerKey) -> Option<(CallName, Option<&LiveCall>)> {
+        let name = *self.by_invite.get(&invite)?;
+        Some((name, self.calls.get(&name).filter(|call| call.invite == invite)))
+    }
+
+    /// Takes in a call that another node knew, with the INVITE that has begun it. Whether there was room.
+    pub(super) fn restore(&mut self, name: CallName, invite: ServerKey, call: Option<LiveCall>) -> bool {
+        self.by_invite.insert(invite, name);
+        let Some(call) = call else { return true };
+        if self.calls.len() >= CALLS_MAX && !self.calls.contains_key(&name) {
+            return false;
+        }
+        self.deadlines.insert((call.ends_at, name));
+        if let Some(before) = self.calls.insert(name, call)
+            && self.calls.get(&name).is_none_or(|call| call.ends_at != before.ends_at)
+        {
+            self.deadlines.remove(&(before.ends_at, name));
+        }
+        true
     }
 }
 
@@ -92,8 +130,10 @@ impl TransactionUser {
             LiveCall { account: None, gateways: Vec::new(), dialogs: Vec::new(), invite, ends_at }
         });
         call.account = account.or(call.account.take());
-        call.invite = invite;
+        let before = std::mem::replace(&mut call.invite, invite);
         by_invite.insert(invite, name);
+        self.changes.note(before);
+        self.changes.note(invite);
     }
 
     /// Somebody answered the INVITE of `invite`.
@@ -103,12 +143,14 @@ impl TransactionUser {
         let Some(call) = name.and_then(|name| self.live.calls.get_mut(name)) else { return };
         if call.dialogs.len() < DIALOGS_MAX && call.dialogs.iter().all(|known| **known != *tag) {
             call.dialogs.push(tag.into());
+            self.changes.note(call.invite);
         }
     }
 
     /// The INVITE of `invite` has its final response. It was no success if nobody answered.
     pub(super) fn invite_ended(&mut self, now: Now, invite: ServerKey, out: &mut Vec<Output>) {
         let Some(name) = self.live.by_invite.remove(&invite) else { return };
+        self.changes.note(invite);
         let is_over = |call: &LiveCall| call.dialogs.is_empty() && call.invite == invite;
         if self.live.calls.get(&name).is_some_and(is_over) {
             self.call_ended(now, name, out);
@@ -124,6 +166,7 @@ impl TransactionUser {
             let name = CallName::of(&self.keyring.transaction, call_id, caller);
             let Some(call) = self.live.calls.get_mut(&name) else { continue };
             call.dialogs.retain(|tag| **tag != *callee);
+            self.changes.note(call.invite);
             if call.dialogs.is_empty() {
                 self.call_ended(now, name, out);
             }
@@ -149,7 +192,9 @@ impl TransactionUser {
     }
 
     fn call_ended(&mut self, now: Now, name: CallName, out: &mut Vec<Output>) {
-        let Some(LiveCall { account, gateways, ends_at, .. }) = self.live.calls.remove(&name) else { return };
+        let Some(call) = self.live.calls.remove(&name) else { return };
+        let LiveCall { account, gateways, ends_at, invite, .. } = call;
+        self.changes.note(invite);
         self.live.deadlines.remove(&(ends_at, name));
         for gateway in gateways {
             self.tell_left(now, gateway, name, out);
@@ -164,6 +209,7 @@ impl TransactionUser {
         let name = self.live.by_invite.get(&invite);
         let Some(call) = name.and_then(|name| self.live.calls.get_mut(name)) else { return false };
         call.gateways.push(gateway.clone());
+        self.changes.note(call.invite);
         true
     }
 
@@ -179,6 +225,7 @@ impl TransactionUser {
         let Some(call) = self.live.calls.get_mut(&name) else { return };
         let Some(place) = call.gateways.iter().position(|known| known == gateway) else { return };
         call.gateways.swap_remove(place);
+        self.changes.note(call.invite);
         // It may be there twice, by two branches, and counts once.
         if !call.gateways.contains(gateway) {
             self.tell_left(now, gateway.clone(), name, out);

@@ -9,7 +9,7 @@ use super::inbound::{Inbound, Sender, Turn};
 use super::lead::Lead;
 use super::own::is_own;
 use super::reply::Reply;
-use super::suspended::{Located as Look, Stage};
+use super::suspended::{Located as Look, Sought, Stage};
 use super::user::TransactionUser;
 use super::{Output, edge, nonce, register, target, validation};
 use crate::gruu::Gruu;
@@ -234,7 +234,8 @@ impl TransactionUser {
             return self.too_many(turn, &inbound, out);
         }
         let question = Self::question(&inbound, aor.clone());
-        let token = self.suspend(turn.now, Stage::Locate(turn.key, Box::new(inbound), look));
+        let sought = Sought { aor: aor.clone(), look };
+        let token = self.suspend(turn.now, Stage::Locate(turn.key, Box::new(inbound), sought));
         out.push(Output::Ask { partition_of: aor, token, question });
     }
 

@@ -25,7 +25,7 @@ use super::round::{Ending, Onward, ROUNDS_MAX, Round};
 use crate::{Account, ForwardReason, Token};
 
 /// Challenges that are merged: more make the response larger than phones take.
-const CHALLENGES_MAX: usize = 16;
+pub(super) const CHALLENGES_MAX: usize = 16;
 
 /// A request that was forwarded.
 #[derive(Debug)]
@@ -40,25 +40,31 @@ pub(super) struct ResponseContext {
     pub(super) diversion: Option<Token>,
     /// Whether a gateway was left out because it had as many calls as it may have.
     pub(super) has_full_gateway: bool,
-    round: CurrentRound,
-    rounds: VecDeque<Round>,
+    /// The round whose branches are under way.
+    pub(super) round: CurrentRound,
+    /// The rounds to come.
+    pub(super) rounds: VecDeque<Round>,
     /// Whose phones are tried, as long as the account may still forward the call.
-    account: Option<Arc<Account>>,
+    pub(super) account: Option<Arc<Account>>,
     /// Whether one of these phones was given up because it rang too long or said nothing.
-    is_unanswered: bool,
-    best: Option<Candidate>,
-    challenges: Vec<(Name, Vec<u8>)>,
+    pub(super) is_unanswered: bool,
+    /// The best of the responses so far.
+    pub(super) best: Option<Candidate>,
+    /// All challenges that came.
+    pub(super) challenges: Vec<(Name, Vec<u8>)>,
 }
 
 /// The round whose branches are under way.
 #[derive(Clone, Copy, Debug)]
-struct CurrentRound {
+pub(super) struct CurrentRound {
     /// 0 before the first one.
-    number: u8,
-    ring_timeout: Option<Duration>,
-    onward: Onward,
+    pub(super) number: u8,
+    /// How long each of its branches may ring.
+    pub(super) ring_timeout: Option<Duration>,
+    /// When the next round begins.
+    pub(super) onward: Onward,
     /// Whether all that has come of it lets the next round begin.
-    goes_on: bool,
+    pub(super) goes_on: bool,
 }
 
 /// How far a context is.

@@ -94,6 +94,9 @@ impl TransactionUser {
         mut context: ResponseContext,
         out: &mut Vec<Output>,
     ) {
+        if context.inbound.kind == Kind::Invite {
+            self.changes.note(key);
+        }
         loop {
             while let Some(index) = context.next_idle() {
                 self.go_on(now, key, &mut context, index, out);
@@ -126,6 +129,9 @@ impl TransactionUser {
     pub(super) fn end_context(&mut self, key: ServerKey, out: &mut Vec<Output>) {
         let Some(context) = self.contexts.remove(&key) else { return };
         let is_invite = context.inbound.kind == Kind::Invite;
+        if is_invite {
+            self.changes.note(key);
+        }
         if let Some(token) = context.diversion {
             self.waiting.resume(token);
         }

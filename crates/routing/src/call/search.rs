@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clock::Instant;
 use transport::Transport;
-use transport::selection::{Avoided, Outcome, Query, Records, Selection, Server, Step, Wanted};
+use transport::selection::{Avoided, Outcome, Query, Records, Remainder, Selection, Server, Step, Wanted};
 
 use super::aim::Size;
 use super::inbound::Inbound;
@@ -33,6 +33,19 @@ pub(super) struct Search {
     asked_at: Option<Instant>,
 }
 
+/// A search under way, without what the request itself tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Rest {
+    /// Whether a large request to these servers goes by TCP.
+    pub(super) size: Size,
+    /// How far the selection is.
+    pub(super) remainder: Remainder,
+    /// Servers that failed lately.
+    pub(super) postponed: VecDeque<Server>,
+    /// What is left of [`DNS_TIME_MAX`].
+    pub(super) time_left: Duration,
+}
+
 /// What comes next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Next {
@@ -47,6 +60,42 @@ pub(super) enum Next {
 impl Search {
     /// Begins a search on behalf of a request.
     pub(super) fn new(keyring: &Keyring, inbound: &Inbound, wanted: Wanted, size: Size) -> Self {
+        let (supported, seed) = Self::preference(keyring, inbound);
+        Self {
+            size,
+            selection: Selection::new(wanted, supported, seed),
+            postponed: VecDeque::new(),
+            time_left: DNS_TIME_MAX,
+            asked_at: None,
+        }
+    }
+
+    /// Goes on with the search of another node. What was asked there and not answered is asked again.
+    pub(super) fn resume(keyring: &Keyring, inbound: &Inbound, wanted: Wanted, rest: Rest) -> Self {
+        let (supported, seed) = Self::preference(keyring, inbound);
+        let Rest { size, remainder, postponed, time_left } = rest;
+        let selection = Selection::resume(wanted, supported, seed, remainder);
+        Self { size, selection, postponed, time_left: time_left.min(DNS_TIME_MAX), asked_at: None }
+    }
+
+    /// What is sought.
+    pub(super) fn wanted(&self) -> &Wanted {
+        self.selection.wanted()
+    }
+
+    /// What [`Self::resume`] goes on with.
+    pub(super) fn rest(&self, now: Instant) -> Rest {
+        let passed = self.asked_at.map_or(Duration::ZERO, |asked_at| now.since(asked_at));
+        Rest {
+            size: self.size,
+            remainder: self.selection.remainder(),
+            postponed: self.postponed.clone(),
+            time_left: self.time_left.saturating_sub(passed),
+        }
+    }
+
+    /// The transports, and what decides between servers of one priority.
+    fn preference(keyring: &Keyring, inbound: &Inbound) -> (Vec<Transport>, u64) {
         let listeners = &inbound.settings.listeners;
         let is_served =
             |transport: &Transport| listeners.iter().any(|listener| listener.transport == *transport);
@@ -55,14 +104,7 @@ impl Search {
         // RFC 2782: the weights want a draw; a number of the call's own spreads calls and keeps each together.
         let request = inbound.message();
         let call_id = request.as_ref().and_then(|request| request.call_id().ok()).unwrap_or_default();
-        let seed = keyring.branch.mac(&[b"server", call_id]).short();
-        Self {
-            size,
-            selection: Selection::new(wanted, supported, seed),
-            postponed: VecDeque::new(),
-            time_left: DNS_TIME_MAX,
-            asked_at: None,
-        }
+        (supported, keyring.branch.mac(&[b"server", call_id]).short())
     }
 
     /// What to do next. What is asked is answered by [`Search::handle_records`] before this is called again.

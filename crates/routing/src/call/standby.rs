@@ -37,6 +37,7 @@ impl TransactionUser {
         self.by_client = HashMap::with_hasher(fixed_hasher());
         self.deadlines = Deadlines::default();
         self.live = LiveCalls::new();
+        self.changes.forget();
         self.trunks.registrants.stand_by();
     }
 

@@ -40,7 +40,7 @@ pub(super) enum Stage {
     /// The partition's answer to a REGISTER.
     Register(ServerKey, Box<Inbound>),
     /// Where its target is.
-    Locate(ServerKey, Box<Inbound>, Located),
+    Locate(ServerKey, Box<Inbound>, Sought),
     /// Where the other side of its dialog is now.
     Side(ServerKey, Box<Inbound>),
     /// The same for an ACK, which has no transaction.
@@ -56,7 +56,16 @@ pub(super) enum Stage {
     /// That a partition has noted what the registrar behind this edge accepted. No request waits for that.
     Noted,
     /// Where the user is that a call is forwarded to, which its phones did not take.
-    Diversion(ServerKey, Located),
+    Diversion(ServerKey, Sought),
+}
+
+/// Whom the location was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Sought {
+    /// The address of record.
+    pub(super) aor: Aor,
+    /// By what name.
+    pub(super) look: Located,
 }
 
 /// How often an address of record was looked for.
@@ -100,7 +109,7 @@ impl Stage {
     }
 
     /// The server transaction that ends the wait when it is cancelled.
-    fn server(&self) -> Option<ServerKey> {
+    pub(super) fn server(&self) -> Option<ServerKey> {
         match self {
             Self::Authenticate(key, ..)
             | Self::Register(key, _)
@@ -177,6 +186,33 @@ impl Waiting {
     pub(super) fn forget_all(&mut self) {
         self.by_token = HashMap::with_hasher(fixed_hasher());
         self.by_server = HashMap::with_hasher(fixed_hasher());
+    }
+
+    /// What the request of a server transaction waits for.
+    pub(super) fn of_server(&self, server: ServerKey) -> Option<&Stage> {
+        self.of_token(*self.by_server.get(&server)?)
+    }
+
+    /// What waits for this answer.
+    pub(super) fn of_token(&self, token: Token) -> Option<&Stage> {
+        self.by_token.get(&token).map(|suspended| &suspended.stage)
+    }
+
+    /// When each wait is over.
+    #[cfg(test)]
+    pub(super) fn deadlines(&self) -> Vec<(Instant, Token)> {
+        self.by_token.iter().map(|(token, suspended)| (suspended.deadline, *token)).collect()
+    }
+
+    /// The answer that the request of a server transaction waits for.
+    #[cfg(test)]
+    pub(super) fn token_of(&self, server: ServerKey) -> Option<Token> {
+        self.by_server.get(&server).copied()
+    }
+
+    /// The server transactions whose requests wait, in no order.
+    pub(super) fn servers(&self) -> impl Iterator<Item = ServerKey> {
+        self.by_server.keys().copied()
     }
 
     /// How many wait.

@@ -1,7 +1,9 @@
-//! Scenarios of the whole machine: messages in, outputs out, no layer below.
+//! Scenarios of the whole machine: messages in, outputs out, no layer below. Each of them is played twice: on one
+//! node, and with another node that takes over after each step.
 
 mod admission;
 mod amplification;
+mod another_node;
 mod cancel;
 mod dial;
 mod dialog;
@@ -19,5 +21,7 @@ mod routing;
 pub(super) mod scene;
 mod servers;
 mod standby;
+mod taken_over;
+mod takeovers;
 mod trunk;
 mod waiting;

@@ -18,6 +18,7 @@ use super::inbound::{Inbound, Turn};
 use super::live_calls::LiveCalls;
 use super::reply::Reply;
 use super::response_context::ResponseContext;
+use super::stored::Changes;
 use super::suspended::{Stage, WAIT_MAX, Waiting, fixed_hasher};
 use super::trunks::Trunks;
 use super::validation::{self, Refused};
@@ -50,6 +51,8 @@ pub struct TransactionUser {
     pub(super) trunks: Trunks,
     /// What is thought of the gateways.
     pub(super) verdicts: Arc<Verdicts>,
+    /// The calls that another node has to be told of.
+    pub(super) changes: Changes,
     place: Place,
     salts: u64,
 }
@@ -85,6 +88,7 @@ impl TransactionUser {
             trunks: Trunks::new(keyring.trunk, shard, boot),
             keyring,
             verdicts: Arc::default(),
+            changes: Changes::default(),
             place: Place { shard, boot },
             salts: 0,
         }
@@ -267,7 +271,9 @@ impl TransactionUser {
             ClientEvent::TimedOut => self.branch_failed(now, key, Status::REQUEST_TIMEOUT, out),
             ClientEvent::Unreachable => self.branch_unreachable(now, key, out),
             ClientEvent::Terminated => {
-                self.by_client.remove(&key);
+                if let Some((server, _)) = self.by_client.remove(&key) {
+                    self.note_context(server);
+                }
             }
         }
     }
@@ -283,7 +289,9 @@ impl TransactionUser {
         match event {
             ServerEvent::AckMissing => {}
             ServerEvent::Terminated => {
-                self.waiting.cancel(key);
+                if let Some(stage) = self.waiting.cancel(key) {
+                    self.note_stage(&stage);
+                }
                 self.end_context(key, out);
                 self.invite_ended(now, key, out);
             }
@@ -300,7 +308,10 @@ impl TransactionUser {
         out: &mut Vec<Output>,
     ) {
         match self.waiting.resume(token) {
-            Some(stage) => self.resume(now, stage, answer, out),
+            Some(stage) => {
+                self.note_stage(&stage);
+                self.resume(now, stage, answer, out);
+            }
             None => {
                 self.counts.add(Count::UnknownToken);
                 match answer {
@@ -351,6 +362,7 @@ impl TransactionUser {
             match reminder {
                 Reminder::Waiting(token) => {
                     if let Some(stage) = self.waiting.expire(token, now.instant) {
+                        self.note_stage(&stage);
                         self.counts.add(Count::SuspendedTooLong);
                         self.give_up(now, stage, out);
                     }
@@ -422,6 +434,7 @@ impl TransactionUser {
     /// As [`Self::suspend`], with less time.
     pub(super) fn suspend_for(&mut self, now: Now, stage: Stage, time: Duration) -> Token {
         let deadline = now.instant + time;
+        self.note_stage(&stage);
         let token = self.waiting.suspend(deadline, stage);
         self.deadlines.push(deadline, Reminder::Waiting(token));
         token
@@ -507,12 +520,16 @@ impl TransactionUser {
 
     /// Takes a request up again.
     fn resume(&mut self, now: Now, stage: Stage, answer: Answer, out: &mut Vec<Output>) {
-        if let (Stage::Noted, Answer::Registered(_) | Answer::Noted) = (&stage, &answer) {
+        if let (
+            Stage::Noted,
+            Answer::Registered(_) | Answer::Noted | Answer::AtGateway(..) | Answer::GatewayFull,
+        ) = (&stage, &answer)
+        {
             return;
         }
         let (stage, answer) = match (stage, answer) {
-            (Stage::Diversion(key, look), Answer::Located(found)) => {
-                return self.diversion_located(now, key, look, found, out);
+            (Stage::Diversion(key, sought), Answer::Located(found)) => {
+                return self.diversion_located(now, key, sought.look, found, out);
             }
             (Stage::Gateway(key, index), answer @ (Answer::AtGateway(..) | Answer::GatewayFull)) => {
                 return self.place_answered(now, key, index, Some(answer), out);
@@ -529,8 +546,8 @@ impl TransactionUser {
             (Stage::Register(key, inbound), Answer::Registered(verdict)) => {
                 self.registered(turn(key, &inbound), &inbound, verdict, out);
             }
-            (Stage::Locate(key, inbound, look), Answer::Located(found)) => {
-                self.located(turn(key, &inbound), *inbound, look, found, out);
+            (Stage::Locate(key, inbound, sought), Answer::Located(found)) => {
+                self.located(turn(key, &inbound), *inbound, sought.look, found, out);
             }
             (Stage::Side(key, inbound), Answer::Located(found)) => {
                 self.side_found(turn(key, &inbound), *inbound, &targets(found), out);
@@ -569,8 +586,8 @@ impl TransactionUser {
             (Stage::AckSide(inbound), Ok(request)) => self.ack_side_found(now, request, *inbound, &[], out),
             (Stage::Branch(key, index), _) => self.branch_resolved(now, key, index, Records::Failed, out),
             (Stage::Gateway(key, index), _) => self.place_answered(now, key, index, None, out),
-            (Stage::Diversion(key, look), _) => {
-                self.diversion_located(now, key, look, Located::Unavailable, out);
+            (Stage::Diversion(key, sought), _) => {
+                self.diversion_located(now, key, sought.look, Located::Unavailable, out);
             }
             (Stage::AckLocate(..) | Stage::AckResolve(..) | Stage::Noted, _) | (_, Err(_)) => {}
         }

@@ -37,8 +37,10 @@ pub(crate) struct DigestClient {
 /// What one request has proved.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Proofs {
-    answers: u8,
-    proved: Vec<Proof>,
+    /// Responses that were answered.
+    pub(crate) answers: u8,
+    /// The last answer to each realm.
+    pub(crate) proved: Vec<Proof>,
 }
 
 /// Why a challenge is not answered.
@@ -50,17 +52,22 @@ pub(crate) enum Unanswered {
     Refused,
 }
 
+/// One answer.
 #[derive(Clone, Debug)]
-struct Proof {
-    name: Name,
-    realm: Bytes,
-    nonce: Bytes,
-    origin: Origin,
+pub(crate) struct Proof {
+    /// The header field that it stood in.
+    pub(crate) name: Name,
+    /// Whose challenge it was.
+    pub(crate) realm: Bytes,
+    /// What was proved.
+    pub(crate) nonce: Bytes,
+    /// Why it was given.
+    pub(crate) origin: Origin,
 }
 
 /// Why a request had credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Origin {
+pub(crate) enum Origin {
     /// It brought them along.
     Unasked,
     /// It was challenged.

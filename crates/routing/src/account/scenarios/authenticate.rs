@@ -347,6 +347,27 @@ pub(super) fn wrong(user: &str, count: u32) -> Authenticate {
     Authenticate { response: Bytes::from(md5("guessed")), ..right(user, count) }
 }
 
+/// A call that began at another node counts like one that began here, whatever the limit is by now.
+#[test]
+fn a_call_of_another_node_counts_for_the_limit_of_its_account() {
+    let name =
+        |number: u8| crate::CallName::of(&keys::RootKey::new([1; 32]).subkey("test", 0), &[number], b"tag");
+    let call = |number: u8| Authenticate { call: Some(name(number)), ..right("alice", u32::from(number)) };
+    let mut world = World::new();
+    let rules = crate::CallRules { limit: Some(1), ..Default::default() };
+    know(&mut world, Account { calls: rules, ..account("alice") });
+
+    for number in [8, 9, 9] {
+        assert_eq!(world.ask(Question::CallGoesOn(aor("alice"), name(number))), Some(Answer::Noted));
+    }
+
+    assert_eq!(verdict(&mut world, call(1)), Some(Authenticated::TooManyCalls));
+    for number in [8, 9] {
+        assert_eq!(world.ask(Question::CallEnded(aor("alice"), name(number))), Some(Answer::Noted));
+    }
+    assert!(matches!(verdict(&mut world, call(2)), Some(Authenticated::Counted { .. })));
+}
+
 #[test]
 fn a_gateway_has_a_place_for_a_call_when_another_one_has_left() {
     let mut world = World::new();

@@ -261,9 +261,8 @@ fn a_context_ends_with_its_server_transaction() {
     scene.reply(&carol, 180, "");
     let out = scene.reply(&bob, 200, "");
     let Some(Output::Respond { key, .. }) = out.first() else { panic!("{out:?}") };
-    let mut ended = Vec::new();
 
-    scene.user.handle_server_event(scene.now, *key, transaction::ServerEvent::Terminated, &mut ended);
+    let ended = scene.server_ended(*key);
 
     assert_eq!(scene.user.contexts(), 0);
     assert_eq!(ended, [Output::Abandon { key: carol.key }]);

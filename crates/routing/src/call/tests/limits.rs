@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use sip::Name;
-use transaction::ServerEvent;
 
 use super::scene::*;
 use crate::call::Output;
@@ -30,8 +29,7 @@ fn a_call_that_was_answered_counts_until_either_side_hangs_up() {
         let answered = scene.reply(&phone, 200, "");
         assert_eq!(ended(&answered), []);
         let Some(Output::Respond { key, .. }) = answered.first() else { panic!("{answered:?}") };
-        let mut out = Vec::new();
-        scene.user.handle_server_event(scene.now, *key, ServerEvent::Terminated, &mut out);
+        let out = scene.server_ended(*key);
         assert_eq!((ended(&out), scene.user.calls()), (vec![], 1));
 
         let out = hang_up(&mut scene, &phone, "callee-tag", is_callee);

@@ -8,13 +8,14 @@ use bytes::Bytes;
 use clock::{Instant, Now, WallTime};
 use lease::LeaseMirror;
 use sip::{Aor, Message, Method, Name};
-use transaction::{ClientEvent, ClientKey, ServerKey};
+use transaction::{ClientEvent, ClientKey, ServerEvent, ServerKey};
 use transport::selection::Records;
 use transport::{
     Advertise, ConnectionId, Destination, Flow, Listener, ListenerId, Listeners, LocalAddr, RemoteAddr,
     Source, Transport,
 };
 
+use super::takeovers::Takeovers;
 use crate::call::inbound::Inbound;
 use crate::call::{Output, Readiness, TransactionUser};
 use crate::{
@@ -38,13 +39,18 @@ pub(super) const CAROL: &str = "198.51.100.7:31000";
 pub(super) const STRANGER: &str = "203.0.113.66:5060";
 pub(super) const CARRIER: &str = "198.51.100.200:5060";
 
-pub(in crate::call) struct Scene {
+/// One that stays on its node.
+pub(in crate::call) type Scene = SceneOf<false>;
+
+/// A scene; in one that is `TAKEN_OVER` another node goes on with all calls after each step.
+pub(in crate::call) struct SceneOf<const TAKEN_OVER: bool> {
     pub(super) user: TransactionUser,
     pub(in crate::call) keyring: Keyring,
     pub(super) now: Now,
     /// What the bans were told.
     pub(super) reports: Vec<Report>,
     mirror: LeaseMirror,
+    takeovers: Takeovers,
 }
 
 /// A request that has left.
@@ -55,7 +61,7 @@ pub(super) struct Left {
     pub(super) request: Bytes,
 }
 
-impl Scene {
+impl<const TAKEN_OVER: bool> SceneOf<TAKEN_OVER> {
     pub(in crate::call) fn new() -> Self {
         Self::with(|_| {})
     }
@@ -64,12 +70,15 @@ impl Scene {
         let mut settings = settings();
         change(&mut settings);
         let keyring = Keyring::derive(&keys::RootKey::new([7; 32]));
+        let mut user = TransactionUser::new(Arc::new(settings), keyring.clone(), 3, 9);
+        user.take_changed_calls(&mut Vec::new());
         Self {
-            user: TransactionUser::new(Arc::new(settings), keyring.clone(), 3, 9),
+            user,
             keyring,
             now: Now::new(Instant::START, WallTime::from_millis(1_700_000_000_000)),
             reports: Vec::new(),
             mirror: LeaseMirror::permanent(),
+            takeovers: Takeovers::new(TAKEN_OVER),
         }
     }
 
@@ -141,6 +150,7 @@ impl Scene {
     }
 
     pub(super) fn answer(&mut self, token: Token, answer: Answer) -> Vec<Output> {
+        let token = self.takeovers.token(token);
         let lease = self.mirror.active(self.now.instant).unwrap();
         let mut out = Vec::new();
         self.user.handle_answer(self.now, &lease, token, answer, &mut out);
@@ -148,10 +158,24 @@ impl Scene {
     }
 
     pub(super) fn resolved(&mut self, token: Token, records: Records) -> Vec<Output> {
+        let token = self.takeovers.token(token);
         let lease = self.mirror.active(self.now.instant).unwrap();
         let mut out = Vec::new();
         self.user.handle_resolved(self.now, &lease, token, records, &mut out);
         self.without_reports(out)
+    }
+
+    /// The server transaction of a request has ended.
+    pub(super) fn server_ended(&mut self, key: ServerKey) -> Vec<Output> {
+        let mut out = Vec::new();
+        self.user.handle_server_event(self.now, key, ServerEvent::Terminated, &mut out);
+        self.without_reports(out)
+    }
+
+    /// Another node becomes active, and this one forgets all.
+    pub(super) fn stand_by(&mut self) {
+        self.user.stand_by();
+        self.takeovers.forget();
     }
 
     pub(super) fn client_event(&mut self, key: ClientKey, event: ClientEvent) -> Vec<Output> {
@@ -187,14 +211,16 @@ impl Scene {
     /// Lets time pass, and calls whenever the machine wants to be called.
     pub(super) fn pass(&mut self, time: Duration) -> Vec<Output> {
         let end = self.now.instant + time;
-        let mut out = Vec::new();
+        let mut all = Vec::new();
         while let Some(at) = self.user.poll_timeout().filter(|at| *at <= end) {
             self.step_to(at);
             let lease = self.mirror.active(self.now.instant).unwrap();
+            let mut out = Vec::new();
             self.user.handle_timeout(self.now, &lease, &mut out);
+            all.extend(self.without_reports(out));
         }
         self.step_to(end);
-        self.without_reports(out)
+        all
     }
 
     fn step_to(&mut self, at: Instant) {
@@ -238,8 +264,10 @@ impl Scene {
         self.answer(token, Answer::Located(Located::Targets(targets)))
     }
 
-    /// What came out, but for the reports, which are kept apart.
+    /// What came out of a step, but for the reports, which are kept apart. Then another node goes on.
     fn without_reports(&mut self, out: Vec<Output>) -> Vec<Output> {
+        self.takeovers.after_step(&mut self.user, &out);
+        self.takeovers.take_over(&mut self.user, &self.keyring, self.now, &self.mirror);
         let (reports, others): (Vec<_>, Vec<_>) =
             out.into_iter().partition(|output| matches!(output, Output::Report(_)));
         self.reports.extend(reports.into_iter().map(|output| match output {

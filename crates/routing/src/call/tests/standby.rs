@@ -58,7 +58,7 @@ fn who_stood_by_knows_nothing_of_a_call_that_was_ringing() {
     scene.reply(&phone, 180, "");
     assert_eq!((scene.user.contexts(), scene.user.calls()), (1, 1));
 
-    scene.user.stand_by();
+    scene.stand_by();
 
     assert_eq!((scene.user.contexts(), scene.user.calls(), scene.user.poll_timeout()), (0, 0, None));
     assert_eq!(scene.pass(Duration::from_secs(300)), []);
@@ -71,7 +71,7 @@ fn an_answer_for_a_request_of_before_finds_nothing_and_no_later_request() {
     let asked = scene.send_as_account(ALICE, &invite("sip:bob@example.org"));
     let (token, _) = only_ask(&asked);
 
-    scene.user.stand_by();
+    scene.stand_by();
     let again = scene.send_as_account(ALICE, &invite("sip:bob@example.org").again());
 
     assert_ne!(only_ask(&again).0, token);
