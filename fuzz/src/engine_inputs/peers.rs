@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use routing::{Account, Algorithm, Digest, Keepalive, Settings, TrustedPeer};
+use routing::{Account, Algorithm, Digest, Keepalive, Nat, Proxy, Settings, TrustedPeer};
 use sip::Aor;
+use transaction::Timers;
 use transport::{Advertise, Listener, ListenerId, Listeners, LocalAddr, Transport};
 
 use super::digest;
