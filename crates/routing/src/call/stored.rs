@@ -15,6 +15,7 @@ mod aim;
 mod branch;
 mod changes;
 mod context;
+mod delta;
 mod live;
 mod places;
 mod request;
@@ -30,7 +31,7 @@ pub(super) use changes::Changes;
 
 use crate::account::Unreadable;
 
-/// Larger capsules are not read, nor would the link between two nodes carry them. A fork of three has 5 KB.
+/// Larger capsules are not read, nor would the link between two nodes carry them. A fork of three has 3 KB.
 const BYTES_MAX: usize = 160 << 10;
 
 /// Such a time is a mistake, and must not overflow a clock.
@@ -64,15 +65,11 @@ impl StoredCall {
     /// The version of the encoding.
     pub const FORMAT: u32 = 1;
 
-    /// `None` if the request is none that could have been received.
+    /// `None` if its request has no Call-ID.
     fn of(parts: Parts) -> Option<Self> {
-        let bytes = parts.request.as_ref()?.bytes.clone();
-        let message = Message::parse(&bytes).ok()?;
-        let is_fine = bytes.len() <= MESSAGE_BYTES_MAX
-            && message.method() == Some(Method::Invite)
-            && message.validate().is_ok();
-        let call_id = bytes.slice_ref(message.call_id().ok()?);
-        is_fine.then_some(Self { parts, call_id })
+        let bytes = &parts.request.as_ref()?.bytes;
+        let call_id = bytes.slice_ref(Message::parse(bytes).ok()?.call_id().ok()?);
+        Some(Self { parts, call_id })
     }
 
     /// Its bytes for the other node.
@@ -91,6 +88,7 @@ impl StoredCall {
         }
         let parts = Parts::decode(bytes).map_err(|_| Unreadable::Malformed)?;
         let call = Self::of(parts).ok_or(Unreadable::Malformed)?;
+        call.check_request()?;
         restore::check(&call.parts)?;
         Ok(call)
     }
@@ -100,9 +98,26 @@ impl StoredCall {
         &self.call_id
     }
 
+    /// The request of one of its [`StoredCall::clients`] that lives, as it left; `None` for a CANCEL.
+    pub fn request_of(&self, client: ClientKey) -> Option<Bytes> {
+        let Parts { request, context, .. } = &self.parts;
+        context.as_ref()?.request_of(&request.as_ref()?.bytes, client)
+    }
+
     /// The client transactions that belong to it, some of which may have ended.
     pub fn clients(&self) -> impl Iterator<Item = ClientKey> {
         self.parts.context.iter().flat_map(context::StoredContext::clients)
+    }
+
+    /// Whether the request is one that could have been received.
+    fn check_request(&self) -> Result<(), Unreadable> {
+        let bytes = self.parts.request.as_ref().map(|request| &request.bytes);
+        let is_fine = bytes.is_some_and(|bytes| {
+            let is_invite =
+                |message: Message<'_>| message.method() == Some(Method::Invite) && message.validate().is_ok();
+            bytes.len() <= MESSAGE_BYTES_MAX && Message::parse(bytes).is_ok_and(is_invite)
+        });
+        if is_fine { Ok(()) } else { Err(Unreadable::Malformed) }
     }
 }
 

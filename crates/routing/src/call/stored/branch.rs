@@ -1,13 +1,13 @@
 //! One branch, and each of its requests as it left.
 
 use bytes::Bytes;
-use sip::limits::MESSAGE_BYTES_MAX;
 use sip::{Message, Method, Name};
 use transaction::ClientKey;
 
 use super::super::client_branch::{BranchState, Cause, ClientBranch, GatewayCalls, Phase, Sent};
 use super::super::inbound::Inbound;
 use super::aim::StoredAim;
+use super::delta::StoredDelta;
 use super::places::{Reader, StoredDestination, Writer, aor, final_status, number_of, one_of, write_aor};
 use super::request::TEXT_BYTES_MAX;
 use super::{at_most, bounded};
@@ -80,8 +80,9 @@ struct StoredClientOf {
 struct StoredSent {
     #[prost(bytes = "bytes", tag = "1")]
     branch: Bytes,
-    #[prost(bytes = "bytes", tag = "2")]
-    request: Bytes,
+    /// With respect to the request as it came.
+    #[prost(message, optional, tag = "2")]
+    request: Option<StoredDelta>,
     #[prost(message, optional, tag = "3")]
     to: Option<StoredDestination>,
     /// 0 calling, 1 proceeding, 2 to be cancelled, 3 cancelled.
@@ -144,12 +145,13 @@ pub(super) enum Next {
 impl StoredBranch {
     pub(super) fn of(
         branch: &ClientBranch,
+        came: &[u8],
         writer: Writer<'_>,
         keyring: &Keyring,
         is_live: impl Fn(ClientKey) -> bool,
     ) -> Self {
         let client = |key: ClientKey| StoredClientOf { key: write_key(key), has_ended: !is_live(key) };
-        let sent = |sent: &Sent| StoredSent::of(sent, writer, keyring);
+        let sent = |sent: &Sent| StoredSent::of(sent, came, writer, keyring);
         let proof = |proof: &Proof| StoredProof {
             is_proxy: proof.name == Name::ProxyAuthorization,
             realm: proof.realm.clone(),
@@ -187,13 +189,14 @@ impl StoredBranch {
 
     pub(super) fn read(
         &self,
+        came: &[u8],
         reader: Reader<'_>,
         search: Option<(&Keyring, &Inbound)>,
     ) -> Result<ReadBranch, Unreadable> {
         let malformed = |_| Unreadable::Malformed;
         at_most(&self.passed_over, PASSED_OVER_MAX)?;
         let aim = self.aim.as_ref().ok_or(Unreadable::Malformed)?.read(reader, search)?;
-        let sent = self.sent.as_ref().map(|sent| sent.read(reader)).transpose()?;
+        let sent = self.sent.as_ref().map(|sent| sent.read(came, reader)).transpose()?;
         let mut next = Next::Stay;
         let state = match (self.state, sent) {
             (IDLE, None) => BranchState::Idle,
@@ -220,7 +223,7 @@ impl StoredBranch {
         let mut passed_over = Vec::with_capacity(self.passed_over.len());
         for stored in &self.passed_over {
             let (key, is_live) = stored.client.as_ref().ok_or(Unreadable::Malformed)?.read()?;
-            let Some(sent) = stored.read(reader)? else { continue };
+            let Some(sent) = stored.read(came, reader)? else { continue };
             clients.extend(is_live.then_some(key));
             passed_over.push((key, sent));
         }
@@ -254,6 +257,15 @@ impl StoredBranch {
         own.into_iter().chain(self.sent.iter().chain(&self.passed_over).flat_map(of_sent).flatten())
     }
 
+    /// The request of one of its client transactions, as it left.
+    pub(super) fn request_of(&self, came: &[u8], client: ClientKey) -> Option<Bytes> {
+        let is_it = |stored: &Option<StoredClientOf>| {
+            stored.as_ref().is_some_and(|stored| stored.live() == Some(client))
+        };
+        let own = self.sent.as_ref().filter(|_| is_it(&self.client));
+        own.or_else(|| self.passed_over.iter().find(|sent| is_it(&sent.client)))?.request(came).ok()
+    }
+
     fn proofs(&self) -> Result<Proofs, Unreadable> {
         at_most(&self.proved, PROVED_MAX)?;
         let proof = |stored: &StoredProof| {
@@ -275,7 +287,7 @@ impl StoredBranch {
 }
 
 impl StoredSent {
-    fn of(sent: &Sent, writer: Writer<'_>, keyring: &Keyring) -> Self {
+    fn of(sent: &Sent, came: &[u8], writer: Writer<'_>, keyring: &Keyring) -> Self {
         let left = |at: Option<clock::Instant>| at.map(|at| writer.left(at));
         let (phase, cause, freed_at) = match sent.phase {
             Phase::Calling => (0, None, None),
@@ -286,7 +298,7 @@ impl StoredSent {
         let cancel = || ClientKey::of(&keyring.transaction, &sent.branch, Method::Cancel);
         Self {
             branch: sent.branch.clone(),
-            request: sent.request.clone(),
+            request: Some(StoredDelta::of(came, &sent.request)),
             to: Some(writer.destination(sent.to)),
             phase,
             cause: cause.map_or(0, |cause| number_of(&CAUSES, &cause)),
@@ -301,11 +313,12 @@ impl StoredSent {
     }
 
     /// `None` if it left by a listener that is gone.
-    fn read(&self, reader: Reader<'_>) -> Result<Option<Sent>, Unreadable> {
+    fn read(&self, came: &[u8], reader: Reader<'_>) -> Result<Option<Sent>, Unreadable> {
         bounded(&self.branch, BRANCH_BYTES_MAX)?;
-        let is_invite = Message::parse(&self.request)
+        let request = self.request(came)?;
+        let is_invite = Message::parse(&request)
             .is_ok_and(|message| message.method() == Some(Method::Invite) && message.top_via().is_ok());
-        if !is_invite || self.request.len() > MESSAGE_BYTES_MAX {
+        if !is_invite {
             return Err(Unreadable::Malformed);
         }
         let at = |left: Option<u64>| left.map(|left| reader.at(left));
@@ -320,7 +333,7 @@ impl StoredSent {
         let to = reader.destination(self.to.as_ref().ok_or(Unreadable::Malformed)?)?;
         Ok(to.map(|to| Sent {
             branch: self.branch.clone(),
-            request: self.request.clone(),
+            request,
             to,
             phase,
             timer_c: at(self.timer_c_left),
@@ -328,6 +341,12 @@ impl StoredSent {
             silent_until: at(self.silent_left),
             answer_until: at(self.answer_left),
         }))
+    }
+}
+
+impl StoredSent {
+    fn request(&self, came: &[u8]) -> Result<Bytes, Unreadable> {
+        self.request.as_ref().ok_or(Unreadable::Malformed)?.read(came)
     }
 }
 

@@ -137,7 +137,8 @@ impl StoredContext {
         is_live: impl Fn(ClientKey) -> bool,
     ) -> Self {
         let CurrentRound { number, ring_timeout, onward, goes_on } = context.round;
-        let branch = |branch| StoredBranch::of(branch, writer, keyring, &is_live);
+        let came = &context.inbound.bytes;
+        let branch = |branch| StoredBranch::of(branch, came, writer, keyring, &is_live);
         Self {
             branches: context.branches.iter().map(branch).collect(),
             state: number_of(&STATES, &context.state),
@@ -155,9 +156,10 @@ impl StoredContext {
         }
     }
 
-    /// `search` is `None` where only the form is checked.
+    /// `came` is the request as it came; `search` is `None` where only the form is checked.
     pub(super) fn read(
         &self,
+        came: &[u8],
         reader: Reader<'_>,
         search: Option<(&Keyring, &Inbound)>,
     ) -> Result<ReadContext, Unreadable> {
@@ -172,7 +174,11 @@ impl StoredContext {
             return Err(Unreadable::Malformed);
         }
         Ok(ReadContext {
-            branches: self.branches.iter().map(|it| it.read(reader, search)).collect::<Result<_, _>>()?,
+            branches: self
+                .branches
+                .iter()
+                .map(|it| it.read(came, reader, search))
+                .collect::<Result<_, _>>()?,
             state: one_of(&STATES, self.state)?,
             diversion: self.diversion.as_ref().map(StoredSought::read).transpose()?,
             round: CurrentRound {
@@ -189,6 +195,10 @@ impl StoredContext {
             has_full_gateway: self.has_full_gateway,
             is_unanswered: self.is_unanswered,
         })
+    }
+
+    pub(super) fn request_of(&self, came: &[u8], client: ClientKey) -> Option<Bytes> {
+        self.branches.iter().find_map(|branch| branch.request_of(came, client))
     }
 
     pub(super) fn clients(&self) -> impl Iterator<Item = ClientKey> {

@@ -53,7 +53,7 @@ fn read(parts: &Parts, reader: Reader<'_>, key: ServerKey) -> Result<Read, Unrea
         (Some(sought), false, None) => ReadStage::Seeks(sought.read()?),
         (None, true, None) => ReadStage::SeeksSide,
         (None, false, Some(context)) => {
-            context.read(reader, None)?;
+            context.read(&request.bytes, reader, None)?;
             ReadStage::Forwarded
         }
         _ => return Err(Unreadable::Malformed),
@@ -139,7 +139,7 @@ impl TransactionUser {
         }
         let context = match (&stage, &parts.context) {
             (ReadStage::Forwarded, Some(context)) => {
-                Some(context.read(reader, Some((&self.keyring, &inbound))).ok()?)
+                Some(context.read(&request.bytes, reader, Some((&self.keyring, &inbound))).ok()?)
             }
             _ => None,
         };
