@@ -4,6 +4,7 @@
 //! `fuzz_targets`, the program of this crate from a seed and the committed corpus, with stable Rust.
 //! The targets read no clock and no file: the same bytes always give the same end.
 
+pub mod call_capsule;
 pub mod engine_inputs;
 pub mod framing;
 pub mod message;
@@ -25,7 +26,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     Target { name: "message", bytes_max: 70_000, body: message::run },
     Target { name: "values", bytes_max: 4_096, body: values::run },
     Target { name: "uri", bytes_max: 1_024, body: values::run_uris },
@@ -33,6 +34,7 @@ pub const TARGETS: [Target; 8] = [
     Target { name: "stun", bytes_max: 2_048, body: stun_binding::run },
     Target { name: "selection", bytes_max: 1_024, body: selection::run },
     Target { name: "replica", bytes_max: 32_768, body: replication::run },
+    Target { name: "call", bytes_max: 16_384, body: call_capsule::run },
     Target { name: "engine", bytes_max: 8_192, body: engine_inputs::run },
 ];
 
