@@ -18,8 +18,13 @@ use routing::bans::{BAN_FORMAT, BanChange, SourceNetwork, StoredBan};
 use routing::{AccountPartition as Partition, Answer, Bans, BindingId, StoredBinding};
 use sip::Aor;
 
+use crate::call_capsule::FORMAT as CALL_FORMAT;
 use crate::holding::{Holding, Passage};
 use crate::peer::OwnEntry;
+
+mod calls;
+
+pub use self::calls::{CallEntry, apply_call, fetch_call, post_calls, remove_call};
 
 /// A binding. The numbers of kinds are part of what two nodes say to each other: none is ever given another meaning.
 pub const BINDING: Kind = Kind(1);
@@ -27,12 +32,15 @@ pub const BINDING: Kind = Kind(1);
 pub const NONCE_COUNT: Kind = Kind(2);
 /// A source that is held.
 pub const BAN: Kind = Kind(3);
+/// An INVITE that is under way.
+pub const CALL: Kind = Kind(4);
 
 /// What this version understands of another node's.
-pub const KNOWN: [Known; 3] = [
+pub const KNOWN: [Known; 4] = [
     Known { kind: BINDING, format_max: BINDING_FORMAT },
     Known { kind: NONCE_COUNT, format_max: NONCE_FORMAT },
     Known { kind: BAN, format_max: BAN_FORMAT },
+    Known { kind: CALL, format_max: CALL_FORMAT },
 ];
 
 /// The owners of bans in places, behind all partitions: of IPv4 sources, and of IPv6 sources.
@@ -151,6 +159,8 @@ pub enum Entry {
     NonceCount(Box<StoredNonce>),
     /// [`BAN`].
     Ban(StoredBan),
+    /// [`CALL`].
+    Call(CallEntry),
 }
 
 /// Who owns an entry.
@@ -160,6 +170,8 @@ pub enum OwnerOf<'a> {
     Partition(&'a Aor),
     /// The bans.
     Bans,
+    /// The shard of this Call-ID.
+    Shard(&'a [u8]),
 }
 
 impl Entry {
@@ -169,6 +181,7 @@ impl Entry {
             Self::Binding(stored) => OwnerOf::Partition(&stored.aor),
             Self::NonceCount(stored) => OwnerOf::Partition(&stored.account),
             Self::Ban(_) => OwnerOf::Bans,
+            Self::Call(call) => OwnerOf::Shard(&call.call_id),
         }
     }
 }
@@ -187,6 +200,7 @@ pub fn read(now: Now, capsule: Capsule) -> Result<Entry, Unreadable> {
             Ok(Entry::NonceCount(Box::new(stored)))
         }
         BAN => StoredBan::from_capsule(capsule.left, &capsule.key, capsule.bytes).map(Entry::Ban),
+        CALL => calls::read(&capsule.key, capsule.bytes).map(Entry::Call),
         _ => Err(Unreadable::Malformed),
     }
 }
@@ -210,7 +224,7 @@ pub fn apply(
             let nonce = partition.restore_nonce(now, *stored)?;
             Some(Place { owner: number, number: nonce })
         }
-        Entry::Ban(_) => None,
+        Entry::Ban(_) | Entry::Call(_) => None,
     }
 }
 

@@ -51,7 +51,7 @@ impl Holding {
         matches!(answer, Answer::Registered(Ok(_)))
     }
 
-    /// The partition that a ticket belongs to.
+    /// The owner that a ticket belongs to: a partition, or a shard ([`crate::shard_of_owner`]).
     pub fn partition_of(ticket: Ticket) -> u16 {
         (ticket.0 >> NUMBER_BITS) as u16
     }
@@ -108,7 +108,7 @@ impl Holding {
 }
 
 /// The low bits of a ticket count up.
-const NUMBER_BITS: u32 = 48;
+pub(crate) const NUMBER_BITS: u32 = 48;
 
 #[cfg(test)]
 mod tests {

@@ -8,6 +8,8 @@
 //! agree. With a second node, [`copies`] tells it what changes and takes what it tells, and [`Holding`] says which
 //! answer waits until that node holds what it stands for. No rule of a protocol stands here.
 
+mod call_capsule;
+mod call_holding;
 pub mod copies;
 mod holding;
 mod peer;
@@ -16,13 +18,14 @@ mod shard;
 mod store;
 mod traffic;
 
+pub use call_holding::CallHolding;
 pub use holding::{Holding, Passage};
 pub use peer::{ByRole, Outcome, OwnEntry, Owners, Peer, PeerCounts, PeerView};
-pub use place::{partition_of, shard_of};
+pub use place::{owner_of_shard, partition_of, shard_of, shard_of_call, shard_of_owner};
 pub use routing::AccountPartition as Partition;
 pub use routing::account::{Asker, Change, Loaded, Output as PartitionOutput, SlowedName, StoredNonce};
 pub use routing::gateway::{Output as ProberOutput, Prober};
 pub use routing::{Readiness, Report};
-pub use shard::{Output, Settled, Shard, ShardCounts};
+pub use shard::{CallBytes, NotInherited, Output, Settled, Shard, ShardCounts, Waits};
 pub use store::{Store, StoreError, StoreState};
 pub use traffic::Traffic;

@@ -15,8 +15,21 @@ pub fn shard_of(key: &Key, message: &[u8], shards: u16) -> u16 {
 }
 
 /// The call shard of a Call-ID.
-pub(crate) fn shard_of_call(key: &Key, call_id: &[u8], shards: u16) -> u16 {
+pub fn shard_of_call(key: &Key, call_id: &[u8], shards: u16) -> u16 {
     if shards <= 1 { 0 } else { place(key, call_id, shards) }
+}
+
+/// Owners of entries from this number on are call shards, those below it are account partitions.
+const SHARDS_FROM: u16 = 0x8000;
+
+/// The owner that a call shard is in places and tickets.
+pub const fn owner_of_shard(shard: u16) -> u16 {
+    SHARDS_FROM | shard
+}
+
+/// The call shard that is this owner, if it is one.
+pub fn shard_of_owner(owner: u16) -> Option<u16> {
+    owner.checked_sub(SHARDS_FROM)
 }
 
 /// The account partition of an address of record.

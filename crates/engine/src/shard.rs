@@ -26,10 +26,15 @@ use transaction::{
     ServerKey, Transactions,
 };
 use transport::selection::{Query, Records};
-use transport::{Destination, Flow, Quoted, Source};
+use transport::{Destination, Flow, Listeners, Quoted, Source};
 
+use self::calls::Calls;
+pub(crate) use self::calls::number_of;
+pub use self::calls::{CallBytes, NotInherited, Waits};
 use crate::place::shard_of_call;
 use crate::traffic::Traffic;
+
+mod calls;
 
 /// What a shard wants done, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +47,20 @@ pub enum Output {
         message: Bytes,
         /// The client transaction to be told of a failure.
         of: Option<ClientKey>,
+    },
+    /// Send a message of a call for which the other node may have to hold the call first: [`copies::post_calls`] says
+    /// whether it waits. Only a shard that notes changes wants this.
+    ///
+    /// [`copies::post_calls`]: crate::copies::post_calls
+    SendWhenHeld {
+        /// The call.
+        call: ServerKey,
+        /// Where.
+        to: Destination,
+        /// The whole message.
+        message: Bytes,
+        /// For what.
+        waits: Waits,
     },
     /// Ask the partition of an address of record.
     Ask {
@@ -95,6 +114,8 @@ pub struct ShardCounts {
     pub contexts: usize,
     /// Calls, ringing ones included.
     pub calls: usize,
+    /// On a standby: INVITEs under way on the other node, to go on with.
+    pub inherited: usize,
     /// Requests and answers.
     pub traffic: Traffic,
     /// What has happened to requests.
@@ -110,6 +131,7 @@ pub struct Shard {
     number: u16,
     /// How many shards there are; none before registrations are to be kept.
     shards: Option<u16>,
+    listeners: Arc<Listeners>,
     transactions: Transactions<Destination>,
     user: TransactionUser,
     tenure: Tenure,
@@ -118,12 +140,15 @@ pub struct Shard {
     stamped: Vec<u8>,
     from_transactions: Vec<TransactionOutput<Destination>>,
     from_user: Vec<UserOutput>,
+    /// What it knows of its calls for the other node; nothing without a peer.
+    calls: Option<Box<Calls>>,
 }
 
 impl Shard {
     /// An empty shard. `boot` differs at each start of the program.
     pub fn new(settings: Arc<Settings>, keyring: Keyring, number: u16, boot: u32) -> Self {
         Self {
+            listeners: Arc::clone(&settings.listeners),
             transactions: Transactions::new(settings.timers, transaction::Limits::default()),
             user: TransactionUser::new(settings, keyring.clone(), number, boot),
             keyring,
@@ -135,23 +160,31 @@ impl Shard {
             stamped: Vec::new(),
             from_transactions: Vec::new(),
             from_user: Vec::new(),
+            calls: None,
         }
     }
 }
 
 impl Shard {
-    /// Forgets all that is in hand, without a word: another node may be active.
-    pub fn stand_by(&mut self) {
+    /// Forgets all that is in hand, without a word: another node may be active. Calls that the other node was told of are
+    /// kept as it has them.
+    pub fn stand_by(&mut self, now: Now) {
+        self.bequeath(now);
         self.transactions.forget_all();
         self.user.stand_by();
+        self.forget_changes();
         self.tenure.leave();
     }
 
-    /// Sees under which epoch it is called. What was begun under another one is forgotten.
-    fn enter(&mut self, lease: &ActiveLease<'_>) {
+    /// Sees under which epoch it is called. What was begun under another one is forgotten, but for calls that the other
+    /// node was told of: with these it goes on, as with those that it was told of itself.
+    fn enter(&mut self, now: Now, lease: &ActiveLease<'_>) {
         if self.tenure.enter(lease) == Entry::Overtaken {
-            self.stand_by();
+            self.stand_by(now);
             self.tenure.enter(lease);
+        }
+        if self.has_inherited() {
+            self.take_over(now);
         }
     }
 
@@ -164,11 +197,11 @@ impl Shard {
         bytes: &[u8],
         out: &mut Vec<Output>,
     ) {
-        self.enter(lease);
+        self.enter(now, lease);
         let Ok((message, problem)) = Message::parse_lenient(bytes) else {
             self.malformed += 1;
             out.push(Output::Report(Report::of(source.flow, Deed::Malformed)));
-            return;
+            return self.settle(now, lease, out);
         };
         let problem =
             transport::framing_problem(&message, &source, problem).or_else(|| message.validate().err());
@@ -206,7 +239,7 @@ impl Shard {
         refusal: Rejection,
         out: &mut Vec<Output>,
     ) {
-        self.enter(lease);
+        self.enter(now, lease);
         let good = Message::parse(bytes).ok().filter(|message| {
             let problem = transport::framing_problem(message, &source, None);
             problem.is_none() && message.validate().is_ok()
@@ -259,7 +292,7 @@ impl Shard {
         answer: Answer,
         out: &mut Vec<Output>,
     ) {
-        self.enter(lease);
+        self.enter(now, lease);
         self.user.handle_answer(now, lease, token, answer, &mut self.from_user);
         self.settle(now, lease, out);
     }
@@ -273,7 +306,7 @@ impl Shard {
         records: Records,
         out: &mut Vec<Output>,
     ) {
-        self.enter(lease);
+        self.enter(now, lease);
         self.user.handle_resolved(now, lease, token, records, &mut self.from_user);
         self.settle(now, lease, out);
     }
@@ -286,7 +319,7 @@ impl Shard {
         of: ClientKey,
         out: &mut Vec<Output>,
     ) {
-        self.enter(lease);
+        self.enter(now, lease);
         self.transactions.handle_send_failed(now.instant, of, &mut self.from_transactions);
         self.settle(now, lease, out);
     }
@@ -301,17 +334,20 @@ impl Shard {
         quote: &[u8],
         out: &mut Vec<Output>,
     ) {
-        self.enter(lease);
-        let Some(quoted) = Quoted::read(quote) else { return };
-        let key = ClientKey::of(&self.keyring.transaction, quoted.branch, quoted.method);
-        if self.transactions.client_destination(key) == Some(&Destination::Flow(flow)) {
-            self.handle_send_failed(now, lease, key, out);
+        self.enter(now, lease);
+        let quoted = Quoted::read(quote);
+        let key = quoted.map(|quoted| ClientKey::of(&self.keyring.transaction, quoted.branch, quoted.method));
+        let is_of_flow =
+            |key: &ClientKey| self.transactions.client_destination(*key) == Some(&Destination::Flow(flow));
+        if let Some(key) = key.filter(is_of_flow) {
+            self.transactions.handle_send_failed(now.instant, key, &mut self.from_transactions);
         }
+        self.settle(now, lease, out);
     }
 
     /// Lets time pass.
     pub fn handle_timeout(&mut self, now: Now, lease: &ActiveLease<'_>, out: &mut Vec<Output>) {
-        self.enter(lease);
+        self.enter(now, lease);
         self.transactions.handle_timeout(now.instant, &mut self.from_transactions);
         self.user.handle_timeout(now, lease, &mut self.from_user);
         self.settle(now, lease, out);
@@ -330,7 +366,7 @@ impl Shard {
 
     /// Takes back the registrations that are not to outlast this server, and makes no others.
     pub fn handle_stop(&mut self, now: Now, lease: &ActiveLease<'_>, out: &mut Vec<Output>) {
-        self.enter(lease);
+        self.enter(now, lease);
         self.user.handle_stop(now, lease, &mut self.from_user);
         self.settle(now, lease, out);
     }
@@ -361,6 +397,7 @@ impl Shard {
     /// Takes other settings; what has begun ends with the ones it began with.
     pub fn reload(&mut self, settings: Arc<Settings>) {
         self.transactions.reload(settings.timers);
+        self.listeners = Arc::clone(&settings.listeners);
         self.user.reload(settings);
         self.assign_registrations();
     }
@@ -376,6 +413,7 @@ impl Shard {
             suspended: self.user.suspended(),
             contexts: self.user.contexts(),
             calls: self.user.calls(),
+            inherited: self.inherited(),
             traffic: self.traffic.clone(),
             counts,
             transactions: *self.transactions.counters(),
@@ -395,7 +433,7 @@ impl Shard {
             return;
         };
         match self.transactions.handle_request(now.instant, key, method, &mut self.from_transactions) {
-            Disposition::Absorbed => {}
+            Disposition::Absorbed => self.repeats(key),
             Disposition::AckFor2xx => {
                 self.traffic.came(MethodName::Ack);
                 let ack = self.stamp(message, &source);
@@ -446,6 +484,7 @@ impl Shard {
         match method {
             Method::Cancel => match ServerKey::of_cancelled(&self.keyring.transaction, message) {
                 Ok(invite) => {
+                    self.cancels(key, invite);
                     self.user.handle_cancel(now, lease, key, invite, source, request, &mut self.from_user)
                 }
                 Err(_) => {
@@ -463,8 +502,9 @@ impl Shard {
             return;
         };
         match self.transactions.handle_response(now.instant, key, response, &mut self.from_transactions) {
-            ResponseDisposition::Absorbed => {}
+            ResponseDisposition::Absorbed => self.acknowledges(key, Waits::BehindOthers),
             ResponseDisposition::Deliver => {
+                self.acknowledges(key, Waits::UntilHeld);
                 self.user.handle_response(now, lease, key, source, response, &mut self.from_user);
             }
             ResponseDisposition::Unknown => {
@@ -509,13 +549,16 @@ impl Shard {
 
     /// From the transactions: messages to the wire, events to the user.
     fn rise(&mut self, now: Now, lease: &ActiveLease<'_>, out: &mut Vec<Output>) {
+        let speaker = self.take_speaker();
         if self.from_transactions.is_empty() {
             return;
         }
         let mut outputs = std::mem::take(&mut self.from_transactions);
         for output in outputs.drain(..) {
             match output {
-                TransactionOutput::Send { to, message, of } => out.push(Output::Send { to, message, of }),
+                TransactionOutput::Send { to, message, of } => {
+                    out.push(Output::of_transaction(speaker, to, message, of));
+                }
                 TransactionOutput::Client(key, event) => {
                     self.user.handle_client_event(now, lease, key, event, &mut self.from_user);
                 }
@@ -532,6 +575,7 @@ impl Shard {
         match output {
             UserOutput::Respond { key, status, message } => {
                 out.extend(self.answered(key, status));
+                self.answers(key, status);
                 if self
                     .transactions
                     .respond(now.instant, key, status, message, &mut self.from_transactions)

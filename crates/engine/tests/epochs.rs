@@ -51,7 +51,7 @@ fn what_is_under_way_goes_on_when_its_holder_raises_the_epoch() {
 fn a_shard_that_stands_by_has_no_deadline_and_answers_from_the_request_alone() {
     let mut world = World::new();
     world.forward();
-    world.shard.stand_by();
+    world.shard.stand_by(world.now);
     assert_eq!(world.shard.poll_timeout(), None);
 
     let mut out = Vec::new();

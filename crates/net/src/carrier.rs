@@ -12,6 +12,7 @@ use bytes::Bytes;
 use clock::Now;
 use engine::{
     Asker, Holding, Loaded, Output, Partition, PartitionOutput, Prober, ProberOutput, Settled, Shard,
+    shard_of_owner,
 };
 use lease::ActiveLease;
 use replica::{Posted, Ticket};
@@ -25,7 +26,7 @@ use transport::{ConnectionId, Destination, Flow, Source};
 
 use crate::alarm::Event;
 use crate::clocks;
-use crate::copies::Owner;
+use crate::copies::{Owner, ShardOwner};
 use crate::edge::Edge;
 use crate::machines::{Machines, PROBER_LOOP};
 use crate::mandate::Ownership;
@@ -42,6 +43,7 @@ enum ToShard {
     Refused(Flow, Bytes),
     SendFailed(ClientKey),
     News(Arc<CarrierNews>),
+    Settled(Ticket),
     Timeout,
     Stop,
 }
@@ -130,9 +132,9 @@ impl Carrier {
         if ownership == Ownership::Own && edge.mandate.epoch(now.instant).is_none() {
             return self.feed_as_standby(edge, now, shard, messages);
         }
-        self.step_shard(edge, now, shard, |machine, now, lease, out| {
+        self.step_shard(edge, now, shard, |owner, now, lease, out| {
             for (source, message) in messages {
-                machine.handle_message(now, lease, source, message, out);
+                owner.shard.handle_message(now, lease, source, message, out);
             }
         });
     }
@@ -145,9 +147,9 @@ impl Carrier {
         shard: u16,
         messages: impl Iterator<Item = (Source, &'m [u8], Rejection)>,
     ) {
-        self.step_shard(edge, now, shard, |machine, now, lease, out| {
+        self.step_shard(edge, now, shard, |owner, now, lease, out| {
             for (source, message, refusal) in messages {
-                machine.turn_away(now, lease, source, message, refusal, out);
+                owner.shard.turn_away(now, lease, source, message, refusal, out);
             }
         });
     }
@@ -161,9 +163,9 @@ impl Carrier {
     ) {
         let seat = &edge.machines.shards[usize::from(number)];
         let (readiness, out) = (edge.mandate.readiness(), &mut self.from_shard);
-        seat.with(now, |shard, now| {
+        seat.with(now, |owner, now| {
             for (source, message) in messages {
-                shard.handle_as_standby(now, source, message, readiness, out);
+                owner.shard.handle_as_standby(now, source, message, readiness, out);
             }
         });
         self.sort_shard_outputs(edge, now, number);
@@ -184,7 +186,11 @@ impl Carrier {
             Event::Resolved { waiter, records } => self.hold_records(waiter, records),
             Event::Settled(tickets) => {
                 for ticket in tickets {
-                    self.hold_for_partition(Holding::partition_of(ticket), ToPartition::Settled(ticket));
+                    let owner = Holding::partition_of(ticket);
+                    match shard_of_owner(owner) {
+                        Some(shard) => self.hold_for_shard(shard, ToShard::Settled(ticket)),
+                        None => self.hold_for_partition(owner, ToPartition::Settled(ticket)),
+                    }
                 }
             }
             Event::SendFailed { shard, key } => self.hold_for_shard(shard, ToShard::SendFailed(key)),
@@ -287,9 +293,19 @@ impl Carrier {
             if !self.shards[number].is_empty() {
                 carried = true;
                 let mut inputs = std::mem::take(&mut self.shards[number]);
-                self.step_shard(edge, now, number as u16, |shard, now, lease, out| {
+                self.step_shard(edge, now, number as u16, |owner, now, lease, out| {
                     for input in inputs.drain(..) {
-                        give_shard(shard, now, lease, input, out);
+                        match input {
+                            ToShard::Settled(ticket) => {
+                                let let_go = owner.holding.handle_settled(ticket).into_iter();
+                                out.extend(let_go.map(|(to, message)| Output::Send {
+                                    to,
+                                    message,
+                                    of: None,
+                                }));
+                            }
+                            input => give_shard(&mut owner.shard, now, lease, input, out),
+                        }
                     }
                 });
                 // Without the lease nothing has taken them, and they are of no use later.
@@ -311,17 +327,24 @@ impl Carrier {
         edge: &Edge,
         now: Now,
         number: u16,
-        act: impl FnOnce(&mut Shard, Now, &ActiveLease<'_>, &mut Vec<Output>),
+        act: impl FnOnce(&mut ShardOwner, Now, &ActiveLease<'_>, &mut Vec<Output>),
     ) {
         let seat = &edge.machines.shards[usize::from(number)];
         let mirror = edge.mandate.mirror();
-        let Some(lease) = mirror.active(now.instant) else {
+        let Some(lease) = mirror.active(now.instant).filter(|lease| edge.may_act(lease.epoch())) else {
             edge.tallies.add(Tally::Inactive);
             return seat.stand_by(now);
         };
-        let out = &mut self.from_shard;
-        seat.act(now, |shard, now| act(shard, now, &lease, out));
+        let (out, waits) = (&mut self.from_shard, &mut self.waits);
+        seat.act(now, |owner, now| {
+            owner.enter(&lease);
+            act(owner, now, &lease, out);
+            if let Some(copies) = edge.copies.get() {
+                copies.post_calls(now, owner, out, waits);
+            }
+        });
         edge.remind_owner(number, seat.due());
+        self.wait_for_other_node(edge);
         self.sort_shard_outputs(edge, now, number);
     }
 
@@ -331,6 +354,10 @@ impl Carrier {
             match output {
                 Output::Send { to, message, of } => {
                     self.post(to, message, of.map(|key| Sender { shard, key }));
+                }
+                Output::SendWhenHeld { to, message, .. } => {
+                    debug_assert!(false, "a shard that notes changes has what it posts looked at");
+                    self.post(to, message, None);
                 }
                 Output::Ask { partition_of, token, question } => {
                     let partition = edge.machines.partition_of(&partition_of);
@@ -431,11 +458,15 @@ impl Carrier {
             }
         });
         edge.remind_owner(number, seat.due());
+        self.wait_for_other_node(edge);
+        self.sort_partition_outputs(edge, number);
+    }
+
+    fn wait_for_other_node(&mut self, edge: &Edge) {
         if let Some(copies) = edge.copies.get().filter(|_| !self.waits.is_empty()) {
             copies.peer.wait(&self.waits);
             self.waits.clear();
         }
-        self.sort_partition_outputs(edge, number);
     }
 
     fn sort_partition_outputs(&mut self, edge: &Edge, partition: u16) {
@@ -506,6 +537,7 @@ fn give_shard(shard: &mut Shard, now: Now, lease: &ActiveLease<'_>, input: ToSha
         ToShard::Refused(flow, quote) => shard.handle_refused(now, lease, flow, &quote, out),
         ToShard::SendFailed(key) => shard.handle_send_failed(now, lease, key, out),
         ToShard::News(news) => shard.handle_news(news),
+        ToShard::Settled(_) => unreachable!("its messages are held beside the shard"),
         ToShard::Timeout => shard.handle_timeout(now, lease, out),
         ToShard::Stop => shard.handle_stop(now, lease, out),
     }

@@ -1,34 +1,28 @@
-//! The other node of a pair, as the machines' keeper sees it: who tells it, and who takes what it tells.
+//! The other node of a pair, as the machines' keeper sees it: who tells it.
 //!
-//! Whoever is about to let a partition act under an epoch first lets the peer be active under it ([`Copies::follow`]), so
-//! that nothing that another node said is applied to a partition that acts. On the way back the peer stands by as soon as one
-//! thread sees that the lease is gone; what a partition still changes by the proof that it has in hand is marked as
+//! Whoever is about to let a shard or partition act under an epoch first lets the peer be active under it ([`Copies::follow`]), so
+//! that nothing that another node said is applied to one that acts. On the way back the peer stands by as soon as one
+//! thread sees that the lease is gone; what one still changes by the proof that it has in hand is marked as
 //! different from everything, and the active node undoes it.
 //!
-//! Lock order: the turn of the peer, a partition, the peer's own lock. No owner changes the peer's role.
+//! Lock order: the turn of the peer, a shard or partition, the peer's own lock. No owner changes the peer's role.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clock::{Instant, Now};
-use engine::copies::{Entry, OwnerOf, banned_at};
-use engine::{Holding, Outcome, Owners, Partition, PartitionOutput, Peer};
+use engine::{CallHolding, Holding, Output, Partition, PartitionOutput, Peer, Shard};
 use lease::{ActiveLease, Epoch};
-use replica::{Apply, Cause, Fetched, Kind, Place, Posted, Ticket, Wanted};
+use replica::{Posted, Ticket};
 use routing::Bans;
-use tracing::{debug, error};
-use transport::RemoteAddr;
 
-use crate::alarm::Event;
 use crate::clocks;
-use crate::edge::Edge;
 use crate::machines::Machines;
 use crate::mandate::Mandate;
 use crate::seat::Machine;
-use crate::tally::Tally;
 
-/// Entries that are fetched, or told, under one lock of a partition.
-const AT_ONCE_MAX: usize = 64;
+/// Entries that are fetched, or told, under one lock.
+pub(crate) const AT_ONCE_MAX: usize = 64;
 /// Changes that nobody waits for are told as long as so few messages are on their way: they must not cost those time for
 /// which somebody waits.
 const ON_THE_WAY_MAX: usize = 256;
@@ -61,8 +55,43 @@ impl Machine for Owner {
         self.partition.poll_timeout()
     }
 
-    fn stand_by(&mut self) {
+    fn stand_by(&mut self, _now: Now) {
         self.partition.stand_by();
+        self.holding.stand_by();
+        self.since = None;
+    }
+}
+
+/// A shard with the messages that wait for the other node.
+#[derive(Debug)]
+pub(crate) struct ShardOwner {
+    pub(crate) shard: Shard,
+    pub(crate) holding: CallHolding,
+    /// As in [`Owner`].
+    since: Option<Epoch>,
+}
+
+impl ShardOwner {
+    pub(crate) fn new(number: u16, shard: Shard) -> Self {
+        Self { shard, holding: CallHolding::new(number), since: None }
+    }
+
+    /// As [`Owner::enter`].
+    pub(crate) fn enter(&mut self, lease: &ActiveLease<'_>) {
+        if self.since != Some(lease.since()) {
+            self.holding.stand_by();
+            self.since = Some(lease.since());
+        }
+    }
+}
+
+impl Machine for ShardOwner {
+    fn due(&self) -> Option<Instant> {
+        self.shard.poll_timeout()
+    }
+
+    fn stand_by(&mut self, now: Now) {
+        self.shard.stand_by(now);
         self.holding.stand_by();
         self.since = None;
     }
@@ -122,7 +151,7 @@ impl Copies {
         }
     }
 
-    fn is_acting(&self) -> bool {
+    pub(crate) fn is_acting(&self) -> bool {
         self.acting.load(Ordering::Acquire) != 0
     }
 
@@ -157,132 +186,22 @@ impl Copies {
         let mut peer = &*self.peer;
         engine::copies::post(now, &owner.partition, &mut owner.holding, &mut peer, out, waits);
     }
+
+    /// The same for the calls of a shard, and the messages that wait for them.
+    pub(crate) fn post_calls(
+        &self,
+        now: Now,
+        owner: &mut ShardOwner,
+        out: &mut Vec<Output>,
+        waits: &mut Vec<(Ticket, Posted)>,
+    ) {
+        let mut peer = &*self.peer;
+        engine::copies::post_calls(now, &mut owner.shard, &mut owner.holding, &mut peer, out, waits);
+    }
 }
 
 fn mark_of(epoch: Epoch) -> u64 {
     epoch.0.saturating_add(1)
-}
-
-/// The partitions, as the peer sees them.
-pub(crate) struct EdgeOwners(pub(crate) Weak<Edge>);
-
-impl Owners for EdgeOwners {
-    fn apply(&self, apply: Apply) -> Option<Place> {
-        let edge = self.0.upgrade()?;
-        if edge.copies.get().is_none_or(Copies::is_acting) {
-            edge.tallies.add(Tally::CapsuleWhileActive);
-            return None;
-        }
-        let (now, kind) = (clocks::now(), apply.capsule.kind);
-        let entry = match engine::copies::read(now, apply.capsule) {
-            Ok(entry) => entry,
-            Err(unreadable) => {
-                debug!(?kind, ?unreadable, "the active node sent what can not be taken");
-                edge.tallies.add(Tally::CapsuleUnreadable);
-                return None;
-            }
-        };
-        let bans = &edge.machines.bans;
-        if let Entry::Binding(stored) = &entry {
-            let (transport, received) = (stored.listener.0, RemoteAddr(stored.received));
-            bans.with(|bans| bans.handle_binding(now.instant, transport, received));
-        }
-        if let Entry::Ban(ban) = entry {
-            return Some(bans.with(|bans| engine::copies::apply_ban(now.instant, bans, ban)));
-        }
-        let OwnerOf::Partition(aor) = entry.owner() else { return None };
-        let number = edge.machines.partition_of(aor);
-        edge.machines.partitions[usize::from(number)].with(now, |owner, now| {
-            let mut out = Vec::new();
-            let place = engine::copies::apply(now, &mut owner.partition, number, entry, &mut out);
-            save(&edge, out);
-            place
-        })
-    }
-
-    fn remove(&self, kind: Kind, place: Place) {
-        let Some(edge) = self.0.upgrade() else { return };
-        if let Some(source) = banned_at(place) {
-            return edge.machines.bans.with(|bans| bans.withdraw(source));
-        }
-        let Some(seat) = edge.machines.partitions.get(usize::from(place.owner)) else { return };
-        seat.with(clocks::now(), |owner, _| {
-            let mut out = Vec::new();
-            engine::copies::remove(&mut owner.partition, kind, place, &mut out);
-            save(&edge, out);
-        });
-    }
-
-    fn fetch(&self, wanted: Vec<Wanted>) -> Vec<Fetched> {
-        let Some(edge) = self.0.upgrade() else { return Vec::new() };
-        let mut of_partition: Vec<Vec<Wanted>> = vec![Vec::new(); edge.machines.partitions.len()];
-        let mut fetched = Vec::with_capacity(wanted.len());
-        for wanted in wanted {
-            match (of_partition.get_mut(usize::from(wanted.place.owner)), banned_at(wanted.place)) {
-                (Some(list), _) => list.push(wanted),
-                (None, Some(source)) => {
-                    let now = clocks::instant();
-                    let fetch = |bans: &Bans| engine::copies::fetch_ban(now, bans, source, wanted);
-                    fetched.push(edge.machines.bans.read(fetch));
-                }
-                (None, None) => fetched.push(Fetched { wanted, capsule: None }),
-            }
-        }
-        for (seat, wanted) in edge.machines.partitions.iter().zip(of_partition) {
-            for wanted in wanted.chunks(AT_ONCE_MAX) {
-                let now = clocks::now();
-                seat.with(now, |owner, now| {
-                    let fetch = |&wanted| engine::copies::fetch(now, &owner.partition, wanted);
-                    fetched.extend(wanted.iter().map(fetch));
-                });
-            }
-        }
-        fetched
-    }
-
-    fn settled(&self, settled: &[(Ticket, Outcome)]) {
-        let Some(edge) = self.0.upgrade() else { return };
-        let mut of_lane: Vec<Vec<Ticket>> = vec![Vec::new(); edge.alarms.len()];
-        for &(ticket, outcome) in settled {
-            edge.tallies.add(tally_of(outcome));
-            of_lane[edge.machines.owner_of(Holding::partition_of(ticket))].push(ticket);
-        }
-        for (alarm, tickets) in edge.alarms.iter().zip(of_lane) {
-            if !tickets.is_empty() {
-                alarm.deliver(Event::Settled(tickets));
-            }
-        }
-    }
-
-    fn superseded(&self, epoch: Epoch) {
-        let Some(edge) = self.0.upgrade() else { return };
-        edge.tallies.add(Tally::Superseded);
-        error!(epoch = epoch.0, "the other node was active under a higher epoch than this one's");
-    }
-}
-
-/// Under the partition's lock, so that the order of changes stays.
-fn save(edge: &Edge, outputs: Vec<PartitionOutput>) {
-    for output in outputs {
-        if let PartitionOutput::Save(change) = output {
-            edge.store.save(change);
-        }
-    }
-}
-
-fn tally_of(outcome: Outcome) -> Tally {
-    match outcome {
-        Outcome::Held => Tally::Replicated,
-        Outcome::Degraded(Cause::NoPeer) => Tally::DegradedNoPeer,
-        Outcome::Degraded(Cause::Stale) => Tally::DegradedStale,
-        Outcome::Degraded(Cause::Late) => Tally::DegradedLate,
-        Outcome::Degraded(Cause::Lost) => Tally::DegradedLost,
-        Outcome::Degraded(Cause::Refused) => Tally::DegradedRefused,
-        Outcome::Degraded(Cause::NotEqual) => Tally::DegradedNotEqual,
-        Outcome::Degraded(Cause::UnknownKind) => Tally::DegradedUnknownKind,
-        Outcome::Degraded(Cause::TooLong) => Tally::DegradedTooLong,
-        Outcome::Degraded(Cause::TooMany) => Tally::DegradedTooMany,
-    }
 }
 
 #[cfg(test)]

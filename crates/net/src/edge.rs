@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use clock::Now;
-use engine::{Prober, Shard, Store};
+use engine::{Prober, Store};
 use lease::Epoch;
 use routing::bans::{Ban, Deed, Judgement, Measure};
 use routing::gateway::{Service, UnknownGateway};
@@ -165,7 +165,8 @@ impl Edge {
             carrier.note_stop();
             carrier.settle(self, clocks::now(), TOKIO_LANE);
         });
-        let is_busy = || self.machines.shards.iter().any(|shard| shard.read(Shard::has_own_requests));
+        let is_busy =
+            || self.machines.shards.iter().any(|shard| shard.read(|owner| owner.shard.has_own_requests()));
         let deadline = clocks::instant() + TAKE_BACK_TIME_MAX;
         while is_busy() && clocks::instant() < deadline {
             std::thread::sleep(TAKE_BACK_LOOK_EVERY);
@@ -196,7 +197,7 @@ impl Edge {
         seat.with(clocks::now(), |owner, now| owner.partition.handle_account_changed(now, aor));
     }
 
-    /// Whether partitions may act under this epoch: what they change can be told from here on. Not to be asked with a lock of
+    /// Whether shards and partitions may act under this epoch: what they change can be told from here on. Not to be asked with a lock of
     /// a machine.
     pub(crate) fn may_act(&self, epoch: Epoch) -> bool {
         self.copies.get().is_none_or(|copies| copies.follow(&self.mandate, epoch))

@@ -27,6 +27,7 @@ mod mandate;
 mod numbering;
 mod option;
 mod overload;
+mod owners;
 mod resolver;
 mod seat;
 mod server;

@@ -16,7 +16,7 @@ use transport::RemoteAddr;
 
 use crate::bans::SharedBans;
 use crate::clocks;
-use crate::copies::Owner;
+use crate::copies::{Owner, ShardOwner};
 use crate::overload::Overloads;
 use crate::seat::Seat;
 
@@ -25,7 +25,7 @@ pub(crate) const PROBER_LOOP: usize = 0;
 
 #[derive(Debug)]
 pub(crate) struct Machines {
-    pub(crate) shards: Box<[Seat<Shard>]>,
+    pub(crate) shards: Box<[Seat<ShardOwner>]>,
     pub(crate) partitions: Box<[Seat<Owner>]>,
     pub(crate) prober: Seat<Prober>,
     /// Whom nobody listens to.
@@ -48,7 +48,7 @@ impl Machines {
         let shard = |number| {
             let mut shard = Shard::new(Arc::clone(settings), keyring.clone(), number, boot);
             shard.keep_registrations(numbers.end);
-            shard
+            ShardOwner::new(number, shard)
         };
         let partition =
             |number| Owner::new(number, Partition::new(Arc::clone(settings), keyring.clone(), number));
@@ -75,6 +75,11 @@ impl Machines {
     /// The shard of a message.
     pub(crate) fn shard_of(&self, message: &[u8]) -> u16 {
         engine::shard_of(&self.keyring.partition, message, self.shards.len() as u16)
+    }
+
+    /// The shard of a call.
+    pub(crate) fn shard_of_call(&self, call_id: &[u8]) -> u16 {
+        engine::shard_of_call(&self.keyring.partition, call_id, self.shards.len() as u16)
     }
 
     /// The partition of an address of record.
@@ -119,7 +124,7 @@ impl Machines {
             partition.with(now, |owner, _| owner.partition.reload(Arc::clone(settings)));
         }
         for shard in &self.shards {
-            shard.with(now, |shard, _| shard.reload(Arc::clone(settings)));
+            shard.with(now, |owner, _| owner.shard.reload(Arc::clone(settings)));
         }
         self.bans.with(|bans| bans.reload(now.instant, Arc::clone(settings)));
         let mut out = Vec::new();
@@ -132,7 +137,7 @@ impl Machines {
         for output in outputs {
             if let ProberOutput::Publish(verdicts) = output {
                 for shard in &self.shards {
-                    shard.with(now, |shard, _| shard.handle_verdicts(Arc::clone(verdicts)));
+                    shard.with(now, |owner, _| owner.shard.handle_verdicts(Arc::clone(verdicts)));
                 }
             }
         }
@@ -166,6 +171,9 @@ impl Machines {
 
     /// From here on it is noted what changes beside bindings, for the other node.
     pub(crate) fn note_changes(&self) {
+        for seat in &self.shards {
+            seat.with(clocks::now(), |owner, _| owner.shard.note_changes());
+        }
         for seat in &self.partitions {
             seat.with(clocks::now(), |owner, _| owner.partition.note_nonce_changes());
         }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use clock::{Instant, Now};
-use engine::{Prober, Shard};
+use engine::Prober;
 
 /// What has deadlines.
 pub(crate) trait Machine {
@@ -19,17 +19,7 @@ pub(crate) trait Machine {
     fn due(&self) -> Option<Instant>;
 
     /// Lets go of what is in hand: another node may be active.
-    fn stand_by(&mut self);
-}
-
-impl Machine for Shard {
-    fn due(&self) -> Option<Instant> {
-        self.poll_timeout()
-    }
-
-    fn stand_by(&mut self) {
-        Shard::stand_by(self);
-    }
+    fn stand_by(&mut self, now: Now);
 }
 
 impl Machine for Prober {
@@ -37,7 +27,7 @@ impl Machine for Prober {
         self.poll_timeout()
     }
 
-    fn stand_by(&mut self) {
+    fn stand_by(&mut self, _now: Now) {
         Prober::stand_by(self);
     }
 }
@@ -82,8 +72,8 @@ impl<M: Machine> Seat<M> {
     /// Lets the machine stand by, if it does not.
     pub(crate) fn stand_by(&self, now: Now) {
         if !self.stands_by.load(Ordering::Relaxed) {
-            self.with(now, |machine, _| {
-                machine.stand_by();
+            self.with(now, |machine, now| {
+                machine.stand_by(now);
                 self.stands_by.store(true, Ordering::Relaxed);
             });
         }
@@ -146,7 +136,7 @@ mod tests {
             self.0
         }
 
-        fn stand_by(&mut self) {
+        fn stand_by(&mut self, _now: Now) {
             self.0 = None;
         }
     }

@@ -23,12 +23,13 @@ use transport::{ConnectionLimits, Listener, ListenerId, Transport};
 
 use crate::alarm::{Alarm, Event};
 use crate::clocks;
-use crate::copies::{Copies, EdgeOwners, Owner};
+use crate::copies::{Copies, Owner};
 use crate::edge::Edge;
 use crate::latency::Latencies;
 use crate::machines::Machines;
 use crate::mandate::{Lease, Mandate};
 use crate::numbering::{Exhausted, Numbering};
+use crate::owners::EdgeOwners;
 use crate::resolver::Resolver;
 use crate::seat::Seat;
 use crate::socket::{self, BindError};
@@ -271,6 +272,7 @@ impl Server {
             suspended: 0,
             contexts: 0,
             calls: 0,
+            inherited: 0,
             bindings: 0,
             accounts: 0,
             connections: self.edge.streams.len(),
@@ -280,12 +282,13 @@ impl Server {
             peer: self.edge.copies.get().map(|copies| copies.peer.view()),
         };
         for shard in &machines.shards {
-            let shard = shard.read(|shard| shard.counts());
+            let shard = shard.read(|owner| owner.shard.counts());
             status.server_transactions += shard.servers;
             status.client_transactions += shard.clients;
             status.suspended += shard.suspended;
             status.contexts += shard.contexts;
             status.calls += shard.calls;
+            status.inherited += shard.inherited;
             status.traffic.merge(&shard.traffic);
             count(&mut shard.counts.iter());
             count(&mut shard.transactions.iter());
@@ -358,7 +361,7 @@ impl Server {
         let now = clocks::now();
         let shards = self.edge.machines.shards.iter();
         let mut views: Vec<_> =
-            shards.flat_map(|shard| shard.read(|shard| shard.registrations(now))).collect();
+            shards.flat_map(|shard| shard.read(|owner| owner.shard.registrations(now))).collect();
         views.sort_by(|one, other| one.name.cmp(&other.name));
         views
     }

@@ -31,6 +31,8 @@ pub struct Status {
     pub contexts: usize,
     /// Calls, ringing ones included.
     pub calls: usize,
+    /// On a standby: INVITEs under way on the other node, to go on with.
+    pub inherited: usize,
     /// Bindings of all addresses of record.
     pub bindings: usize,
     /// Accounts in the cache.

@@ -154,13 +154,13 @@ impl Node {
     pub(crate) fn look_at_lease(&mut self, now: Now, out: &mut Vec<Output>) {
         match self.lease.active(now.instant).is_some() {
             true => self.wake(now, |_| true),
-            false => self.stand_by(),
+            false => self.stand_by(now),
         }
         self.settle(now, out);
     }
 
-    fn stand_by(&mut self) {
-        self.shards.iter_mut().for_each(Shard::stand_by);
+    fn stand_by(&mut self, now: Now) {
+        self.shards.iter_mut().for_each(|shard| shard.stand_by(now));
         if !fault::is_planted(Fault::StandbyExpires) {
             self.partitions.iter_mut().for_each(Partition::stand_by);
         }
@@ -415,7 +415,7 @@ impl Node {
     pub(crate) fn handle_timeout(&mut self, now: Now, out: &mut Vec<Output>) {
         self.wake_copies(now, out);
         if !self.is_active(now) && !fault::is_planted(Fault::StandbyExpires) {
-            self.stand_by();
+            self.stand_by(now);
             return self.settle(now, out);
         }
         self.wake(now, |due| due.is_some_and(|at| at <= now.instant));
@@ -543,6 +543,8 @@ impl Node {
             engine::Output::Send { to, message, of } => {
                 self.send(now, to, message, of.map(|key| (shard, key)), out);
             }
+            // The shards of this node tell the other one of no calls.
+            engine::Output::SendWhenHeld { to, message, .. } => self.send(now, to, message, None, out),
             engine::Output::Ask { partition_of, token, question } => {
                 let number = self.partition_of(&partition_of);
                 self.step_partition(now, number, |partition, lease, out| {

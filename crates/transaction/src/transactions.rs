@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use clock::Instant;
-use sip::{Message, Method, Status};
+use sip::{Message, Method, MethodName, Status};
 
 use crate::changes::Changes;
 use crate::client::{Client, ClientMachine};
@@ -157,6 +157,11 @@ impl<D: Clone> Transactions<D> {
     /// Whether there is such a server transaction.
     pub fn server_known(&self, key: ServerKey) -> bool {
         self.servers.contains(key)
+    }
+
+    /// The method of a server transaction's request.
+    pub fn server_method(&self, key: ServerKey) -> Option<MethodName> {
+        self.servers.get(key).map(|server| server.arrival.method)
     }
 
     /// Where the responses of a server transaction go.

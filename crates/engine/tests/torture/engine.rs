@@ -108,6 +108,7 @@ impl Engine {
                         }
                     }
                 }
+                Output::SendWhenHeld { .. } => unreachable!("there is no other node"),
                 Output::Publish(_)
                 | Output::KeepaliveAnswered(_)
                 | Output::Report(_)

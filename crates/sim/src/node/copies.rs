@@ -240,7 +240,7 @@ impl Node {
 
     /// It is a standby from here on, as its guardian orders, and hears nobody under a lower epoch than this.
     pub(crate) fn become_standby(&mut self, now: Now, highest: Epoch, out: &mut Vec<Output>) {
-        self.stand_by();
+        self.stand_by(now);
         if let Some(copies) = &mut self.copies {
             out.extend(copies.called.map(|connection| Output::Peer(PeerOutput::Close(connection, None))));
             if let Role::Active(sender) = &mut copies.role {

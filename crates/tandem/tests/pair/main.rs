@@ -1,5 +1,6 @@
 //! Two servers on this host, each of which holds what the other one acknowledges.
 
+mod calls;
 mod testbed;
 
 use std::time::{Duration, Instant};

@@ -46,8 +46,10 @@ impl Pair {
         let [to_a, to_b] = [free_port(), free_port()];
         let wire = Wire::to(to_b);
         let store = MemoryStore { bindings: Mutex::new(stored), ..MemoryStore::default() };
-        let a = Node::start(0, vec![to_a], vec![wire.address], MemoryStore::default());
-        let b = Node::start(1, vec![to_b], vec![to_a], store);
+        let hosts = [own_host(), own_host()];
+        let a = Node::start(0, vec![to_a], vec![wire.address], MemoryStore::default(), hosts);
+        let [host_a, host_b] = hosts;
+        let b = Node::start(1, vec![to_b], vec![to_a], store, [host_b, host_a]);
         a.become_active(3);
         eventually("both are equal", || a.peer_ready() == 100);
         Self { a, b, wire }
@@ -57,15 +59,23 @@ impl Pair {
 impl Node {
     /// One whose other node is nowhere.
     pub fn alone() -> Self {
-        let node = Self::start(0, vec![free_port()], vec![free_port()], MemoryStore::default());
+        let node =
+            Self::start(0, vec![free_port()], vec![free_port()], MemoryStore::default(), [own_host(); 2]);
         node.become_active(1);
         eventually("it has tried", || !node.view().troubles.is_empty());
         node
     }
 
-    fn start(node: u8, listen: Vec<SocketAddr>, peers: Vec<SocketAddr>, store: MemoryStore) -> Self {
+    fn start(
+        node: u8,
+        listen: Vec<SocketAddr>,
+        peers: Vec<SocketAddr>,
+        store: MemoryStore,
+        // Of the service, as it has it, and as the other node has it.
+        [host, other]: [IpAddr; 2],
+    ) -> Self {
         let (lease, store) = (Arc::new(Given::default()), Arc::new(store));
-        let service = SocketAddr::new(own_host(), 5060);
+        let service = SocketAddr::new(host, 5060);
         let root_key = || RootKey::new([7; 32]);
         let server = Server::start(net::Start {
             settings: Arc::new(settings(service)),
@@ -76,7 +86,7 @@ impl Node {
             threads: THREADS,
             store: Arc::clone(&store) as Arc<dyn Store>,
             lease: Arc::clone(&lease) as Arc<dyn Lease>,
-            virtual_addresses: BTreeSet::from([service.ip()]),
+            virtual_addresses: BTreeSet::from([host, other]),
             peer: Some(Box::new(move |owners, own| {
                 let known = engine::copies::KNOWN.to_vec();
                 let plan = Plan { node, incarnation: u64::from(node) + 1, listen, peers, known };
@@ -95,6 +105,15 @@ impl Node {
     pub fn lose_lease(&self) {
         self.lease.give(LeaseMirror::none());
         self.server.look_at_lease();
+    }
+
+    /// It takes over from another node, which ends as if it were killed: nobody is told. Two hosts have one virtual
+    /// address; here this node gets the other one's when that has let go of it.
+    pub fn take_over(&self, killed: &Self, epoch: u64) {
+        killed.server.stop().expect("the store is in memory");
+        let reloaded = self.server.reload(&settings(killed.service), ConnectionLimits::default());
+        reloaded.expect("the address is free");
+        self.become_active(epoch);
     }
 
     pub fn contacts(&self, user: &str) -> Vec<String> {
@@ -134,6 +153,34 @@ impl Phone {
         Self(socket)
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.0.local_addr().expect("it is bound")
+    }
+
+    /// A request without a body, whose branch, tag and Call-ID are of this name.
+    pub fn request(&self, method: &str, uri: &str, name: &str) -> String {
+        let from = self.address();
+        format!(
+            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {from};rport;branch=z9hG4bK{name}\r\n\
+             From: <sip:phone@{from}>;tag={name}\r\nTo: <{uri}>\r\nCall-ID: {name}\r\nCSeq: 1 {method}\r\n\
+             Contact: <sip:phone@{from}>\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
+        )
+    }
+
+    pub fn say(&self, node: &Node, text: &str) {
+        self.0.send_to(text.as_bytes(), node.service).expect("loopback");
+    }
+
+    /// Waits for a message that begins like this; others are passed over.
+    pub fn hear(&self, beginning: &str) -> String {
+        loop {
+            let message = self.receive();
+            if message.starts_with(beginning) {
+                return message;
+            }
+        }
+    }
+
     /// Registers, and gives the answer.
     pub fn register(&self, node: &Node, user: &str, cseq: u32) -> String {
         self.send_register(node, user, cseq);
@@ -169,7 +216,7 @@ impl Phone {
         self.0.send_to(text.as_bytes(), node.service).expect("loopback");
     }
 
-    fn receive(&self) -> String {
+    pub fn receive(&self) -> String {
         let mut room = vec![0; 65_535];
         let (length, _) = self.0.recv_from(&mut room).expect("something comes in time");
         String::from_utf8_lossy(&room[..length]).into_owned()

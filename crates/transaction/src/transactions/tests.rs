@@ -3,8 +3,6 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use sip::MethodName;
-
 use super::*;
 use crate::script::{at, client_key, method_of, request, response, secret, server_key};
 
@@ -93,6 +91,7 @@ fn a_server_transaction_that_is_ended_says_where_its_responses_went() {
     let mut transactions = Transactions::new(Timers::default(), Limits::default());
     begin_server(&mut transactions, server_key(), Kind::NonInvite).unwrap();
     assert_eq!(transactions.server_destination(server_key()), Some(&7));
+    assert_eq!(transactions.server_method(server_key()), Some(MethodName::Options));
 
     assert_eq!(transactions.end_server(server_key()), Some(7));
 

@@ -1,0 +1,103 @@
+//! Calls on their way between two nodes, as [`copies`](super) has it for bindings.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use clock::Now;
+use replica::{Capsule, Fetched, Place, Posted, Ticket, Wanted};
+use routing::account::Unreadable;
+use transaction::ServerKey;
+
+use super::{CALL, Replica};
+use crate::call_capsule::{CallCapsule, FORMAT};
+use crate::call_holding::{CallHolding, CallPassage};
+use crate::place::owner_of_shard;
+use crate::shard::{CallBytes, NotInherited, Output, Shard, number_of};
+
+/// A call ends by what happens to it; nobody looks at this.
+const LEFT: Duration = Duration::from_secs(24 * 3_600);
+
+/// A call that another node tells of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallEntry {
+    key: ServerKey,
+    /// It says whose shard the call is: [`crate::shard_of_call`].
+    pub call_id: Bytes,
+    bytes: Bytes,
+}
+
+/// Tells the other node which calls a step of a shard has changed, and takes out of the step's outputs the messages that
+/// wait for it: `waits` are the tickets whose ends [`CallHolding::handle_settled`] is to be told.
+///
+/// To be called under the shard's lock, so that the changes of one call keep their order.
+pub fn post_calls(
+    now: Now,
+    shard: &mut Shard,
+    holding: &mut CallHolding,
+    replica: &mut impl Replica,
+    outputs: &mut Vec<Output>,
+    waits: &mut Vec<(Ticket, Posted)>,
+) {
+    let mut changed = std::mem::take(&mut holding.changed);
+    shard.take_changed_calls(&mut changed);
+    for key in changed.drain(..) {
+        if let Some(call) = shard.tell(now, key) {
+            let place = Place { owner: owner_of_shard(holding.shard()), number: number_of(key) };
+            holding.handle_posted(key, replica.put(capsule(key, call), place));
+        } else if shard.untell(key) {
+            holding.handle_posted(key, replica.remove(CALL, &key.as_u128().to_be_bytes()));
+        }
+    }
+    holding.changed = changed;
+    outputs.retain_mut(|output| {
+        let Output::SendWhenHeld { call, to, message, waits: until } = output else { return true };
+        let message = (*to, std::mem::take(message));
+        match holding.handle_message(*call, message, *until, || replica.everything()) {
+            CallPassage::Passes(to, message) => {
+                *output = Output::Send { to, message, of: None };
+                true
+            }
+            CallPassage::Behind => false,
+            CallPassage::Waits(ticket, posted) => {
+                waits.push((ticket, posted));
+                false
+            }
+        }
+    });
+    holding.handle_end_of_step();
+}
+
+/// Reads a capsule of the kind [`CALL`].
+pub(super) fn read(key: &[u8], bytes: Bytes) -> Result<CallEntry, Unreadable> {
+    let key = <[u8; 16]>::try_from(key).map_err(|_| Unreadable::Malformed)?;
+    let call_id = CallCapsule::from_bytes(bytes.clone())?.call_id;
+    Ok(CallEntry { key: ServerKey::from_u128(u128::from_be_bytes(key)), call_id, bytes })
+}
+
+/// On a standby: the shard with this number takes a call. Gives its place; `None` if there is no room for it, and then an
+/// earlier version of it stays.
+///
+/// # Errors
+///
+/// [`NotInherited`].
+pub fn apply_call(now: Now, shard: &mut Shard, number: u16, call: CallEntry) -> Result<Place, NotInherited> {
+    let number_of_call = shard.inherit(now, call.key, call.bytes)?;
+    Ok(Place { owner: owner_of_shard(number), number: number_of_call })
+}
+
+/// On a standby: the shard that `place` names lets a call go.
+pub fn remove_call(shard: &mut Shard, place: Place) {
+    shard.disinherit(place.number);
+}
+
+/// On the active node: a call of the shard that `wanted` names, as it is.
+pub fn fetch_call(now: Now, shard: &Shard, wanted: Wanted) -> Fetched {
+    let key = shard.told(wanted.place.number);
+    let capsule = key.and_then(|key| Some(capsule(key, shard.call_capsule(now, key)?)));
+    Fetched { wanted, capsule }
+}
+
+fn capsule(key: ServerKey, call: CallBytes) -> Capsule {
+    let key = Bytes::copy_from_slice(&key.as_u128().to_be_bytes());
+    Capsule { kind: CALL, format: FORMAT, key, bytes: call.bytes, left: LEFT }
+}

@@ -1,0 +1,372 @@
+//! The calls of a shard as two nodes share them: those that the other node is told of while this one is active, and those
+//! that it was told of while it stands by.
+//!
+//! A call is told of from the moment that its INVITE has been answered by its transaction, which begins with the 100, until
+//! nothing of it is left. On a standby nothing of it lives: bytes wait for the node to become active.
+//!
+//! Invariant: what is told, or was told, is what the other node was told, so that a node has the same calls in both roles.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use clock::{Instant, Now};
+use routing::account::Unreadable;
+use sip::{MethodName, Status};
+use transaction::{
+    ClientEvent, ClientKey, Output as TransactionOutput, ServerKey, ServerState, StoredServer,
+};
+use transport::Destination;
+
+use super::{Output, Shard};
+use crate::call_capsule::{CallCapsule, Way};
+
+/// Calls that a standby keeps for one shard: as many as an active one has. With 6 KB each they take 1.2 GB; who has less
+/// memory has fewer calls.
+const INHERITED_MAX: usize = 200_000;
+
+/// What a shard knows of its calls for the other node.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    /// By their numbers: what the other node was told of.
+    told: BTreeMap<u64, Told>,
+    /// Whose a client transaction is.
+    of_client: BTreeMap<ClientKey, ServerKey>,
+    /// By their numbers: what this node was told of, and does not go on with yet.
+    inherited: BTreeMap<u64, Inherited>,
+    /// What was told of and could not be gone on with.
+    lost: Vec<ServerKey>,
+    /// Whose the next messages of the transactions are.
+    speaks: Option<(ServerKey, Waits)>,
+    /// The CANCEL that was taken last, and the INVITE that it is for.
+    cancel: Option<(ServerKey, ServerKey)>,
+}
+
+#[derive(Debug)]
+struct Told {
+    key: ServerKey,
+    clients: Vec<ClientKey>,
+}
+
+#[derive(Debug)]
+struct Inherited {
+    key: ServerKey,
+    bytes: Bytes,
+    came: Instant,
+}
+
+/// What a message of a call waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waits {
+    /// That the other node holds the call as it is after this step: who gets the message stops repeating something.
+    UntilHeld,
+    /// Only for messages of the same call that wait already.
+    BehindOthers,
+}
+
+/// A call, ready for the other node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallBytes {
+    /// It says whose shard the call is.
+    pub call_id: Bytes,
+    /// The capsule.
+    pub bytes: Bytes,
+}
+
+/// Why a standby does not keep a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotInherited {
+    /// It can not be read.
+    Unreadable(Unreadable),
+    /// It has as many as it may.
+    Full,
+}
+
+/// The number of a call with its shard. A key is a keyed hash, so that nobody can aim at another's number.
+pub(crate) const fn number_of(key: ServerKey) -> u64 {
+    key.as_u128() as u64
+}
+
+impl Shard {
+    /// From here on it is noted which calls have changed, and messages for which the other node has to hold a call are
+    /// told apart. To be called before the shard has any.
+    pub fn note_changes(&mut self) {
+        if self.calls.is_none() {
+            self.calls = Some(Box::default());
+            self.transactions.note_changes();
+            // The first time that it is asked it says all, and notes what changes from there on.
+            self.user.take_changed_calls(&mut Vec::new());
+        }
+    }
+
+    /// Appends the calls that have begun, changed or ended since the last call, each once and in order. It is to be called
+    /// after each step if changes are noted.
+    pub fn take_changed_calls(&mut self, out: &mut Vec<ServerKey>) {
+        let Some(calls) = &mut self.calls else { return };
+        let first = out.len();
+        self.user.take_changed_calls(out);
+        let mut clients = Vec::new();
+        self.transactions.take_changes(out, &mut clients);
+        out.extend(clients.iter().filter_map(|client| calls.of_client.get(client)));
+        out.append(&mut calls.lost);
+        let changed: BTreeSet<ServerKey> = out.drain(first..).collect();
+        out.extend(changed);
+    }
+
+    /// A call as another node can go on with it; `None` if there is no such call.
+    pub fn call_capsule(&self, now: Now, key: ServerKey) -> Option<CallBytes> {
+        let capsule = self.capsule(now, key)?;
+        Some(CallBytes { bytes: capsule.to_bytes(), call_id: capsule.call_id })
+    }
+
+    /// The same, because the other node is about to be told of it.
+    pub(crate) fn tell(&mut self, now: Now, key: ServerKey) -> Option<CallBytes> {
+        let capsule = self.capsule(now, key)?;
+        self.note_told(key, capsule.clients.iter().map(|(client, ..)| *client).collect());
+        Some(CallBytes { bytes: capsule.to_bytes(), call_id: capsule.call_id })
+    }
+
+    /// The other node is told that a call has ended; whether it knew of it.
+    pub(crate) fn untell(&mut self, key: ServerKey) -> bool {
+        let Some(calls) = &mut self.calls else { return false };
+        let Some(told) = calls.told.remove(&number_of(key)) else { return false };
+        for client in &told.clients {
+            calls.of_client.remove(client);
+        }
+        true
+    }
+
+    /// The call with this number, if the other node was told of it.
+    pub(crate) fn told(&self, number: u64) -> Option<ServerKey> {
+        Some(self.calls.as_ref()?.told.get(&number)?.key)
+    }
+
+    /// On a standby: takes a call of the active node, to go on with it when this node becomes active. Gives its number.
+    ///
+    /// # Errors
+    ///
+    /// [`NotInherited`]; an earlier version of it stays.
+    pub fn inherit(&mut self, now: Now, key: ServerKey, bytes: Bytes) -> Result<u64, NotInherited> {
+        CallCapsule::from_bytes(bytes.clone()).map_err(NotInherited::Unreadable)?;
+        if !self.tenure.is_standby() {
+            // The lease is gone, and nobody has told this shard.
+            self.stand_by(now);
+        }
+        let calls = self.calls.get_or_insert_default();
+        let number = number_of(key);
+        if calls.inherited.len() >= INHERITED_MAX && !calls.inherited.contains_key(&number) {
+            return Err(NotInherited::Full);
+        }
+        calls.inherited.insert(number, Inherited { key, bytes, came: now.instant });
+        Ok(number)
+    }
+
+    /// On a standby: lets a call go.
+    pub fn disinherit(&mut self, number: u64) {
+        if let Some(calls) = &mut self.calls {
+            calls.inherited.remove(&number);
+        }
+    }
+
+    /// How many calls wait for this node to become active.
+    pub(super) fn inherited(&self) -> usize {
+        self.calls.as_ref().map_or(0, |calls| calls.inherited.len())
+    }
+
+    /// What the other node was told of is kept as if this node had been told of it.
+    pub(super) fn bequeath(&mut self, now: Now) {
+        let Some(calls) = &mut self.calls else { return };
+        let told = std::mem::take(&mut calls.told);
+        calls.of_client.clear();
+        (calls.speaks, calls.cancel) = (None, None);
+        for (number, Told { key, .. }) in told {
+            let bytes = self.call_capsule(now, key).map(|call| call.bytes);
+            if let (Some(bytes), Some(calls)) = (bytes, &mut self.calls) {
+                calls.inherited.insert(number, Inherited { key, bytes, came: now.instant });
+            }
+        }
+    }
+
+    /// What was noted of calls that are forgotten is of no use.
+    pub(super) fn forget_changes(&mut self) {
+        if self.calls.is_some() {
+            self.transactions.take_changes(&mut Vec::new(), &mut Vec::new());
+            self.user.take_changed_calls(&mut Vec::new());
+        }
+    }
+
+    /// Whether there are calls to go on with.
+    pub(super) fn has_inherited(&self) -> bool {
+        self.calls.as_ref().is_some_and(|calls| !calls.inherited.is_empty())
+    }
+
+    /// Goes on with all calls that the other node had.
+    pub(super) fn take_over(&mut self, now: Now) {
+        let Some(calls) = &mut self.calls else { return };
+        for (_, Inherited { key, bytes, came }) in std::mem::take(&mut calls.inherited) {
+            // It was read once when it came.
+            if let Ok(capsule) = CallCapsule::from_bytes(bytes) {
+                self.take_over_call(now, now.instant.since(came), key, capsule);
+            }
+        }
+        // The other node, if it is there, has had them like this. What could not be gone on with is among the changes.
+        self.transactions.take_changes(&mut Vec::new(), &mut Vec::new());
+        let mut changed = Vec::new();
+        self.user.take_changed_calls(&mut changed);
+        for key in changed {
+            if self.user.stored_call(now, key).is_none() {
+                self.give_up(now, key);
+            }
+            if let Some(calls) = &mut self.calls {
+                calls.lost.push(key);
+            }
+        }
+    }
+
+    /// Nobody will answer a call that was restored in vain, and no phone is listened to for it.
+    fn give_up(&mut self, now: Now, key: ServerKey) {
+        if self.transactions.stored_server(now.instant, key).is_some_and(is_proceeding) {
+            self.transactions.end_server(key);
+        }
+        let told = self.calls.as_ref().and_then(|calls| calls.told.get(&number_of(key)));
+        for client in told.iter().flat_map(|told| &told.clients) {
+            self.transactions.abandon_client(*client);
+        }
+    }
+
+    fn take_over_call(&mut self, now: Now, since: Duration, key: ServerKey, capsule: CallCapsule) {
+        let CallCapsule { call, server, clients, .. } = capsule;
+        self.note_told(key, clients.iter().map(|(client, ..)| *client).collect());
+        let (stored, way) = server;
+        let to = way.destination(&self.listeners);
+        let restored =
+            to.map(|to| self.transactions.restore_server(now.instant, key, stored.aged(since), to));
+        if !matches!(restored, Some(Ok(()))) {
+            if let Some(calls) = &mut self.calls {
+                calls.lost.push(key);
+            }
+            return;
+        }
+        let mut unreachable = Vec::new();
+        for (client, stored, way) in clients {
+            let to = way.destination(&self.listeners).filter(|_| way.outlives_its_node());
+            let restored =
+                to.map(|to| self.transactions.restore_client(now.instant, client, stored.aged(since), to));
+            if !matches!(restored, Some(Ok(()))) {
+                unreachable.push(client);
+            }
+        }
+        if let Some(call) = call {
+            self.user.restore_call(now, since, key, call, &mut self.from_user);
+        }
+        for client in unreachable {
+            for event in [ClientEvent::Unreachable, ClientEvent::Terminated] {
+                self.from_transactions.push(TransactionOutput::Client(client, event));
+            }
+        }
+    }
+
+    fn note_told(&mut self, key: ServerKey, clients: Vec<ClientKey>) {
+        let Some(calls) = &mut self.calls else { return };
+        let told = calls.told.entry(number_of(key)).or_insert(Told { key, clients: Vec::new() });
+        if told.clients != clients {
+            for client in &told.clients {
+                calls.of_client.remove(client);
+            }
+            calls.of_client.extend(clients.iter().map(|client| (*client, key)));
+            told.clients = clients;
+        }
+    }
+
+    fn capsule(&self, now: Now, key: ServerKey) -> Option<CallCapsule> {
+        let call = self.user.stored_call(now, key);
+        let server = self.transactions.stored_server(now.instant, key)?;
+        let call_id = match &call {
+            Some(call) => Bytes::copy_from_slice(call.call_id()),
+            None => Bytes::copy_from_slice(sip::find_call_id(answer(&server)?)?),
+        };
+        let way = |to: Option<&Destination>| to.and_then(|to| Way::of(&self.listeners, to));
+        let server = (server, way(self.transactions.server_destination(key))?);
+        let clients = call.iter().flat_map(|call| call.clients()).filter_map(|client| {
+            let stored = self.transactions.stored_client(now.instant, client)?;
+            Some((client, stored, way(self.transactions.client_destination(client))?))
+        });
+        let clients = clients.collect();
+        Some(CallCapsule { call_id, server, clients, call })
+    }
+}
+
+/// Which messages wait for what.
+impl Shard {
+    /// The user answers a request.
+    pub(super) fn answers(&mut self, key: ServerKey, status: Status) {
+        let Some(calls) = &mut self.calls else { return };
+        let of_cancel = calls.cancel.filter(|(cancel, _)| *cancel == key).map(|(_, invite)| invite);
+        let waits = match status {
+            Status::TRYING => Waits::UntilHeld,
+            status if status.is_final() => Waits::UntilHeld,
+            // The INVITE may be repeated until one of them arrives.
+            _ => Waits::BehindOthers,
+        };
+        let is_invite = || self.transactions.server_method(key) == Some(MethodName::Invite);
+        calls.speaks = match of_cancel {
+            Some(invite) => Some((invite, waits)),
+            None => is_invite().then_some((key, waits)),
+        };
+    }
+
+    /// A request was repeated, and its answer is.
+    pub(super) fn repeats(&mut self, key: ServerKey) {
+        if let Some(calls) = &mut self.calls
+            && calls.told.contains_key(&number_of(key))
+        {
+            calls.speaks = Some((key, Waits::BehindOthers));
+        }
+    }
+
+    /// A response has come to a request of ours, which may be acknowledged.
+    pub(super) fn acknowledges(&mut self, client: ClientKey, waits: Waits) {
+        if let Some(calls) = &mut self.calls {
+            calls.speaks = calls.of_client.get(&client).map(|key| (*key, waits));
+        }
+    }
+
+    /// A CANCEL has come for an INVITE.
+    pub(super) fn cancels(&mut self, cancel: ServerKey, invite: ServerKey) {
+        if let Some(calls) = &mut self.calls {
+            calls.cancel = Some((cancel, invite));
+        }
+    }
+
+    /// Whose the messages are that the transactions send now, once.
+    pub(super) fn take_speaker(&mut self) -> Option<(ServerKey, Waits)> {
+        self.calls.as_mut()?.speaks.take()
+    }
+}
+
+impl Output {
+    /// A message of a transaction; of a call whose messages may have to wait if there is one.
+    pub(super) fn of_transaction(
+        call: Option<(ServerKey, Waits)>,
+        to: Destination,
+        message: Bytes,
+        of: Option<ClientKey>,
+    ) -> Self {
+        match (call, of) {
+            (Some((call, waits)), None) => Self::SendWhenHeld { call, to, message, waits },
+            _ => Self::Send { to, message, of },
+        }
+    }
+}
+
+/// The final answer of an INVITE that is repeated until it is acknowledged.
+fn answer(server: &StoredServer) -> Option<&Bytes> {
+    match &server.state {
+        ServerState::InviteCompleted { response, .. } => Some(response),
+        _ => None,
+    }
+}
+
+fn is_proceeding(server: StoredServer) -> bool {
+    matches!(server.state, ServerState::InviteProceeding { .. })
+}

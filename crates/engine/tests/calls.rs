@@ -1,0 +1,466 @@
+//! Two nodes with one shard each: a call that begins on one of them and goes on on the other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clock::{Instant, Now, WallTime};
+use engine::copies::{self, CALL, Entry, OwnerOf, Replica};
+use engine::{CallHolding, NotInherited, Output, Shard, owner_of_shard};
+use keys::RootKey;
+use lease::{Epoch, LeaseMirror};
+use replica::{Capsule, Kind, Place, Posted, Ticket};
+use routing::{Keyring, Settings, TrustedPeer};
+use sip::Message;
+use transaction::ServerKey;
+use transport::{
+    Destination, Flow, Listener, ListenerId, Listeners, LocalAddr, RemoteAddr, Source, Transport,
+};
+
+#[test]
+fn the_100_waits_for_the_other_node_and_the_forwarded_invite_does_not() {
+    let mut world = World::new();
+
+    let sent = world.receive(CALLER, &invite());
+
+    assert_eq!(first_words(&sent), ["INVITE"]);
+    assert_eq!(first_words(&world.settle()), ["SIP/2.0 100"]);
+    assert_eq!(world.told.capsules.len(), 1);
+}
+
+#[test]
+fn what_comes_while_the_100_waits_leaves_behind_it() {
+    let mut world = World::new();
+    let forwarded = sole(world.receive(CALLER, &invite()));
+
+    assert_eq!(world.receive(CALLEE, &response(&forwarded, "180 Ringing", "b")), [] as [Sent; 0]);
+
+    assert_eq!(first_words(&world.settle()), ["SIP/2.0 100", "SIP/2.0 180"]);
+    let again = world.receive(CALLEE, &response(&forwarded, "180 Ringing", "b"));
+    assert_eq!(first_words(&again), ["SIP/2.0 180"], "nothing waits any more");
+}
+
+#[test]
+fn final_answers_and_the_ack_to_a_failure_wait() {
+    let mut world = World::new();
+    let forwarded = world.ring();
+
+    let at_once = world.receive(CALLEE, &response(&forwarded, "486 Busy Here", "b"));
+    assert_eq!(at_once, [] as [Sent; 0]);
+    assert_eq!(first_words(&world.settle()), ["ACK", "SIP/2.0 486"]);
+
+    let again = world.receive(CALLEE, &response(&forwarded, "486 Busy Here", "b"));
+    assert_eq!(first_words(&again), ["ACK"], "a repeated one goes at once");
+}
+
+#[test]
+fn the_200_to_a_cancel_waits_and_the_cancel_to_the_phone_does_not() {
+    let mut world = World::new();
+    let forwarded = world.ring();
+
+    let at_once = world.receive(CALLER, &cancel());
+
+    assert_eq!(first_words(&at_once), ["CANCEL"]);
+    assert_eq!(first_words(&world.settle()), ["SIP/2.0 200"]);
+    world.receive(CALLEE, &response(&forwarded, "487 Request Terminated", "b"));
+    assert_eq!(first_words(&world.settle()), ["ACK", "SIP/2.0 487"]);
+}
+
+#[test]
+fn a_ringing_call_is_answered_on_the_other_node() {
+    let mut world = World::new();
+    let forwarded = world.ring();
+
+    world.fail_over();
+
+    assert_eq!(world.receive(CALLEE, &response(&forwarded, "200 OK", "b")), [] as [Sent; 0]);
+    let sent = world.settle();
+    assert_eq!(first_words(&sent), ["SIP/2.0 200"]);
+    assert_eq!(sent[0].0, to(CALLER));
+}
+
+#[test]
+fn a_ringing_call_is_cancelled_on_the_other_node() {
+    let mut world = World::new();
+    let forwarded = world.ring();
+    world.fail_over();
+
+    let at_once = world.receive(CALLER, &cancel());
+
+    assert_eq!(first_words(&at_once), ["CANCEL"]);
+    assert_eq!(at_once[0].0, to(CALLEE));
+    assert_eq!(branch(&at_once[0].1), branch(&forwarded), "it is the INVITE's");
+    assert_eq!(first_words(&world.settle()), ["SIP/2.0 200"]);
+}
+
+#[test]
+fn a_failure_that_nobody_acknowledged_is_repeated_by_the_other_node_until_somebody_does() {
+    let mut world = World::new();
+    let forwarded = world.ring();
+    world.receive(CALLEE, &response(&forwarded, "486 Busy Here", "b"));
+    world.settle();
+
+    world.fail_over();
+
+    let repeated = world.pass(Duration::from_millis(500));
+    assert_eq!(first_words(&repeated), ["SIP/2.0 486"]);
+    let ack = world.receive(CALLEE, &response(&forwarded, "486 Busy Here", "b"));
+    assert_eq!(first_words(&ack), ["ACK"]);
+    world.receive(CALLER, &invite().replace("INVITE", "ACK"));
+    assert_eq!(world.pass(Duration::from_secs(4)), [] as [Sent; 0]);
+}
+
+#[test]
+fn a_cancel_that_was_lost_is_repeated_by_the_other_node() {
+    let mut world = World::new();
+    world.ring();
+    world.receive(CALLER, &cancel());
+    world.settle();
+
+    world.fail_over();
+
+    assert_eq!(first_words(&world.pass(Duration::from_millis(500))), ["CANCEL"]);
+}
+
+#[test]
+fn an_invite_that_nobody_answers_times_out_on_the_other_node_when_it_would_have_here() {
+    let mut world = World::new();
+    world.receive(CALLER, &invite());
+    world.settle();
+    world.pass(Duration::from_secs(10));
+
+    world.fail_over();
+
+    world.pass(Duration::from_secs(20));
+    assert_eq!(world.settle(), [] as [Sent; 0]);
+    world.pass(Duration::from_millis(2_100));
+    assert_eq!(first_words(&world.settle()), ["SIP/2.0 408"]);
+}
+
+/// The clock stands still, so that what did not change has the same bytes.
+#[test]
+fn the_other_node_has_each_call_as_it_is_after_each_step() {
+    for end in ["200 OK", "486 Busy Here", "302 Moved", "603 Decline", "cancel"] {
+        let mut world = World::new();
+        let forwarded = sole(world.receive(CALLER, &invite()));
+        world.check_told();
+        world.settle();
+        for status in ["100 Trying", "180 Ringing", "183 Session Progress"] {
+            world.receive(CALLEE, &response(&forwarded, status, "b"));
+            world.check_told();
+        }
+        let end = match end {
+            "cancel" => {
+                let cancel = sole(world.receive(CALLER, &cancel()));
+                world.check_told();
+                world.receive(CALLEE, &response(&cancel, "200 OK", "b"));
+                world.check_told();
+                "487 Request Terminated"
+            }
+            end => end,
+        };
+        world.receive(CALLEE, &response(&forwarded, end, "b"));
+        world.check_told();
+        world.receive(CALLEE, &response(&forwarded, end, "b"));
+        world.check_told();
+        world.settle();
+        world.receive(CALLER, &invite().replace("INVITE", "ACK"));
+        world.check_told();
+
+        for _ in 0..400 {
+            world.pass(Duration::from_millis(500));
+            world.settle();
+        }
+        assert_eq!(world.told.capsules.len(), 0, "{end}: it has ended");
+        let counts = world.active().shard.counts();
+        assert_eq!((counts.servers, counts.clients, counts.contexts), (0, 0, 0));
+    }
+}
+
+#[test]
+fn a_node_that_comes_back_has_the_calls_that_it_had_and_those_of_the_other_one() {
+    let mut world = World::new();
+    let forwarded = world.ring();
+
+    world.fail_over();
+    world.fail_over();
+
+    world.receive(CALLEE, &response(&forwarded, "200 OK", "b"));
+    assert_eq!(first_words(&world.settle()), ["SIP/2.0 200"]);
+}
+
+#[test]
+fn a_standby_sends_nothing_and_has_no_deadline() {
+    let mut world = World::new();
+    world.ring();
+    world.tell();
+    let standby = &world.nodes[1 - world.acts];
+
+    assert_eq!((standby.shard.counts().inherited, standby.shard.poll_timeout()), (1, None));
+    assert_eq!(standby.shard.counts().contexts, 0);
+}
+
+#[test]
+fn a_call_that_ends_is_taken_from_the_other_node() {
+    let mut world = World::new();
+    let forwarded = world.ring();
+    world.receive(CALLEE, &response(&forwarded, "200 OK", "b"));
+    world.settle();
+    world.pass(Duration::from_secs(70));
+    world.tell();
+
+    assert_eq!(world.nodes[1 - world.acts].shard.counts().inherited, 0);
+}
+
+#[test]
+fn what_is_challenged_or_no_call_is_not_told() {
+    let mut world = World::new();
+
+    world.receive("203.0.113.9:5060", &invite().replace(CALLER, "203.0.113.9:5060"));
+    world.receive(CALLER, &invite().replace("INVITE", "OPTIONS"));
+
+    assert_eq!(world.told.capsules.len(), 0);
+    assert_eq!(world.waiting.len(), 0);
+}
+
+#[test]
+fn without_another_node_nothing_waits() {
+    let mut world = World::new();
+    world.nodes[0].shard = shard();
+
+    assert_eq!(first_words(&world.receive(CALLER, &invite())), ["SIP/2.0 100", "INVITE"]);
+}
+
+#[test]
+fn what_is_no_call_is_not_taken() {
+    let mut world = World::new();
+    world.ring();
+    let capsule = world.told.capsules.values().next().expect("it was told").clone();
+    let read = |capsule| copies::read(world.now, capsule);
+
+    assert!(read(capsule.clone()).is_ok());
+    for length in 0..capsule.bytes.len() {
+        let cut = Capsule { bytes: capsule.bytes.slice(..length), ..capsule.clone() };
+        // Some are whole without their last field; none may make it panic.
+        let _ = read(cut);
+    }
+    assert!(read(Capsule { key: Bytes::from_static(b"short"), ..capsule.clone() }).is_err());
+    assert!(read(Capsule { bytes: Bytes::new(), ..capsule.clone() }).is_err());
+    assert!(read(Capsule { bytes: Bytes::from_static(b"\xff\xff"), ..capsule }).is_err());
+}
+
+const CALLER: &str = "198.51.100.66:5060";
+const CALLEE: &str = "198.51.100.77:5060";
+const NUMBER: u16 = 0;
+
+type Sent = (Destination, Bytes);
+
+struct Node {
+    shard: Shard,
+    holding: CallHolding,
+}
+
+struct World {
+    now: Now,
+    epoch: u64,
+    nodes: [Node; 2],
+    /// Which of them is active.
+    acts: usize,
+    told: Told,
+    waiting: Vec<Ticket>,
+}
+
+/// What the other node was told.
+#[derive(Default)]
+struct Told {
+    capsules: BTreeMap<Bytes, Capsule>,
+    places: BTreeMap<Bytes, Place>,
+}
+
+impl Replica for &mut Told {
+    fn put(&mut self, capsule: Capsule, place: Place) -> Posted {
+        self.places.insert(capsule.key.clone(), place);
+        self.capsules.insert(capsule.key.clone(), capsule);
+        Posted::nowhere()
+    }
+
+    fn remove(&mut self, kind: Kind, key: &[u8]) -> Posted {
+        assert_eq!(kind, CALL);
+        assert!(self.capsules.remove(key).is_some(), "it was told");
+        self.places.remove(key);
+        Posted::nowhere()
+    }
+
+    fn everything(&mut self) -> Posted {
+        Posted::nowhere()
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let now = Now::new(Instant::START, WallTime::from_millis(1_700_000_000_000));
+        let mut nodes = [(), ()].map(|()| Node { shard: shard(), holding: CallHolding::new(NUMBER) });
+        for node in &mut nodes {
+            node.shard.note_changes();
+            node.shard.stand_by(now);
+        }
+        Self { now, epoch: 3, nodes, acts: 0, told: Told::default(), waiting: Vec::new() }
+    }
+
+    fn active(&self) -> &Node {
+        &self.nodes[self.acts]
+    }
+
+    /// A call rings; gives the INVITE as it left.
+    fn ring(&mut self) -> Bytes {
+        let forwarded = sole(self.receive(CALLER, &invite()));
+        self.settle();
+        let ringing = self.receive(CALLEE, &response(&forwarded, "180 Ringing", "b"));
+        assert_eq!(first_words(&ringing), ["SIP/2.0 180"]);
+        forwarded
+    }
+
+    /// Gives what leaves at once.
+    fn receive(&mut self, from: &str, text: &str) -> Vec<Sent> {
+        self.step(|shard, now, lease, out| {
+            shard.handle_message(now, lease, source(from), text.as_bytes(), out)
+        })
+    }
+
+    fn pass(&mut self, time: Duration) -> Vec<Sent> {
+        self.now = Now::new(self.now.instant + time, self.now.wall + time);
+        self.step(|shard, now, lease, out| shard.handle_timeout(now, lease, out))
+    }
+
+    fn step(
+        &mut self,
+        act: impl FnOnce(&mut Shard, Now, &lease::ActiveLease<'_>, &mut Vec<Output>),
+    ) -> Vec<Sent> {
+        let mirror = LeaseMirror::until(Instant::FAR, Epoch(self.epoch));
+        let lease = mirror.active(self.now.instant).expect("it is far from its end");
+        let Node { shard, holding } = &mut self.nodes[self.acts];
+        let (mut out, mut waits) = (Vec::new(), Vec::new());
+        act(shard, self.now, &lease, &mut out);
+        copies::post_calls(self.now, shard, holding, &mut &mut self.told, &mut out, &mut waits);
+        self.waiting.extend(waits.into_iter().map(|(ticket, _)| ticket));
+        let message = |output| match output {
+            Output::Send { to, message, .. } => Some((to, message)),
+            Output::SendWhenHeld { .. } => unreachable!("{output:?} was not looked at"),
+            _ => None,
+        };
+        out.into_iter().filter_map(message).collect()
+    }
+
+    /// The other node holds all; gives what waited for that.
+    fn settle(&mut self) -> Vec<Sent> {
+        let holding = &mut self.nodes[self.acts].holding;
+        self.waiting.drain(..).flat_map(|ticket| holding.handle_settled(ticket)).collect()
+    }
+
+    /// The standby has what it was told, and nothing else.
+    fn tell(&mut self) {
+        let standby = &mut self.nodes[1 - self.acts];
+        for (key, capsule) in &self.told.capsules {
+            let entry = copies::read(self.now, capsule.clone()).expect("it is a call");
+            assert_eq!(entry.owner(), OwnerOf::Shard(b"call-1"));
+            let Entry::Call(call) = entry else { unreachable!("it is a call") };
+            let place = copies::apply_call(self.now, &mut standby.shard, NUMBER, call);
+            assert_eq!(place, Ok::<_, NotInherited>(self.told.places[key]));
+            assert_eq!(self.told.places[key].owner, owner_of_shard(NUMBER));
+        }
+    }
+
+    /// The active node dies, and the other one takes over.
+    fn fail_over(&mut self) {
+        self.tell();
+        let dead = &mut self.nodes[self.acts];
+        dead.shard.stand_by(self.now);
+        dead.holding.stand_by();
+        self.waiting.clear();
+        self.acts = 1 - self.acts;
+        self.epoch += 2;
+        self.pass(Duration::ZERO);
+    }
+
+    fn check_told(&self) {
+        for (key, capsule) in &self.told.capsules {
+            let key = u128::from_be_bytes(key[..].try_into().expect("a key"));
+            let call = self.active().shard.call_capsule(self.now, ServerKey::from_u128(key));
+            assert_eq!(call.map(|call| call.bytes).as_ref(), Some(&capsule.bytes));
+        }
+    }
+}
+
+fn sole(sent: Vec<Sent>) -> Bytes {
+    let [(_, message)] = &sent[..] else { unreachable!("{sent:?}") };
+    message.clone()
+}
+
+fn first_words(sent: &[Sent]) -> Vec<String> {
+    let first = |(_, message): &Sent| {
+        let line = String::from_utf8_lossy(message).lines().next().unwrap_or_default().to_owned();
+        let words = if line.starts_with("SIP/") { 2 } else { 1 };
+        line.split(' ').take(words).collect::<Vec<_>>().join(" ")
+    };
+    sent.iter().map(first).collect()
+}
+
+fn branch(message: &[u8]) -> Vec<u8> {
+    let message = Message::parse(message).expect("a message");
+    message.top_via().expect("a Via").branch().expect("a branch").to_vec()
+}
+
+fn to(remote: &str) -> Destination {
+    Destination::Flow(source(remote).flow)
+}
+
+fn source(remote: &str) -> Source {
+    let remote = RemoteAddr(remote.parse().expect("an address"));
+    Source { flow: Flow::Datagram { listener: ListenerId(0), remote }, transport: Transport::Udp }
+}
+
+fn invite() -> String {
+    format!(
+        "INVITE sip:bob@{CALLEE} SIP/2.0\r\nVia: SIP/2.0/UDP {CALLER};rport;branch=z9hG4bKcall1\r\n\
+         From: <sip:peer@{CALLER}>;tag=f\r\nTo: <sip:bob@{CALLEE}>\r\nCall-ID: call-1\r\nCSeq: 1 INVITE\r\n\
+         Contact: <sip:peer@{CALLER}>\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
+    )
+}
+
+fn cancel() -> String {
+    invite().replace("INVITE", "CANCEL")
+}
+
+/// What the callee says to what it got.
+fn response(request: &Bytes, status: &str, tag: &str) -> String {
+    let text = String::from_utf8(request.to_vec()).expect("it is text");
+    let copied = ["Via:", "From:", "To:", "Call-ID:", "CSeq:", "Record-Route:"];
+    let lines = text.lines().filter(|line| copied.iter().any(|name| line.starts_with(name)));
+    let lines: Vec<String> = lines
+        .map(|line| match line.starts_with("To:") {
+            true => format!("{line};tag={tag}\r\n"),
+            false => format!("{line}\r\n"),
+        })
+        .collect();
+    format!("SIP/2.0 {status}\r\n{}Contact: <sip:bob@{CALLEE}>\r\nContent-Length: 0\r\n\r\n", lines.concat())
+}
+
+fn shard() -> Shard {
+    let listener = Listener {
+        id: ListenerId(0),
+        transport: Transport::Udp,
+        local: LocalAddr("192.0.2.1:5060".parse().expect("an address")),
+        advertise: None,
+        digest: true,
+    };
+    let trusted =
+        TrustedPeer { network: "198.51.100.66/32".parse().expect("a network"), name: "peer".to_owned() };
+    let settings = Settings {
+        listeners: Arc::new(Listeners::new(vec![listener])),
+        domains: BTreeSet::from(["example.org".to_owned()]),
+        trusted: vec![trusted],
+        ..Settings::default()
+    };
+    Shard::new(Arc::new(settings), Keyring::derive(&RootKey::new([5; 32])), NUMBER, 1)
+}
