@@ -140,6 +140,7 @@ pub fn all() -> Vec<Scenario> {
         cluster::metrics::SCENARIOS,
         cluster::frozen::SCENARIOS,
         cluster::cables::SCENARIOS,
+        cluster::calls::SCENARIOS,
         cluster::witness::SCENARIOS,
         cluster::start::SCENARIOS,
         cluster::planned::SCENARIOS,

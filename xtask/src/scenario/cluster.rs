@@ -5,6 +5,7 @@
 
 pub mod bindings;
 pub mod cables;
+pub mod calls;
 pub mod fallback;
 pub mod frozen;
 pub mod killed;

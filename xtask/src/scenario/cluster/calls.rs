@@ -1,0 +1,125 @@
+//! Calls that ring go on at the node that takes over.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, ensure};
+
+use super::stage::Stage;
+use crate::cluster::fault::Fault;
+use crate::cluster::{Settings, TIME_MAX};
+use crate::lab::Lab;
+use crate::lab::pair::{Side, VIP};
+use crate::phone::Phone;
+use crate::phone::call::{self, Dialog, acknowledge, cancel, hang_up};
+use crate::phone::message::Message;
+use crate::scenario::Scenario;
+
+/// The scenarios of this file.
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario { name: "what_rings_is_answered_or_cancelled_after_its_node_was_killed", run: killed },
+    Scenario { name: "what_rings_is_answered_or_cancelled_after_its_node_was_frozen", run: frozen },
+    Scenario { name: "what_rings_is_answered_or_cancelled_after_the_service_was_moved", run: moved },
+];
+
+fn killed(lab: &Lab) -> Result<()> {
+    let mut scene = Scene::open(lab)?;
+    for (side, fault) in [(Side::A, Fault::EngineKilled), (Side::B, Fault::AllKilled)] {
+        scene.lose(side, fault)?;
+    }
+    scene.stage.end(&["a", "b", "a"])
+}
+
+fn frozen(lab: &Lab) -> Result<()> {
+    let mut scene = Scene::open(lab)?;
+    scene.lose(Side::A, Fault::AllFrozen)?;
+    scene.stage.end(&["a", "b"])
+}
+
+fn moved(lab: &Lab) -> Result<()> {
+    let mut scene = Scene::open(lab)?;
+    let ringing = scene.ring()?;
+    scene.stage.cluster.switch_over(&scene.stage.pair, Side::A)?;
+    scene.stage.wait_until_served_by(Side::B)?;
+    scene.finish(ringing)?;
+    scene.stage.end(&["a", "b"])
+}
+
+/// A pair with two who call and two who are called.
+struct Scene<'l> {
+    stage: Stage<'l>,
+    callers: [Phone; 2],
+    callees: [Phone; 2],
+}
+
+/// Two calls that ring: each INVITE as it was sent, and as it arrived.
+type Ringing = [(Message, Message); 2];
+
+impl<'l> Scene<'l> {
+    fn open(lab: &'l Lab) -> Result<Scene<'l>> {
+        let mut stage = Stage::prepare(lab, &Settings::default())?;
+        stage.cluster.prepare_accounts(0, &["alice", "bob", "carol", "dave"])?;
+        stage.start()?;
+        stage.cluster.wait_until_whole(TIME_MAX)?;
+        let domain = VIP.to_string();
+        let phone = |user| Phone::at_service(&stage.pair.phone, user, &domain, SocketAddr::from((VIP, 5060)));
+        let (callers, mut callees) = ([phone("alice")?, phone("carol")?], [phone("bob")?, phone("dave")?]);
+        for callee in &mut callees {
+            callee.register()?;
+        }
+        Ok(Scene { stage, callers, callees })
+    }
+
+    /// Something happens to the node that serves while two phones ring.
+    fn lose(&mut self, side: Side, fault: Fault) -> Result<()> {
+        let ringing = self.ring()?;
+        let Stage { lab, pair, cluster, .. } = &mut self.stage;
+        let wound = cluster.hurt(lab, pair, side, fault)?;
+        self.stage.wait_until_served_by(side.other())?;
+        self.finish(ringing).with_context(|| format!("{}: {}", side.name(), fault.name()))?;
+        let Stage { lab, pair, cluster, .. } = &mut self.stage;
+        cluster.heal(lab, pair, wound)?;
+        let active = self.stage.cluster.wait_until_whole(TIME_MAX)?;
+        ensure!(active == side.other(), "{} is active", active.name());
+        Ok(())
+    }
+
+    fn ring(&mut self) -> Result<Ringing> {
+        let [one, other] = &mut self.callers;
+        let [first, second] = &mut self.callees;
+        Ok([ring(one, first)?, ring(other, second)?])
+    }
+
+    /// One call is answered and hung up, the other one is cancelled.
+    fn finish(&mut self, ringing: Ringing) -> Result<()> {
+        let ([alice, carol], [bob, dave]) = (&mut self.callers, &mut self.callees);
+        let [(asked, arrived), (unwanted, ringing)] = ringing;
+
+        let answer = bob.reply(&arrived, 200, "OK")?;
+        let answered = alice.expect_status(&asked, 200).context("the answer of a phone that rang")?;
+        let mut dialog = Dialog::of_caller(&asked, &answered)?;
+        let ack = dialog.ack(alice);
+        alice.send(&ack)?;
+        bob.expect_request("ACK")?;
+        let mut callee = Dialog::of_callee(&arrived, &answer)?;
+        hang_up(bob, &mut callee, alice)?;
+
+        let cancelling = cancel(&unwanted);
+        carol.send(&cancelling)?;
+        carol.expect_status(&cancelling, 200).context("the answer to a CANCEL")?;
+        let cancelled = dave.expect_request("CANCEL").context("a phone that rings for nobody")?;
+        dave.reply(&cancelled, 200, "OK")?;
+        dave.reply(&ringing, 487, "Request Terminated")?;
+        let ended = carol.expect_status(&unwanted, 487)?;
+        carol.send(&acknowledge(&unwanted, &ended))?;
+        dave.expect_request("ACK")?;
+        Ok(())
+    }
+}
+
+fn ring(caller: &mut Phone, callee: &mut Phone) -> Result<(Message, Message)> {
+    let asked = call::invite(caller, &callee.aor())?;
+    let arrived = callee.expect_request("INVITE")?;
+    callee.reply(&arrived, 180, "Ringing")?;
+    caller.wait("180", |message| message.answers(&asked) && message.status() == Some(180))?;
+    Ok((asked, arrived))
+}
