@@ -5,12 +5,10 @@
 //! own networks and mounts first ([`host::lab`]), also without root. So nothing has to be removed: what it started dies with
 //! it, and the rest with the last of them.
 
-mod caller;
 mod deed;
 mod home_router;
 mod ink;
 mod node;
-mod phone;
 mod picture;
 mod refusal;
 mod screen;
@@ -19,7 +17,6 @@ mod takeover;
 mod town;
 mod viewer;
 mod watch;
-mod wire;
 
 use std::io::IsTerminal as _;
 use std::path::Path;

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::caller::Standing;
 use super::ink::{Ink, Line, beside};
 use super::node::Plight;
-use super::phone::PhoneView;
-use super::phone::callee::Doing;
-use super::phone::pulse::Beat;
 use crate::command::cluster_picture::card::{Border, Card};
 use crate::guardian::view::{ClusterView, NodeView};
+use crate::phones::PhoneView;
+use crate::phones::callee::Doing;
+use crate::phones::caller::Standing;
+use crate::phones::pulse::Beat;
 
 /// So many of a phone's questions are shown.
 pub const BEATS: usize = 16;
@@ -224,6 +224,7 @@ fn calls_row(scene: &Scene) -> Line {
             Standing::Ringing => (Ink::Odd, format!("{name} rings")),
             Standing::Up(_) => (Ink::Good, format!("{name} talks")),
             Standing::Ended(after) => (Ink::Good, format!("{name} ✓ {:.1} s", after.as_secs_f32())),
+            Standing::Cancelling | Standing::Cancelled => (Ink::Faint, format!("{name} –")),
             Standing::Failed(_) => (Ink::Bad, format!("{name} ✗")),
         };
         line = line.with(ink, format!("{text:<15}"));

@@ -2,33 +2,45 @@
 //!
 //! The thread that builds it plays it to the end: what it has started dies with it.
 
+use std::net::UdpSocket;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use host::Signals;
 
-use super::caller::{Caller, Length, Standing};
 use super::deed::Deed;
 use super::ink::{Ink, Line};
 use super::node::{DOMAIN, Node, PASSWORD, Plight, Program, write_key};
-use super::phone::Phone;
-use super::phone::message::Speaker;
 use super::picture::{BEATS, NodeScene, Scene};
 use super::screen::QUIT;
 use super::takeover::{self, Takeover, push, report_of};
 use super::town::{CALLER, PHONES, SERVICE, SIP_PORT, Town, server};
 use super::viewer::Viewer;
-use super::wire::Wire;
 use crate::control::client::Client;
 use crate::guardian::question::Question;
 use crate::guardian::view::ClusterView;
+use crate::phones::callee::Manners;
+use crate::phones::caller::{Caller, Length, Standing};
+use crate::phones::message::Speaker;
+use crate::phones::wire::Wire;
+use crate::phones::{Habits, Phone};
 
 /// How often the picture is drawn and what is waited for is looked at.
 const TICK: Duration = Duration::from_millis(50);
 
 /// Everything that is waited for has come long before, also on a busy machine.
 const WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// A phone that does not answer for so long is not reached.
+const REACHED_WITHIN: Duration = Duration::from_secs(6);
+
+/// No refresh is due while it is watched, so that each further REGISTER is one that a takeover cost.
+const HABITS: Habits = Habits {
+    expires: Duration::from_secs(3_600),
+    asks_every: Duration::from_millis(100),
+    manners: Manners::TakesAll,
+};
 
 /// How long whoever watches may look at what has been done before it is undone.
 const LOOK: Duration = Duration::from_secs(3);
@@ -85,13 +97,15 @@ impl Stage {
         let speaker =
             |name: &str, address| Speaker::new(name, PASSWORD, DOMAIN, (address, SIP_PORT).into(), salt);
         let phones = PHONES.iter().zip(&town.phones).map(|((name, address), host)| {
-            let phone = Phone::new(now, speaker(name, *address));
-            Wire::start(host, (*address, SIP_PORT).into(), server(), phone)
+            let phone = Phone::new(now, speaker(name, *address), HABITS);
+            let socket = host.enter(|| UdpSocket::bind((*address, SIP_PORT)))??;
+            Wire::start(socket, server(), phone)
         });
         let phones = phones.collect::<std::io::Result<Vec<_>>>()?;
         let (name, address) = CALLER;
-        let caller = Caller::new(speaker(name, address));
-        let caller = Wire::start(&town.caller, (address, SIP_PORT).into(), server(), caller)?;
+        let caller = Caller::new(speaker(name, address), REACHED_WITHIN);
+        let socket = town.caller.enter(|| UdpSocket::bind((address, SIP_PORT)))??;
+        let caller = Wire::start(socket, server(), caller)?;
         Ok(Self {
             viewer,
             signals,
@@ -259,7 +273,7 @@ impl Stage {
 
     /// Ends the call that was up, and calls each phone.
     fn call_all(&mut self, held: &str) -> Result<(Standing, Vec<(String, Standing)>), Over> {
-        self.caller.speaker().hang_up();
+        self.caller.speaker().hang_up_all();
         for (name, _) in PHONES.iter().filter(|(name, _)| *name != held) {
             self.caller.speaker().call(Instant::now(), name, Length::Short);
         }

@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::time::Duration;
 
-use super::caller::Standing;
 use super::ink::{Ink, Line, folded};
 use crate::guardian::keeper::REPORTS;
 use crate::guardian::report::{Event, Phase, Report};
+use crate::phones::caller::Standing;
 use crate::state_directory::StateDirectory;
 
 /// Columns of what is said.
@@ -137,7 +137,10 @@ fn told_of(name: &str, standing: &Standing) -> Option<String> {
     match standing {
         Standing::Ended(_) => None,
         Standing::Failed(reason) => Some(format!("{name} ({reason})")),
-        Standing::Up(_) | Standing::Calling | Standing::Ringing => Some(format!("{name} (it is not over)")),
+        Standing::Cancelled => Some(format!("{name} (it was cancelled)")),
+        Standing::Up(_) | Standing::Calling | Standing::Ringing | Standing::Cancelling => {
+            Some(format!("{name} (it is not over)"))
+        }
     }
 }
 

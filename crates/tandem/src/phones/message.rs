@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use sip::{Message, Method, Name, RequestBuilder, ResponseBuilder, Status};
 
-/// A description of audio that nobody sends: a phone of the demo has no voice.
+/// A description of audio that nobody sends: these phones have no voice.
 pub const SESSION: &[u8] = b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n\
                              m=audio 40000 RTP/AVP 8\r\n";
 
@@ -56,6 +56,11 @@ impl Speaker {
     pub fn unique(&mut self) -> String {
         self.serial += 1;
         format!("{:x}{}{}", self.salt, self.user, self.serial)
+    }
+
+    /// The tag by which it answers.
+    pub fn tag(&self) -> String {
+        format!("{:x}{}", self.salt, self.user)
     }
 
     /// The value of Via for a new transaction.
@@ -123,8 +128,7 @@ impl Request {
 /// A response to a request; one above 100 says who answers.
 pub fn response(request: &Message<'_>, status: Status, speaker: &Speaker, body: &[u8]) -> Vec<u8> {
     let mut builder = ResponseBuilder::new(request, status);
-    let tag = format!("{:x}{}", speaker.salt, speaker.user);
-    builder.to_tag(tag.as_bytes()).copy(Name::RecordRoute);
+    builder.to_tag(speaker.tag().as_bytes()).copy(Name::RecordRoute);
     let contact = speaker.contact();
     builder.header(Name::Contact, contact.as_bytes());
     if !body.is_empty() {

@@ -6,13 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use host::lab::HostNetwork;
 use sip::Message;
 
 /// How often time passes for who speaks: as exact as a phone has to be.
 const TICK: Duration = Duration::from_millis(10);
 
-/// A larger datagram is none of the demo's.
+/// A larger datagram is none of these phones'.
 const DATAGRAM_BYTES_MAX: usize = 8 * 1024;
 
 /// Who speaks SIP.
@@ -23,7 +22,7 @@ pub trait Speaks: Send + 'static {
     fn handle_timeout(&mut self, now: Instant, out: &mut Vec<Vec<u8>>);
 }
 
-/// Somebody who speaks, with its socket on its host.
+/// Somebody who speaks, with its socket.
 #[derive(Debug)]
 pub struct Wire<T> {
     speaker: Arc<Mutex<T>>,
@@ -31,9 +30,8 @@ pub struct Wire<T> {
 }
 
 impl<T: Speaks> Wire<T> {
-    /// Lets somebody speak to the server from an address of a host.
-    pub fn start(host: &HostNetwork, local: SocketAddr, server: SocketAddr, speaker: T) -> io::Result<Self> {
-        let socket = host.enter(|| UdpSocket::bind(local))??;
+    /// Lets somebody speak to the server by a socket.
+    pub fn start(socket: UdpSocket, server: SocketAddr, speaker: T) -> io::Result<Self> {
         socket.set_read_timeout(Some(TICK))?;
         let speaker = Arc::new(Mutex::new(speaker));
         let is_over = Arc::new(AtomicBool::new(false));

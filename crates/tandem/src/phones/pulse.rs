@@ -1,4 +1,4 @@
-//! A phone's questions to the address, ten in a second: what a takeover looks like from outside.
+//! A phone's questions to the address: what a takeover looks like from outside.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -7,13 +7,10 @@ use sip::{Message, Method};
 
 use super::message::{Request, Speaker, text};
 
-/// How often it asks.
-pub const EVERY: Duration = Duration::from_millis(100);
-
 /// An answer that comes later than this counts as none.
 const ANSWER_MAX: Duration = Duration::from_millis(300);
 
-/// So many questions are remembered: two minutes.
+/// So many questions are remembered: two minutes of ten in a second.
 const ASKED_MAX: usize = 1_200;
 
 /// What became of a question.
@@ -33,20 +30,24 @@ pub struct Pulse {
     call_id: String,
     asked: VecDeque<Asked>,
     number: u32,
+    every: Duration,
     next: Instant,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Asked {
+/// A question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
     number: u32,
-    at: Instant,
-    answered: Option<Instant>,
+    /// When it was asked.
+    pub at: Instant,
+    /// When it was answered.
+    pub answered: Option<Instant>,
 }
 
 impl Pulse {
-    /// The first question is due at once.
-    pub fn new(now: Instant, speaker: &mut Speaker) -> Self {
-        Self { call_id: speaker.unique(), asked: VecDeque::new(), number: 0, next: now }
+    /// The first question is due at a moment.
+    pub fn new(first: Instant, every: Duration, speaker: &mut Speaker) -> Self {
+        Self { call_id: speaker.unique(), asked: VecDeque::new(), number: 0, every, next: first }
     }
 
     /// Takes a response to a question.
@@ -67,7 +68,7 @@ impl Pulse {
             return;
         }
         // Who was kept from asking does not make up for it in a burst.
-        self.next = (self.next + EVERY).max(now);
+        self.next = (self.next + self.every).max(now);
         self.number += 1;
         let request = Request {
             method: Method::Options,
@@ -87,6 +88,11 @@ impl Pulse {
         if self.asked.len() > ASKED_MAX {
             self.asked.pop_front();
         }
+    }
+
+    /// Those that were asked after a moment, the newest last.
+    pub fn asked_after(&self, moment: Instant) -> impl Iterator<Item = &Asked> {
+        self.asked.iter().filter(move |asked| asked.at > moment)
     }
 
     /// The last ones, the newest last.
@@ -126,11 +132,13 @@ mod tests {
 
     use super::*;
 
+    const EVERY: Duration = Duration::from_millis(100);
+
     #[test]
     fn what_was_not_answered_in_time_is_missed() {
         let begin = Instant::now();
         let mut speaker = Speaker::new("anna", "s", "demo.example", ([192, 0, 2, 21], 5060).into(), 1);
-        let mut pulse = Pulse::new(begin, &mut speaker);
+        let mut pulse = Pulse::new(begin, EVERY, &mut speaker);
         let mut asked = Vec::new();
         let at = |number: u32| begin + EVERY * number;
         for number in 0..10 {

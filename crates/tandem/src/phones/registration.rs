@@ -2,13 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use sip::{Contacts, Message, Method, Name};
+use sip::{Contacts, Message, Method, Name, Status};
 
 use super::login::Login;
 use super::message::{Repeated, Request, Speaker, text};
-
-/// What is asked for: no refresh is due while the demo is watched, so that each further REGISTER is one that a takeover cost.
-const EXPIRES: Duration = Duration::from_secs(3_600);
 
 /// After a refusal.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -20,10 +17,22 @@ pub struct Registration {
     call_id: String,
     cseq: u32,
     state: State,
+    wish: Wish,
+    expires: Duration,
     /// How many REGISTERs were sent.
     pub sent: u32,
     /// Until when it lasts.
     pub until: Option<Instant>,
+    /// Why the last REGISTER was refused, if it was.
+    pub refusal: Option<Status>,
+    /// Contacts of others that the server told with the last 200: who calls this phone calls them too.
+    pub strangers: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    ToBeRegistered,
+    NotToBe,
 }
 
 #[derive(Clone, Debug)]
@@ -36,9 +45,19 @@ enum State {
 
 impl Registration {
     /// The first REGISTER waits for [`Registration::renew`].
-    pub fn new(speaker: &mut Speaker) -> Self {
-        let call_id = speaker.unique();
-        Self { login: Login::default(), call_id, cseq: 0, state: State::Due(None), sent: 0, until: None }
+    pub fn new(speaker: &mut Speaker, expires: Duration) -> Self {
+        Self {
+            login: Login::default(),
+            call_id: speaker.unique(),
+            cseq: 0,
+            state: State::Due(None),
+            wish: Wish::ToBeRegistered,
+            expires,
+            sent: 0,
+            until: None,
+            refusal: None,
+            strangers: Vec::new(),
+        }
     }
 
     /// Sends a REGISTER soon, though none is due.
@@ -46,6 +65,12 @@ impl Registration {
         if matches!(self.state, State::Due(_)) {
             self.state = State::Due(Some(now));
         }
+    }
+
+    /// Takes it away soon, for good.
+    pub fn end(&mut self, now: Instant) {
+        self.wish = Wish::NotToBe;
+        self.state = State::Due(Some(now));
     }
 
     /// Takes a response to a REGISTER.
@@ -61,14 +86,21 @@ impl Registration {
             && response.cseq().is_ok_and(|cseq| cseq.number == self.cseq);
         let Some(status) = response.status().filter(|status| is_ours && status.0 >= 200) else { return };
         match status.0 {
+            200 if self.wish == Wish::NotToBe => {
+                self.until = None;
+                self.state = State::Due(None);
+            }
             200 => {
-                let granted = granted(response, speaker).unwrap_or(EXPIRES);
+                let granted = granted(response, speaker).unwrap_or(self.expires);
                 self.until = Some(now + granted);
+                self.refusal = None;
+                self.strangers = strangers(response, speaker);
                 self.state = State::Due(Some(now + granted / 2));
             }
             401 if !is_proved && self.login.learn(response) => self.ask(now, speaker, out),
             _ => {
                 self.login = Login::default();
+                self.refusal = Some(status);
                 self.state = State::Due(Some(now + PAUSE));
             }
         }
@@ -96,7 +128,11 @@ impl Registration {
         let uri = format!("sip:{}", speaker.domain);
         let proof = self.login.prove(speaker, Method::Register, &uri);
         let is_proved = proof.is_some();
-        let expires = (Name::Expires, EXPIRES.as_secs().to_string());
+        let expires = match self.wish {
+            Wish::ToBeRegistered => self.expires,
+            Wish::NotToBe => Duration::ZERO,
+        };
+        let expires = (Name::Expires, expires.as_secs().to_string());
         let request = Request {
             method: Method::Register,
             from: format!("<{}>;tag={}", speaker.aor(), speaker.unique()),
@@ -123,9 +159,16 @@ fn granted(response: &Message<'_>, speaker: &Speaker) -> Option<Duration> {
     ours.expires().or_else(|| response.expires()).map(|seconds| Duration::from_secs(seconds.into()))
 }
 
+/// The contacts that are not this phone's.
+fn strangers(response: &Message<'_>, speaker: &Speaker) -> Vec<String> {
+    let Ok(Contacts::List(list)) = response.contacts() else { return Vec::new() };
+    let own = format!("{}@{}", speaker.user, speaker.local);
+    list.into_iter().map(|contact| text(Some(contact.uri))).filter(|uri| !uri.contains(&own)).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use sip::{ResponseBuilder, Status};
+    use sip::ResponseBuilder;
 
     use super::*;
 
@@ -133,7 +176,7 @@ mod tests {
     fn a_phone_proves_itself_once_and_then_waits_for_half_of_what_was_granted() {
         let (now, mut out) = (Instant::now(), Vec::new());
         let mut speaker = speaker();
-        let mut registration = Registration::new(&mut speaker);
+        let mut registration = Registration::new(&mut speaker, EXPIRES);
         registration.handle_timeout(now, &mut speaker, &mut out);
         assert!(out.is_empty(), "nobody has switched it on");
         registration.renew(now);
@@ -160,10 +203,33 @@ mod tests {
     }
 
     #[test]
+    fn what_others_have_registered_is_told_and_an_end_asks_for_no_time() {
+        let (now, mut out) = (Instant::now(), Vec::new());
+        let mut speaker = speaker();
+        let mut registration = Registration::new(&mut speaker, EXPIRES);
+        registration.renew(now);
+        registration.handle_timeout(now, &mut speaker, &mut out);
+        let contacts = "<sip:anna@192.0.2.21:5060>;expires=600, <sip:anna@192.0.2.99>;expires=9";
+        let done = answered(&out.remove(0), 200, (Name::Contact, contacts));
+        registration.handle(now, &parse(&done), &mut speaker, &mut out);
+        assert_eq!(registration.strangers, ["sip:anna@192.0.2.99"]);
+
+        registration.end(now);
+        registration.handle_timeout(now, &mut speaker, &mut out);
+
+        let asked = out.remove(0);
+        assert_eq!(parse(&asked).expires(), Some(0));
+        let done = answered(&asked, 200, (Name::Server, "x"));
+        registration.handle(now, &parse(&done), &mut speaker, &mut out);
+        registration.handle_timeout(now + EXPIRES * 2, &mut speaker, &mut out);
+        assert!(registration.until.is_none() && out.is_empty());
+    }
+
+    #[test]
     fn a_refusal_is_not_asked_about_at_once() {
         let (now, mut out) = (Instant::now(), Vec::new());
         let mut speaker = speaker();
-        let mut registration = Registration::new(&mut speaker);
+        let mut registration = Registration::new(&mut speaker, EXPIRES);
         registration.handle_timeout(now, &mut speaker, &mut out);
         assert!(out.is_empty(), "nobody has switched it on");
         registration.renew(now);
@@ -174,9 +240,12 @@ mod tests {
         registration.handle_timeout(now + PAUSE / 2, &mut speaker, &mut out);
 
         assert!(out.is_empty() && registration.until.is_none());
+        assert_eq!(registration.refusal, Some(Status(403)));
         registration.handle_timeout(now + PAUSE, &mut speaker, &mut out);
         assert_eq!(out.len(), 1);
     }
+
+    const EXPIRES: Duration = Duration::from_secs(3_600);
 
     fn answered(request: &[u8], status: u16, (name, value): (Name, &str)) -> Vec<u8> {
         let request = parse(request);

@@ -1,23 +1,26 @@
-//! A SIP phone, as far as the demo needs one: it registers by digest, answers OPTIONS and calls, and asks the server all the
-//! time whether it is there.
+//! A SIP phone, as far as the demo and the drill need one: it registers by digest, answers OPTIONS and calls, and asks the
+//! server all the time whether it is there.
 //!
-//! It has no socket and no clock: [`super::wire`] gives it what arrives and sends what it writes.
+//! It has no socket and no clock: [`wire`] gives it what arrives and sends what it writes.
 
 pub mod callee;
+pub mod caller;
+pub mod dialog;
 pub mod login;
 pub mod message;
 pub mod pulse;
 pub mod registration;
+pub mod wire;
 
 use std::time::{Duration, Instant};
 
 use sip::{Message, Method};
 
-use super::wire::Speaks;
-use callee::{Callee, Doing};
+use callee::{Callee, Doing, Manners};
 use message::Speaker;
 use pulse::{Beat, Pulse};
 use registration::Registration;
+use wire::Speaks;
 
 /// A phone.
 #[derive(Debug)]
@@ -28,6 +31,17 @@ pub struct Phone {
     pulse: Pulse,
     heard: Option<Instant>,
     kept_alive: u32,
+}
+
+/// What a phone does by itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Habits {
+    /// For how long it registers.
+    pub expires: Duration,
+    /// How often it asks whether the server is there.
+    pub asks_every: Duration,
+    /// Which calls it takes.
+    pub manners: Manners,
 }
 
 /// What there is to be seen of a phone.
@@ -52,11 +66,12 @@ pub struct PhoneView {
 }
 
 impl Phone {
-    /// A phone that is switched on and not registered.
-    pub fn new(now: Instant, mut speaker: Speaker) -> Self {
-        let registration = Registration::new(&mut speaker);
-        let pulse = Pulse::new(now, &mut speaker);
-        Self { speaker, registration, callee: Callee::default(), pulse, heard: None, kept_alive: 0 }
+    /// A phone that is switched on and not registered. Its first question is due at `asks_from`.
+    pub fn new(asks_from: Instant, mut speaker: Speaker, habits: Habits) -> Self {
+        let registration = Registration::new(&mut speaker, habits.expires);
+        let pulse = Pulse::new(asks_from, habits.asks_every, &mut speaker);
+        let callee = Callee::new(habits.manners);
+        Self { speaker, registration, callee, pulse, heard: None, kept_alive: 0 }
     }
 
     /// What there is to be seen, with so many beats.
@@ -79,9 +94,24 @@ impl Phone {
         &self.pulse
     }
 
+    /// Its registration.
+    pub fn registration(&self) -> &Registration {
+        &self.registration
+    }
+
+    /// Its side of the calls that reach it.
+    pub fn callee(&mut self) -> &mut Callee {
+        &mut self.callee
+    }
+
     /// Registers, perhaps again, as when somebody switches it off and on.
     pub fn register(&mut self, now: Instant) {
         self.registration.renew(now);
+    }
+
+    /// Takes its registration away.
+    pub fn unregister(&mut self, now: Instant) {
+        self.registration.end(now);
     }
 }
 
@@ -97,13 +127,14 @@ impl Speaks for Phone {
         match message.cseq().map(|cseq| cseq.method) {
             Ok(Method::Register) => self.registration.handle(now, message, &mut self.speaker, out),
             Ok(Method::Options) => self.pulse.handle(now, message),
+            Ok(Method::Bye) => self.callee.handle_response(now, message),
             _ => {}
         }
     }
 
     fn handle_timeout(&mut self, now: Instant, out: &mut Vec<Vec<u8>>) {
         self.registration.handle_timeout(now, &mut self.speaker, out);
-        self.callee.handle_timeout(now, &self.speaker, out);
+        self.callee.handle_timeout(now, &mut self.speaker, out);
         self.pulse.handle_timeout(now, &mut self.speaker, out);
     }
 }
