@@ -137,6 +137,7 @@ pub fn all() -> Vec<Scenario> {
         cluster::observed::SCENARIOS,
         cluster::bindings::SCENARIOS,
         cluster::killed::SCENARIOS,
+        cluster::drill::SCENARIOS,
         cluster::metrics::SCENARIOS,
         cluster::frozen::SCENARIOS,
         cluster::cables::SCENARIOS,

@@ -5,11 +5,12 @@ mod change;
 mod check;
 mod cluster;
 pub mod cluster_picture;
+mod drill;
 mod engine;
 mod exporter;
 mod gateways;
 mod guard;
-mod report;
+pub mod report;
 mod route;
 mod run;
 mod show;
@@ -73,6 +74,11 @@ enum Command {
         #[arg(long)]
         auto: bool,
     },
+    /// Break the running pair on purpose, and tell what phones of its own kept and lost by it
+    Drill(drill::DrillOptions),
+    /// Do what a drill wants on a node of a cluster, and undo it; a drill starts this
+    #[command(hide = true)]
+    DrillHand(drill::HandOptions),
     /// Tell all mistakes of a configuration
     Check {
         /// The configuration
@@ -213,6 +219,8 @@ impl CommandLine {
             Command::Exporter { config, engine } => exporter::run(&config, engine),
             Command::Demo { auto: false } => demo(Course::ByKeys),
             Command::Demo { auto: true } => demo(Course::ByItself),
+            Command::Drill(options) => options.run(),
+            Command::DrillHand(options) => options.run(),
             Command::Check { file } => check::check(&file),
             Command::Reference => print(&reference()),
             Command::Subscriber(command) => command.run(),
@@ -282,6 +290,10 @@ mod tests {
             "exporter --config a.toml --engine /s/control.sock",
             "demo",
             "demo --auto",
+            "drill --phone d1@example.org --phone d2@example.org --password-file p",
+            "drill switchover kill-engine freeze-engine=2s --phone d1@b.c --phone d2@b.c --password-file p --yes --html f",
+            "drill kill-node --phone d1@b.c --phone d2@b.c --password-file p --hand x --server 192.0.2.1:5060 --from 192.0.2.9",
+            "drill-hand --config a.toml --restart x",
             "check a.toml",
             "reference",
             "route 030123456",

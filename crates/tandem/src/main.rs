@@ -8,6 +8,7 @@ mod config;
 mod control;
 mod degraded;
 mod demo;
+mod drill;
 mod forwards;
 mod gateway_row;
 mod guardian;
@@ -40,7 +41,8 @@ use config::ConfigError;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The configuration has mistakes; clap ends with the same status for those of the command line.
+/// The configuration has mistakes, or a drill could not be done; clap ends with the same status for mistakes of the command
+/// line.
 const STATUS_WRONG: u8 = 2;
 
 fn main() -> ExitCode {
@@ -51,7 +53,11 @@ fn main() -> ExitCode {
             eprintln!("tandem: {error:#}");
             let is_wrong =
                 matches!(error.downcast_ref(), Some(ConfigError::Wrong(_) | ConfigError::Unreadable { .. }));
-            if is_wrong { ExitCode::from(STATUS_WRONG) } else { ExitCode::FAILURE }
+            if is_wrong || error.is::<drill::NotDone>() {
+                ExitCode::from(STATUS_WRONG)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 pub mod bindings;
 pub mod cables;
 pub mod calls;
+pub mod drill;
 pub mod fallback;
 pub mod frozen;
 pub mod killed;

@@ -3,7 +3,7 @@
 //! The guardian's file is read, so that a node that is down can be asked too. What another version has written is shown by
 //! the names that it uses.
 
-mod page;
+pub mod page;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -26,14 +26,15 @@ const BAR_WIDTH: usize = 36;
 
 /// A line of the guardian's file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Report {
+pub struct Report {
     /// When, in milliseconds since 1970.
     at_ms: u64,
     epoch: u64,
-    event: String,
+    /// What, and why.
+    pub event: String,
     /// In the order of time. Empty when the service was given away.
     #[serde(default)]
-    phases: Vec<PhaseEnd>,
+    pub phases: Vec<PhaseEnd>,
     /// What was here when it took over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     kept: Option<Kept>,
@@ -44,7 +45,7 @@ struct Report {
 
 /// What a node had when it took over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Kept {
+pub struct Kept {
     /// Registrations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     bindings: Option<u64>,
@@ -55,19 +56,22 @@ struct Kept {
 
 /// Something that is told of a takeover besides its phases.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Fact {
-    name: &'static str,
-    text: String,
+pub struct Fact {
+    /// What.
+    pub name: &'static str,
+    /// How it is.
+    pub text: String,
     /// Whether something may be lost.
-    is_bad: bool,
+    pub is_bad: bool,
 }
 
 /// A phase of a takeover that is over.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct PhaseEnd {
-    phase: String,
+pub struct PhaseEnd {
+    /// Which.
+    pub phase: String,
     /// After the beginning.
-    after_ms: f64,
+    pub after_ms: f64,
 }
 
 /// How reports are shown.
@@ -104,8 +108,18 @@ pub fn report(place: &Place, count: usize, shape: Shape<'_>) -> Result<()> {
 }
 
 impl Report {
+    /// Whether the node has taken the service over.
+    pub fn is_takeover(&self) -> bool {
+        !self.phases.is_empty()
+    }
+
+    /// Whether it has done so under this epoch.
+    pub fn is_takeover_of(&self, epoch: u64) -> bool {
+        self.is_takeover() && self.epoch == epoch
+    }
+
     /// What was kept and what was not.
-    fn facts(&self) -> Vec<Fact> {
+    pub fn facts(&self) -> Vec<Fact> {
         let kept = self.kept.unwrap_or_default();
         let bindings = kept.bindings.map(|bindings| Fact {
             name: "phones",
@@ -174,11 +188,13 @@ fn reports_text(reports: &[Report]) -> String {
     text
 }
 
-fn phase_text(phase: &str) -> String {
+/// The name of a phase in words.
+pub fn phase_text(phase: &str) -> String {
     phase.replace('_', " ")
 }
 
-fn event_text(event: &str) -> String {
+/// What happened, in words.
+pub fn event_text(event: &str) -> String {
     let text = match event {
         "started" => "ACTIVE: nobody was, at the start",
         "peer_silent" => "ACTIVE: the active node fell silent",

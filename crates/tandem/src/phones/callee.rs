@@ -92,6 +92,8 @@ enum State {
     /// The 200 is sent until its ACK comes.
     Answered(Repeated),
     Talking,
+    /// It is to be refused.
+    Refusing,
     /// It is to be hung up.
     Weary,
     /// The BYE is sent until its answer comes.
@@ -145,19 +147,15 @@ impl Callee {
         }
     }
 
-    /// Ends what rings and what is talked, and expects nobody.
-    pub fn end_all(&mut self, speaker: &Speaker, out: &mut Vec<Vec<u8>>) {
+    /// Ends what rings and what is talked, with the next passing of time, and expects nobody.
+    pub fn end_all(&mut self) {
         self.expected.clear();
         for call in &mut self.calls {
-            match &call.state {
-                State::Ringing => {
-                    if let Ok(invite) = Message::parse(&call.invite) {
-                        out.push(response(&invite, Status(480), speaker, b""));
-                    }
-                    call.state = State::Over(Attended::HungUp);
-                }
-                State::Talking | State::Answered(_) => call.state = State::Weary,
-                State::Weary | State::HangingUp(_) | State::Over(_) => {}
+            if !matches!(call.state, State::HangingUp(_) | State::Over(_)) {
+                call.state = match call.state {
+                    State::Ringing => State::Refusing,
+                    _ => State::Weary,
+                };
             }
         }
     }
@@ -178,7 +176,7 @@ impl Callee {
                 State::Ringing => answer(Status::RINGING, b""),
                 State::Answered(ok) => out.push(ok.bytes.clone()),
                 State::Over(Attended::Cancelled) => answer(Status(487), b""),
-                State::Talking | State::Weary | State::HangingUp(_) | State::Over(_) => {}
+                _ => {}
             },
             (Some(Method::Invite), None) => match conduct {
                 None => answer(Status(486), b""),
@@ -247,7 +245,7 @@ impl Call {
             State::Ringing => Attended::Ringing,
             State::Answered(_) => Attended::Answered,
             State::Talking => Attended::Talking,
-            State::Weary | State::HangingUp(_) => Attended::HangingUp,
+            State::Refusing | State::Weary | State::HangingUp(_) => Attended::HangingUp,
             State::Over(end) => *end,
         }
     }
@@ -260,6 +258,12 @@ impl Call {
                     let ok = response(&invite, Status::OK, speaker, SESSION);
                     self.state = State::Answered(Repeated::send(now, ok, out));
                 }
+            }
+            State::Refusing => {
+                if let Ok(invite) = Message::parse(&self.invite) {
+                    out.push(response(&invite, Status(480), speaker, b""));
+                }
+                self.state = State::Over(Attended::HungUp);
             }
             State::Weary => {
                 if let Ok(invite) = Message::parse(&self.invite) {
