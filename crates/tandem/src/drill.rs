@@ -100,8 +100,8 @@ pub fn drill(plan: &Plan) -> Result<()> {
     let mut trials = Vec::new();
     let done = prepared(plan, signals).and_then(|mut session| {
         let played = begin(&mut session, plan).and_then(|()| play(&mut session, plan, &mut trials));
-        let ended = end(session);
-        played.and_then(|()| Ok(ended?))
+        // What could not be mended is told before all else.
+        end(session).map_err(Over::from).and(played)
     });
     if !trials.is_empty() {
         say(&told::summary(&trials));

@@ -182,3 +182,63 @@ impl Drop for Reach {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_that_to_the_question_and_what_else_is_printed_is_passed_over() {
+        let mut hand = hand(
+            "read a; read b; echo '{\"number\":2,\"answer\":{\"Err\":\"no engine\"}}'; \
+             echo '{\"number\":1,\"answer\":{\"Ok\":null}}'; cat >/dev/null",
+        )
+        .expect("it says who it is");
+        assert_eq!(hand.hello.node, "a");
+        let first = hand.hurt(Fault::Switchover).expect("it reads");
+        let second = hand.hurt(Fault::KillEngine).expect("it reads");
+        assert!(hand.poll(7).is_none());
+
+        hand.done(first, Fault::Switchover).expect("it was done");
+        let refused = hand.done(second, Fault::KillEngine).expect_err("it was not");
+
+        assert_eq!(refused.to_string(), "no engine");
+    }
+
+    #[test]
+    fn a_hand_that_ends_or_says_that_there_is_no_node_is_an_error_with_the_reason() {
+        let gone = Reach::by("exit 3").expect_err("it has said nothing");
+        assert!(format!("{gone:#}").contains("exit 3") && format!("{gone:#}").contains("ended"), "{gone:#}");
+        let mut hand = hand("true").expect("it says who it is");
+
+        let lost = hand.hurt(Fault::KillEngine).and_then(|number| hand.done(number, Fault::KillEngine));
+
+        assert!(lost.expect_err("it has ended").to_string().contains("gone"));
+    }
+
+    #[test]
+    fn a_hand_that_is_let_go_reads_the_end_of_its_input() {
+        let place = tempfile::TempDir::new().expect("there is a place for it");
+        let sign = place.path().join("healed");
+        let hand = hand(&format!("cat >/dev/null; touch {}", sign.display())).expect("it says who it is");
+
+        drop(hand);
+
+        assert!(sign.exists(), "it was not waited for");
+    }
+
+    /// A hand that says who it is and goes on with a script.
+    fn hand(script: &str) -> Result<Reach> {
+        let hello = Hello {
+            version: String::new(),
+            node: "a".to_owned(),
+            network: String::new(),
+            servers: Vec::new(),
+            virtual_addresses: Vec::new(),
+            paths: Vec::new(),
+            restart: Err("nobody".to_owned()),
+        };
+        let said = Said { number: 0, answer: Ok(serde_json::to_value(hello)?) };
+        Reach::by(&format!("echo Welcome; echo '{}'; {script}", serde_json::to_string(&said)?))
+    }
+}

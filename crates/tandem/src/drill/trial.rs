@@ -25,7 +25,7 @@ const MOVED_TIME_MAX: Duration = Duration::from_secs(5);
 /// After this time without an answer what is under way is judged as it is.
 const ANSWERED_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// What is repeated comes through within this time, when somebody answers: RFC 3261 repeats it after at most 8 s by then.
+/// What is repeated comes through within this time, when somebody answers: it is repeated after 4 s at the latest, or 8 s.
 const SETTLED_TIME_MAX: Duration = Duration::from_secs(12);
 
 /// How long a guardian waits for its first answer before it writes its report.

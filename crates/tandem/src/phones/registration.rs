@@ -40,7 +40,7 @@ enum State {
     /// A REGISTER is to be sent then, or when somebody says so.
     Due(Option<Instant>),
     /// One was sent.
-    Asking { request: Repeated, is_proved: bool },
+    Asking { request: Repeated, is_challenged: bool },
 }
 
 impl Registration {
@@ -81,7 +81,7 @@ impl Registration {
         speaker: &mut Speaker,
         out: &mut Vec<Vec<u8>>,
     ) {
-        let State::Asking { is_proved, .. } = self.state else { return };
+        let State::Asking { is_challenged, .. } = self.state else { return };
         let is_ours = response.call_id().is_ok_and(|call_id| call_id == self.call_id.as_bytes())
             && response.cseq().is_ok_and(|cseq| cseq.number == self.cseq);
         let Some(status) = response.status().filter(|status| is_ours && status.0 >= 200) else { return };
@@ -97,7 +97,8 @@ impl Registration {
                 self.strangers = strangers(response, speaker);
                 self.state = State::Due(Some(now + granted / 2));
             }
-            401 if !is_proved && self.login.learn(response) => self.ask(now, speaker, out),
+            // An old nonce that is not taken any more is no refusal.
+            401 if !is_challenged && self.login.learn(response) => self.ask(now, true, speaker, out),
             _ => {
                 self.login = Login::default();
                 self.refusal = Some(status);
@@ -112,7 +113,7 @@ impl Registration {
             self.until = None;
         }
         match &mut self.state {
-            State::Due(Some(due)) if now >= *due => self.ask(now, speaker, out),
+            State::Due(Some(due)) if now >= *due => self.ask(now, false, speaker, out),
             State::Due(_) => {}
             State::Asking { request, .. } => {
                 if request.handle_timeout(now, out) {
@@ -122,12 +123,11 @@ impl Registration {
         }
     }
 
-    fn ask(&mut self, now: Instant, speaker: &mut Speaker, out: &mut Vec<Vec<u8>>) {
+    fn ask(&mut self, now: Instant, is_challenged: bool, speaker: &mut Speaker, out: &mut Vec<Vec<u8>>) {
         self.cseq += 1;
         self.sent += 1;
         let uri = format!("sip:{}", speaker.domain);
         let proof = self.login.prove(speaker, Method::Register, &uri);
-        let is_proved = proof.is_some();
         let expires = match self.wish {
             Wish::ToBeRegistered => self.expires,
             Wish::NotToBe => Duration::ZERO,
@@ -147,7 +147,7 @@ impl Registration {
         };
         let via = speaker.via();
         let request = Repeated::send(now, request.render(&via), out);
-        self.state = State::Asking { request, is_proved };
+        self.state = State::Asking { request, is_challenged };
     }
 }
 
@@ -200,6 +200,18 @@ mod tests {
         registration.handle_timeout(now + Duration::from_secs(300), &mut speaker, &mut out);
         assert_eq!((out.len(), registration.sent), (1, 3));
         assert!(parse(&out[0]).has(Name::Authorization), "the nonce is used again");
+        let stale = (Name::WwwAuthenticate, "Digest realm=\"d\", nonce=\"m\", algorithm=SHA-256, stale=true");
+        let stale = answered(&out.remove(0), 401, stale);
+        registration.handle(now, &parse(&stale), &mut speaker, &mut out);
+        let proved = out.remove(0);
+        assert!(text(parse(&proved).header(Name::Authorization)).contains("nonce=\"m\""));
+        registration.handle(
+            now,
+            &parse(&answered(&proved, 401, (Name::Server, "x"))),
+            &mut speaker,
+            &mut out,
+        );
+        assert_eq!((out.len(), registration.refusal), (0, Some(Status(401))), "a wrong password");
     }
 
     #[test]
