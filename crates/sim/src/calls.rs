@@ -6,12 +6,16 @@
 
 mod case;
 mod events;
+pub mod fault;
 mod kind;
 mod world;
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use clock::Instant;
 
 use crate::events::Table;
 use crate::journal::Journal;
@@ -22,8 +26,20 @@ use case::{Played, Point, Trouble};
 pub use kind::Kind;
 use world::World;
 
-/// What each party of a call said.
-type Ending = Vec<(String, Vec<String>)>;
+/// A takeover may make nothing later than this: the lease has to end, and a repetition to be lost that doubles its interval.
+const LATE_MAX: Duration = Duration::from_secs(8);
+
+/// What each party of a call said. Only what is of one thread has an order.
+type Ending = Vec<(String, Vec<Said>)>;
+
+/// What somebody said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Said {
+    /// Of which call, and which part of it.
+    thread: (u32, &'static str),
+    fact: String,
+    at: Instant,
+}
 
 /// A case in which a call did not end as it should, and why.
 pub type Failed = (Case, Vec<String>);
@@ -35,6 +51,8 @@ pub enum Depth {
     Whole,
     /// Every so many-th case.
     Every(usize),
+    /// Every moment, until a call is lost.
+    UntilLost,
 }
 
 /// What became of a kind of call.
@@ -95,6 +113,9 @@ pub fn run_calls(kind: Kind, depth: Depth, jobs: usize) -> Report {
                     done.1.merge(&outcome.verdict.events);
                     if !outcome.why.is_empty() {
                         done.0.push((case, outcome.why));
+                        if depth == Depth::UntilLost {
+                            next.store(cases.len(), Ordering::Relaxed);
+                        }
                     }
                 }
             });
@@ -146,7 +167,7 @@ fn play(kind: Kind, case: Case, reference: Option<&Ending>, telling: Telling) ->
         kept = (ending, world.points(), world.datagrams());
         let violations = why.into_iter().map(|seen| Violation {
             rule: "a call ends as if nothing had happened",
-            at: clock::Instant::START,
+            at: Instant::START,
             seen,
         });
         Verdict {
@@ -169,13 +190,17 @@ fn play(kind: Kind, case: Case, reference: Option<&Ending>, telling: Telling) ->
 fn differences(wanted: &Ending, ending: &Ending) -> Vec<String> {
     let mut differences = Vec::new();
     for ((party, wanted), (_, said)) in wanted.iter().zip(ending) {
-        if wanted == said {
+        if wanted.iter().map(|said| &said.fact).eq(said.iter().map(|said| &said.fact)) {
+            let late = wanted.iter().zip(said).filter(|(wanted, said)| said.at > wanted.at + LATE_MAX);
+            let late = late
+                .map(|(wanted, said)| format!("{party}: {}: at {}, not {}", said.fact, said.at, wanted.at));
+            differences.extend(late);
             continue;
         }
-        let facts: BTreeSet<&String> = wanted.iter().chain(said).collect();
+        let facts: BTreeSet<&String> = wanted.iter().chain(said).map(|said| &said.fact).collect();
         let mut others = 0;
         for fact in facts {
-            let count = |said: &[String]| said.iter().filter(|it| *it == fact).count();
+            let count = |said: &[Said]| said.iter().filter(|said| said.fact == *fact).count();
             let (should, did) = (count(wanted), count(said));
             if should != did {
                 others += 1;
@@ -183,7 +208,8 @@ fn differences(wanted: &Ending, ending: &Ending) -> Vec<String> {
             }
         }
         if others == 0 {
-            differences.push(format!("{party}: in another order: {said:?}, not {wanted:?}"));
+            let in_order = said.iter().map(|said| said.fact.as_str()).collect::<Vec<_>>().join(", ");
+            differences.push(format!("{party}: in another order: {in_order}"));
         }
     }
     differences
@@ -213,12 +239,21 @@ mod tests {
 
     #[test]
     fn a_fact_that_is_missing_doubled_or_in_another_place_is_a_difference() {
-        let said = |facts: &[&str]| vec![("bob".to_owned(), facts.iter().map(|&it| it.to_owned()).collect())];
+        let said = |facts: &[&str]| {
+            let facts =
+                facts.iter().map(|&it| Said { thread: (1, ""), fact: it.to_owned(), at: Instant::START });
+            vec![("bob".to_owned(), facts.collect())]
+        };
         let wanted = said(&["Ringing", "Answered"]);
 
         assert_eq!(differences(&wanted, &wanted), Vec::<String>::new());
         for other in [&["Ringing"][..], &["Ringing", "Ringing", "Answered"], &["Answered", "Ringing"]] {
             assert_eq!(differences(&wanted, &said(other)).len(), 1, "{other:?}");
         }
+        let mut late = wanted.clone();
+        late[0].1[1].at = Instant::START + LATE_MAX;
+        assert_eq!(differences(&wanted, &late), Vec::<String>::new());
+        late[0].1[1].at = Instant::START + LATE_MAX + Duration::from_nanos(1);
+        assert_eq!(differences(&wanted, &late).len(), 1);
     }
 }

@@ -12,7 +12,7 @@ mod call_cases;
 use sim::{Table, Telling, Verdict, run, run_pair};
 
 const USAGE: &str = "usage: sim [--pair] [--seeds N] [--start N] [--jobs N] | sim [--pair] --seed N [--trace]
-     | sim --calls [KIND] [--every N] [--jobs N] [--expect-lost] | sim --calls KIND --case CASE";
+     | sim --calls [KIND] [--every N] [--jobs N] | sim --calls KIND --case CASE";
 /// With fewer seeds some events may not happen, and a zero says nothing.
 const SEEDS_TELLING_MIN: u64 = 100;
 /// So many failures are shown in full.

@@ -401,13 +401,9 @@ impl Node {
         records: Records,
         out: &mut Vec<Output>,
     ) {
-        let mut outputs = Vec::new();
-        if let (Some(lease), Some(machine)) =
-            (self.lease.active(now.instant), self.shards.get_mut(usize::from(shard)))
-        {
-            machine.handle_resolved(now, &lease, token, records, &mut outputs);
-        }
-        self.work.extend(outputs.into_iter().map(|output| Work::FromShard(shard, output)));
+        self.step_shard(now, shard, |shard, lease, out| {
+            shard.handle_resolved(now, lease, token, records, out);
+        });
         self.settle(now, out);
     }
 
@@ -433,13 +429,8 @@ impl Node {
     /// Lets time pass for the machines that are to be called.
     fn wake(&mut self, now: Now, is_due: impl Fn(Option<Instant>) -> bool) {
         for number in 0..SHARDS {
-            let Some(shard) = self.shards.get_mut(usize::from(number)) else { continue };
-            if let Some(lease) = self.lease.active(now.instant)
-                && is_due(shard.poll_timeout())
-            {
-                let mut outputs = Vec::new();
-                shard.handle_timeout(now, &lease, &mut outputs);
-                self.work.extend(outputs.into_iter().map(|output| Work::FromShard(number, output)));
+            if self.shards.get(usize::from(number)).is_some_and(|it| is_due(it.poll_timeout())) {
+                self.step_shard(now, number, |shard, lease, out| shard.handle_timeout(now, lease, out));
             }
         }
         for number in 0..PARTITIONS {
@@ -480,13 +471,30 @@ impl Node {
         self.work.extend(outputs.into_iter().map(|output| Work::FromPartition(number, output)));
     }
 
+    /// Lets a shard take a step, and tells the other node which calls it has changed. Without the lease nothing happens.
+    fn step_shard(
+        &mut self,
+        now: Now,
+        number: u16,
+        step: impl FnOnce(&mut Shard, &ActiveLease<'_>, &mut Vec<engine::Output>),
+    ) {
+        let (Some(lease), Some(shard)) =
+            (self.lease.active(now.instant), self.shards.get_mut(usize::from(number)))
+        else {
+            return;
+        };
+        let mut outputs = Vec::new();
+        step(shard, &lease, &mut outputs);
+        if let Some(copies) = &mut self.copies {
+            copies.post_calls(now, number, shard, &mut outputs);
+        }
+        self.work.extend(outputs.into_iter().map(|output| Work::FromShard(number, output)));
+    }
+
     /// Takes back what it has registered at carriers, as at its end.
     pub(crate) fn leave_carriers(&mut self, now: Now, out: &mut Vec<Output>) {
-        let Some(lease) = self.lease.active(now.instant) else { return };
-        for (number, shard) in (0..SHARDS).zip(&mut self.shards) {
-            let mut outputs = Vec::new();
-            shard.handle_stop(now, &lease, &mut outputs);
-            self.work.extend(outputs.into_iter().map(|output| Work::FromShard(number, output)));
+        for number in 0..SHARDS {
+            self.step_shard(now, number, |shard, lease, out| shard.handle_stop(now, lease, out));
         }
         self.settle(now, out);
     }
@@ -501,13 +509,10 @@ impl Node {
     }
 
     fn take_message(&mut self, now: Now, source: Source, bytes: &[u8]) {
-        let Some(lease) = self.lease.active(now.instant) else { return };
         let number = engine::shard_of(&self.keyring.partition, bytes, SHARDS);
-        let mut outputs = Vec::new();
-        if let Some(shard) = self.shards.get_mut(usize::from(number)) {
-            shard.handle_message(now, &lease, source, bytes, &mut outputs);
-        }
-        self.work.extend(outputs.into_iter().map(|output| Work::FromShard(number, output)));
+        self.step_shard(now, number, |shard, lease, out| {
+            shard.handle_message(now, lease, source, bytes, out)
+        });
     }
 
     /// Carries outputs between shards, partitions, connections and the other node until all are quiet.
@@ -526,13 +531,9 @@ impl Node {
                 Work::FromPartition(partition, output) => self.carry_partition(now, partition, output, out),
                 Work::FromProber(output) => self.carry_prober(now, output, out),
                 Work::SendFailed(shard, key) => {
-                    let mut outputs = Vec::new();
-                    if let (Some(lease), Some(machine)) =
-                        (self.lease.active(now.instant), self.shards.get_mut(usize::from(shard)))
-                    {
-                        machine.handle_send_failed(now, &lease, key, &mut outputs);
-                    }
-                    self.work.extend(outputs.into_iter().map(|output| Work::FromShard(shard, output)));
+                    self.step_shard(now, shard, |shard, lease, out| {
+                        shard.handle_send_failed(now, lease, key, out);
+                    });
                 }
             }
         }
@@ -543,7 +544,6 @@ impl Node {
             engine::Output::Send { to, message, of } => {
                 self.send(now, to, message, of.map(|key| (shard, key)), out);
             }
-            // The shards of this node tell the other one of no calls.
             engine::Output::SendWhenHeld { to, message, .. } => self.send(now, to, message, None, out),
             engine::Output::Ask { partition_of, token, question } => {
                 let number = self.partition_of(&partition_of);
@@ -607,13 +607,9 @@ impl Node {
     }
 
     fn answer(&mut self, now: Now, asker: Asker, answer: Answer) {
-        let mut outputs = Vec::new();
-        if let (Some(lease), Some(shard)) =
-            (self.lease.active(now.instant), self.shards.get_mut(usize::from(asker.shard)))
-        {
-            shard.handle_answer(now, &lease, asker.token, answer, &mut outputs);
-        }
-        self.work.extend(outputs.into_iter().map(|output| Work::FromShard(asker.shard, output)));
+        self.step_shard(now, asker.shard, |shard, lease, out| {
+            shard.handle_answer(now, lease, asker.token, answer, out);
+        });
     }
 
     /// A banned source's connections end when the next piece of them comes.

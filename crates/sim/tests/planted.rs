@@ -56,6 +56,31 @@ fn the_rules_of_the_lease_are_found_if_they_are_left_out() {
     find(faults.map(|fault| (format!("{fault:?}"), move |is_on: bool| plant(is_on.then_some(fault)))));
 }
 
+#[test]
+fn the_rules_of_calls_are_found_if_they_are_left_out() {
+    use sim::calls::fault::{ALL, plant};
+    use sim::calls::{Depth, Kind, run_calls};
+
+    let kinds = [Kind::Busy, Kind::Cancelled, Kind::Brief, Kind::TimedOut];
+    let mut missed = Vec::new();
+    for fault in ALL {
+        plant(Some(fault));
+        let lost = kinds.iter().find_map(|&kind| {
+            let (case, why) = run_calls(kind, Depth::UntilLost, 1).failed.into_iter().next()?;
+            Some(format!("{} {case}: {}", kind.name(), why.join("; ")))
+        });
+        plant(None);
+        match lost {
+            Some(lost) => println!("{fault:?}: found by {lost}"),
+            None => missed.push(fault),
+        }
+    }
+    assert!(missed.is_empty(), "not found: {missed:?}");
+    for kind in kinds {
+        assert_eq!(run_calls(kind, Depth::Every(7), 1).failed, [], "no fault is planted");
+    }
+}
+
 fn find(faults: impl IntoIterator<Item = (String, impl Fn(bool))>) {
     let wanted = std::env::var("FAULT").ok();
     let seeds = std::env::var("SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SEEDS);

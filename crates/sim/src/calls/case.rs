@@ -32,10 +32,13 @@ pub(super) enum Trouble {
     SlowLink,
     /// With its host, and one of the first datagrams of the new node is lost.
     LostDatagram,
+    /// With its host, and a datagram of its own is lost that was on its way.
+    LostBefore,
 }
 
 impl Trouble {
-    pub(super) const ALL: [Self; 4] = [Self::Power, Self::Process, Self::SlowLink, Self::LostDatagram];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Power, Self::Process, Self::SlowLink, Self::LostDatagram, Self::LostBefore];
 
     fn name(self) -> &'static str {
         match self {
@@ -43,6 +46,7 @@ impl Trouble {
             Self::Process => "process",
             Self::SlowLink => "slow",
             Self::LostDatagram => "lost",
+            Self::LostBefore => "lost-before",
         }
     }
 }

@@ -21,6 +21,8 @@ events! {
     Excused "loss_excused",
     /// A datagram was lost.
     Lost "datagram_lost",
+    /// A node was killed and a datagram lost that it had sent.
+    LostBefore "datagram_of_dead_node_lost",
     /// An entry came to the standby.
     Applied "entry_applied",
     /// The new node was sent an INVITE.

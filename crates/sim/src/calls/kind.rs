@@ -20,6 +20,8 @@ pub enum Kind {
     CalleeEnds,
     /// Three phones ring, one answers.
     Forked,
+    /// The same, and the caller hangs up before the nodes have changed roles.
+    Brief,
     /// The preferred phone refuses, the next one answers, a third one never rings.
     Serial,
     /// The preferred phone does not answer in time, the next one does.
@@ -48,10 +50,11 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Plain,
         Self::CalleeEnds,
         Self::Forked,
+        Self::Brief,
         Self::Serial,
         Self::SerialUnanswered,
         Self::Cancelled,
@@ -72,6 +75,7 @@ impl Kind {
             Self::Plain => "plain",
             Self::CalleeEnds => "callee-ends",
             Self::Forked => "forked",
+            Self::Brief => "brief",
             Self::Serial => "serial",
             Self::SerialUnanswered => "serial-unanswered",
             Self::Cancelled => "cancelled",
@@ -109,16 +113,20 @@ pub(super) struct Play {
     pub(super) order: CallOrder,
     /// When the caller's datagrams come again.
     pub(super) again_after: &'static [Duration],
+    /// Whether a callee may hear of the call's end before it has the ACK.
+    pub(super) may_end_unacknowledged: bool,
 }
 
 /// The number of the call; that of a transfer is the next one.
 pub(super) const NUMBER: u32 = 1;
 /// When all comes again that a repeating caller sends: soon, and after a takeover.
 const AGAIN_AFTER: &[Duration] = &[Duration::from_millis(40), Duration::from_millis(620)];
+/// Long enough for a 200 to be repeated until its ACK arrives, of which one was lost with its node and one after it.
+const HANG_UP_AFTER: Duration = Duration::from_secs(9);
 /// How long a branch may ring.
-const RING_TIMEOUT: Duration = Duration::from_secs(9);
+const RING_TIMEOUT: Duration = Duration::from_secs(25);
 /// The same where others are tried after it.
-const SERIAL_RING_TIMEOUT: Duration = Duration::from_secs(4);
+const SERIAL_RING_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Play {
     pub(super) fn of(kind: Kind) -> Self {
@@ -128,15 +136,19 @@ impl Play {
             |status| Answering::of(Behaviour::Refuse { status, after: Duration::from_millis(1_500) });
         let rings = Answering::of(Behaviour::Ring);
         let mut order = CallOrder::new(NUMBER, format!("sip:bob@{DOMAIN}"));
-        order.hang_up_after = Some(Duration::from_secs(3));
+        order.hang_up_after = Some(HANG_UP_AFTER);
         let mut bobs = vec![(None, answers(2))];
         match kind {
             Kind::Plain | Kind::BehindNat | Kind::Repeated => {}
             Kind::CalleeEnds => {
                 order.hang_up_after = None;
-                bobs = vec![(None, Answering { hang_up_after: Some(Duration::from_secs(2)), ..answers(2) })];
+                bobs = vec![(None, Answering { hang_up_after: Some(HANG_UP_AFTER), ..answers(2) })];
             }
             Kind::Forked => bobs = vec![(None, rings.clone()), (None, answers(3)), (None, rings)],
+            Kind::Brief => {
+                order.hang_up_after = Some(Duration::from_millis(300));
+                bobs = vec![(None, rings.clone()), (None, answers(3)), (None, rings)];
+            }
             Kind::Serial => {
                 bobs = vec![(Some("1.0"), refuses(480)), (Some("0.5"), answers(2)), (Some("0.2"), rings)];
             }
@@ -153,7 +165,7 @@ impl Play {
             Kind::Referred => {
                 let target = format!("sip:carol@{DOMAIN}");
                 order.refer = Some(Refer { after: Duration::from_secs(1), target });
-                order.hang_up_after = Some(Duration::from_secs(8));
+                order.hang_up_after = Some(HANG_UP_AFTER * 2);
             }
             Kind::LateOffer => order.offer = Offer::InAck,
         }
@@ -169,7 +181,7 @@ impl Play {
             members.push(member("carol", 9, None, None, answers(1)));
         }
         let again_after = if kind == Kind::Repeated { AGAIN_AFTER } else { &[] };
-        Self { members, order, again_after }
+        Self { members, order, again_after, may_end_unacknowledged: kind == Kind::Brief }
     }
 }
 

@@ -16,13 +16,14 @@ use replica::{Cause, Origin, Wanted};
 use routing::Settings;
 use sip::Aor;
 
+use super::Said;
 use super::case::{Case, Moment, Played, Point, Trouble};
 use super::events::{Event, Events};
 use super::kind::{self, Kind, NUMBER, Play};
 use crate::cast::DOMAIN;
 use crate::nat::Nat;
 use crate::node::{FromPeer, Node, Output, PeerOutput};
-use crate::phone::{self, Fact, Phone};
+use crate::phone::{self, Fact, Phone, Role};
 use crate::store::Store;
 use crate::trace::Trace;
 
@@ -79,7 +80,7 @@ struct Side {
 struct Resident {
     phone: Phone,
     nat: Option<usize>,
-    said: Vec<String>,
+    said: Vec<Said>,
 }
 
 /// A world.
@@ -169,10 +170,15 @@ impl World {
         }
     }
 
-    /// What each party said, in its order.
-    pub(super) fn said(&self) -> Vec<(String, Vec<String>)> {
+    /// What each party said, in its order, and when.
+    pub(super) fn said(&self) -> super::Ending {
         let parties = self.phones.iter().enumerate();
-        parties.map(|(number, it)| (name(&self.phones, number), it.said.clone())).collect()
+        let said = parties.map(|(number, it)| {
+            let mut said = it.said.clone();
+            said.sort_by_key(|said| said.thread);
+            (name(&self.phones, number), said)
+        });
+        said.collect()
     }
 
     /// The inputs and outputs of the nodes while the call went on.
@@ -334,12 +340,27 @@ impl World {
             Trouble::Process => {}
             _ => self.queue.retain(|_, happening| !is_on_its_way(happening)),
         }
+        if trouble == Trouble::LostBefore {
+            self.lose_what_is_on_its_way();
+        }
         self.active = other;
         if trouble == Trouble::Process {
             let what = FromPeer::Disconnected(CONNECTION);
             self.later(self.link(), Happening::Peer { side: other, what });
         }
         self.later(TAKEOVER, Happening::TakeOver);
+    }
+
+    /// The datagram of the dead node that would have arrived last.
+    fn lose_what_is_on_its_way(&mut self) {
+        let is_of_node =
+            |it: &Happening| matches!(it, Happening::Datagram { from, .. } if *from == crate::cast::FIRST);
+        let last = self.queue.iter().rev().find(|(_, it)| is_of_node(it)).map(|(&place, _)| place);
+        if let Some(place) = last {
+            self.queue.remove(&place);
+            self.trace.add(self.now, format_args!("a datagram of the dead node is lost"), b"");
+            self.events.add(Event::LostBefore);
+        }
     }
 
     /// Lets a node take an input, and carries what it gives.
@@ -557,6 +578,7 @@ impl World {
             Fact::Unexpected(seen) => return self.broken.push(seen.clone()),
             // Over UDP nobody repeats what is only told.
             Fact::Progress { .. } => return,
+            Fact::Established { role: Role::Callee, .. } if self.play.may_end_unacknowledged => return,
             Fact::Ringing { call, .. } => format!("Ringing {{ call: {call} }}"),
             _ if fact.call().is_some() => format!("{fact:?}"),
             Fact::RegisterRefused(_) | Fact::RegisterTimedOut => {
@@ -565,7 +587,19 @@ impl World {
             _ => return,
         };
         self.last_said = self.now;
-        self.phones[number].said.push(said);
+        let part = match fact {
+            Fact::Within { method, .. } => *method,
+            Fact::HeardWithin { .. } => "heard",
+            _ => "",
+        };
+        let said = Said { thread: (fact.call().unwrap_or(0), part), fact: said, at: self.now };
+        let phone = &mut self.phones[number];
+        // A 200 to a re-INVITE that is repeated gets its ACK again, and says nothing else.
+        let is_again =
+            matches!(fact, Fact::Reinvited { .. }) && phone.said.iter().any(|it| it.fact == said.fact);
+        if !is_again {
+            phone.said.push(said);
+        }
     }
 
     fn later(&mut self, after: Duration, happening: Happening) {

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use clock::{Instant, Now};
-use engine::copies::{self, Entry, KNOWN, OwnerOf, Replica};
-use engine::{Holding, Partition, PartitionOutput};
+use engine::copies::{self, CALL, Entry, KNOWN, OwnerOf, Replica};
+use engine::{CallHolding, Holding, Partition, PartitionOutput, Shard, Waits, shard_of_owner};
 use replica::{
     Capsule, Cause, CloseCause, ConnectionNumber, Deframer, DigestKey, Epoch, Fetched, Holdings, Kind,
     Origin, Place, Posted, Receiver, ReceiverOutput, Sender, SenderOutput, Ticket, Wanted, turn_away,
@@ -18,7 +18,8 @@ use routing::account::BindingKey;
 use sip::Aor;
 use transport::LocalAddr;
 
-use super::{Node, Output, PARTITIONS, Work};
+use super::{Node, Output, PARTITIONS, SHARDS, Work};
+use crate::calls;
 use crate::cast::FIRST;
 use crate::pair::fault::{self, Fault};
 
@@ -72,6 +73,7 @@ pub(crate) struct Copies {
     key: DigestKey,
     role: Role,
     holdings: Vec<Holding>,
+    call_holdings: Vec<CallHolding>,
     /// The connection that the sender speaks over.
     called: Option<u64>,
     deframers: BTreeMap<u64, Deframer>,
@@ -133,6 +135,7 @@ impl Copies {
             key,
             role: Role::Standby(Receiver::new(me, key, &KNOWN, highest, holdings)),
             holdings: (0..PARTITIONS).map(Holding::new).collect(),
+            call_holdings: (0..SHARDS).map(CallHolding::new).collect(),
             called: None,
             deframers: BTreeMap::new(),
             out: Vec::new(),
@@ -154,6 +157,26 @@ impl Copies {
         let mut teller = Teller { now: now.instant, role: &mut self.role, out: &mut self.out };
         copies::post(now, partition, holding, &mut teller, outputs, &mut waits);
         let is_change = outputs.iter().any(|output| matches!(output, PartitionOutput::Save(_)));
+        self.wait(now, waits, is_change);
+    }
+
+    /// The same for the calls of a shard, and the messages that wait for them.
+    pub(super) fn post_calls(
+        &mut self,
+        now: Now,
+        number: u16,
+        shard: &mut Shard,
+        outputs: &mut Vec<engine::Output>,
+    ) {
+        let Some(holding) = self.call_holdings.get_mut(usize::from(number)) else { return };
+        outputs.iter_mut().for_each(hasten);
+        let mut waits = Vec::new();
+        let mut teller = Teller { now: now.instant, role: &mut self.role, out: &mut self.out };
+        copies::post_calls(now, shard, holding, &mut teller, outputs, &mut waits);
+        self.wait(now, waits, true);
+    }
+
+    fn wait(&mut self, now: Now, waits: Vec<(Ticket, Posted)>, is_change: bool) {
         for (ticket, posted) in waits {
             match &mut self.role {
                 Role::Active(_) if fault::is_planted(Fault::AnswerNotHeld) => {
@@ -200,6 +223,7 @@ impl Node {
             holdings.restore(&key, me, own.kind, &own.key, own.place);
         }
         self.copies = Some(Box::new(Copies::new(me, key, highest, holdings)));
+        self.shards.iter_mut().for_each(Shard::note_changes);
     }
 
     /// It is active under this epoch from here on, as its guardian orders.
@@ -320,6 +344,9 @@ impl Node {
 
     /// The answer that waited for a ticket goes on.
     fn let_go(&mut self, now: Now, ticket: Ticket, cause: Option<Cause>, out: &mut Vec<Output>) {
+        if let Some(shard) = shard_of_owner(Holding::partition_of(ticket)) {
+            return self.let_messages_go(now, shard, ticket, cause, out);
+        }
         let answer = self.copies.as_mut().and_then(|copies| copies.settle_ticket(ticket));
         let Some((asker, answer)) = answer else { return };
         out.push(Output::Peer(PeerOutput::Settling(cause)));
@@ -327,6 +354,27 @@ impl Node {
         self.answer(now, asker, answer);
         self.settle_work(now, out);
         self.work = waiting;
+        out.push(Output::Peer(PeerOutput::Settled));
+    }
+
+    /// Messages of a call that waited for a ticket leave.
+    fn let_messages_go(
+        &mut self,
+        now: Now,
+        shard: u16,
+        ticket: Ticket,
+        cause: Option<Cause>,
+        out: &mut Vec<Output>,
+    ) {
+        let holding = self.copies.as_mut().and_then(|it| it.call_holdings.get_mut(usize::from(shard)));
+        let messages = holding.map(|holding| holding.handle_settled(ticket)).unwrap_or_default();
+        if messages.is_empty() || !self.is_active(now) {
+            return;
+        }
+        out.push(Output::Peer(PeerOutput::Settling(cause)));
+        for (to, message) in messages {
+            self.send(now, to, message, None, out);
+        }
         out.push(Output::Peer(PeerOutput::Settled));
     }
 
@@ -417,6 +465,12 @@ impl Node {
                     }
                 }
                 ReceiverOutput::Remove(kind, place) => {
+                    if let Some(shard) = shard_of_owner(place.owner) {
+                        if let Some(shard) = self.shards.get_mut(usize::from(shard)) {
+                            copies::remove_call(shard, place);
+                        }
+                        continue;
+                    }
                     let mut outputs = Vec::new();
                     if let Some(partition) = self.partitions.get_mut(usize::from(place.owner)) {
                         copies::remove(partition, kind, place, &mut outputs);
@@ -439,7 +493,18 @@ impl Node {
     }
 
     fn apply(&mut self, now: Now, capsule: Capsule) -> Option<Place> {
-        let entry = spoil(now, copies::read(now, capsule).ok()?);
+        let capsule = match capsule.kind {
+            CALL => Capsule { bytes: calls::fault::spoil(capsule.bytes), ..capsule },
+            _ => capsule,
+        };
+        let entry = match spoil(now, copies::read(now, capsule).ok()?) {
+            Entry::Call(call) => {
+                let number = engine::shard_of_call(&self.keyring.partition, &call.call_id, SHARDS);
+                let shard = self.shards.get_mut(usize::from(number))?;
+                return copies::apply_call(now, shard, number, call).ok();
+            }
+            entry => entry,
+        };
         // Nonces and bans are not told in this world.
         let OwnerOf::Partition(aor) = entry.owner() else { return None };
         let number = self.partition_of(aor);
@@ -451,6 +516,12 @@ impl Node {
     }
 
     fn fetch(&self, now: Now, wanted: Wanted) -> Fetched {
+        if let Some(shard) = shard_of_owner(wanted.place.owner) {
+            return match self.shards.get(usize::from(shard)) {
+                Some(shard) => copies::fetch_call(now, shard, wanted),
+                None => Fetched { wanted, capsule: None },
+            };
+        }
         match self.partitions.get(usize::from(wanted.place.owner)) {
             Some(partition) => copies::fetch(now, partition, wanted),
             None => Fetched { wanted, capsule: None },
@@ -496,7 +567,10 @@ impl Node {
 
     /// How many answers wait for the other node.
     pub(crate) fn held_answers(&self) -> usize {
-        self.copies.as_ref().map_or(0, |copies| copies.holdings.iter().map(Holding::len).sum())
+        self.copies.as_ref().map_or(0, |copies| {
+            let answers = copies.holdings.iter().map(Holding::len);
+            answers.chain(copies.call_holdings.iter().map(CallHolding::len)).sum()
+        })
     }
 
     /// How many bindings it has, ended ones included.
@@ -528,6 +602,7 @@ impl Copies {
         self.shadow = None;
         self.deframers.clear();
         self.holdings.iter_mut().for_each(Holding::stand_by);
+        self.call_holdings.iter_mut().for_each(CallHolding::stand_by);
     }
 
     fn take_role(&mut self) -> Role {
@@ -541,6 +616,15 @@ impl Copies {
             Role::Standby(receiver) => Some(receiver),
             Role::Active(_) => self.shadow.as_mut(),
         }
+    }
+}
+
+/// A message of a call does not wait where a fault is planted.
+fn hasten(output: &mut engine::Output) {
+    if let engine::Output::SendWhenHeld { to, message, waits: Waits::UntilHeld, .. } = output
+        && calls::fault::lets_pass(message)
+    {
+        *output = engine::Output::Send { to: *to, message: message.clone(), of: None };
     }
 }
 
