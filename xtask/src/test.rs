@@ -90,6 +90,10 @@ const STEPS: &[Step] = &[
         name: "simulated_pair",
         run: || cargo(&["run", "-p", "sim", "--release", "--", "--pair", "--seeds", SEEDS]),
     },
+    Step {
+        name: "simulated_calls",
+        run: || cargo(&["run", "-p", "sim", "--release", "--", "--calls", "--jobs", "2"]),
+    },
 ];
 
 /// The lease's proofs, as `cargo xtask soak lease` builds them too.
