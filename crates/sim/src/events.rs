@@ -150,8 +150,8 @@ events! {
 }
 
 /// What a server counts only beside another node. The server of these worlds has none; `crates/engine/tests/epochs.rs` and
-/// `crates/net/tests` have one that comes and goes.
-const OF_A_PAIR: [&str; 1] = ["answered_as_standby"];
+/// `crates/net/tests` have one that comes and goes, `calls` takes calls over.
+const OF_A_PAIR: [&str; 3] = ["answered_as_standby", "taken_over", "not_taken_over"];
 
 /// What a server counts only on a host that has too much to do. Work takes no time in these worlds;
 /// `crates/routing/src/overload/scenarios.rs` and `crates/net/tests` have queues that stand.
