@@ -194,6 +194,31 @@ fn the_client_transactions_of_a_call_are_those_of_its_branches_and_of_their_canc
     assert_eq!(requests, [None, Some(carol.request.clone()), None], "only one is under way");
 }
 
+/// Whoever keeps the client transactions is not to look for one that is gone.
+#[test]
+fn a_client_transaction_that_has_ended_is_a_change_of_its_call() {
+    let mut scene = Scene::new();
+    let phone = ringing(&mut scene);
+    scene.reply(&phone, 200, "");
+    scene.user.take_changed_calls(&mut Vec::new());
+
+    scene.client_event(phone.key, transaction::ClientEvent::Terminated);
+
+    assert_eq!(only_call(&scene).clients().count(), 0);
+}
+
+/// The 100 has left, so that the other node was told of the call.
+#[test]
+fn a_call_whose_transaction_ends_while_somebody_is_looked_for_is_named() {
+    let mut scene = Scene::new();
+    admitted(&mut scene);
+    let (key, _) = only_capsule(&scene);
+
+    scene.server_ended(key);
+
+    assert_eq!(scene.user.calls_under_way().count(), 0);
+}
+
 #[test]
 fn what_a_later_version_adds_is_skipped() {
     let mut scene = Scene::new();
