@@ -475,11 +475,12 @@ impl Server {
         self.flush_soon()
     }
 
-    /// Whether something is in hand, held or on its way: batches, answers, messages for streams, copies.
+    /// Whether something is in hand, held or on its way: batches, messages of calls, answers, messages for streams, copies.
     fn is_busy(&self) -> bool {
-        let holds = |seat: &Seat<Owner>| seat.read(|owner| !owner.holding.is_empty());
+        let (shards, partitions) = (&self.edge.machines.shards, &self.edge.machines.partitions);
         self.edge.in_hand.load(Ordering::SeqCst) > 0
-            || self.edge.machines.partitions.iter().any(holds)
+            || shards.iter().any(|seat| seat.read(|owner| !owner.holding.is_empty()))
+            || partitions.iter().any(|seat| seat.read(|owner| !owner.holding.is_empty()))
             || self.edge.copies.get().is_some_and(|copies| copies.peer.on_the_way() > 0)
             || !self.edge.streams.is_drained()
     }
