@@ -384,6 +384,8 @@ impl World {
     fn carry_shard(&mut self, shard: u16, output: Output) {
         match output {
             Output::Send { to, message, of } => self.send(to, message, of.map(|key| (shard, key))),
+            // Nothing waits: there is no other node.
+            Output::SendWhenHeld { to, message, .. } => self.send(to, message, None),
             Output::Ask { partition_of, token, question } => {
                 let number = self.partition_of(&partition_of);
                 let asker = Asker { shard, token };
