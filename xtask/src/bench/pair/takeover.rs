@@ -94,6 +94,9 @@ fn sync(lab: &Lab, pair: &Pair, cluster: &mut Cluster, bindings: u64) -> Result<
             fs::remove_file(&file)?;
         }
     }
+    // The active node believes its last word for a moment: that it has all.
+    let is_missed = || cluster.view(active).is_some_and(|view| readiness(&view).is_none());
+    process::wait_until("active node that misses its standby", LIMIT, || Ok(is_missed().then_some(())))?;
     let link = Link::watch(pair)?;
     let start = Instant::now();
     cluster.start(pair, standby)?;
