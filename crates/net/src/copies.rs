@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use clock::{Instant, Now};
 use engine::{CallHolding, Holding, Output, Partition, PartitionOutput, Peer, Shard};
-use lease::{ActiveLease, Epoch};
+use lease::{ActiveLease, Epoch, Tenure};
 use replica::{Posted, Ticket};
 use routing::Bans;
 
@@ -32,20 +32,18 @@ const ON_THE_WAY_MAX: usize = 256;
 pub(crate) struct Owner {
     pub(crate) partition: Partition,
     pub(crate) holding: Holding,
-    /// Under which epoch the node became active in whose time something may be held.
-    since: Option<Epoch>,
+    tenure: Tenure,
 }
 
 impl Owner {
     pub(crate) fn new(number: u16, partition: Partition) -> Self {
-        Self { partition, holding: Holding::new(number), since: None }
+        Self { partition, holding: Holding::new(number), tenure: Tenure::default() }
     }
 
     /// Sees by which proof it acts: what was held before the node became active is nobody's any more.
     pub(crate) fn enter(&mut self, lease: &ActiveLease<'_>) {
-        if self.since != Some(lease.since()) {
+        if self.tenure.enter(lease) != lease::Entry::Same {
             self.holding.stand_by();
-            self.since = Some(lease.since());
         }
     }
 }
@@ -58,7 +56,7 @@ impl Machine for Owner {
     fn stand_by(&mut self, _now: Now) {
         self.partition.stand_by();
         self.holding.stand_by();
-        self.since = None;
+        self.tenure.leave();
     }
 }
 
@@ -67,20 +65,18 @@ impl Machine for Owner {
 pub(crate) struct ShardOwner {
     pub(crate) shard: Shard,
     pub(crate) holding: CallHolding,
-    /// As in [`Owner`].
-    since: Option<Epoch>,
+    tenure: Tenure,
 }
 
 impl ShardOwner {
     pub(crate) fn new(number: u16, shard: Shard) -> Self {
-        Self { shard, holding: CallHolding::new(number), since: None }
+        Self { shard, holding: CallHolding::new(number), tenure: Tenure::default() }
     }
 
     /// As [`Owner::enter`].
     pub(crate) fn enter(&mut self, lease: &ActiveLease<'_>) {
-        if self.since != Some(lease.since()) {
+        if self.tenure.enter(lease) != lease::Entry::Same {
             self.holding.stand_by();
-            self.since = Some(lease.since());
         }
     }
 }
@@ -93,7 +89,7 @@ impl Machine for ShardOwner {
     fn stand_by(&mut self, now: Now) {
         self.shard.stand_by(now);
         self.holding.stand_by();
-        self.since = None;
+        self.tenure.leave();
     }
 }
 

@@ -37,8 +37,8 @@ pub(super) struct State {
     started: Instant,
     /// When everything was last looked at.
     looked: Instant,
-    /// When somebody else was last known to be active.
-    other_active: Option<Instant>,
+    /// When somebody, this node too, was last known to be active.
+    someone_active: Option<Instant>,
     relief: Option<Relief>,
     is_away: bool,
     is_stopping: bool,
@@ -86,7 +86,7 @@ impl State {
         Self {
             started: now,
             looked: now,
-            other_active: None,
+            someone_active: None,
             relief: None,
             is_away: false,
             is_stopping: false,
@@ -113,7 +113,7 @@ impl State {
 
     /// This node has become active; why.
     pub(super) fn became_active(&mut self, now: Instant) -> Reason {
-        self.other_active = Some(now);
+        self.someone_active = Some(now);
         self.relief = match self.relief {
             // A switchover that was wished here is done when the witness has voted too.
             Some(relief) if relief.is_wished() && self.why == Reason::Switchover => {
@@ -129,7 +129,7 @@ impl State {
     /// This node is active no more. Says whether it was relieved because it is ill.
     pub(super) fn became_standby(&mut self, now: Instant, cause: Cause) -> bool {
         // Whoever has more of the state than this node is given the time to take over, and the new one the time to be heard.
-        self.other_active = Some(now);
+        self.someone_active = Some(now);
         let ill = self.relief.take_if(|relief| relief.want == Want::Ill);
         ill.is_some() && cause == Cause::HandedOver
     }
@@ -207,14 +207,14 @@ impl Guardian {
 
     /// Since when nobody has been known to be active.
     fn waiting_since(&self) -> Instant {
-        self.role.other_active.unwrap_or(self.role.started)
+        self.role.someone_active.unwrap_or(self.role.started)
     }
 
     /// Looks at everything and wants what follows.
     pub(super) fn decide(&mut self, now: Instant, out: &mut Vec<Output>) {
         self.role.looked = now;
         if self.peers.iter().any(|peer| peer.is_active(now)) {
-            self.role.other_active = Some(now);
+            self.role.someone_active = Some(now);
         }
         self.bound_listing(now, out);
         match self.contender.role() {
@@ -282,7 +282,7 @@ impl Guardian {
         if self.contender.role() == Role::Candidate || !self.may_campaign(now) {
             return;
         }
-        if self.role.other_active.is_some() {
+        if self.role.someone_active.is_some() {
             let is_heard = self.peers.iter().any(|peer| peer.is_heard(now));
             self.role.why = if is_heard { Reason::PeerReleased } else { Reason::PeerSilent };
         }
@@ -348,7 +348,7 @@ impl Guardian {
         let able = || others().filter(|peer| peer.stance == Stance::Standby);
         let waited = now.since(self.waiting_since());
         // At the start the others are given the time to be heard.
-        if self.role.other_active.is_none() && waited < Peer::silence_max() {
+        if self.role.someone_active.is_none() && waited < Peer::silence_max() {
             return false;
         }
         if self.health.paused_until(now).is_some() && able().next().is_some() {
