@@ -40,7 +40,9 @@ enum State {
 /// What becomes of an ACK that found an INVITE's transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Acknowledged {
-    /// It ends here.
+    /// It was waited for, and ends here.
+    Confirms,
+    /// It comes once more, or too early, and changes nothing.
     Absorbed,
     /// It is for the transaction user.
     For2xx,
@@ -104,7 +106,7 @@ impl InviteServer {
                     wait if wait.is_zero() => State::Terminated,
                     wait => State::Confirmed { timer_i: now + wait },
                 };
-                Acknowledged::Absorbed
+                Acknowledged::Confirms
             }
             // RFC 6026 §7.1: the ACK to a 2xx is the transaction user's.
             State::Accepted { .. } => Acknowledged::For2xx,

@@ -201,11 +201,13 @@ impl<D: Clone> Transactions<D> {
         };
         let repeated = match &mut server.machine {
             ServerMachine::Invite(machine) if method == Method::Ack => {
-                let acknowledged = machine.handle_ack(now, &self.timers);
-                self.changes.server(key);
-                self.settle_server(slot, out);
-                if acknowledged == Acknowledged::For2xx {
-                    return Disposition::AckFor2xx;
+                match machine.handle_ack(now, &self.timers) {
+                    Acknowledged::For2xx => return Disposition::AckFor2xx,
+                    Acknowledged::Confirms => {
+                        self.changes.server(key);
+                        self.settle_server(slot, out);
+                    }
+                    Acknowledged::Absorbed => {}
                 }
                 None
             }

@@ -20,6 +20,27 @@ fn a_request_is_told_once_for_each_step_that_it_takes() {
     assert_eq!(transactions.advance_server(server_key(), Progress::Answered), None);
 }
 
+/// Each change is told to another node, and whoever repeats an ACK pays nothing for it.
+#[test]
+fn an_ack_is_a_change_once() {
+    let mut transactions = Transactions::new(Timers::default(), Limits::default());
+    transactions.note_changes();
+    let (key, mut out) = (server_key(), Vec::new());
+    begin_server(&mut transactions, key, Kind::Invite).unwrap();
+    transactions.respond(at(0), key, Status(486), response(486, Kind::Invite), &mut out).unwrap();
+    transactions.take_changes(&mut Vec::new(), &mut Vec::new());
+
+    let changed = [1, 2].map(|ms| {
+        let (mut servers, mut clients) = (Vec::new(), Vec::new());
+        let disposition = transactions.handle_request(at(ms), key, Method::Ack, &mut out);
+        transactions.take_changes(&mut servers, &mut clients);
+        (disposition, servers, clients)
+    });
+
+    let absorbed = Disposition::Absorbed;
+    assert_eq!(changed, [(absorbed, vec![key], vec![]), (absorbed, vec![], vec![])]);
+}
+
 #[test]
 fn a_full_table_refuses_and_sends_nothing() {
     let mut transactions = Transactions::new(Timers::default(), Limits { servers_max: 1, clients_max: 1 });
