@@ -51,6 +51,22 @@ impl Holdings {
         self.put(name, Entry { stamp, place: Some(place) });
     }
 
+    /// An entry has changed at its owner, or has ended there (`None`), without its being told: what is left differs from
+    /// whatever the peer has.
+    pub(crate) fn diverged(
+        &mut self,
+        key: &DigestKey,
+        me: Origin,
+        kind: Kind,
+        entry_key: &[u8],
+        place: Option<Place>,
+    ) {
+        match place {
+            Some(place) => self.restore(key, me, kind, entry_key, place),
+            None => drop(self.remove(Name { kind, hash: key.name(kind, entry_key) })),
+        }
+    }
+
     /// How many entries of a kind there are.
     pub fn count(&self, kind: Kind) -> u64 {
         self.shelves.get(&kind).map_or(0, |shelf| shelf.entries.len() as u64)

@@ -202,10 +202,7 @@ impl Receiver {
     /// The owner has changed or ended an entry by itself, because it took this node for the active one a moment too long. What
     /// it has must differ from whatever the active node has, so that it is made equal.
     pub fn diverged(&mut self, kind: Kind, entry_key: &[u8], place: Option<Place>) {
-        match place {
-            Some(place) => self.holdings.restore(&self.key, self.me, kind, entry_key, place),
-            None => drop(self.holdings.remove(Name { kind, hash: self.key.name(kind, entry_key) })),
-        }
+        self.holdings.diverged(&self.key, self.me, kind, entry_key, place);
     }
 
     /// Says what has arrived, if something has.

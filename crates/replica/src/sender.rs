@@ -204,10 +204,7 @@ impl Sender {
     /// An owner has changed or ended an entry without its being told, as [`crate::Receiver::diverged`] says: the next
     /// comparison finds it.
     pub fn diverged(&mut self, kind: Kind, entry_key: &[u8], place: Option<Place>) {
-        match place {
-            Some(place) => self.holdings.restore(&self.key, self.me, kind, entry_key, place),
-            None => drop(self.holdings.remove(Name { kind, hash: self.key.name(kind, entry_key) })),
-        }
+        self.holdings.diverged(&self.key, self.me, kind, entry_key, place);
     }
 
     /// All that was ever put or removed, for who waits without a change of his own.
