@@ -62,10 +62,30 @@ fn main() -> ExitCode {
     }
 }
 
-/// `tandem contacts | head` is no failure.
+/// `tandem contacts | head` is no failure. That of a drill is one: the pipe that is closed leads to its hand.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error
+    let is_closed = error
         .chain()
         .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
-        .any(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+        .any(|error| error.kind() == std::io::ErrorKind::BrokenPipe);
+    is_closed && !error.is::<drill::NotDone>()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn whoever_stops_reading_sees_no_failure_but_a_drill_whose_hand_is_gone_has_failed() {
+        let closed = || Err::<(), _>(Error::from(ErrorKind::BrokenPipe));
+        let read_no_more = closed().context("the contacts").expect_err("it is closed");
+        let hand_is_gone = closed().context("a WAS NOT HEALED").context(drill::NotDone).expect_err("it is");
+
+        assert!(is_closed_pipe(&read_no_more));
+        assert!(!is_closed_pipe(&hand_is_gone));
+    }
 }
