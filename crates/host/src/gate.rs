@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use nftables::Nftables;
+pub use nftables::run as run_nft;
 use program::Program;
 
 use crate::interface::Interface;

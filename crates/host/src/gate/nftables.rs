@@ -116,7 +116,8 @@ pub(super) fn remove() {
     let _ = run(&format!("table {TABLE} {{}}\ndelete table {TABLE}\n"));
 }
 
-fn run(script: &str) -> Result<(), String> {
+/// Lets `nft` carry out a script, whole or not at all. Else the reason.
+pub fn run(script: &str) -> Result<(), String> {
     let child = Command::new("nft")
         .args(["-f", "-"])
         .stdin(Stdio::piped())

@@ -1,10 +1,8 @@
 //! An interface that no frame passes, for a time that the kernel itself ends.
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 /// Of its own, so that it can be taken away as a whole.
 const TABLE: &str = "netdev tandem_drill";
@@ -43,21 +41,7 @@ fn script(interface: &str, time: Duration) -> String {
 }
 
 fn run(script: &str) -> Result<()> {
-    let child = Command::new("nft")
-        .args(["-f", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut child = child.context("`nft` can not be run (package nftables)")?;
-    if let Some(mut input) = child.stdin.take() {
-        input.write_all(script.as_bytes())?;
-    }
-    let output = child.wait_with_output()?;
-    if !output.status.success() {
-        bail!("nft: {}", String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or_default());
-    }
-    Ok(())
+    host::run_nft(script).map_err(|why| anyhow!("nft, of the package nftables: {why}"))
 }
 
 #[cfg(test)]
