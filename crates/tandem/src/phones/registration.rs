@@ -175,12 +175,7 @@ mod tests {
     #[test]
     fn a_phone_proves_itself_once_and_then_waits_for_half_of_what_was_granted() {
         let (now, mut out) = (Instant::now(), Vec::new());
-        let mut speaker = speaker();
-        let mut registration = Registration::new(&mut speaker, EXPIRES);
-        registration.handle_timeout(now, &mut speaker, &mut out);
-        assert!(out.is_empty(), "nobody has switched it on");
-        registration.renew(now);
-        registration.handle_timeout(now, &mut speaker, &mut out);
+        let (mut speaker, mut registration) = switched_on(now, &mut out);
 
         let challenge = answered(
             &out.remove(0),
@@ -217,10 +212,7 @@ mod tests {
     #[test]
     fn what_others_have_registered_is_told_and_an_end_asks_for_no_time() {
         let (now, mut out) = (Instant::now(), Vec::new());
-        let mut speaker = speaker();
-        let mut registration = Registration::new(&mut speaker, EXPIRES);
-        registration.renew(now);
-        registration.handle_timeout(now, &mut speaker, &mut out);
+        let (mut speaker, mut registration) = switched_on(now, &mut out);
         let contacts = "<sip:anna@192.0.2.21:5060>;expires=600, <sip:anna@192.0.2.99>;expires=9";
         let done = answered(&out.remove(0), 200, (Name::Contact, contacts));
         registration.handle(now, &parse(&done), &mut speaker, &mut out);
@@ -240,12 +232,7 @@ mod tests {
     #[test]
     fn a_refusal_is_not_asked_about_at_once() {
         let (now, mut out) = (Instant::now(), Vec::new());
-        let mut speaker = speaker();
-        let mut registration = Registration::new(&mut speaker, EXPIRES);
-        registration.handle_timeout(now, &mut speaker, &mut out);
-        assert!(out.is_empty(), "nobody has switched it on");
-        registration.renew(now);
-        registration.handle_timeout(now, &mut speaker, &mut out);
+        let (mut speaker, mut registration) = switched_on(now, &mut out);
         let refusal = answered(&out.remove(0), 403, (Name::Expires, "1"));
 
         registration.handle(now, &parse(&refusal), &mut speaker, &mut out);
@@ -270,7 +257,14 @@ mod tests {
         Message::parse(bytes).expect("it is SIP")
     }
 
-    fn speaker() -> Speaker {
-        Speaker::new("anna", "secret", "demo.example", ([192, 0, 2, 21], 5060).into(), 1)
+    /// A phone that has sent its first REGISTER.
+    fn switched_on(now: Instant, out: &mut Vec<Vec<u8>>) -> (Speaker, Registration) {
+        let mut speaker = Speaker::new("anna", "secret", "demo.example", ([192, 0, 2, 21], 5060).into(), 1);
+        let mut registration = Registration::new(&mut speaker, EXPIRES);
+        registration.handle_timeout(now, &mut speaker, out);
+        assert!(out.is_empty(), "nobody has switched it on");
+        registration.renew(now);
+        registration.handle_timeout(now, &mut speaker, out);
+        (speaker, registration)
     }
 }
