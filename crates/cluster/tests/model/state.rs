@@ -4,15 +4,17 @@
 //! much as each host's clock goes; between two ticks anything happens in any order. What an edge does with the outputs is as in
 //! `Guardian`: machines of one host talk at once, then what leaves the host leaves it, or the process is frozen first.
 
+mod calm;
+mod same;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clock::Instant;
-use cluster::canonical::Frame;
 use cluster::{
     Answer, Ask, Contender, ContenderOutput, Epoch, HandoverAnswer, HandoverAsk, Holder, Incarnation,
-    LeasePlan, ListVersion, MemberId, NodeId, Record, Release, RequestNumber, Role, Seat, ServiceId, Verdict,
-    Voter, VoterId, VoterList, VoterOutput, WriteNumber,
+    LeasePlan, ListVersion, MemberId, NodeId, Record, Release, Role, Seat, ServiceId, Verdict, Voter,
+    VoterId, VoterList, VoterOutput, WriteNumber,
 };
 
 pub const SERVICE: ServiceId = ServiceId(0);
@@ -556,181 +558,12 @@ impl State {
         }
     }
 
-    fn renumber(&mut self) {
-        // Which questions may still be answered.
-        let mut answerable: Vec<(Incarnation, RequestNumber)> = Vec::new();
-        for (_, message) in &mut self.flight {
-            message.numbers(&mut |of, number| {
-                answerable.push((of, *number));
-            });
-        }
-        for place in &mut self.places {
-            for effect in &mut place.frozen {
-                effect.numbers(&mut |of, number| {
-                    answerable.push((of, *number));
-                });
-            }
-            if let Some(voter) = &mut place.voter {
-                voter.pending_numbers(&mut |of, number| {
-                    answerable.push((of, *number));
-                });
-            }
-            if let Some(contender) = &mut place.contender {
-                let me = contender.me().incarnation;
-                contender.numbers(&mut |of, number| {
-                    if of != me {
-                        answerable.push((of, *number));
-                    }
-                });
-            }
-        }
-        for contender in self.places.iter_mut().filter_map(|place| place.contender.as_mut()) {
-            let me = contender.me().incarnation;
-            contender.forget_unanswerable(&|number| answerable.contains(&(me, number)));
-        }
-        // Then numbers keep nothing but their order among those that may still come.
-        let mut known: Vec<(Incarnation, RequestNumber)> = Vec::new();
-        self.each_number(&mut |of, number| known.push((of, *number)));
-        known.sort_unstable();
-        known.dedup();
-        let mut rank = |of: Incarnation, number: &mut RequestNumber| {
-            let before =
-                known.iter().filter(|(other, other_number)| *other == of && *other_number <= *number);
-            *number = RequestNumber(before.count() as u64);
-        };
-        self.each_number(&mut rank);
-        for place in &mut self.places {
-            if let Some(voter) = &mut place.voter {
-                voter.heard_numbers(&mut rank);
-            }
-            if let Some(contender) = &mut place.contender {
-                contender.last_number(&mut rank);
-            }
-        }
-    }
-
-    /// Where no other start of a node will be heard any more, it is not remembered what its last ones have said.
-    fn forget_starts(&mut self) {
-        let mut alive: Vec<Holder> = Vec::new();
-        for (_, message) in &self.flight {
-            if let Message::Ask(ask) = message {
-                alive.push(ask.holder);
-            }
-        }
-        for effect in self.places.iter().flat_map(|place| &place.frozen) {
-            if let Effect::Send(_, Message::Ask(ask)) = effect {
-                alive.push(ask.holder);
-            }
-        }
-        alive.extend(self.places.iter().filter_map(|place| place.contender.as_ref()).map(Contender::me));
-        let is_down = |node: NodeId| self.places[usize::from(node.0)].contender.is_none();
-        let down: Vec<NodeId> = (0..NODES as u8).map(NodeId).filter(|node| is_down(*node)).collect();
-        for voter in self.places.iter_mut().filter_map(|place| place.voter.as_mut()) {
-            voter.forget_starts(&|holder| {
-                let others = alive.iter().any(|other| other.node == holder.node && *other != holder);
-                !others && !down.contains(&holder.node)
-            });
-        }
-    }
-
-    fn each_number(&mut self, of: &mut dyn FnMut(Incarnation, &mut RequestNumber)) {
-        self.flight.iter_mut().for_each(|(_, message)| message.numbers(of));
-        for place in &mut self.places {
-            place.frozen.iter_mut().for_each(|effect| effect.numbers(of));
-            if let Some(voter) = &mut place.voter {
-                voter.pending_numbers(of);
-            }
-            if let Some(contender) = &mut place.contender {
-                contender.numbers(of);
-            }
-        }
-    }
-
     /// The highest epoch that anybody knows.
     fn highest(&self) -> Epoch {
         let contenders = self.places.iter().filter_map(|place| place.contender.as_ref());
         contenders.map(Contender::highest).max().unwrap_or(Epoch(0))
     }
-
-    /// From here on nothing fails any more: whether one node becomes active and stays so.
-    pub fn converges(mut self, setting: &Setting) -> bool {
-        let setting = Setting { flight_max: usize::MAX, ..*setting };
-        let mut served = 0;
-        for _ in 0..TICKS_TO_CONVERGE {
-            self.run_tick(&setting);
-            let active = self.places.iter().take(NODES).filter(|place| place.is_open()).count();
-            served = if active == 1 { served + 1 } else { 0 };
-            if served > 3 {
-                return true;
-            }
-            self.after_tick(&setting);
-            self.settle(&setting, true);
-        }
-        false
-    }
-
-    /// All that can happen before time passes happens.
-    fn run_tick(&mut self, setting: &Setting) {
-        // Each step takes something away; what is asked again is asked again after a tick.
-        for _ in 0..STEPS_OF_TICK {
-            let is_served = self
-                .places
-                .iter()
-                .filter_map(|place| place.contender.as_ref())
-                .any(|contender| contender.role() != Role::Standby || contender.is_taking_over());
-            let next = (0..self.places.len()).find_map(|at| self.next_of(at, is_served));
-            let (at, effects) = if let Some(next) = next {
-                next
-            } else if let Some((to, message)) = self.flight.pop() {
-                (usize::from(to), self.deliver(usize::from(to), message))
-            } else {
-                return;
-            };
-            let mut ends = Vec::new();
-            self.clone().carry_out(at, &effects, setting.flight_max, &mut ends);
-            // The first end is the one in which nothing was lost.
-            *self = ends.swap_remove(0);
-            self.settle(setting, false);
-        }
-    }
-
-    fn next_of(&mut self, at: usize, is_served: bool) -> Option<(usize, Vec<Effect>)> {
-        let place = &mut self.places[at];
-        if place.voter.is_none() {
-            self.start(at);
-            return Some((at, Vec::new()));
-        }
-        if !place.moves() {
-            return Some((at, std::mem::take(&mut place.frozen)));
-        }
-        if !place.writing.is_empty() {
-            return Some((at, self.disk_written(at)));
-        }
-        if place.closing.is_some() {
-            return Some((at, self.gate_closed(at)));
-        }
-        if place.is_draining {
-            place.is_draining = false;
-            return Some((at, self.contend(at, |contender, out| contender.drained(out))));
-        }
-        let due = place.contender.as_ref().and_then(Contender::poll_timeout);
-        if due.is_some_and(|due| due <= NOW) {
-            return Some((at, self.contend(at, |contender, out| contender.handle_timeout(NOW, out))));
-        }
-        if !is_served && self.may_campaign(at) {
-            return Some((at, self.campaign(at)));
-        }
-        None
-    }
 }
-
-/// Ticks within which somebody is active: a lease that was granted in vain, a restart's wait, a hand-over that fails, and
-/// some campaigns.
-const TICKS_TO_CONVERGE: usize = 40;
-
-/// More steps in a tick would be a loop.
-const STEPS_OF_TICK: usize = 400;
-
 impl Place {
     fn moves(&self) -> bool {
         self.voter.is_some() && self.frozen.is_empty()
@@ -738,36 +571,6 @@ impl Place {
 
     fn is_open(&self) -> bool {
         self.gate.epoch > self.gate.closed && NOW < self.gate.until
-    }
-
-    /// The write that is done next is number 1.
-    fn renumber_writes(&mut self) {
-        if let Some(voter) = &mut self.voter {
-            voter.renumber_writes();
-        }
-    }
-
-    fn rebase(&mut self, now: Instant, unit: Duration) {
-        self.lags &= !self.writing.is_empty() || self.closing.is_some();
-        let frame = Frame { now, to: NOW, unit };
-        frame.deadline(&mut self.gate.until);
-        if !self.is_open() {
-            // What it was does not matter any more, but that it must not be opened again.
-            self.gate.closed = self.gate.closed.max(self.gate.epoch);
-            self.gate.epoch = self.gate.closed;
-            self.gate.until = NOW;
-        }
-        for effect in &mut self.frozen {
-            if let Effect::Open(_, until) = effect {
-                frame.deadline(until);
-            }
-        }
-        if let Some(voter) = &mut self.voter {
-            voter.rebase(&frame);
-        }
-        if let Some(contender) = &mut self.contender {
-            contender.rebase(&frame);
-        }
     }
 }
 
@@ -831,26 +634,6 @@ impl Next<'_> {
         for mut end in ends {
             end.settle(self.setting, false);
             self.into.push((action, end));
-        }
-    }
-}
-
-impl Message {
-    fn numbers(&mut self, of: &mut dyn FnMut(Incarnation, &mut RequestNumber)) {
-        match self {
-            Message::Ask(ask) => of(ask.holder.incarnation, &mut ask.number),
-            Message::Answer(answer) => of(answer.holder.incarnation, &mut answer.number),
-            Message::HandoverAsk(ask) => of(ask.to.incarnation, &mut ask.number),
-            Message::HandoverAnswer(answer) => of(answer.to.incarnation, &mut answer.number),
-            Message::Release(_) | Message::List(_) => {}
-        }
-    }
-}
-
-impl Effect {
-    fn numbers(&mut self, of: &mut dyn FnMut(Incarnation, &mut RequestNumber)) {
-        if let Effect::Send(_, message) = self {
-            message.numbers(of);
         }
     }
 }
