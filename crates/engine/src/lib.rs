@@ -26,6 +26,6 @@ pub use routing::AccountPartition as Partition;
 pub use routing::account::{Asker, Change, Loaded, Output as PartitionOutput, SlowedName, StoredNonce};
 pub use routing::gateway::{Output as ProberOutput, Prober};
 pub use routing::{Readiness, Report};
-pub use shard::{CallBytes, NotInherited, Output, Settled, Shard, ShardCounts, Waits};
+pub use shard::{CallBytes, Output, Settled, Shard, ShardCounts, Waits};
 pub use store::{Store, StoreError, StoreState};
 pub use traffic::Traffic;

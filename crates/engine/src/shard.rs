@@ -30,7 +30,7 @@ use transport::{Destination, Flow, Listeners, Quoted, Source};
 
 use self::calls::Calls;
 pub(crate) use self::calls::number_of;
-pub use self::calls::{CallBytes, NotInherited, Waits};
+pub use self::calls::{CallBytes, Waits};
 use crate::place::shard_of_call;
 use crate::traffic::Traffic;
 

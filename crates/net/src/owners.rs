@@ -46,7 +46,7 @@ impl Owners for EdgeOwners {
             let number = edge.machines.shard_of_call(&call.call_id);
             let seat = &edge.machines.shards[usize::from(number)];
             let apply = |shard: &mut _| engine::copies::apply_call(now, shard, number, call);
-            return seat.with(now, |owner, _| apply(&mut owner.shard).ok());
+            return seat.with(now, |owner, _| apply(&mut owner.shard));
         }
         let OwnerOf::Partition(aor) = entry.owner() else { return None };
         let number = edge.machines.partition_of(aor);

@@ -12,12 +12,12 @@ use super::{CALL, Replica};
 use crate::call_capsule::{CallCapsule, FORMAT};
 use crate::call_holding::{CallHolding, CallPassage};
 use crate::place::owner_of_shard;
-use crate::shard::{CallBytes, NotInherited, Output, Shard, number_of};
+use crate::shard::{CallBytes, Output, Shard, number_of};
 
 /// A call ends by what happens to it; nobody looks at this.
 const LEFT: Duration = Duration::from_secs(24 * 3_600);
 
-/// A call that another node tells of.
+/// A call that another node tells of. It can be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallEntry {
     key: ServerKey,
@@ -74,15 +74,10 @@ pub(super) fn read(key: &[u8], bytes: Bytes) -> Result<CallEntry, Unreadable> {
     Ok(CallEntry { key: ServerKey::from_u128(u128::from_be_bytes(key)), call_id, bytes })
 }
 
-/// On a standby: the shard with this number takes a call. Gives its place; `None` if there is no room for it, and then an
-/// earlier version of it stays.
-///
-/// # Errors
-///
-/// [`NotInherited`].
-pub fn apply_call(now: Now, shard: &mut Shard, number: u16, call: CallEntry) -> Result<Place, NotInherited> {
+/// On a standby: the shard with this number takes a call. Gives its place; `None` if there is no room for it.
+pub fn apply_call(now: Now, shard: &mut Shard, number: u16, call: CallEntry) -> Option<Place> {
     let number_of_call = shard.inherit(now, call.key, call.bytes)?;
-    Ok(Place { owner: owner_of_shard(number), number: number_of_call })
+    Some(Place { owner: owner_of_shard(number), number: number_of_call })
 }
 
 /// On a standby: the shard that `place` names lets a call go.

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clock::{Instant, Now};
-use routing::account::Unreadable;
 use sip::{MethodName, Status};
 use transaction::{
     ClientEvent, ClientKey, Output as TransactionOutput, ServerKey, ServerState, StoredServer,
@@ -73,15 +72,6 @@ pub struct CallBytes {
     pub bytes: Bytes,
 }
 
-/// Why a standby does not keep a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotInherited {
-    /// It can not be read.
-    Unreadable(Unreadable),
-    /// It has as many as it may.
-    Full,
-}
-
 /// The number of a call with its shard. A key is a keyed hash, so that nobody can aim at another's number.
 pub(crate) const fn number_of(key: ServerKey) -> u64 {
     key.as_u128() as u64
@@ -141,13 +131,9 @@ impl Shard {
         Some(self.calls.as_ref()?.told.get(&number)?.key)
     }
 
-    /// On a standby: takes a call of the active node, to go on with it when this node becomes active. Gives its number.
-    ///
-    /// # Errors
-    ///
-    /// [`NotInherited`]; an earlier version of it stays.
-    pub fn inherit(&mut self, now: Now, key: ServerKey, bytes: Bytes) -> Result<u64, NotInherited> {
-        CallCapsule::from_bytes(bytes.clone()).map_err(NotInherited::Unreadable)?;
+    /// On a standby: takes a call of the active node, which was read once, to go on with it when this node becomes active.
+    /// Gives its number; `None` if there is no room for it.
+    pub(crate) fn inherit(&mut self, now: Now, key: ServerKey, bytes: Bytes) -> Option<u64> {
         if !self.tenure.is_standby() {
             // The lease is gone, and nobody has told this shard.
             self.stand_by(now);
@@ -155,10 +141,10 @@ impl Shard {
         let calls = self.calls.get_or_insert_default();
         let number = number_of(key);
         if calls.inherited.len() >= INHERITED_MAX && !calls.inherited.contains_key(&number) {
-            return Err(NotInherited::Full);
+            return None;
         }
         calls.inherited.insert(number, Inherited { key, bytes, came: now.instant });
-        Ok(number)
+        Some(number)
     }
 
     /// On a standby: lets a call go.

@@ -501,7 +501,7 @@ impl Node {
             Entry::Call(call) => {
                 let number = engine::shard_of_call(&self.keyring.partition, &call.call_id, SHARDS);
                 let shard = self.shards.get_mut(usize::from(number))?;
-                return copies::apply_call(now, shard, number, call).ok();
+                return copies::apply_call(now, shard, number, call);
             }
             entry => entry,
         };
