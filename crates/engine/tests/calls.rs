@@ -1,6 +1,6 @@
 //! Two nodes with one shard each: a call that begins on one of them and goes on on the other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +14,10 @@ use replica::{Capsule, Kind, Place, Posted, Ticket};
 use routing::{Keyring, Settings, TrustedPeer};
 use sip::Message;
 use transaction::ServerKey;
-use transport::{
-    Destination, Flow, Listener, ListenerId, Listeners, LocalAddr, RemoteAddr, Source, Transport,
-};
+use transport::{Destination, Flow, ListenerId, RemoteAddr, Source, Transport};
+
+#[path = "testbed/settings.rs"]
+mod testbed;
 
 #[test]
 fn the_100_waits_for_the_other_node_and_the_forwarded_invite_does_not() {
@@ -447,20 +448,8 @@ fn response(request: &Bytes, status: &str, tag: &str) -> String {
 }
 
 fn shard() -> Shard {
-    let listener = Listener {
-        id: ListenerId(0),
-        transport: Transport::Udp,
-        local: LocalAddr("192.0.2.1:5060".parse().expect("an address")),
-        advertise: None,
-        digest: true,
-    };
     let trusted =
         TrustedPeer { network: "198.51.100.66/32".parse().expect("a network"), name: "peer".to_owned() };
-    let settings = Settings {
-        listeners: Arc::new(Listeners::new(vec![listener])),
-        domains: BTreeSet::from(["example.org".to_owned()]),
-        trusted: vec![trusted],
-        ..Settings::default()
-    };
+    let settings = Settings { trusted: vec![trusted], ..testbed::settings() };
     Shard::new(Arc::new(settings), Keyring::derive(&RootKey::new([5; 32])), NUMBER, 1)
 }

@@ -1,6 +1,5 @@
 //! Two nodes with one partition each, and the replica's machines between them: the whole way of a binding.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +15,15 @@ use replica::{
 };
 use routing::account::Change;
 use routing::{
-    Answer, Authority, ContactUpdate, Contacts, Keyring, Question, Register, RegisterRight, Settings, Token,
+    Answer, Authority, ContactUpdate, Contacts, Keyring, Question, Register, RegisterRight, Token,
 };
 use sip::Aor;
-use transport::{Flow, Listener, ListenerId, Listeners, LocalAddr, RemoteAddr, Source, Transport};
+use transport::{Flow, ListenerId, RemoteAddr, Source, Transport};
+
+use self::testbed::settings;
+
+#[path = "testbed/settings.rs"]
+mod testbed;
 
 #[test]
 fn the_answer_leaves_when_the_other_node_holds_the_binding_and_not_before() {
@@ -422,19 +426,4 @@ fn wish(contact: &'static str, expires: u32) -> ContactUpdate {
 
 fn aor(user: &str) -> Aor {
     Aor::parse(&format!("{user}@example.org")).expect("an address of record")
-}
-
-fn settings() -> Settings {
-    let listener = Listener {
-        id: ListenerId(0),
-        transport: Transport::Udp,
-        local: LocalAddr("192.0.2.1:5060".parse().expect("an address")),
-        advertise: None,
-        digest: true,
-    };
-    Settings {
-        listeners: Arc::new(Listeners::new(vec![listener])),
-        domains: BTreeSet::from(["example.org".to_owned()]),
-        ..Settings::default()
-    }
 }

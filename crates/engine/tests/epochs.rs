@@ -1,6 +1,5 @@
 //! A shard whose node is active, is not, and is again.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,10 @@ use keys::RootKey;
 use lease::{Epoch, LeaseMirror};
 use routing::{Keyring, Settings, TrustedPeer};
 use sip::Message;
-use transport::{Flow, Listener, ListenerId, Listeners, LocalAddr, RemoteAddr, Source, Transport};
+use transport::{Flow, ListenerId, RemoteAddr, Source, Transport};
+
+#[path = "testbed/settings.rs"]
+mod testbed;
 
 #[test]
 fn a_request_under_way_is_repeated_in_its_epoch_though_the_lease_was_away_meanwhile() {
@@ -160,20 +162,8 @@ fn ok(request: &Bytes) -> String {
 }
 
 fn shard() -> Shard {
-    let listener = Listener {
-        id: ListenerId(0),
-        transport: Transport::Udp,
-        local: LocalAddr("192.0.2.1:5060".parse().expect("an address")),
-        advertise: None,
-        digest: true,
-    };
     let trusted =
         TrustedPeer { network: "198.51.100.66/32".parse().expect("a network"), name: "peer".to_owned() };
-    let settings = Settings {
-        listeners: Arc::new(Listeners::new(vec![listener])),
-        domains: BTreeSet::from(["example.org".to_owned()]),
-        trusted: vec![trusted],
-        ..Settings::default()
-    };
+    let settings = Settings { trusted: vec![trusted], ..testbed::settings() };
     Shard::new(Arc::new(settings), Keyring::derive(&RootKey::new([5; 32])), 0, 1)
 }

@@ -8,10 +8,13 @@ use clock::{Instant, Now, WallTime};
 use engine::{Output, Shard};
 use keys::RootKey;
 use lease::LeaseMirror;
+use routing::Keyring;
 use routing::bans::{Deed, Evidence};
-use routing::{Keyring, Settings};
 use sip::{Message, Name};
-use transport::{Flow, Listener, ListenerId, Listeners, LocalAddr, RemoteAddr, Source, Transport};
+use transport::{Flow, ListenerId, RemoteAddr, Source, Transport};
+
+#[path = "testbed/settings.rs"]
+mod testbed;
 
 /// And each retransmission gets the same one: its To tag is derived.
 #[test]
@@ -122,17 +125,5 @@ fn to_tag(answer: &Bytes) -> Vec<u8> {
 }
 
 fn shard() -> Shard {
-    let listener = Listener {
-        id: ListenerId(0),
-        transport: Transport::Udp,
-        local: LocalAddr("192.0.2.1:5060".parse().expect("an address")),
-        advertise: None,
-        digest: true,
-    };
-    let settings = Settings {
-        listeners: Arc::new(Listeners::new(vec![listener])),
-        domains: BTreeSet::from(["example.org".to_owned()]),
-        ..Settings::default()
-    };
-    Shard::new(Arc::new(settings), Keyring::derive(&RootKey::new([5; 32])), 0, 1)
+    Shard::new(Arc::new(testbed::settings()), Keyring::derive(&RootKey::new([5; 32])), 0, 1)
 }
