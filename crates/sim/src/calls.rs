@@ -27,7 +27,10 @@ pub use kind::Kind;
 use world::World;
 
 /// A takeover may make nothing later than this: the lease has to end, and a repetition to be lost that doubles its interval.
-const LATE_MAX: Duration = Duration::from_secs(8);
+const LATE_MAX: Duration = Duration::from_secs(4);
+
+/// Nothing may be earlier: no timer runs out sooner because another node has it.
+const EARLY_MAX: Duration = Duration::from_millis(100);
 
 /// What each party of a call said. Only what is of one thread has an order.
 type Ending = Vec<(String, Vec<Said>)>;
@@ -191,10 +194,13 @@ fn differences(wanted: &Ending, ending: &Ending) -> Vec<String> {
     let mut differences = Vec::new();
     for ((party, wanted), (_, said)) in wanted.iter().zip(ending) {
         if wanted.iter().map(|said| &said.fact).eq(said.iter().map(|said| &said.fact)) {
-            let late = wanted.iter().zip(said).filter(|(wanted, said)| said.at > wanted.at + LATE_MAX);
-            let late = late
+            let is_off = |wanted: &Said, said: &Said| {
+                said.at > wanted.at + LATE_MAX || said.at + EARLY_MAX < wanted.at
+            };
+            let off = wanted.iter().zip(said).filter(|(wanted, said)| is_off(wanted, said));
+            let off = off
                 .map(|(wanted, said)| format!("{party}: {}: at {}, not {}", said.fact, said.at, wanted.at));
-            differences.extend(late);
+            differences.extend(off);
             continue;
         }
         let facts: BTreeSet<&String> = wanted.iter().chain(said).map(|said| &said.fact).collect();
@@ -255,5 +261,6 @@ mod tests {
         assert_eq!(differences(&wanted, &late), Vec::<String>::new());
         late[0].1[1].at = Instant::START + LATE_MAX + Duration::from_nanos(1);
         assert_eq!(differences(&wanted, &late).len(), 1);
+        assert_eq!(differences(&late, &wanted).len(), 1, "too early");
     }
 }
