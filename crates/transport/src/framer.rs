@@ -17,7 +17,6 @@ use memchr::memchr_iter;
 use sip::limits::{MESSAGE_BYTES_MAX, START_LINE_BYTES_MAX};
 use sip::{Framed, Malformed, Message, Name, frame_stream};
 
-use crate::Source;
 use crate::classify::has_version;
 
 /// What asks a peer whether it is there.
@@ -342,30 +341,6 @@ fn measure(bytes: &[u8], head: usize) -> Result<Stage, FramingError> {
     }
 }
 
-/// What is wrong with a message, where the stream that it came over says it better than the parser's `problem`. The head
-/// of [`FramingError::Unframable`] may be one: read like a datagram it would look whole without its body, or cut off
-/// where the body was too large to be waited for.
-pub fn framing_problem(
-    message: &Message<'_>,
-    source: &Source,
-    problem: Option<Malformed>,
-) -> Option<Malformed> {
-    if !source.flow.is_reliable() {
-        return problem;
-    }
-    match problem {
-        Some(problem) => match frame_stream(message.bytes()) {
-            Framed::Broken(better) => Some(better),
-            Framed::NeedMore | Framed::Keepalive { .. } | Framed::Message { .. } => Some(problem),
-        },
-        // RFC 3261 §20.14: over a stream the header field must be used.
-        None if message.header(Name::ContentLength).is_none() => {
-            Some(Malformed::Missing(Name::ContentLength))
-        }
-        None => None,
-    }
-}
-
 fn unframable(head: &[u8], problem: Malformed) -> FramingError {
     FramingError::Unframable { head: Bytes::copy_from_slice(head), problem }
 }
@@ -380,8 +355,6 @@ fn content_length(head: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-
-    use crate::{ConnectionId, Flow, ListenerId, RemoteAddr, Transport};
 
     use super::*;
 
@@ -399,22 +372,6 @@ mod tests {
         framer.push(at(1), last);
         assert_eq!(framer.next(), Ok(Some(message(OPTIONS))));
         assert_eq!(framer.next(), Ok(None));
-    }
-
-    /// RFC 3261 §20.14: what a stream brings has to say how long it is; a datagram need not.
-    #[test]
-    fn only_a_stream_needs_a_content_length() {
-        let (remote, listener) = (RemoteAddr(([192, 0, 2, 1], 5060).into()), ListenerId(0));
-        let id = ConnectionId { node: 0, boot: 1, listener, number: 1 };
-        let stream = Source { flow: Flow::Connection { id, remote }, transport: Transport::Tcp };
-        let datagram = Source { flow: Flow::Datagram { listener, remote }, transport: Transport::Udp };
-        let lost = Message::parse(b"OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/TCP a\r\n\r\n").unwrap();
-        let told = Message::parse(OKAY.as_bytes()).unwrap();
-
-        let problem = Some(Malformed::Missing(Name::ContentLength));
-        assert_eq!(framing_problem(&lost, &stream, None), problem);
-        assert_eq!(framing_problem(&lost, &datagram, None), None);
-        assert_eq!(framing_problem(&told, &stream, None), None);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod classify;
 mod connections;
 mod flow;
 mod framer;
+mod framing_problem;
 mod listener;
 mod next_hop;
 mod quoted;
@@ -26,7 +27,8 @@ pub use connections::{
     Refused,
 };
 pub use flow::{ConnectionId, Destination, Flow, ListenerId, Source};
-pub use framer::{Frame, Framer, FramingError, PING, PONG, framing_problem};
+pub use framer::{Frame, Framer, FramingError, PING, PONG};
+pub use framing_problem::framing_problem;
 pub use listener::{LISTENERS_MAX, Listener, Listeners};
 pub use next_hop::{
     DATAGRAM_REQUEST_BYTES_MAX, NextHop, SizedTransport, Unsupported, next_hop, transport_for_size,
