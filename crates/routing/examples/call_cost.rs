@@ -11,7 +11,7 @@ use bytes::Bytes;
 use clock::{Instant, Now, WallTime};
 use lease::LeaseMirror;
 use routing::call::Output;
-use routing::{Answer, BindingId, Keyring, Located, Settings, Target, TransactionUser, TrustedPeer};
+use routing::{Answer, Keyring, Located, Settings, Target, TransactionUser, TrustedPeer};
 use sip::{Aor, Message};
 use transaction::{ClientKey, ServerEvent, ServerKey};
 use transport::{Flow, Listener, ListenerId, Listeners, LocalAddr, RemoteAddr, Source, Transport};
@@ -144,7 +144,6 @@ fn source(remote: &str) -> Source {
 
 fn target() -> Target {
     Target {
-        binding: BindingId(1),
         aor: Aor::parse("bob@example.org").expect("an address of record"),
         contact: Bytes::from_static(b"sip:bob@10.9.9.9:5060"),
         path: Vec::new(),

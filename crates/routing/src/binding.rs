@@ -47,8 +47,6 @@ pub struct BindingId(pub u64);
 /// Where one binding of an address of record can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The binding.
-    pub binding: BindingId,
     /// The address of record.
     pub aor: Aor,
     /// The URI that was registered: it becomes the Request-URI.

@@ -72,7 +72,6 @@ impl Binding {
     pub(super) fn target(&self, aor: &Aor, places: &Places) -> Target {
         let Registration { text, .. } = &self.registration;
         Target {
-            binding: self.id,
             aor: aor.clone(),
             contact: Bytes::copy_from_slice(text.contact()),
             path: text.path().map(Bytes::copy_from_slice).collect(),

@@ -126,9 +126,10 @@ fn check(world: &World, store: &BTreeMap<BindingKey, StoredBinding>) {
                 );
             }
         }
-        let ids = world.partition.targets(world.now, &aor(user)).into_iter().map(|target| target.binding);
-        for id in ids {
-            assert!(targets.insert(id), "{id:?} was given twice");
+        for target in world.partition.targets(world.now, &aor(user)) {
+            let binding = (target.aor, target.contact, target.instance, target.reg_id);
+            assert!(!targets.contains(&binding), "{binding:?} was given twice");
+            targets.insert(binding);
         }
     }
     assert_eq!(targets.len(), shown.len());

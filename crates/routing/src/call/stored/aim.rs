@@ -18,7 +18,7 @@ use super::places::{
 use super::request::{TEXT_BYTES_MAX, uri};
 use super::{at_most, bounded};
 use crate::account::Unreadable;
-use crate::{BindingId, Keyring, Target};
+use crate::{Keyring, Target};
 
 /// Ways of one branch: a flow, what its Contact leads to, and what was put before them.
 const HOPS_MAX: usize = 64;
@@ -138,11 +138,9 @@ struct StoredServer {
     transport: u32,
 }
 
-/// Another binding of the same phone.
+/// Another binding of the same phone. Its field 1 was a number that only the sender could use, and stays unused.
 #[derive(Clone, PartialEq, prost::Message)]
 struct StoredTarget {
-    #[prost(uint64, tag = "1")]
-    binding: u64,
     #[prost(bytes = "bytes", tag = "2")]
     aor: Bytes,
     #[prost(bytes = "bytes", tag = "3")]
@@ -359,7 +357,6 @@ impl StoredServer {
 impl StoredTarget {
     fn of(target: &Target, writer: Writer<'_>) -> Self {
         Self {
-            binding: target.binding.0,
             aor: write_aor(&target.aor),
             contact: target.contact.clone(),
             path: target.path.clone(),
@@ -376,7 +373,6 @@ impl StoredTarget {
         uri(&self.contact)?;
         path(&self.path)?;
         Ok(Target {
-            binding: BindingId(self.binding),
             aor: aor(&self.aor)?,
             contact: self.contact.clone(),
             path: self.path.clone(),

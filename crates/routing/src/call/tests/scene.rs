@@ -19,8 +19,7 @@ use super::takeovers::Takeovers;
 use crate::call::inbound::Inbound;
 use crate::call::{Output, Readiness, TransactionUser};
 use crate::{
-    Answer, Authenticated, BindingId, Counts, Keyring, Located, Question, Report, Settings, Target, Token,
-    TrustedPeer,
+    Answer, Authenticated, Counts, Keyring, Located, Question, Report, Settings, Target, Token, TrustedPeer,
 };
 
 pub(super) const UDP: ListenerId = ListenerId(0);
@@ -450,7 +449,6 @@ pub(super) fn connection(number: u64, remote: &str) -> Flow {
 /// A phone that sits at the address of its Contact.
 pub(super) fn target(contact: &str, listener: ListenerId, remote: &str) -> Target {
     Target {
-        binding: BindingId(1),
         aor: Aor::parse("bob@example.org").unwrap(),
         contact: Bytes::copy_from_slice(contact.as_bytes()),
         path: Vec::new(),
