@@ -24,6 +24,7 @@ mod server;
 mod sipp;
 mod soak;
 mod sound;
+mod standstill;
 mod test;
 mod tidy;
 mod workspace;

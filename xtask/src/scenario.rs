@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::lab::{self, Lab};
 use crate::process::{self, Running};
+use crate::standstill;
 
 mod account;
 mod attack;
@@ -53,6 +54,8 @@ const TIME_MAX: Duration = Duration::from_secs(90);
 const AT_ONCE: usize = 3;
 /// The exit status by which a scenario says that the machine can not run it.
 const SKIPPED: u8 = 77;
+/// How often one is run in all, if the machine stood still each time that it failed.
+const RUNS_MAX: usize = 3;
 /// How much of each log is shown after a failure.
 const TAIL_LINES: usize = 25;
 
@@ -158,12 +161,13 @@ pub fn run_all(filter: &str, place: &Place) -> Result<Tally> {
     chosen.retain(|scenario| scenario.name.contains(filter));
     let waiting = Mutex::new(chosen);
     let tally = Mutex::new(Tally::default());
+    let watch = standstill::Watch::begin();
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 while let Some(scenario) = next(&waiting) {
                     let start = Instant::now();
-                    let end = isolated(&scenario, place);
+                    let end = undisturbed(&scenario, place, &watch);
                     let mut tally = lock(&tally);
                     report(&scenario, place, start.elapsed(), end, &mut tally);
                 }
@@ -180,6 +184,23 @@ fn next(waiting: &Mutex<VecDeque<Scenario>>) -> Option<Scenario> {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs one scenario, and anew if it failed while the machine stood still.
+fn undisturbed(scenario: &Scenario, place: &Place, watch: &standstill::Watch) -> Result<()> {
+    for _ in 1..RUNS_MAX {
+        let begin = Instant::now();
+        let end = isolated(scenario, place);
+        let Err(error) = &end else { return end };
+        let pause = watch.longest_since(begin);
+        let Some(pause) = pause.filter(|_| !error.is::<Skipped>()) else { return end };
+        println!(
+            "scenario {} ... once more: the machine stood still for {} ms, and it said\n  {error:#}",
+            scenario.name,
+            pause.as_millis()
+        );
+    }
+    isolated(scenario, place)
 }
 
 /// Runs one scenario as process 1 of its own namespaces.
