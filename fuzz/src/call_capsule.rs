@@ -12,7 +12,7 @@ use clock::{Instant, Now, WallTime};
 use lease::LeaseMirror;
 use routing::call::Output;
 use routing::{
-    Answer, BindingId, Keyring, Located, Question, Settings, StoredCall, Target, TransactionUser, TrustedPeer,
+    Answer, Keyring, Located, Question, Settings, StoredCall, Target, TransactionUser, TrustedPeer,
 };
 use sip::{Aor, Message};
 use transaction::{ClientEvent, ClientKey, ServerEvent, ServerKey};
@@ -165,7 +165,6 @@ fn source(remote: &str) -> Source {
 
 fn target(contact: &'static str) -> Target {
     Target {
-        binding: BindingId(1),
         aor: Aor::parse("bob@example.org").expect("an address of record"),
         contact: Bytes::from_static(contact.as_bytes()),
         path: Vec::new(),

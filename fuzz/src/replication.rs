@@ -178,7 +178,7 @@ fn to_sender(data: &[u8], rng: &mut Rng) {
         }
         let answer = |wanted: Wanted| {
             let number = wanted.place.number;
-            Fetched { wanted, capsule: (number % 5 != 0).then(|| capsule(number)) }
+            Fetched { wanted, capsule: (!number.is_multiple_of(5)).then(|| capsule(number)) }
         };
         sender.fetched(now, answers.into_iter().map(answer).collect(), &mut out);
         assert!(sender.view(now).lag.bytes <= ON_THE_WAY_MAX);

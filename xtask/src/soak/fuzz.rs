@@ -80,11 +80,8 @@ struct Fuzzer(PathBuf);
 
 impl Fuzzer {
     fn build() -> Result<Fuzzer> {
-        let target = workspace::target().join("fuzz");
-        let manifest = workspace::root().join("fuzz/Cargo.toml");
-        let mut command = workspace::cargo(&["build", "--release", "--manifest-path"]);
-        process::loudly(command.arg(manifest).arg("--target-dir").arg(&target))?;
-        Ok(Fuzzer(target.join("release/fuzz")))
+        process::loudly(&mut workspace::cargo(&["build", "--profile", "fuzz", "-p", "fuzz"]))?;
+        Ok(Fuzzer(workspace::target().join("fuzz/fuzz")))
     }
 
     fn targets(&self) -> Result<Vec<String>> {
