@@ -6,25 +6,36 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use elements::Elements;
+
 use super::GateError;
 use crate::clock::boot_time;
 use crate::interface::Interface;
 
+mod elements;
+
 const TABLE: &str = "netdev tandem_gate";
+const NAME: &str = "tandem_gate";
+const SETS: [&str; 3] = ["open4", "open6", "discovery"];
 
 /// A timed element ends at the next tick of the kernel after its time.
 const JIFFY: Duration = Duration::from_millis(10);
 
+/// Whoever needs longer to write than this was stopped meanwhile, and what was written may be too late.
+const WRITE_MAX: Duration = Duration::from_millis(20);
+
 pub(super) struct Nftables {
     interface: String,
     addresses: Vec<IpAddr>,
+    elements: Elements,
 }
 
 impl Nftables {
     /// Makes the table, closed.
     pub(super) fn new(interface: &Interface, addresses: &[IpAddr]) -> Result<Self, GateError> {
-        let this = Self { interface: interface.name.clone(), addresses: addresses.to_vec() };
         let device = &interface.name;
+        let refused = |reason| GateError::Nftables { interface: device.clone(), reason };
+        let elements = Elements::open().map_err(|error| refused(error.to_string()))?;
         let mut script = format!("table {TABLE} {{}}\ndelete table {TABLE}\ntable {TABLE} {{\n");
         script.push_str(
             " set open4 { type ipv4_addr; flags timeout; }\n set open6 { type ipv6_addr; flags timeout; }\n \
@@ -65,40 +76,43 @@ impl Nftables {
             }
         }
         script.push_str(" }\n}\n");
-        this.run(&script)?;
-        Ok(this)
+        run(&script).map_err(refused)?;
+        Ok(Self { interface: device.clone(), addresses: addresses.to_vec(), elements })
     }
 
     pub(super) fn open(&mut self, deadline: Duration) -> Result<(), GateError> {
-        let left = deadline.saturating_sub(boot_time()).saturating_sub(JIFFY);
+        let before = boot_time();
+        let left = deadline.saturating_sub(before).saturating_sub(JIFFY);
         if left.is_zero() {
             return self.close();
         }
-        let mut script = self.flush();
+        let mut batch = self.elements.batch(NAME);
+        // The old elements go in the same transaction in which others come.
+        SETS.iter().for_each(|set| batch.flush(set));
         for address in &self.addresses {
-            let set = if address.is_ipv4() { "open4" } else { "open6" };
-            let _ =
-                writeln!(script, "add element {TABLE} {set} {{ {address} timeout {}ms }}", left.as_millis());
+            match address {
+                IpAddr::V4(it) => batch.add("open4", &it.octets(), left),
+                IpAddr::V6(it) => batch.add("open6", &it.octets(), left),
+            }
         }
         if self.addresses.iter().any(IpAddr::is_ipv6) {
-            let _ =
-                writeln!(script, "add element {TABLE} discovery {{ ip6 timeout {}ms }}", left.as_millis());
+            batch.add("discovery", &libc::ETH_P_IPV6.cast_unsigned().to_be_bytes()[2..], left);
         }
-        self.run(&script)
+        self.elements.write(batch).map_err(|error| self.refused(&error))?;
+        match boot_time().saturating_sub(before) > WRITE_MAX {
+            true => self.close(),
+            false => Ok(()),
+        }
     }
 
     pub(super) fn close(&mut self) -> Result<(), GateError> {
-        let script = self.flush();
-        self.run(&script)
+        let mut batch = self.elements.batch(NAME);
+        SETS.iter().for_each(|set| batch.flush(set));
+        self.elements.write(batch).map_err(|error| self.refused(&error))
     }
 
-    /// The old elements go in the same transaction in which others come.
-    fn flush(&self) -> String {
-        ["open4", "open6", "discovery"].map(|set| format!("flush set {TABLE} {set}\n")).concat()
-    }
-
-    fn run(&self, script: &str) -> Result<(), GateError> {
-        run(script).map_err(|reason| GateError::Nftables { interface: self.interface.clone(), reason })
+    fn refused(&self, error: &std::io::Error) -> GateError {
+        GateError::Nftables { interface: self.interface.clone(), reason: error.to_string() }
     }
 }
 
