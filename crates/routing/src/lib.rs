@@ -15,6 +15,7 @@ pub mod overload;
 
 mod binding;
 mod call_name;
+mod capsule;
 mod count;
 mod digest;
 mod forwards;

@@ -9,11 +9,10 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use clock::{Now, WallTime};
 use prost::Message;
-use sip::Aor;
-use transport::{LocalAddr, Transport};
+use transport::LocalAddr;
 
 use super::{AOR_BYTES_MAX, BindingKey};
-use crate::StoredBinding;
+use crate::{StoredBinding, capsule};
 
 /// The version of the encoding.
 pub const FORMAT: u32 = 1;
@@ -68,17 +67,13 @@ struct Address {
     port: u32,
 }
 
-/// The transports by their number; the numbers stay.
-const TRANSPORTS: [Transport; 2] = [Transport::Udp, Transport::Tcp];
-
 impl StoredBinding {
     /// Its bytes for the other node.
     pub fn to_capsule(&self) -> Bytes {
-        let transport = TRANSPORTS.iter().position(|known| *known == self.listener.0);
         let capsule = Capsule {
             aor: Bytes::copy_from_slice(self.aor.as_str().as_bytes()),
             contact: self.contact.clone(),
-            transport: transport.map_or(u32::MAX, |number| number as u32),
+            transport: capsule::transport_number(self.listener.0),
             listener: Some(address(self.listener.1.0)),
             received: Some(address(self.received)),
             path: self.path.clone(),
@@ -96,30 +91,29 @@ impl StoredBinding {
 
     /// Reads what [`StoredBinding::to_capsule`] wrote on the other node; `left` is how long it still lasts.
     pub fn from_capsule(now: Now, left: Duration, bytes: Bytes) -> Result<Self, Unreadable> {
-        let capsule = Capsule::decode(bytes).map_err(|_| Unreadable::Malformed)?;
-        let transport = usize::try_from(capsule.transport).unwrap_or(usize::MAX);
-        let transport = *TRANSPORTS.get(transport).ok_or(Unreadable::UnknownTransport)?;
-        let q = match capsule.q {
+        let read = Capsule::decode(bytes).map_err(|_| Unreadable::Malformed)?;
+        let transport = capsule::transport(read.transport)?;
+        let q = match read.q {
             Some(q) => Some(u16::try_from(q).ok().filter(|q| *q <= 1_000).ok_or(Unreadable::Malformed)?),
             None => None,
         };
-        if capsule.contact.is_empty() || (capsule.reg_id.is_some() && capsule.instance.is_none()) {
+        if read.contact.is_empty() || (read.reg_id.is_some() && read.instance.is_none()) {
             return Err(Unreadable::Malformed);
         }
         Ok(Self {
-            aor: aor(&capsule.aor)?,
-            contact: capsule.contact,
-            listener: (transport, LocalAddr(socket(capsule.listener)?)),
-            received: socket(capsule.received)?,
-            path: capsule.path,
-            instance: capsule.instance,
-            reg_id: capsule.reg_id,
+            aor: capsule::aor(&read.aor, AOR_BYTES_MAX)?,
+            contact: read.contact,
+            listener: (transport, LocalAddr(socket(read.listener)?)),
+            received: socket(read.received)?,
+            path: read.path,
+            instance: read.instance,
+            reg_id: read.reg_id,
             q,
-            call_id: capsule.call_id,
-            cseq: capsule.cseq,
-            user_agent: capsule.user_agent,
-            nat: capsule.nat,
-            response_hash: capsule.response_hash,
+            call_id: read.call_id,
+            cseq: read.cseq,
+            user_agent: read.user_agent,
+            nat: read.nat,
+            response_hash: read.response_hash,
             expires_at: now.wall + left.min(LEFT_MAX),
         })
     }
@@ -153,13 +147,6 @@ impl BindingKey {
     }
 }
 
-/// Only the text that this node would write itself: another one would be another address of record.
-fn aor(bytes: &[u8]) -> Result<Aor, Unreadable> {
-    let text = std::str::from_utf8(bytes).map_err(|_| Unreadable::Malformed)?;
-    let aor = Aor::parse(text).filter(|aor| aor.as_str() == text && text.len() <= AOR_BYTES_MAX);
-    aor.ok_or(Unreadable::Malformed)
-}
-
 fn address(socket: SocketAddr) -> Address {
     let ip = match socket.ip() {
         IpAddr::V4(ip) => Bytes::copy_from_slice(&ip.octets()),
@@ -180,6 +167,8 @@ fn socket(address: Option<Address>) -> Result<SocketAddr, Unreadable> {
 mod tests {
     use clock::Instant;
     use proptest::prelude::*;
+    use sip::Aor;
+    use transport::Transport;
 
     use super::*;
 

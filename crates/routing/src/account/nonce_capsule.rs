@@ -5,9 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use clock::Now;
 use prost::Message;
-use sip::Aor;
 
 use super::{AOR_BYTES_MAX, StoredNonce, Unreadable};
+use crate::capsule;
 
 /// The version of the encoding.
 pub const FORMAT: u32 = 1;
@@ -36,10 +36,7 @@ impl StoredNonce {
     pub fn from_capsule(now: Now, left: Duration, key: &[u8], bytes: Bytes) -> Result<Self, Unreadable> {
         let Capsule { account, highest, used } = Capsule::decode(bytes).map_err(|_| Unreadable::Malformed)?;
         let nonce = <[u8; 16]>::try_from(key).map_err(|_| Unreadable::Malformed)?;
-        let text = str::from_utf8(&account).map_err(|_| Unreadable::Malformed)?;
-        // Only the text that this node would write itself: another one would be another address of record.
-        let account = Aor::parse(text).filter(|aor| aor.as_str() == text && text.len() <= AOR_BYTES_MAX);
-        let account = account.ok_or(Unreadable::Malformed)?;
+        let account = capsule::aor(&account, AOR_BYTES_MAX)?;
         Ok(Self { account, nonce, highest, used, expires_at: now.wall + left.min(LEFT_MAX) })
     }
 }
@@ -48,6 +45,7 @@ impl StoredNonce {
 mod tests {
     use clock::{Instant, WallTime};
     use proptest::prelude::*;
+    use sip::Aor;
 
     use super::*;
 

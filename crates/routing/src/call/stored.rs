@@ -121,12 +121,12 @@ impl StoredCall {
     }
 }
 
-/// Whether a text is too long to have been told by a node of ours.
+/// Refuses a text that is too long to have been told by a node of ours.
 fn bounded(text: &[u8], bytes_max: usize) -> Result<(), Unreadable> {
     if text.len() <= bytes_max { Ok(()) } else { Err(Unreadable::Malformed) }
 }
 
-/// Whether there are more of something than one call has.
+/// Refuses more of something than one call has.
 fn at_most<T>(list: &[T], max: usize) -> Result<(), Unreadable> {
     if list.len() <= max { Ok(()) } else { Err(Unreadable::Malformed) }
 }

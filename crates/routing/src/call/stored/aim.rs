@@ -30,6 +30,8 @@ const PATH_MAX: usize = 64;
 const NAMES_MAX: usize = 512;
 /// Bytes of a name of the DNS.
 const NAME_BYTES_MAX: usize = 512;
+/// The highest preference, in thousandths.
+const Q_MAX: u16 = 1_000;
 /// Challenges of a carrier raise the number in CSeq, each by one; there are three at most.
 const CSEQ_SHIFT_MAX: u32 = 16;
 
@@ -379,7 +381,7 @@ impl StoredTarget {
             flow: self.flow.as_ref().map(|flow| reader.flow(flow)).transpose()?.flatten(),
             listener: listener(reader, self.listener.as_ref())?,
             nat: self.nat,
-            q: u16::try_from(self.q).map_err(|_| Unreadable::Malformed)?,
+            q: u16::try_from(self.q).ok().filter(|q| *q <= Q_MAX).ok_or(Unreadable::Malformed)?,
             instance: self.instance.clone(),
             reg_id: self.reg_id,
         })
@@ -421,4 +423,28 @@ fn listener(reader: Reader<'_>, bytes: Option<&Bytes>) -> Result<Option<transpor
 fn path(values: &[Bytes]) -> Result<(), Unreadable> {
     at_most(values, PATH_MAX)?;
     values.iter().try_for_each(|value| bounded(value, TEXT_BYTES_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_preference_above_one_is_refused() {
+        let reader = Reader { now: clock::Instant::START, since: Duration::ZERO, settings: None };
+        let read = |q| {
+            let stored = StoredTarget {
+                aor: Bytes::from_static(b"bob@example.org"),
+                contact: Bytes::from_static(b"sip:bob@192.0.2.7"),
+                q,
+                ..StoredTarget::default()
+            };
+            stored.read(reader).map(|target| target.q)
+        };
+
+        assert_eq!(read(1_000), Ok(1_000));
+        assert_eq!(read(1_001), Err(Unreadable::Malformed));
+    }
 }

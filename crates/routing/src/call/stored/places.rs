@@ -11,15 +11,13 @@ use transport::{
 };
 
 use super::super::layout::{self, write_address};
-use super::{LEFT_MAX, bounded};
-use crate::Settings;
+use super::LEFT_MAX;
 use crate::account::Unreadable;
+pub(super) use crate::capsule::{transport, transport_number};
+use crate::{Settings, capsule};
 
 /// The longest address of record that is taken.
 const AOR_BYTES_MAX: usize = 1_024;
-
-/// The transports by their number; the numbers stay.
-const TRANSPORTS: [Transport; 2] = [Transport::Udp, Transport::Tcp];
 
 /// What writing looks at.
 #[derive(Clone, Copy, Debug)]
@@ -190,19 +188,8 @@ pub(super) fn read_address(bytes: &[u8]) -> Result<RemoteAddr, Unreadable> {
     read_socket(bytes).map(RemoteAddr)
 }
 
-pub(super) fn transport_number(transport: Transport) -> u32 {
-    TRANSPORTS.iter().position(|known| *known == transport).map_or(u32::MAX, |number| number as u32)
-}
-
-pub(super) fn transport(number: u32) -> Result<Transport, Unreadable> {
-    let number = usize::try_from(number).unwrap_or(usize::MAX);
-    TRANSPORTS.get(number).copied().ok_or(Unreadable::UnknownTransport)
-}
-
 pub(super) fn aor(bytes: &[u8]) -> Result<Aor, Unreadable> {
-    bounded(bytes, AOR_BYTES_MAX)?;
-    let text = text(bytes)?;
-    Aor::parse(text).filter(|aor| aor.as_str() == text).ok_or(Unreadable::Malformed)
+    capsule::aor(bytes, AOR_BYTES_MAX)
 }
 
 pub(super) fn write_aor(aor: &Aor) -> Bytes {
