@@ -1,5 +1,7 @@
 //! A call as it goes to the other node: what routing makes of its context, and its transactions.
 //!
+//! An INVITE that has left is told once, by routing, as what differs from the one that came.
+//!
 //! A field is added and never given another meaning; what a later version adds is skipped. Listeners are told by transport and
 //! address, because their numbers are each node's own.
 
@@ -170,7 +172,7 @@ impl CallCapsule {
                     key: Bytes::copy_from_slice(&key.as_u128().to_be_bytes()),
                     way: Some(way.write()),
                     reliable: stored.reliable,
-                    state: Some(client_state(&stored.state)),
+                    state: Some(client_state(&stored.state, || self.call.as_ref()?.request_of(*key))),
                 })
                 .collect(),
         };
@@ -192,12 +194,9 @@ impl CallCapsule {
         {
             return Err(Unreadable::Malformed);
         }
-        Ok(Self {
-            call_id,
-            call,
-            server,
-            clients: clients.into_iter().map(read_client).collect::<Result<_, _>>()?,
-        })
+        let clients = clients.into_iter().map(|client| read_client(client, call.as_ref()));
+        let clients = clients.collect::<Result<_, _>>()?;
+        Ok(Self { call_id, call, server, clients })
     }
 }
 
@@ -280,11 +279,15 @@ fn read_server(server: Server) -> Result<(StoredServer, Way), Unreadable> {
     Ok((stored, Way::read(server.way)?))
 }
 
-fn read_client(client: Client) -> Result<(ClientKey, StoredClient, Way), Unreadable> {
+fn read_client(
+    client: Client,
+    call: Option<&StoredCall>,
+) -> Result<(ClientKey, StoredClient, Way), Unreadable> {
     let key: [u8; 16] = client.key[..].try_into().map_err(|_| Unreadable::Malformed)?;
-    let state = read_client_state(client.state.ok_or(Unreadable::Malformed)?)?;
-    let stored = StoredClient { reliable: client.reliable, state };
-    Ok((ClientKey::from_u128(u128::from_be_bytes(key)), stored, Way::read(client.way)?))
+    let key = ClientKey::from_u128(u128::from_be_bytes(key));
+    let state = client.state.ok_or(Unreadable::Malformed)?;
+    let state = read_client_state(state, || call?.request_of(key))?;
+    Ok((key, StoredClient { reliable: client.reliable, state }, Way::read(client.way)?))
 }
 
 /// `None` for a request that is no INVITE: no other one belongs to a call.
@@ -293,7 +296,9 @@ fn server_state(state: &ServerState) -> Option<State> {
         ServerState::InviteProceeding { provisional } => {
             State { number: 1, message: provisional.clone(), ..State::default() }
         }
-        ServerState::InviteCompleted { response, repeat, left } => full(2, response, repeat.as_ref(), *left),
+        ServerState::InviteCompleted { response, repeat, left } => {
+            full(2, Some(response.clone()), repeat.as_ref(), *left)
+        }
         ServerState::InviteAccepted { left } => {
             State { number: 3, left_us: micros(*left), ..State::default() }
         }
@@ -321,25 +326,34 @@ fn read_server_state(state: State) -> Result<ServerState, Unreadable> {
     })
 }
 
-fn client_state(state: &ClientState) -> State {
+/// `told` is the INVITE as routing tells it.
+fn client_state(state: &ClientState, told: impl FnOnce() -> Option<Bytes>) -> State {
+    let untold = |request: &Bytes| told().is_none_or(|told| told != *request).then(|| request.clone());
     match state {
-        ClientState::InviteCalling { request, repeat, left } => full(1, request, repeat.as_ref(), *left),
-        ClientState::InviteProceeding { request } => {
-            State { number: 2, message: Some(request.clone()), ..State::default() }
+        ClientState::InviteCalling { request, repeat, left } => {
+            full(1, untold(request), repeat.as_ref(), *left)
         }
-        ClientState::InviteCompleted { ack, left } => full(3, ack, None, *left),
+        ClientState::InviteProceeding { request } => {
+            State { number: 2, message: untold(request), ..State::default() }
+        }
+        ClientState::InviteCompleted { ack, left } => full(3, Some(ack.clone()), None, *left),
         ClientState::InviteAccepted { left } => {
             State { number: 4, left_us: micros(*left), ..State::default() }
         }
-        ClientState::Trying { request, repeat, left } => full(5, request, repeat.as_ref(), *left),
-        ClientState::Proceeding { request, repeat, left } => full(6, request, repeat.as_ref(), *left),
+        ClientState::Trying { request, repeat, left } => {
+            full(5, Some(request.clone()), repeat.as_ref(), *left)
+        }
+        ClientState::Proceeding { request, repeat, left } => {
+            full(6, Some(request.clone()), repeat.as_ref(), *left)
+        }
         ClientState::Completed { left } => State { number: 7, left_us: micros(*left), ..State::default() },
     }
 }
 
-fn read_client_state(state: State) -> Result<ClientState, Unreadable> {
+fn read_client_state(state: State, told: impl FnOnce() -> Option<Bytes>) -> Result<ClientState, Unreadable> {
     let State { number, message, left_us, repeat } = state;
     let (left, repeat) = (time(left_us), repeat.map(read_repeat));
+    let message = if matches!(number, 1 | 2) { message.or_else(told) } else { message };
     let message = message.ok_or(Unreadable::Malformed);
     Ok(match number {
         1 => ClientState::InviteCalling { request: message?, repeat, left },
@@ -353,12 +367,12 @@ fn read_client_state(state: State) -> Result<ClientState, Unreadable> {
     })
 }
 
-fn full(number: u32, message: &Bytes, repeat: Option<&Repeat>, left: Duration) -> State {
+fn full(number: u32, message: Option<Bytes>, repeat: Option<&Repeat>, left: Duration) -> State {
     let repeat = repeat.map(|Repeat { after, interval }| StoredRepeat {
         after_us: micros(*after),
         interval_us: micros(*interval),
     });
-    State { number, message: Some(message.clone()), left_us: micros(left), repeat }
+    State { number, message, left_us: micros(left), repeat }
 }
 
 fn read_repeat(stored: StoredRepeat) -> Repeat {

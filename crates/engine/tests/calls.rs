@@ -251,6 +251,23 @@ fn what_is_no_call_is_not_taken() {
     assert!(read(Capsule { bytes: Bytes::from_static(b"\xff\xff"), ..capsule }).is_err());
 }
 
+/// What has two copies would soon have more: a call's capsule goes to the other node with each of its steps.
+#[test]
+fn an_invite_is_told_once_and_repeated_by_the_other_node_as_it_left() {
+    let mut world = World::new();
+    let body = "a=mark\r\n".repeat(100);
+    let invite = invite().replace("Content-Length: 0\r\n\r\n", "Content-Length: 800\r\n\r\n") + &body;
+    let forwarded = sole(world.receive(CALLER, &invite));
+    world.settle();
+
+    let capsule = world.told.capsules.values().next().expect("it was told").bytes.clone();
+    println!("an INVITE of {} bytes makes a capsule of {}", invite.len(), capsule.len());
+    assert_eq!(capsule.windows(6).filter(|bytes| *bytes == b"a=mark").count(), 100);
+
+    world.fail_over();
+    assert_eq!(sole(world.pass(Duration::from_millis(500))), forwarded);
+}
+
 const CALLER: &str = "198.51.100.66:5060";
 const CALLEE: &str = "198.51.100.77:5060";
 const NUMBER: u16 = 0;
