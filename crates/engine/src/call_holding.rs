@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(behind(&mut holding, 1, "180"), CallPassage::Behind);
         assert_eq!(behind(&mut holding, 2, "180"), passes("180"), "another call");
 
-        assert_eq!(crate::Holding::partition_of(ticket), owner_of_shard(3));
+        assert_eq!(crate::Holding::owner_of(ticket), owner_of_shard(3));
         assert_eq!(holding.handle_settled(ticket), [message("100"), message("180")]);
         assert_eq!(holding.handle_settled(ticket), []);
         assert_eq!(behind(&mut holding, 1, "183"), passes("183"), "nothing of it waits any more");

@@ -52,7 +52,7 @@ impl Holding {
     }
 
     /// The owner that a ticket belongs to: a partition, or a shard ([`crate::shard_of_owner`]).
-    pub fn partition_of(ticket: Ticket) -> u16 {
+    pub fn owner_of(ticket: Ticket) -> u16 {
         (ticket.0 >> NUMBER_BITS) as u16
     }
 
@@ -129,7 +129,7 @@ mod tests {
         let passage = holding.handle_answer(asker(1), accepted(), nothing_else);
 
         let Passage::Waits(ticket, posted) = passage else { panic!("{passage:?}") };
-        assert_eq!((posted, Holding::partition_of(ticket)), (Posted::nowhere(), 3));
+        assert_eq!((posted, Holding::owner_of(ticket)), (Posted::nowhere(), 3));
         assert_eq!(holding.handle_settled(ticket), Some((asker(1), accepted())));
         assert_eq!(holding.handle_settled(ticket), None);
         assert!(holding.is_empty());

@@ -186,7 +186,7 @@ impl Carrier {
             Event::Resolved { waiter, records } => self.hold_records(waiter, records),
             Event::Settled(tickets) => {
                 for ticket in tickets {
-                    let owner = Holding::partition_of(ticket);
+                    let owner = Holding::owner_of(ticket);
                     match shard_of_owner(owner) {
                         Some(shard) => self.hold_for_shard(shard, ToShard::Settled(ticket)),
                         None => self.hold_for_partition(owner, ToPartition::Settled(ticket)),

@@ -123,7 +123,7 @@ impl Owners for EdgeOwners {
         let mut of_lane: Vec<Vec<Ticket>> = vec![Vec::new(); edge.alarms.len()];
         for &(ticket, outcome) in settled {
             edge.tallies.add(tally_of(outcome));
-            let owner = Holding::partition_of(ticket);
+            let owner = Holding::owner_of(ticket);
             let number = shard_of_owner(owner).unwrap_or(owner);
             of_lane[edge.machines.owner_of(number)].push(ticket);
         }

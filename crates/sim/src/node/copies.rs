@@ -204,7 +204,7 @@ impl Copies {
     }
 
     fn settle_ticket(&mut self, ticket: Ticket) -> Option<(engine::Asker, routing::Answer)> {
-        self.holdings.get_mut(usize::from(Holding::partition_of(ticket)))?.handle_settled(ticket)
+        self.holdings.get_mut(usize::from(Holding::owner_of(ticket)))?.handle_settled(ticket)
     }
 }
 
@@ -344,7 +344,7 @@ impl Node {
 
     /// The answer that waited for a ticket goes on.
     fn let_go(&mut self, now: Now, ticket: Ticket, cause: Option<Cause>, out: &mut Vec<Output>) {
-        if let Some(shard) = shard_of_owner(Holding::partition_of(ticket)) {
+        if let Some(shard) = shard_of_owner(Holding::owner_of(ticket)) {
             return self.let_messages_go(now, shard, ticket, cause, out);
         }
         let answer = self.copies.as_mut().and_then(|copies| copies.settle_ticket(ticket));
