@@ -15,7 +15,7 @@ use routing::account::{
     BINDING_FORMAT, BindingKey, Change, NONCE_FORMAT, NonceChange, Output, StoredNonce, Unreadable,
 };
 use routing::bans::{BAN_FORMAT, BanChange, SourceNetwork, StoredBan};
-use routing::{AccountPartition as Partition, Answer, Bans, BindingId, StoredBinding};
+use routing::{AccountPartition as Partition, Answer, Bans, BindingId, StoredBinding, StoredDialog};
 use sip::Aor;
 
 use crate::call_capsule::FORMAT as CALL_FORMAT;
@@ -23,8 +23,10 @@ use crate::holding::{Holding, Passage};
 use crate::peer::OwnEntry;
 
 mod calls;
+mod dialogs;
 
 pub use self::calls::{CallEntry, apply_call, fetch_call, post_calls, remove_call};
+pub use self::dialogs::{DialogEntry, apply_dialog};
 
 /// A binding. The numbers of kinds are part of what two nodes say to each other: none is ever given another meaning.
 pub const BINDING: Kind = Kind(1);
@@ -34,13 +36,16 @@ pub const NONCE_COUNT: Kind = Kind(2);
 pub const BAN: Kind = Kind(3);
 /// An INVITE that is under way.
 pub const CALL: Kind = Kind(4);
+/// A call that was answered.
+pub const DIALOG: Kind = Kind(5);
 
 /// What this version understands of another node's.
-pub const KNOWN: [Known; 4] = [
+pub const KNOWN: [Known; 5] = [
     Known { kind: BINDING, format_max: BINDING_FORMAT },
     Known { kind: NONCE_COUNT, format_max: NONCE_FORMAT },
     Known { kind: BAN, format_max: BAN_FORMAT },
     Known { kind: CALL, format_max: CALL_FORMAT },
+    Known { kind: DIALOG, format_max: StoredDialog::FORMAT },
 ];
 
 /// The owners of bans in places, behind all partitions: of IPv4 sources, and of IPv6 sources.
@@ -161,6 +166,8 @@ pub enum Entry {
     Ban(StoredBan),
     /// [`CALL`].
     Call(CallEntry),
+    /// [`DIALOG`].
+    Dialog(Box<DialogEntry>),
 }
 
 /// Who owns an entry.
@@ -182,6 +189,7 @@ impl Entry {
             Self::NonceCount(stored) => OwnerOf::Partition(&stored.account),
             Self::Ban(_) => OwnerOf::Bans,
             Self::Call(call) => OwnerOf::Shard(&call.call_id),
+            Self::Dialog(dialog) => OwnerOf::Shard(dialog.call_id()),
         }
     }
 }
@@ -201,6 +209,7 @@ pub fn read(now: Now, capsule: Capsule) -> Result<Entry, Unreadable> {
         }
         BAN => StoredBan::from_capsule(capsule.left, &capsule.key, capsule.bytes).map(Entry::Ban),
         CALL => calls::read(&capsule.key, capsule.bytes).map(Entry::Call),
+        DIALOG => dialogs::read(&capsule.key, capsule.bytes).map(|entry| Entry::Dialog(Box::new(entry))),
         _ => Err(Unreadable::Malformed),
     }
 }
@@ -224,7 +233,7 @@ pub fn apply(
             let nonce = partition.restore_nonce(now, *stored)?;
             Some(Place { owner: number, number: nonce })
         }
-        Entry::Ban(_) | Entry::Call(_) => None,
+        Entry::Ban(_) | Entry::Call(_) | Entry::Dialog(_) => None,
     }
 }
 

@@ -35,6 +35,7 @@ use crate::place::shard_of_call;
 use crate::traffic::Traffic;
 
 mod calls;
+mod dialogs;
 
 /// What a shard wants done, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,7 +115,7 @@ pub struct ShardCounts {
     pub contexts: usize,
     /// Calls, ringing ones included.
     pub calls: usize,
-    /// On a standby: INVITEs under way on the other node, to go on with.
+    /// On a standby: INVITEs under way on the other node and calls that were answered there, to go on with.
     pub inherited: usize,
     /// Requests and answers.
     pub traffic: Traffic,
@@ -407,13 +408,18 @@ impl Shard {
         let (servers, clients) = self.transactions.counts();
         let mut counts = self.user.counts().clone();
         counts.add_many(Count::Malformed, self.malformed);
+        // On a standby they are the other node's.
+        let (calls, inherited) = match (self.tenure.is_standby(), self.user.calls()) {
+            (true, answered) => (0, answered),
+            (false, calls) => (calls, 0),
+        };
         ShardCounts {
             servers,
             clients,
             suspended: self.user.suspended(),
             contexts: self.user.contexts(),
-            calls: self.user.calls(),
-            inherited: self.inherited(),
+            calls,
+            inherited: self.inherited() + inherited,
             traffic: self.traffic.clone(),
             counts,
             transactions: *self.transactions.counters(),

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clock::{Instant, Now, WallTime};
-use engine::copies::{self, CALL, Entry, OwnerOf, Replica};
+use engine::copies::{self, CALL, DIALOG, Entry, OwnerOf, Replica};
 use engine::{CallHolding, Output, Shard, owner_of_shard};
 use keys::RootKey;
 use lease::{Epoch, LeaseMirror};
 use replica::{Capsule, Kind, Place, Posted, Ticket};
-use routing::{Keyring, Settings, TrustedPeer};
+use routing::{CallName, CallState, Keyring, Settings, TrustedPeer};
 use sip::Message;
 use transaction::ServerKey;
 use transport::{Destination, Flow, ListenerId, RemoteAddr, Source, Transport};
@@ -173,7 +173,12 @@ fn the_other_node_has_each_call_as_it_is_after_each_step() {
             world.pass(Duration::from_millis(500));
             world.settle();
         }
-        assert_eq!(world.told.capsules.len(), 0, "{end}: it has ended");
+        assert_eq!(world.told.of(CALL).count(), 0, "{end}: the INVITE has ended");
+        assert_eq!(
+            world.told.of(DIALOG).count(),
+            usize::from(end == "200 OK"),
+            "{end}: the call is up or not"
+        );
         let counts = world.active().shard.counts();
         assert_eq!((counts.servers, counts.clients, counts.contexts), (0, 0, 0));
     }
@@ -211,7 +216,56 @@ fn a_call_that_ends_is_taken_from_the_other_node() {
     world.pass(Duration::from_secs(70));
     world.tell();
 
+    assert_eq!(
+        world.nodes[1 - world.acts].shard.counts().inherited,
+        1,
+        "the INVITE has ended, and the call is up"
+    );
+    world.receive(CALLEE, &bye(&forwarded));
+    world.pass(Duration::from_secs(70));
+    world.tell();
+
     assert_eq!(world.nodes[1 - world.acts].shard.counts().inherited, 0);
+}
+
+#[test]
+fn an_answered_call_is_up_on_the_other_node_until_somebody_hangs_up_there() {
+    for has_come_back in [false, true] {
+        let mut world = World::new();
+        let forwarded = world.ring();
+        world.receive(CALLEE, &response(&forwarded, "200 OK", "b"));
+        world.settle();
+        world.pass(Duration::from_secs(70));
+        assert_eq!(world.told.of(CALL).count(), 0, "of the INVITE nothing is left");
+
+        world.fail_over();
+        if has_come_back {
+            world.fail_over();
+        }
+
+        let views = world.active().shard.call_views(9);
+        let [view] = &views[..] else { unreachable!("{views:?}") };
+        assert!(matches!(view.state, CallState::Up(_)), "{view:?}");
+        assert_eq!(view.caller, format!("sip:peer@{CALLER}"));
+        assert_eq!(world.active().shard.counts().calls, 1);
+        let bye = world.receive(CALLEE, &bye(&forwarded));
+        assert_eq!(first_words(&bye), ["BYE"]);
+        assert_eq!((world.active().shard.counts().calls, world.told.of(DIALOG).count()), (0, 0));
+    }
+}
+
+/// Whoever hung up repeats the BYE until it is answered, and the other node must not take the call for one that is up.
+#[test]
+fn the_answer_to_a_bye_waits_for_the_other_node_and_the_bye_does_not() {
+    let mut world = World::new();
+    let forwarded = world.ring();
+    world.receive(CALLEE, &response(&forwarded, "200 OK", "b"));
+    world.settle();
+
+    let bye = sole(world.receive(CALLEE, &bye(&forwarded)));
+    assert_eq!(world.receive(CALLER, &response(&bye, "200 OK", "")), [] as [Sent; 0]);
+
+    assert_eq!(first_words(&world.settle()), ["SIP/2.0 200"]);
 }
 
 #[test]
@@ -294,6 +348,13 @@ struct World {
 struct Told {
     capsules: BTreeMap<Bytes, Capsule>,
     places: BTreeMap<Bytes, Place>,
+    removed: Vec<(Kind, Place)>,
+}
+
+impl Told {
+    fn of(&self, kind: Kind) -> impl Iterator<Item = (&Bytes, &Capsule)> {
+        self.capsules.iter().filter(move |(_, capsule)| capsule.kind == kind)
+    }
 }
 
 impl Replica for &mut Told {
@@ -304,9 +365,9 @@ impl Replica for &mut Told {
     }
 
     fn remove(&mut self, kind: Kind, key: &[u8]) -> Posted {
-        assert_eq!(kind, CALL);
-        assert!(self.capsules.remove(key).is_some(), "it was told");
-        self.places.remove(key);
+        let removed = self.capsules.remove(key);
+        assert_eq!(removed.map(|capsule| capsule.kind), Some(kind), "it was told");
+        self.removed.extend(self.places.remove(key).map(|place| (kind, place)));
         Posted::nowhere()
     }
 
@@ -379,11 +440,17 @@ impl World {
     /// The standby has what it was told, and nothing else.
     fn tell(&mut self) {
         let standby = &mut self.nodes[1 - self.acts];
+        for (kind, place) in self.told.removed.drain(..) {
+            copies::remove_call(&mut standby.shard, kind, place);
+        }
         for (key, capsule) in &self.told.capsules {
             let entry = copies::read(self.now, capsule.clone()).expect("it is a call");
             assert_eq!(entry.owner(), OwnerOf::Shard(b"call-1"));
-            let Entry::Call(call) = entry else { unreachable!("it is a call") };
-            let place = copies::apply_call(self.now, &mut standby.shard, NUMBER, call);
+            let place = match entry {
+                Entry::Call(call) => copies::apply_call(self.now, &mut standby.shard, NUMBER, call),
+                Entry::Dialog(dialog) => copies::apply_dialog(self.now, &mut standby.shard, NUMBER, &dialog),
+                _ => unreachable!("it is a call"),
+            };
             assert_eq!(place, Some(self.told.places[key]));
             assert_eq!(self.told.places[key].owner, owner_of_shard(NUMBER));
         }
@@ -402,7 +469,13 @@ impl World {
     }
 
     fn check_told(&self) {
-        for (key, capsule) in &self.told.capsules {
+        for (key, capsule) in self.told.of(DIALOG) {
+            let name = CallName::from_u64(u64::from_be_bytes(key[..].try_into().expect("a name")));
+            let dialog = self.active().shard.stored_dialog(self.now, name);
+            assert_eq!(dialog.map(|dialog| dialog.to_bytes()).as_ref(), Some(&capsule.bytes));
+        }
+        assert_eq!(self.told.of(DIALOG).count(), self.active().shard.answered_calls().len());
+        for (key, capsule) in self.told.of(CALL) {
             let key = u128::from_be_bytes(key[..].try_into().expect("a key"));
             let call = self.active().shard.call_capsule(self.now, ServerKey::from_u128(key));
             assert_eq!(call.map(|call| call.bytes).as_ref(), Some(&capsule.bytes));
@@ -448,6 +521,18 @@ fn invite() -> String {
 
 fn cancel() -> String {
     invite().replace("INVITE", "CANCEL")
+}
+
+/// The callee hangs up.
+fn bye(forwarded: &Bytes) -> String {
+    let text = String::from_utf8(forwarded.to_vec()).expect("it is text");
+    let routes = text.lines().filter_map(|line| line.strip_prefix("Record-Route:"));
+    let routes: String = routes.map(|value| format!("Route:{value}\r\n")).collect();
+    format!(
+        "BYE sip:peer@{CALLER} SIP/2.0\r\nVia: SIP/2.0/UDP {CALLEE};rport;branch=z9hG4bKbye\r\n\
+         From: <sip:bob@{CALLEE}>;tag=b\r\nTo: <sip:peer@{CALLER}>;tag=f\r\nCall-ID: call-1\r\nCSeq: 7 BYE\r\n\
+         {routes}Max-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
+    )
 }
 
 /// What the callee says to what it got.

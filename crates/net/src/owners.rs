@@ -48,6 +48,12 @@ impl Owners for EdgeOwners {
             let apply = |shard: &mut _| engine::copies::apply_call(now, shard, number, call);
             return seat.with(now, |owner, _| apply(&mut owner.shard));
         }
+        if let Entry::Dialog(dialog) = entry {
+            let number = edge.machines.shard_of_call(dialog.call_id());
+            let seat = &edge.machines.shards[usize::from(number)];
+            let apply = |shard: &mut _| engine::copies::apply_dialog(now, shard, number, &dialog);
+            return seat.with(now, |owner, _| apply(&mut owner.shard));
+        }
         let OwnerOf::Partition(aor) = entry.owner() else { return None };
         let number = edge.machines.partition_of(aor);
         edge.machines.partitions[usize::from(number)].with(now, |owner, now| {
@@ -66,7 +72,7 @@ impl Owners for EdgeOwners {
         if let Some(shard) = shard_of_owner(place.owner) {
             let Some(seat) = edge.machines.shards.get(usize::from(shard)) else { return };
             return seat.with(clocks::now(), |owner, _| {
-                engine::copies::remove_call(&mut owner.shard, place);
+                engine::copies::remove_call(&mut owner.shard, kind, place);
             });
         }
         let Some(seat) = edge.machines.partitions.get(usize::from(place.owner)) else { return };

@@ -65,6 +65,7 @@ mod validation;
 #[cfg(test)]
 mod tests;
 
+pub use live_calls::{CallState, CallView, StoredDialog};
 pub use output::Output;
 pub use own::is_own;
 pub use standby::Readiness;

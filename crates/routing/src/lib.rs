@@ -29,7 +29,7 @@ mod trunk;
 pub use account::AccountPartition;
 pub use bans::{Admission, Bans, Report};
 pub use binding::{Account, BindingId, CallRules, StoredBinding, Target};
-pub use call::{Readiness, StoredCall, TransactionUser, is_own};
+pub use call::{CallState, CallView, Readiness, StoredCall, StoredDialog, TransactionUser, is_own};
 pub use call_name::CallName;
 pub use count::{Count, Counts};
 pub use dial_plan::{DialPlan, Gateway, Route};

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clock::Now;
-use replica::{Capsule, Fetched, Place, Posted, Ticket, Wanted};
+use replica::{Capsule, Fetched, Kind, Place, Posted, Ticket, Wanted};
 use routing::account::Unreadable;
 use transaction::ServerKey;
 
-use super::{CALL, Replica};
+use super::{CALL, DIALOG, Replica, dialogs};
 use crate::call_capsule::{CallCapsule, FORMAT};
 use crate::call_holding::{CallHolding, CallPassage};
 use crate::place::owner_of_shard;
@@ -38,6 +38,7 @@ pub fn post_calls(
     outputs: &mut Vec<Output>,
     waits: &mut Vec<(Ticket, Posted)>,
 ) {
+    dialogs::post(now, shard, holding.shard(), replica);
     let mut changed = std::mem::take(&mut holding.changed);
     shard.take_changed_calls(&mut changed);
     for key in changed.drain(..) {
@@ -80,13 +81,20 @@ pub fn apply_call(now: Now, shard: &mut Shard, number: u16, call: CallEntry) -> 
     Some(Place { owner: owner_of_shard(number), number: number_of_call })
 }
 
-/// On a standby: the shard that `place` names lets a call go.
-pub fn remove_call(shard: &mut Shard, place: Place) {
-    shard.disinherit(place.number);
+/// On a standby: the shard that `place` names lets a call go, or what is known of one that was answered.
+pub fn remove_call(shard: &mut Shard, kind: Kind, place: Place) {
+    match kind {
+        CALL => shard.disinherit(place.number),
+        DIALOG => dialogs::remove(shard, place),
+        _ => {}
+    }
 }
 
 /// On the active node: a call of the shard that `wanted` names, as it is.
 pub fn fetch_call(now: Now, shard: &Shard, wanted: Wanted) -> Fetched {
+    if wanted.name.kind == DIALOG {
+        return dialogs::fetch(now, shard, wanted);
+    }
     let key = shard.told(wanted.place.number);
     let capsule = key.and_then(|key| Some(capsule(key, shard.call_capsule(now, key)?)));
     Fetched { wanted, capsule }

@@ -88,6 +88,7 @@ impl Shard {
             self.transactions.note_changes();
             // The first time that it is asked it says all, and notes what changes from there on.
             self.user.take_changed_calls(&mut Vec::new());
+            self.user.take_changed_dialogs(&mut Vec::new());
         }
     }
 
@@ -180,6 +181,7 @@ impl Shard {
         if self.calls.is_some() {
             self.transactions.take_changes(&mut Vec::new(), &mut Vec::new());
             self.user.take_changed_calls(&mut Vec::new());
+            self.user.take_changed_dialogs(&mut Vec::new());
         }
     }
 
@@ -296,10 +298,13 @@ impl Shard {
             // The INVITE may be repeated until one of them arrives.
             _ => Waits::BehindOthers,
         };
-        let is_invite = || self.transactions.server_method(key) == Some(MethodName::Invite);
+        let method = self.transactions.server_method(key);
+        // The other node has to know that a call has ended before the sender of a BYE stops repeating it.
+        let is_held =
+            method == Some(MethodName::Invite) || method == Some(MethodName::Bye) && status.is_final();
         calls.speaks = match of_cancel {
             Some(invite) => Some((invite, waits)),
-            None => is_invite().then_some((key, waits)),
+            None => is_held.then_some((key, waits)),
         };
     }
 

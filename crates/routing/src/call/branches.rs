@@ -31,9 +31,11 @@ impl TransactionUser {
         let mut context = ResponseContext::new(inbound, plan);
         self.counts.add(Count::Forwarded);
         match turn.request.method() {
-            Some(Method::Invite) => self.call_begins(now, key, turn.request, None),
+            Some(Method::Invite) if turn.request.to_tag().is_none() => {
+                self.call_begins(now, key, turn.request, None);
+            }
             Some(Method::Bye) => self.hung_up(now, turn.request, out),
-            _ => {}
+            _ => self.request_in_dialog(turn.request),
         }
         for index in context.begin_round().into_iter().flatten() {
             self.advance(turn, &mut context, index, out);

@@ -1,23 +1,40 @@
 //! The calls of a shard, from the INVITE that was admitted to the BYE that passes.
 //!
 //! They are kept to be shown, and to tell the partition of an account with a limit when one of them has ended. A call
-//! ends with the final response that is no success, with the BYE that ends the last of its dialogs, or at its
-//! deadline. After a restart the calls before it are not known.
+//! ends with the final response that is no success, with the BYE that ends the last of its dialogs ([`dialog`] says what
+//! else ends one), or at its deadline. After a restart of a single node the calls before it are not known.
+//!
+//! Another node is told of each call that was answered ([`stored`]), and has it in the same table while it stands by, where
+//! nothing ends by itself. When it becomes active it tells the partitions of these calls bit by bit ([`inherit`]).
 
 use std::collections::BTreeSet;
 
 use ahash::RandomState;
-use clock::{Instant, Now};
+use bytes::Bytes;
+use clock::{Instant, Now, WallTime};
 use hashbrown::HashMap;
 use sip::{Aor, Message, Method};
 use transaction::ServerKey;
 
 use super::Output;
+use super::response_context::ResponseContext;
 use super::suspended::{Stage, fixed_hasher};
 use super::user::TransactionUser;
 use crate::{CallName, Question};
 
-/// Calls that a shard knows; about 150 bytes each. Others are neither shown nor do they end for a limit.
+mod dialog;
+mod inherit;
+mod parties;
+mod stored;
+mod view;
+
+pub(super) use self::dialog::LiveDialog;
+pub(super) use self::parties::Parties;
+pub use self::stored::StoredDialog;
+pub use self::view::{CallState, CallView};
+
+/// Calls that a shard knows; others are neither shown nor do they end for a limit. One that rings has about 400 bytes, one
+/// that was answered about 1.3 KB, most of them the two Record-Routes: 260 MB where all are there.
 const CALLS_MAX: usize = 200_000;
 /// Dialogs of one call: phones that answered at once.
 pub(super) const DIALOGS_MAX: usize = 8;
@@ -29,10 +46,15 @@ pub(super) struct LiveCall {
     pub(super) account: Option<Aor>,
     /// The gateways that count it, by their keys.
     pub(super) gateways: Vec<Aor>,
-    /// The tags of those who answered.
-    pub(super) dialogs: Vec<Box<[u8]>>,
-    /// The last INVITE that began it: a call that is challenged by somebody behind this server begins anew.
-    pub(super) invite: ServerKey,
+    /// One for each who answered.
+    pub(super) dialogs: Vec<LiveDialog>,
+    /// The last INVITE that began it: a call that is challenged by somebody behind this server begins anew. `None` if
+    /// another node has seen it alone.
+    pub(super) invite: Option<ServerKey>,
+    /// Who calls whom; `None` if that takes more room than it is worth.
+    pub(super) parties: Option<Box<Parties>>,
+    /// When the first INVITE of it came.
+    pub(super) began: WallTime,
     /// When it is taken to have ended.
     pub(super) ends_at: Instant,
 }
@@ -43,6 +65,10 @@ pub(super) struct LiveCalls {
     calls: HashMap<CallName, LiveCall, RandomState>,
     by_invite: HashMap<ServerKey, CallName, RandomState>,
     deadlines: BTreeSet<(Instant, CallName)>,
+    /// Calls of another node that the partitions of this one have not been told of.
+    untold: BTreeSet<CallName>,
+    /// When the next of these are told.
+    tells_at: Instant,
 }
 
 impl LiveCalls {
@@ -52,12 +78,21 @@ impl LiveCalls {
             calls: HashMap::with_hasher(fixed_hasher()),
             by_invite: HashMap::with_hasher(fixed_hasher()),
             deadlines: BTreeSet::new(),
+            untold: BTreeSet::new(),
+            tells_at: Instant::START,
         }
     }
 
     /// When the next deadline is.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.deadlines.first().map(|(at, _)| *at)
+        let tells_at = (!self.untold.is_empty()).then_some(self.tells_at);
+        self.deadlines.first().map(|(at, _)| *at).into_iter().chain(tells_at).min()
+    }
+
+    /// The partitions need not be told of any.
+    #[cfg(test)]
+    pub(super) fn tell_nobody(&mut self) {
+        self.untold.clear();
     }
 
     /// Takes those of another shard that are not known here.
@@ -83,23 +118,45 @@ impl LiveCalls {
     /// last INVITE that has begun it and the call has not ended.
     pub(super) fn begun_by(&self, invite: ServerKey) -> Option<(CallName, Option<&LiveCall>)> {
         let name = *self.by_invite.get(&invite)?;
-        Some((name, self.calls.get(&name).filter(|call| call.invite == invite)))
+        Some((name, self.calls.get(&name).filter(|call| call.invite == Some(invite))))
     }
 
     /// Takes in a call that another node knew, with the INVITE that has begun it. Whether there was room.
     pub(super) fn restore(&mut self, name: CallName, invite: ServerKey, call: Option<LiveCall>) -> bool {
         self.by_invite.insert(invite, name);
-        let Some(call) = call else { return true };
+        let Some(mut call) = call else { return true };
+        if let Some(known) = self.calls.get_mut(&name) {
+            // Of its dialogs more was told apart from the INVITE.
+            let is_new = |dialog: &LiveDialog| known.dialogs.iter().all(|it| it.tag != dialog.tag);
+            let unknown: Vec<LiveDialog> = call.dialogs.drain(..).filter(is_new).collect();
+            call.dialogs = std::mem::take(&mut known.dialogs);
+            call.dialogs.extend(unknown);
+            call.dialogs.truncate(DIALOGS_MAX);
+            call.began = call.began.min(known.began);
+        }
+        self.insert(name, call)
+    }
+
+    /// Puts a call in the place of what was known of it. Whether there was room.
+    fn insert(&mut self, name: CallName, call: LiveCall) -> bool {
         if self.calls.len() >= CALLS_MAX && !self.calls.contains_key(&name) {
             return false;
         }
-        self.deadlines.insert((call.ends_at, name));
-        if let Some(before) = self.calls.insert(name, call)
-            && self.calls.get(&name).is_none_or(|call| call.ends_at != before.ends_at)
-        {
+        if let Some(before) = self.calls.get(&name) {
             self.deadlines.remove(&(before.ends_at, name));
         }
+        self.untold.remove(&name);
+        self.deadlines.insert((call.ends_at, name));
+        self.calls.insert(name, call);
         true
+    }
+
+    /// Takes a call out.
+    fn remove(&mut self, name: CallName) -> Option<LiveCall> {
+        let call = self.calls.remove(&name)?;
+        self.deadlines.remove(&(call.ends_at, name));
+        self.untold.remove(&name);
+        Some(call)
     }
 }
 
@@ -124,26 +181,43 @@ impl TransactionUser {
             return;
         }
         let ends_at = now.instant + self.settings.proxy.longest_call;
-        let LiveCalls { calls, by_invite, deadlines } = &mut self.live;
+        let LiveCalls { calls, by_invite, deadlines, .. } = &mut self.live;
         let call = calls.entry(name).or_insert_with(|| {
             deadlines.insert((ends_at, name));
-            LiveCall { account: None, gateways: Vec::new(), dialogs: Vec::new(), invite, ends_at }
+            LiveCall {
+                account: None,
+                gateways: Vec::new(),
+                dialogs: Vec::new(),
+                invite: None,
+                parties: Parties::of(request).map(Box::new),
+                began: now.wall,
+                ends_at,
+            }
         });
         call.account = account.or(call.account.take());
-        let before = std::mem::replace(&mut call.invite, invite);
+        let before = call.invite.replace(invite);
         by_invite.insert(invite, name);
-        self.changes.note(before);
+        self.note_invite(before);
         self.changes.note(invite);
     }
 
-    /// Somebody answered the INVITE of `invite`.
-    pub(super) fn call_answered(&mut self, invite: ServerKey, response: &Message<'_>) {
+    /// Somebody answered the INVITE of `invite`, by a branch of its context. `copy` is the response as it goes upstream.
+    pub(super) fn call_answered(
+        &mut self,
+        now: Now,
+        invite: ServerKey,
+        (context, index): (&ResponseContext, usize),
+        response: &Message<'_>,
+        copy: &Bytes,
+    ) {
         let Some(tag) = response.to_tag() else { return };
-        let name = self.live.by_invite.get(&invite);
-        let Some(call) = name.and_then(|name| self.live.calls.get_mut(name)) else { return };
-        if call.dialogs.len() < DIALOGS_MAX && call.dialogs.iter().all(|known| **known != *tag) {
-            call.dialogs.push(tag.into());
-            self.changes.note(call.invite);
+        let Some(name) = self.live.by_invite.get(&invite).copied() else { return };
+        let Some(call) = self.live.calls.get_mut(&name) else { return };
+        if call.dialogs.len() < DIALOGS_MAX && call.dialogs.iter().all(|known| *known.tag != *tag) {
+            call.dialogs.push(LiveDialog::answered(now.wall, tag, (context, index), response, copy));
+            self.dialog_changes.note(name);
+            let invite = call.invite;
+            self.note_invite(invite);
         }
     }
 
@@ -151,7 +225,7 @@ impl TransactionUser {
     pub(super) fn invite_ended(&mut self, now: Now, invite: ServerKey, out: &mut Vec<Output>) {
         let Some(name) = self.live.by_invite.remove(&invite) else { return };
         self.changes.note(invite);
-        let is_over = |call: &LiveCall| call.dialogs.is_empty() && call.invite == invite;
+        let is_over = |call: &LiveCall| call.dialogs.is_empty() && call.invite == Some(invite);
         if self.live.calls.get(&name).is_some_and(is_over) {
             self.call_ended(now, name, out);
         }
@@ -159,18 +233,20 @@ impl TransactionUser {
 
     /// A BYE passes.
     pub(super) fn hung_up(&mut self, now: Now, bye: &Message<'_>, out: &mut Vec<Output>) {
-        let (Ok(call_id), Some(from), Some(to)) = (bye.call_id(), bye.from_tag(), bye.to_tag()) else {
-            return;
-        };
-        for (caller, callee) in [(from, to), (to, from)] {
-            let name = CallName::of(&self.keyring.transaction, call_id, caller);
-            let Some(call) = self.live.calls.get_mut(&name) else { continue };
-            call.dialogs.retain(|tag| **tag != *callee);
-            self.changes.note(call.invite);
-            if call.dialogs.is_empty() {
-                self.call_ended(now, name, out);
-            }
-            return;
+        if let Some((name, index)) = self.dialog_of(bye) {
+            self.dialog_ended(now, name, index, out);
+        }
+    }
+
+    /// One of the dialogs of a call has ended.
+    pub(super) fn dialog_ended(&mut self, now: Now, name: CallName, index: usize, out: &mut Vec<Output>) {
+        let Some(call) = self.live.calls.get_mut(&name) else { return };
+        call.dialogs.remove(index);
+        let (invite, is_over) = (call.invite, call.dialogs.is_empty());
+        self.note_invite(invite);
+        self.dialog_changes.note(name);
+        if is_over {
+            self.call_ended(now, name, out);
         }
     }
 
@@ -192,10 +268,12 @@ impl TransactionUser {
     }
 
     fn call_ended(&mut self, now: Now, name: CallName, out: &mut Vec<Output>) {
-        let Some(call) = self.live.calls.remove(&name) else { return };
-        let LiveCall { account, gateways, ends_at, invite, .. } = call;
-        self.changes.note(invite);
-        self.live.deadlines.remove(&(ends_at, name));
+        let Some(call) = self.live.remove(name) else { return };
+        let LiveCall { account, gateways, invite, dialogs, .. } = call;
+        self.note_invite(invite);
+        if !dialogs.is_empty() {
+            self.dialog_changes.note(name);
+        }
         for gateway in gateways {
             self.tell_left(now, gateway, name, out);
         }
@@ -204,12 +282,19 @@ impl TransactionUser {
         }
     }
 
+    fn note_invite(&mut self, invite: Option<ServerKey>) {
+        if let Some(invite) = invite {
+            self.changes.note(invite);
+        }
+    }
+
     /// The call of `invite` counts at a gateway. `false`: it is not known, so that nobody would tell its end.
     pub(super) fn call_at_gateway(&mut self, invite: ServerKey, gateway: &Aor) -> bool {
         let name = self.live.by_invite.get(&invite);
         let Some(call) = name.and_then(|name| self.live.calls.get_mut(name)) else { return false };
         call.gateways.push(gateway.clone());
-        self.changes.note(call.invite);
+        let invite = call.invite;
+        self.note_invite(invite);
         true
     }
 
@@ -225,9 +310,14 @@ impl TransactionUser {
         let Some(call) = self.live.calls.get_mut(&name) else { return };
         let Some(place) = call.gateways.iter().position(|known| known == gateway) else { return };
         call.gateways.swap_remove(place);
-        self.changes.note(call.invite);
         // It may be there twice, by two branches, and counts once.
-        if !call.gateways.contains(gateway) {
+        let is_left = !call.gateways.contains(gateway);
+        let (invite, is_up) = (call.invite, !call.dialogs.is_empty());
+        self.note_invite(invite);
+        if is_up {
+            self.dialog_changes.note(name);
+        }
+        if is_left {
             self.tell_left(now, gateway.clone(), name, out);
         }
     }

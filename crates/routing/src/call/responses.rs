@@ -116,7 +116,7 @@ impl TransactionUser {
             if let Some(trunk) = own_request::trunk(&context.inbound).cloned() {
                 return self.conclude_own(now, &trunk, &mut context, out);
             }
-            let is_answered = self.send_best(key, &mut context, out);
+            let is_answered = self.send_best(now, key, &mut context, out);
             self.invite_ended(now, key, out);
             if !is_answered {
                 return;
@@ -217,6 +217,7 @@ impl TransactionUser {
             BranchState::Sent(sent) => sent.phase,
             // RFC 3261 §16.7 item 5: a 2xx to INVITE is passed on however many came before.
             BranchState::Ended if is_invite && status.is_success() => {
+                self.call_answered(now, key, (context, index), response, &copy);
                 out.push(Output::Respond { key, status, message: copy });
                 return;
             }
@@ -229,8 +230,11 @@ impl TransactionUser {
         if status.is_success() {
             branch.state = BranchState::Ended;
             if is_invite {
-                self.call_answered(key, response);
                 branch.gateway_calls = GatewayCalls::NotCounted;
+                self.call_answered(now, key, (context, index), response, &copy);
+            }
+            if let Some(request) = context.inbound.message() {
+                self.refreshed_in_dialog(&request, response);
             }
             // One 2xx is enough for every request but INVITE.
             if is_invite || context.state != ContextState::Answered {
@@ -295,9 +299,16 @@ impl TransactionUser {
 
     /// Sends the best response. `false`: there is none to send, and the request was forgotten.
     // RFC 3261 §16.7 item 6: the one that says most.
-    fn send_best(&mut self, key: ServerKey, context: &mut ResponseContext, out: &mut Vec<Output>) -> bool {
+    fn send_best(
+        &mut self,
+        now: Now,
+        key: ServerKey,
+        context: &mut ResponseContext,
+        out: &mut Vec<Output>,
+    ) -> bool {
         let is_invite = context.inbound.kind == Kind::Invite;
         let best = context.take_best().unwrap_or(Candidate::Local(Status::SERVER_INTERNAL_ERROR));
+        self.refused_in_dialog(now, &context.inbound, best.status(), out);
         if best.status() == Status::REQUEST_TIMEOUT && !is_invite {
             // RFC 4320 §4.2: no 408 to a request that is no INVITE: its client has given up by itself.
             out.push(Output::Drop { key });

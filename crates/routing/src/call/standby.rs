@@ -11,7 +11,6 @@ use sip::{Message, Method, Status};
 use transport::Source;
 
 use super::Output;
-use super::live_calls::LiveCalls;
 use super::proxy::{Resource, resource};
 use super::reply::Reply;
 use super::suspended::fixed_hasher;
@@ -36,8 +35,9 @@ impl TransactionUser {
         self.contexts = HashMap::with_hasher(fixed_hasher());
         self.by_client = HashMap::with_hasher(fixed_hasher());
         self.deadlines = Deadlines::default();
-        self.live = LiveCalls::new();
+        self.live.stand_by();
         self.changes.forget();
+        self.dialog_changes.forget();
         self.trunks.registrants.stand_by();
     }
 

@@ -7,6 +7,7 @@ mod another_node;
 mod cancel;
 mod dial;
 mod dialog;
+mod dialogs;
 mod diversion;
 mod edge;
 mod fork;

@@ -26,8 +26,8 @@ use super::{Output, route};
 use crate::bans::{Deed, Evidence};
 use crate::gateway::{ProbeMark, Verdicts};
 use crate::{
-    Answer, Authenticated, CarrierNews, Count, Counts, KeepaliveMark, Keyring, Located, Report, Settings,
-    Token,
+    Answer, Authenticated, CallName, CarrierNews, Count, Counts, KeepaliveMark, Keyring, Located, Report,
+    Settings, Token,
 };
 
 /// Requests that are proxied at a time by one shard. Each lives for half a minute after its end, so these
@@ -53,6 +53,8 @@ pub struct TransactionUser {
     pub(super) verdicts: Arc<Verdicts>,
     /// The calls that another node has to be told of.
     pub(super) changes: Changes,
+    /// The same for those that were answered.
+    pub(super) dialog_changes: Changes<CallName>,
     place: Place,
     salts: u64,
 }
@@ -89,6 +91,7 @@ impl TransactionUser {
             keyring,
             verdicts: Arc::default(),
             changes: Changes::default(),
+            dialog_changes: Changes::default(),
             place: Place { shard, boot },
             salts: 0,
         }
@@ -372,6 +375,7 @@ impl TransactionUser {
         }
         self.register_due(now, out);
         self.end_overdue_calls(now, out);
+        self.tell_inherited(now, out);
     }
 
     /// When [`Self::handle_timeout`] is to be called.

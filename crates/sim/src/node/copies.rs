@@ -467,7 +467,7 @@ impl Node {
                 ReceiverOutput::Remove(kind, place) => {
                     if let Some(shard) = shard_of_owner(place.owner) {
                         if let Some(shard) = self.shards.get_mut(usize::from(shard)) {
-                            copies::remove_call(shard, place);
+                            copies::remove_call(shard, kind, place);
                         }
                         continue;
                     }
@@ -502,6 +502,11 @@ impl Node {
                 let number = engine::shard_of_call(&self.keyring.partition, &call.call_id, SHARDS);
                 let shard = self.shards.get_mut(usize::from(number))?;
                 return copies::apply_call(now, shard, number, call);
+            }
+            Entry::Dialog(dialog) => {
+                let number = engine::shard_of_call(&self.keyring.partition, dialog.call_id(), SHARDS);
+                let shard = self.shards.get_mut(usize::from(number))?;
+                return copies::apply_dialog(now, shard, number, &dialog);
             }
             entry => entry,
         };

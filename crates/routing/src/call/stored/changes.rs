@@ -8,17 +8,17 @@ use super::super::user::TransactionUser;
 
 /// The calls that have changed or ended. It is emptied after each step, so that it stays as short as one step is.
 #[derive(Debug, Default)]
-pub(in crate::call) enum Changes {
+pub(in crate::call) enum Changes<Key = ServerKey> {
     /// Nobody has asked yet: where there is no other node nothing is noted.
     #[default]
     Unasked,
     /// These, some of them more than once.
-    Noted(Vec<ServerKey>),
+    Noted(Vec<Key>),
 }
 
-impl Changes {
+impl<Key: Copy + Ord> Changes<Key> {
     /// A call has changed or ended.
-    pub(in crate::call) fn note(&mut self, call: ServerKey) {
+    pub(in crate::call) fn note(&mut self, call: Key) {
         if let Self::Noted(calls) = self
             && calls.last() != Some(&call)
         {
@@ -32,23 +32,30 @@ impl Changes {
             calls.clear();
         }
     }
+
+    /// Appends what was noted, each once and in order; the first time that is `all`.
+    pub(in crate::call) fn take(&mut self, all: impl FnOnce() -> Vec<Key>, out: &mut Vec<Key>) {
+        match self {
+            Self::Unasked => {
+                *self = Self::Noted(Vec::new());
+                out.append(&mut all());
+            }
+            Self::Noted(calls) => {
+                calls.sort_unstable();
+                calls.dedup();
+                out.append(calls);
+            }
+        }
+    }
 }
 
 impl TransactionUser {
     /// Appends the calls that have changed or ended since this was asked last, each once and in order. The first time
     /// it is all of them.
     pub fn take_changed_calls(&mut self, out: &mut Vec<ServerKey>) {
-        match &mut self.changes {
-            Changes::Unasked => {
-                self.changes = Changes::Noted(Vec::new());
-                out.extend(self.calls_under_way());
-            }
-            Changes::Noted(calls) => {
-                calls.sort_unstable();
-                calls.dedup();
-                out.append(calls);
-            }
-        }
+        let mut changes = std::mem::take(&mut self.changes);
+        changes.take(|| self.calls_under_way().collect(), out);
+        self.changes = changes;
     }
 
     /// The calls that another node could go on with, in order.

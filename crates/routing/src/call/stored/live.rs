@@ -1,11 +1,12 @@
 //! The call that an INVITE has begun, for limits and for those who look at the calls.
 
 use bytes::Bytes;
+use clock::WallTime;
 use sip::Aor;
 use sip::limits::TAG_BYTES_MAX;
 use transaction::ServerKey;
 
-use super::super::live_calls::{DIALOGS_MAX, LiveCall};
+use super::super::live_calls::{DIALOGS_MAX, LiveCall, LiveDialog};
 use super::places::{Reader, Writer, aor, write_aor};
 use super::{at_most, bounded};
 use crate::account::Unreadable;
@@ -39,7 +40,7 @@ impl StoredBegun {
         let call = call.map(|call| StoredLiveCall {
             account: call.account.as_ref().map(write_aor),
             gateways: call.gateways.iter().map(write_aor).collect(),
-            dialogs: call.dialogs.iter().map(|tag| Bytes::copy_from_slice(tag)).collect(),
+            dialogs: call.dialogs.iter().map(|dialog| Bytes::copy_from_slice(&dialog.tag)).collect(),
             left: writer.left(call.ends_at),
         });
         Self { call }
@@ -50,11 +51,15 @@ impl StoredBegun {
         at_most(&call.gateways, GATEWAYS_MAX)?;
         at_most(&call.dialogs, DIALOGS_MAX)?;
         call.dialogs.iter().try_for_each(|tag| bounded(tag, TAG_BYTES_MAX))?;
+        // The request and the settings tell more.
+        let began = WallTime::from_millis(0);
         Ok(Some(LiveCall {
             account: call.account.as_ref().map(|account| aor(account)).transpose()?,
             gateways: call.gateways.iter().map(|it| aor(it)).collect::<Result<Vec<Aor>, _>>()?,
-            dialogs: call.dialogs.iter().map(|tag| Box::from(&tag[..])).collect(),
-            invite,
+            dialogs: call.dialogs.iter().map(|tag| LiveDialog::bare(tag, began)).collect(),
+            invite: Some(invite),
+            parties: None,
+            began,
             ends_at: reader.at(call.left),
         }))
     }

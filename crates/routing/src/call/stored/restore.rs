@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use clock::{Instant, Now};
+use clock::{Instant, Now, WallTime};
 use sip::{Message, Status};
 use transaction::ServerKey;
 
 use super::super::Output;
 use super::super::branches;
 use super::super::inbound::{Inbound, Turn};
-use super::super::live_calls::LiveCall;
+use super::super::live_calls::{LiveCall, Parties};
 use super::super::response_context::{ContextState, ResponseContext};
 use super::super::suspended::{Sought, Stage};
 use super::super::user::TransactionUser;
@@ -22,7 +22,7 @@ use super::places::{Reader, Writer};
 use super::request::{StoredRequest, StoredSought};
 use super::{Parts, StoredCall};
 use crate::account::Unreadable;
-use crate::{CallName, Count, Question, Settings};
+use crate::{CallName, Count, Settings};
 
 /// Whether a call could go on where all is there that it names.
 pub(super) fn check(parts: &Parts) -> Result<(), Unreadable> {
@@ -145,6 +145,7 @@ impl TransactionUser {
         };
         self.counts.add(Count::TakenOver);
         if let (Some(call), Some(name)) = (begun, self.begun_call(&message)) {
+            let call = call.map(|call| self.as_begun(now, &message, call));
             self.restore_begun(now, key, name, call, out);
         }
         let turn = Turn { now, key, request: &message, flow: inbound.source.flow };
@@ -212,21 +213,27 @@ impl TransactionUser {
         out: &mut Vec<Output>,
     ) {
         let counted = call.as_ref().map(|call| (call.account.clone(), call.gateways.clone()));
+        if call.as_ref().is_some_and(|call| !call.dialogs.is_empty()) {
+            // If the other node has told of the INVITE alone.
+            self.dialog_changes.note(name);
+        }
         if !self.live.restore(name, key, call) {
             return;
         }
-        let Some((account, mut gateways)) = counted else { return };
-        gateways.sort();
-        gateways.dedup();
-        let of_account = account.map(|it| (it.clone(), Question::CallGoesOn(it, name)));
-        // Whatever its limit is: the call is there.
-        let enter = |it: sip::Aor| (it.clone(), Question::EnterGateway(it, name, u32::MAX));
-        for (partition_of, question) in of_account.into_iter().chain(gateways.into_iter().map(enter)) {
-            // Where nothing may wait the call counts no more.
-            if self.waiting.has_room() {
-                let token = self.suspend(now, Stage::Noted);
-                out.push(Output::Ask { partition_of, token, question });
-            }
+        if let Some((account, gateways)) = counted {
+            self.tell_it_goes_on(now, name, account, gateways, out);
         }
+    }
+
+    /// What a call is of which the INVITE is known.
+    fn as_begun(&self, now: Now, invite: &Message<'_>, mut call: LiveCall) -> LiveCall {
+        call.parties = Parties::of(invite).map(Box::new);
+        let passed = self.settings.proxy.longest_call.saturating_sub(call.ends_at.since(now.instant));
+        let passed = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX);
+        call.began = WallTime::from_millis(now.wall.as_millis().saturating_sub(passed));
+        for dialog in &mut call.dialogs {
+            dialog.answered = call.began;
+        }
+        call
     }
 }

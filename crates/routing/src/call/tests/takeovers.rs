@@ -18,8 +18,8 @@ use transport::selection::Query;
 
 use crate::call::client_branch::BranchState;
 use crate::call::user::Reminder;
-use crate::call::{Output, StoredCall, TransactionUser};
-use crate::{Answer, Count, Keyring, Question, Token};
+use crate::call::{Output, StoredCall, StoredDialog, TransactionUser};
+use crate::{Answer, CallName, Count, Keyring, Question, Token};
 
 /// Where more is under way than this, only each [`SELDOM`]th step is looked at.
 const MANY: usize = 200;
@@ -35,6 +35,9 @@ pub(super) struct Takeovers {
     capsules: BTreeMap<ServerKey, Bytes>,
     /// The calls that were named since.
     named: BTreeSet<ServerKey>,
+    /// The same of the calls that were answered.
+    dialogs: BTreeMap<CallName, Bytes>,
+    dialogs_named: BTreeSet<CallName>,
     /// What was asked and is not answered.
     asked: BTreeMap<Token, Asked>,
     /// What was asked again is answered by the token of the first time.
@@ -69,6 +72,7 @@ impl Takeovers {
     /// Nothing is under way any more.
     pub(super) fn forget(&mut self) {
         self.capsules.clear();
+        self.dialogs.clear();
     }
 
     /// Every call that a step has changed was named.
@@ -82,6 +86,9 @@ impl Takeovers {
         let mut named = Vec::new();
         user.take_changed_calls(&mut named);
         self.named.extend(named);
+        let mut named = Vec::new();
+        user.take_changed_dialogs(&mut named);
+        self.dialogs_named.extend(named);
         if !self.is_due(user) {
             return;
         }
@@ -91,6 +98,16 @@ impl Takeovers {
         for key in unnamed {
             assert!(self.named.contains(key), "a call has changed that was not named: {out:?}");
         }
+        let dialogs = dialogs(user);
+        let is_same = |name: &&CallName| self.dialogs.get(name) == dialogs.get(name);
+        for name in self.dialogs.keys().chain(dialogs.keys()).filter(|name| !is_same(name)) {
+            assert!(
+                self.dialogs_named.contains(name),
+                "an answered call has changed that was not named: {out:?}"
+            );
+        }
+        self.dialogs = dialogs;
+        self.dialogs_named.clear();
         self.has_seen_calls |= !capsules.is_empty();
         self.capsules = capsules;
         self.named.clear();
@@ -119,8 +136,17 @@ impl Takeovers {
             before.waiting.resume(*token);
         }
         user.take_changed_calls(&mut Vec::new());
+        user.take_changed_dialogs(&mut Vec::new());
         carry_what_has_no_capsule(user, &mut before);
-
+        let answered = before.answered_calls();
+        for name in &answered {
+            let told = before.stored_dialog(now, *name).expect("it was answered");
+            let dialog = StoredDialog::from_bytes(told.to_bytes()).expect("it was just written");
+            assert_eq!(dialog, told, "nothing is lost on the way");
+            assert!(user.inherit_dialog(now, *name, &dialog));
+        }
+        // The partitions of these scenes are the tests themselves.
+        user.live.tell_nobody();
         for (((key, told), settings), mut waits) in calls.iter().zip(settings).zip(waits) {
             let call = StoredCall::from_bytes(told.to_bytes()).expect("it was just written");
             assert_eq!(call, *told, "nothing is lost on the way");
@@ -134,6 +160,10 @@ impl Takeovers {
         }
         assert_eq!(user.counts.of(Count::NotTakenOver), 0);
         user.settings = current;
+        for name in answered {
+            let told = before.stored_dialog(now, name);
+            assert_eq!(user.stored_dialog(now, name), told, "the other node would be told the same");
+        }
         user.live.adopt(before.live);
         user.counts = before.counts;
         for (key, told) in &calls {
@@ -192,6 +222,13 @@ fn capsules(user: &TransactionUser) -> BTreeMap<ServerKey, Bytes> {
     let now = Now::new(Instant::START, WallTime::from_millis(0));
     let bytes = |key| user.stored_call(now, key).expect("it is under way").to_bytes();
     user.calls_under_way().map(|key| (key, bytes(key))).collect()
+}
+
+/// The same of the calls that were answered.
+fn dialogs(user: &TransactionUser) -> BTreeMap<CallName, Bytes> {
+    let now = Now::new(Instant::START, WallTime::from_millis(0));
+    let bytes = |name| user.stored_dialog(now, name).expect("it was answered").to_bytes();
+    user.answered_calls().into_iter().map(|name| (name, bytes(name))).collect()
 }
 
 fn settings_of(user: &TransactionUser, key: ServerKey) -> Arc<crate::Settings> {

@@ -1,0 +1,66 @@
+//! The calls of a shard for those who look at them.
+
+use clock::WallTime;
+use sip::NameAddr;
+
+use super::super::user::TransactionUser;
+use super::{LiveCall, LiveDialog};
+
+/// One call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallView {
+    /// The URI of who calls; empty if it is too long to be kept.
+    pub caller: String,
+    /// The URI of who is called.
+    pub callee: String,
+    /// The Call-ID.
+    pub call_id: String,
+    /// When it began.
+    pub began: WallTime,
+    /// How far it is.
+    pub state: CallState,
+    /// The account whose limit it counts for.
+    pub account: Option<String>,
+    /// The gateways that have it.
+    pub gateways: Vec<String>,
+}
+
+/// How far a call is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallState {
+    /// Nobody has answered.
+    Ringing,
+    /// Somebody has answered, the first one at this time.
+    Up(WallTime),
+}
+
+impl TransactionUser {
+    /// The calls, at most so many: those that end first if nothing happens, which are those that began first.
+    pub fn call_views(&self, count_max: usize) -> Vec<CallView> {
+        let calls = self.live.deadlines.iter().filter_map(|(_, name)| self.live.calls.get(name));
+        calls.take(count_max).map(view).collect()
+    }
+}
+
+fn view(call: &LiveCall) -> CallView {
+    let parties = call.parties.as_deref();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let uri = |value: &[u8]| NameAddr::parse(value).map(|address| text(address.uri)).unwrap_or_default();
+    let answered = call.dialogs.iter().map(|dialog| dialog.answered).min();
+    // The keys of limits are the gateways' names at a domain of nobody.
+    let counted = call.gateways.iter().map(|key| key.user().to_owned());
+    let reached =
+        call.dialogs.iter().filter_map(|LiveDialog { gateway, .. }| gateway.as_deref().map(str::to_owned));
+    let mut gateways: Vec<String> = reached.chain(counted).collect();
+    gateways.sort();
+    gateways.dedup();
+    CallView {
+        caller: parties.map(|it| uri(&it.from)).unwrap_or_default(),
+        callee: parties.map(|it| uri(&it.to)).unwrap_or_default(),
+        call_id: parties.map(|it| text(&it.call_id)).unwrap_or_default(),
+        began: call.began,
+        state: answered.map_or(CallState::Ringing, CallState::Up),
+        account: call.account.as_ref().map(|account| account.as_str().to_owned()),
+        gateways,
+    }
+}
