@@ -243,7 +243,7 @@ fn an_answered_call_is_up_on_the_other_node_until_somebody_hangs_up_there() {
             world.fail_over();
         }
 
-        let views = world.active().shard.call_views(9);
+        let views = world.active().shard.call_views(world.now, 9);
         let [view] = &views[..] else { unreachable!("{views:?}") };
         assert!(matches!(view.state, CallState::Up(_)), "{view:?}");
         assert_eq!(view.caller, format!("sip:peer@{CALLER}"));

@@ -45,6 +45,7 @@ pub use latency::Latency;
 pub use mandate::{Lease, Permanent};
 pub use routing::account::{BindingView, SlowedName};
 pub use routing::bans::{Ban, Cause, Measure, NeverBanned, SourceNetwork};
+pub use routing::{CallState, CallView};
 pub use server::{DRAIN_TIME_MAX, OpenPeer, PeerError, ReloadError, Server, Start, StartError};
 pub use socket::BindError;
 pub use status::{Held, ListenerStatus, OverloadStatus, Status};

@@ -15,7 +15,7 @@ use lease::Epoch;
 use routing::account::BindingView;
 use routing::bans::{Ban, NeverBanned, SourceNetwork};
 use routing::gateway::{GatewayView, Service, UnknownGateway};
-use routing::{Gateway, RegistrationView, Settings};
+use routing::{CallView, Gateway, RegistrationView, Settings};
 use sip::Aor;
 use tokio::runtime::Runtime;
 use tracing::{info, warn};
@@ -364,6 +364,23 @@ impl Server {
             shards.flat_map(|shard| shard.read(|owner| owner.shard.registrations(now))).collect();
         views.sort_by(|one, other| one.name.cmp(&other.name));
         views
+    }
+
+    /// The calls, at most so many, those that began first first; and how many there are.
+    pub fn calls(&self, count_max: usize) -> (Vec<CallView>, usize) {
+        let now = clocks::now();
+        let (mut views, mut count) = (Vec::new(), 0);
+        for shard in &self.edge.machines.shards {
+            shard.read(|owner| {
+                views.extend(owner.shard.call_views(now, count_max));
+                count += owner.shard.count_of_calls();
+            });
+        }
+        views.sort_by(|one: &CallView, other| {
+            other.age.cmp(&one.age).then_with(|| one.call_id.cmp(&other.call_id))
+        });
+        views.truncate(count_max);
+        (views, count)
     }
 
     /// Who is held now.

@@ -100,6 +100,17 @@ enum Command {
         #[command(flatten)]
         place: Place,
     },
+    /// Show the calls that ring or are up
+    Calls {
+        /// How many, the oldest first
+        #[arg(long, default_value_t = 100)]
+        count: usize,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Show how our own registrations at carriers stand
     Registrations {
         /// As JSON
@@ -225,6 +236,7 @@ impl CommandLine {
             Command::Reference => print(&reference()),
             Command::Subscriber(command) => command.run(),
             Command::Contacts { aor, json, place } => show::contacts(&mut place.server()?, aor, json),
+            Command::Calls { count, json, place } => show::calls(&mut place.server()?, count, json),
             Command::Registrations { json, place } => show::registrations(&mut place.server()?, json),
             Command::Gateways { change: None, json, place } => gateways::show(&mut place.server()?, json),
             Command::Gateways { change: Some(change), .. } => change.run(),
@@ -313,6 +325,7 @@ mod tests {
             "subscriber list example.org --json",
             "contacts",
             "contacts alice@example.org --json --config a.toml",
+            "calls --count 5 --json --config a.toml",
             "registrations --json --config a.toml",
             "status --json",
             "status --watch --config a.toml",

@@ -35,6 +35,11 @@ pub enum Request {
         /// Only of this address of record.
         aor: Option<String>,
     },
+    /// The calls: an item for each; done with how many there are.
+    Calls {
+        /// Items at most.
+        count_max: usize,
+    },
     /// Our own registrations at carriers: an item for each.
     Registrations {},
     /// The gateways: an item for each.
@@ -260,6 +265,30 @@ pub struct MetricsView {
     pub gateways: Vec<GatewayRow>,
     /// Our own registrations at carriers.
     pub registrations: Vec<RegistrationView>,
+}
+
+/// One call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallView {
+    /// The URI of who calls.
+    pub caller: String,
+    /// The URI of who is called.
+    pub callee: String,
+    /// `ringing` or `up`.
+    pub state: String,
+    /// For how many seconds it has been there.
+    pub began_s: u64,
+    /// For how many seconds somebody has talked.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub up_s: Option<u64>,
+    /// The account whose limit it counts for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub account: Option<String>,
+    /// The gateways that have it.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub gateways: Vec<String>,
+    /// The Call-ID.
+    pub call_id: String,
 }
 
 /// How many requests of one method were answered by one class.

@@ -17,8 +17,9 @@ use transport::Transport;
 use crate::config::{Config, Log, Node};
 use crate::control::server::Answer;
 use crate::control::{
-    AnswersView, BanView, ContactView, ForwardChange, Hashes, LatencyView, ListenerView, MetricsView,
-    OverloadView, RegistrationView, Request, StatusView, StoreView, SubscriberView, TransactionsView,
+    AnswersView, BanView, CallView, ContactView, ForwardChange, Hashes, LatencyView, ListenerView,
+    MetricsView, OverloadView, RegistrationView, Request, StatusView, StoreView, SubscriberView,
+    TransactionsView,
 };
 use crate::forwards;
 use crate::gateway_row::gateway_row;
@@ -29,6 +30,9 @@ use crate::metrics::process::ProcessFigures;
 use crate::metrics::{Figures, Gathered, Part as MetricsPart};
 use crate::port_owner;
 use crate::replica;
+
+/// Calls that are shown at most: more are no reading, and each thread stands still for as long as its own are told.
+const CALLS_SHOWN_MAX: usize = 10_000;
 
 /// A running server with all that its operator may ask of it.
 pub struct Service {
@@ -332,6 +336,13 @@ impl Answer for Service {
                 }
                 Ok(Value::Null)
             }
+            Request::Calls { count_max } => {
+                let (calls, count) = self.server.calls(count_max.min(CALLS_SHOWN_MAX));
+                for call in calls {
+                    item(value(call_view(call))?).map_err(gone)?;
+                }
+                value(count)
+            }
             Request::Registrations {} => {
                 for registration in self.server.registrations() {
                     item(value(registration_view(registration))?).map_err(gone)?;
@@ -392,6 +403,25 @@ impl Answer for Service {
 fn overload_view(overload: net::OverloadStatus) -> OverloadView {
     let [other, new_registrations, known_registrations, calls] = overload.refused_percent;
     OverloadView { lasts_s: overload.lasts.as_secs(), other, new_registrations, known_registrations, calls }
+}
+
+/// A call as it is shown.
+fn call_view(call: net::CallView) -> CallView {
+    let net::CallView { caller, callee, call_id, age, state, account, gateways } = call;
+    let answered = match state {
+        net::CallState::Ringing => None,
+        net::CallState::Up(age) => Some(age),
+    };
+    CallView {
+        caller,
+        callee,
+        state: if answered.is_some() { "up" } else { "ringing" }.to_owned(),
+        began_s: age.as_secs(),
+        up_s: answered.as_ref().map(Duration::as_secs),
+        account,
+        gateways,
+        call_id,
+    }
 }
 
 /// Who is held, as it is shown: sources first.

@@ -26,8 +26,13 @@ impl Shard {
     }
 
     /// The calls, at most so many.
-    pub fn call_views(&self, count_max: usize) -> Vec<CallView> {
-        self.user.call_views(count_max)
+    pub fn call_views(&self, now: Now, count_max: usize) -> Vec<CallView> {
+        self.user.call_views(now.wall, count_max)
+    }
+
+    /// How many calls there are; on a standby, how many of the other node's that were answered.
+    pub fn count_of_calls(&self) -> usize {
+        self.user.calls()
     }
 
     /// On a standby: takes a call that the active node tells of. Whether there is room for it.

@@ -1,4 +1,4 @@
-//! `tandem contacts` and `tandem registrations`, and the server's part of `tandem status`.
+//! `tandem contacts`, `tandem calls` and `tandem registrations`, and the server's part of `tandem status`.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::print;
 use crate::config::write_duration;
 use crate::control::client::Client;
-use crate::control::{ContactView, OverloadView, RegistrationView, Request, StatusView};
+use crate::control::{CallView, ContactView, OverloadView, RegistrationView, Request, StatusView};
 use crate::replica::ReplicaView;
 use crate::table::Table;
 
@@ -26,6 +26,20 @@ pub fn contacts(server: &mut Client, aor: Option<String>, json: bool) -> Result<
     let contacts =
         contacts.into_iter().map(serde_json::from_value).collect::<Result<Vec<ContactView>, _>>()?;
     print(&contacts_text(&contacts, aor.as_deref()))
+}
+
+/// Shows the calls, at most so many.
+pub fn calls(server: &mut Client, count_max: usize, json: bool) -> Result<()> {
+    let mut calls = Vec::new();
+    let count: usize = server.ask_for_items(&Request::Calls { count_max }, |call: Value| {
+        calls.push(call);
+        Ok(())
+    })?;
+    if json {
+        return print(&format!("{}\n", serde_json::to_string_pretty(&calls)?));
+    }
+    let calls = calls.into_iter().map(serde_json::from_value).collect::<Result<Vec<CallView>, _>>()?;
+    print(&calls_text(&calls, count))
 }
 
 /// Shows how our own registrations stand.
@@ -150,6 +164,31 @@ fn contacts_text(contacts: &[ContactView], aor: Option<&str>) -> String {
     table.to_string()
 }
 
+fn calls_text(calls: &[CallView], count: usize) -> String {
+    if calls.is_empty() {
+        return match count {
+            0 => "There is no call.\n".to_owned(),
+            count => format!("There are {count} calls.\n"),
+        };
+    }
+    let mut table = Table::new(["CALLER", "CALLED", "STATE", "FOR", "ACCOUNT", "GATEWAY"]);
+    for call in calls {
+        table.push([
+            call.caller.clone(),
+            call.callee.clone(),
+            call.state.clone(),
+            write_duration(Duration::from_secs(call.up_s.unwrap_or(call.began_s))),
+            call.account.clone().unwrap_or_default(),
+            call.gateways.join(", "),
+        ]);
+    }
+    let mut text = table.to_string();
+    if count > calls.len() {
+        text.push_str(&format!("... and {} more: see --count.\n", count - calls.len()));
+    }
+    text
+}
+
 fn registrations_text(registrations: &[RegistrationView]) -> String {
     if registrations.is_empty() {
         return "Nothing is registered elsewhere: the configuration has no [[registration]] with a registrar.\n"
@@ -222,6 +261,21 @@ mod tests {
 
         assert!(text.contains("refused"), "{text}");
         assert!(text.contains("403 Forbidden (2 in a row)  5m"), "{text}");
+    }
+
+    #[test]
+    fn a_call_is_shown_with_who_talks_and_for_how_long() {
+        let view: CallView = serde_json::from_value(serde_json::json!({
+            "caller": "sip:alice@example.org", "callee": "sip:+4930@example.org", "state": "up", "began_s": 70,
+            "up_s": 61, "account": "alice@example.org", "gateways": ["carrier-a"], "call_id": "1"
+        }))
+        .expect("it is a call");
+
+        let text = calls_text(&[view], 3);
+
+        assert!(text.contains("up     1m1s  alice@example.org  carrier-a\n"), "{text}");
+        assert!(text.ends_with("... and 2 more: see --count.\n"), "{text}");
+        assert_eq!(calls_text(&[], 0), "There is no call.\n");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The calls of a shard for those who look at them.
 
+use std::time::Duration;
+
 use clock::WallTime;
 use sip::NameAddr;
 
@@ -15,8 +17,8 @@ pub struct CallView {
     pub callee: String,
     /// The Call-ID.
     pub call_id: String,
-    /// When it began.
-    pub began: WallTime,
+    /// How long ago it began.
+    pub age: Duration,
     /// How far it is.
     pub state: CallState,
     /// The account whose limit it counts for.
@@ -30,19 +32,19 @@ pub struct CallView {
 pub enum CallState {
     /// Nobody has answered.
     Ringing,
-    /// Somebody has answered, the first one at this time.
-    Up(WallTime),
+    /// Somebody has answered, the first one so long ago.
+    Up(Duration),
 }
 
 impl TransactionUser {
     /// The calls, at most so many: those that end first if nothing happens, which are those that began first.
-    pub fn call_views(&self, count_max: usize) -> Vec<CallView> {
+    pub fn call_views(&self, now: WallTime, count_max: usize) -> Vec<CallView> {
         let calls = self.live.deadlines.iter().filter_map(|(_, name)| self.live.calls.get(name));
-        calls.take(count_max).map(view).collect()
+        calls.take(count_max).map(|call| view(now, call)).collect()
     }
 }
 
-fn view(call: &LiveCall) -> CallView {
+fn view(now: WallTime, call: &LiveCall) -> CallView {
     let parties = call.parties.as_deref();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let uri = |value: &[u8]| NameAddr::parse(value).map(|address| text(address.uri)).unwrap_or_default();
@@ -58,8 +60,8 @@ fn view(call: &LiveCall) -> CallView {
         caller: parties.map(|it| uri(&it.from)).unwrap_or_default(),
         callee: parties.map(|it| uri(&it.to)).unwrap_or_default(),
         call_id: parties.map(|it| text(&it.call_id)).unwrap_or_default(),
-        began: call.began,
-        state: answered.map_or(CallState::Ringing, CallState::Up),
+        age: now.since(call.began),
+        state: answered.map_or(CallState::Ringing, |since| CallState::Up(now.since(since))),
         account: call.account.as_ref().map(|account| account.as_str().to_owned()),
         gateways,
     }

@@ -58,24 +58,25 @@ fn the_last_numbers_and_the_present_contacts_of_a_call_are_known() {
 #[test]
 fn those_who_look_see_who_calls_whom_and_since_when() {
     let mut scene = Scene::new();
-    let began = scene.now.wall;
     let phone = ringing(&mut scene, 1);
-    assert_eq!(scene.user.call_views(5)[0].state, CallState::Ringing);
+    assert_eq!(scene.user.call_views(scene.now.wall, 5)[0].state, CallState::Ringing);
     scene.pass(Duration::from_secs(5));
     scene.reply(&phone, 200, CONTACT);
+    scene.pass(Duration::from_secs(60));
     ringing(&mut scene, 2);
 
-    let views = scene.user.call_views(5);
+    let views = scene.user.call_views(scene.now.wall, 5);
 
     let [first, second] = &views[..] else { panic!("{views:?}") };
     assert_eq!(
         (first.caller.as_str(), first.callee.as_str()),
         ("sip:alice@example.org", "sip:bob@example.org")
     );
-    assert_eq!((first.began, first.state), (began, CallState::Up(began + Duration::from_secs(5))));
+    let seconds = Duration::from_secs;
+    assert_eq!((first.age, first.state), (seconds(65), CallState::Up(seconds(60))));
     assert_eq!(first.account.as_deref(), Some("alice@example.org"));
     assert_eq!(second.state, CallState::Ringing);
-    assert_eq!(scene.user.call_views(1).len(), 1);
+    assert_eq!(scene.user.call_views(scene.now.wall, 1).len(), 1);
 }
 
 /// Of 300 calls, so that what else comes is not held up by them.
