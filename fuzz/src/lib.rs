@@ -12,6 +12,7 @@ pub mod mutator;
 pub mod replication;
 pub mod rng;
 pub mod selection;
+pub mod session_description;
 pub mod stun_binding;
 pub mod values;
 
@@ -26,12 +27,13 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "message", bytes_max: 70_000, body: message::run },
     Target { name: "values", bytes_max: 4_096, body: values::run },
     Target { name: "uri", bytes_max: 1_024, body: values::run_uris },
     Target { name: "framing", bytes_max: 140_000, body: framing::run },
     Target { name: "stun", bytes_max: 2_048, body: stun_binding::run },
+    Target { name: "sdp", bytes_max: 16_384, body: session_description::run },
     Target { name: "selection", bytes_max: 1_024, body: selection::run },
     Target { name: "replica", bytes_max: 32_768, body: replication::run },
     Target { name: "call", bytes_max: 16_384, body: call_capsule::run },

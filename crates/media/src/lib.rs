@@ -1,0 +1,16 @@
+//! What a media relay has to know, without a socket: session descriptions and the bodies that they come in.
+//!
+//! Nothing here reads a clock, opens a socket or knows SIP. The worker that would bind ports and forward packets is not
+//! there, and neither is what would give it a call's bodies: no call is relayed by this crate alone.
+//!
+//! - [`body`] finds the session description in a message's body, which may have several parts (RFC 5621).
+//! - [`sdp`] reads it in place (RFC 8866) and writes it again with the relay's addresses in it. All that is not an
+//!   address of media stays byte for byte.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+
+pub mod body;
+pub mod latch;
+pub mod packet;
+pub mod ports;
+pub mod sdp;
