@@ -6,11 +6,16 @@
 //! - [`body`] finds the session description in a message's body, which may have several parts (RFC 5621).
 //! - [`sdp`] reads it in place (RFC 8866) and writes it again with the relay's addresses in it. All that is not an
 //!   address of media stays byte for byte.
+//! - [`offer_answer`] follows the offers and answers of one call (RFC 3264), and says which port is told to whom and
+//!   what streams there are.
+//! - [`ports`] gives the ports.
+//! - [`latch`] finds where a side behind a NAT is (RFC 7362), by [`packet`]s that come from there.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 pub mod body;
 pub mod latch;
+pub mod offer_answer;
 pub mod packet;
 pub mod ports;
 pub mod sdp;

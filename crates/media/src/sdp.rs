@@ -218,7 +218,7 @@ impl<'a> Description<'a> {
                 return Err(Malformed::NoConnection(media.line + 1));
             };
             media.address = connection.address;
-            // RFC 8840 §4.1.1: port 9 at no address is what stands there before there are candidates.
+            // RFC 8840: port 9 at no address is what stands there before there are candidates.
             if media.speaks_ice && media.port == 9 && media.address == Address::Nowhere {
                 return Err(Malformed::NeedsIce);
             }

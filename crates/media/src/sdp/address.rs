@@ -11,7 +11,7 @@ pub enum Address {
     /// An address of one host.
     Ip(IpAddr),
     /// Nothing is to be sent: `0.0.0.0`, `::` or a name below `.invalid`.
-    // RFC 3264 §8.4: the old way of hold. RFC 6157 §4.2 has the name, for IPv6.
+    // RFC 3264 §8.4: the old way of hold. RFC 6157 has the name, for IPv6.
     Nowhere,
     /// A name, or something that is no address: only the packets can tell.
     Name,
@@ -82,7 +82,7 @@ pub(super) fn write(ip: IpAddr) -> String {
 }
 
 /// What says that nothing is to be sent, in the family of `ip`.
-// RFC 6157 §4.2: in IPv6 it is a name below `.invalid`, not the unspecified address.
+// RFC 6157: in IPv6 it is a name below `.invalid`, not the unspecified address.
 pub(super) fn write_nowhere(ip: IpAddr) -> String {
     match ip {
         IpAddr::V4(_) => format!("IN IP4 {}", Ipv4Addr::UNSPECIFIED),

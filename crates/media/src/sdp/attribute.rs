@@ -50,7 +50,7 @@ pub(super) enum Attribute {
 /// What leads media past a relay, so that it has to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Detour {
-    /// ICE would find a direct way (RFC 8839 §4).
+    /// ICE would find a direct way (RFC 8839 §5).
     Ice,
     /// The beginning of ICE: who has it speaks ICE.
     IceUsername,
@@ -61,7 +61,7 @@ pub(super) enum Detour {
 }
 
 /// Names of attributes that lead past a relay.
-// RFC 8839 §4; RFC 8840 §4 (trickle); RFC 6947 §4 and its forerunner; RFC 4570 §3.
+// RFC 8839 §5; RFC 8840 (trickle); RFC 6947 §4 and its forerunner; RFC 4570 §3.
 const DETOURS: [(&[u8], Detour); 13] = [
     (b"candidate", Detour::Ice),
     (b"remote-candidates", Detour::Ice),

@@ -24,7 +24,7 @@ pub enum Carriage {
 }
 
 impl Carriage {
-    // RFC 8866 §5.14 and RFC 5764 §8, RFC 4145 §4, RFC 7345 §3, RFC 8841 §4.1, RFC 8856 §5.
+    // RFC 8866 §5.14, RFC 5764 §8 (DTLS), RFC 4145 §3 (TCP).
     fn of(protocol: &[u8]) -> Self {
         let protocol = protocol.to_ascii_uppercase();
         let parts: Vec<&[u8]> = protocol.split(|byte| *byte == b'/').collect();
