@@ -24,7 +24,7 @@ mod row;
 
 use contestant::{Contestant, Kind, Programs};
 use report::Measured;
-pub use report::machine;
+pub use report::{explanation, machine};
 use row::{ACCOUNTS, Row, SESSIONS, Session};
 
 /// How often each server does each work, if nothing else is said.

@@ -16,7 +16,7 @@ use crate::process::{Running, tree};
 const ROLE_TIME_MAX: Duration = Duration::from_secs(15);
 
 /// It answers OPTIONS, and is no more than that.
-const KAMAILIO: &str = r#"#!KAMAILIO
+const ANSWERS: &str = r#"#!KAMAILIO
 debug=1
 log_stderror=yes
 children=2
@@ -30,6 +30,49 @@ loadmodule "pv.so"
 request_route {
     if ($rm == "OPTIONS") { sl_send_reply("200", "OK"); exit; }
     sl_send_reply("403", "Forbidden");
+}
+"#;
+
+/// A registrar and stateful proxy without digest. What it sends to a phone leaves by the virtual address, also where the phone
+/// has registered at the node's own.
+const CALLS: &str = r#"#!KAMAILIO
+debug=1
+log_stderror=yes
+children=2
+disable_tcp=yes
+auto_aliases=no
+listen=udp:OWN:5060
+listen=udp:VIP:5060
+mpath="/usr/lib/x86_64-linux-gnu/kamailio/modules/"
+loadmodule "tm.so"
+loadmodule "sl.so"
+loadmodule "rr.so"
+loadmodule "pv.so"
+loadmodule "maxfwd.so"
+loadmodule "siputils.so"
+loadmodule "textops.so"
+loadmodule "usrloc.so"
+loadmodule "registrar.so"
+modparam("usrloc", "db_mode", 0)
+modparam("rr", "append_fromtag", 0)
+modparam("registrar", "sock_flag", 18)
+modparam("registrar", "sock_hdr_name", "Sock-Info")
+request_route {
+    if (!mf_process_maxfwd_header("70")) { sl_send_reply("483", "Too Many Hops"); exit; }
+    if (is_method("OPTIONS") && $rU == "check") { sl_send_reply("200", "OK"); exit; }
+    force_rport();
+    if (has_totag()) {
+        if (loose_route()) { t_relay(); exit; }
+        if (is_method("ACK")) { if (t_check_trans()) t_relay(); exit; }
+        sl_send_reply("404", "Not Found");
+        exit;
+    }
+    if (is_method("CANCEL")) { if (t_check_trans()) t_relay(); exit; }
+    if (is_method("REGISTER")) { setflag(18); save("location"); exit; }
+    t_check_trans();
+    record_route();
+    if (!lookup("location")) { sl_send_reply("404", "Not Found"); exit; }
+    t_relay();
 }
 "#;
 
@@ -81,26 +124,42 @@ impl Adverts {
     }
 }
 
+/// What Kamailio does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Script {
+    /// It answers OPTIONS.
+    Answers,
+    /// It is a registrar and a stateful proxy.
+    Calls,
+}
+
 /// Both programs of one host.
 #[derive(Debug)]
 pub struct Node {
+    adverts: Adverts,
+    script: Script,
     kamailio: Running,
     keepalived: Running,
 }
 
 impl Node {
     /// Starts them.
-    pub fn start(lab: &Lab, pair: &Pair, side: Side, adverts: Adverts) -> Result<Node> {
-        let host = pair.node(side);
-        host.sysctl("net.ipv4.ip_nonlocal_bind=1")?;
-        let priority = if side == Side::A { "101" } else { "100" };
-        let fill = |text: &str| {
-            let text = text.replace("OWN", &host.v4.to_string()).replace("VIP", &VIP.to_string());
-            text.replace("NAME", &host.name).replace("PRIORITY", priority).replace("ADVERT", adverts.text())
-        };
-        let kamailio = kamailio(lab, host, &fill(KAMAILIO))?;
-        let keepalived = keepalived(lab, host, &fill(KEEPALIVED))?;
-        Ok(Node { kamailio, keepalived })
+    pub fn start(lab: &Lab, pair: &Pair, side: Side, adverts: Adverts, script: Script) -> Result<Node> {
+        pair.node(side).sysctl("net.ipv4.ip_nonlocal_bind=1")?;
+        let kamailio = kamailio(lab, pair, side, script)?;
+        let keepalived = keepalived(lab, pair, side, adverts)?;
+        Ok(Node { adverts, script, kamailio, keepalived })
+    }
+
+    /// Starts again what has ended.
+    pub fn mend(&mut self, lab: &Lab, pair: &Pair, side: Side) -> Result<()> {
+        if !self.kamailio.is_running()? {
+            self.kamailio = kamailio(lab, pair, side, self.script)?;
+        }
+        if !self.keepalived.is_running()? {
+            self.keepalived = keepalived(lab, pair, side, self.adverts)?;
+        }
+        Ok(())
     }
 
     /// Waits until it says that it has become MASTER or BACKUP, with a check that succeeded.
@@ -141,19 +200,27 @@ impl Drop for Node {
     }
 }
 
-fn kamailio(lab: &Lab, host: &Host, config: &str) -> Result<Running> {
-    let config = write_for(lab, host, "kamailio.cfg", config)?;
+fn kamailio(lab: &Lab, pair: &Pair, side: Side, script: Script) -> Result<Running> {
+    let (host, text) = (pair.node(side), if script == Script::Calls { CALLS } else { ANSWERS });
+    let config = write_for(lab, host, "kamailio.cfg", &filled(text, host))?;
     let mut command = host.command("kamailio");
     command.arg("-f").arg(&config).args(["-DD", "-E", "-m", "64", "-M", "8", "-Y", "/run"]);
     Running::start(&mut command, &lab.dir.join(format!("{}-kamailio.log", host.name)))
 }
 
-fn keepalived(lab: &Lab, host: &Host, config: &str) -> Result<Running> {
-    let config = write_for(lab, host, "keepalived.conf", config)?;
+fn keepalived(lab: &Lab, pair: &Pair, side: Side, adverts: Adverts) -> Result<Running> {
+    let (host, priority) = (pair.node(side), if side == Side::A { "101" } else { "100" });
+    let text = filled(KEEPALIVED, host).replace("PRIORITY", priority).replace("ADVERT", adverts.text());
+    let config = write_for(lab, host, "keepalived.conf", &text)?;
     let mut command = host.command("keepalived");
     command.args(["--dont-fork", "--log-console", "--log-detail", "--vrrp", "--use-file"]).arg(&config);
     for (option, name) in [("--pid", "keepalived"), ("--vrrp_pid", "vrrp")] {
         command.arg(option).arg(format!("/run/{}-{name}.pid", host.name));
     }
     Running::start(&mut command, &lab.dir.join(format!("{}-keepalived.log", host.name)))
+}
+
+fn filled(text: &str, host: &Host) -> String {
+    let text = text.replace("OWN", &host.v4.to_string()).replace("VIP", &VIP.to_string());
+    text.replace("NAME", &host.name)
 }

@@ -7,6 +7,7 @@ use anyhow::Result;
 
 mod baresip;
 mod bench;
+mod calls;
 mod chance;
 mod cluster;
 mod control;
@@ -69,6 +70,10 @@ cargo xtask soak lease
 cargo xtask soak pair [--kills N] [--phones N] [--dir DIR] [--program PATH] [--yes]
     1,000 faults of a pair with 100,000 registered phones, at moments that are drawn, into bench/SOAK-PAIR.md.
     DIR keeps what was done; nothing happens while it has a file `pause`.
+cargo xtask soak calls [--rounds N] [--rate N] [--dir DIR] [--program PATH] [--yes] [FILTER]
+    50 rounds of each fault and a switchover under 100 calls a second, beside Kamailio with keepalived:
+    how many calls were hurt, into bench/SOAK-CALLS.md. DIR as above.
+    FILTER          only trials whose name contains it; then nothing is written
 ";
 
 fn main() -> ExitCode {
@@ -105,6 +110,7 @@ fn run(words: &[&str]) -> Result<ExitCode> {
         ["soak-here", dir, binary, minutes] => {
             soak::internet::run_here(Path::new(dir), Path::new(binary), minutes)
         }
+        ["soak-calls-here", words @ ..] => soak::calls::run_here(words),
         ["soak-pair-here", words @ ..] => soak::pair::run_here(words),
         ["scenario", name, dir, binary] => {
             scenario::run_here(name, Path::new(dir), Path::new(binary)).map(ExitCode::from)

@@ -66,6 +66,18 @@ pub const FOR_FAILOVER: &[Needed] = &[
     Needed { program: "sipsak", package: "sipsak", reason: "it checks Kamailio for keepalived" },
 ];
 
+/// What `cargo xtask soak calls` needs.
+pub const FOR_CALLS: &[Needed] = &[
+    Needed { program: "unshare", package: "util-linux", reason: "namespaces for each pair" },
+    Needed { program: "ip", package: "iproute2", reason: "cables and addresses in them" },
+    Needed { program: "nft", package: "nftables", reason: "cuts in the switch" },
+    Needed { program: "sysctl", package: "procps", reason: "forwarding in the router" },
+    Needed { program: "sipp", package: "sip-tester", reason: "those who call and are called" },
+    Needed { program: "kamailio", package: "kamailio", reason: "the server to compare with" },
+    Needed { program: "keepalived", package: "keepalived", reason: "what moves the address there" },
+    Needed { program: "sipsak", package: "sipsak", reason: "it checks Kamailio for keepalived" },
+];
+
 /// What `cargo xtask bench flames` needs.
 pub const FOR_FLAMES: &[Needed] = &[
     Needed { program: "taskset", package: "util-linux", reason: "one core for each side" },

@@ -145,6 +145,7 @@ pub fn all() -> Vec<Scenario> {
         cluster::frozen::SCENARIOS,
         cluster::cables::SCENARIOS,
         cluster::calls::SCENARIOS,
+        cluster::load::SCENARIOS,
         cluster::witness::SCENARIOS,
         cluster::start::SCENARIOS,
         cluster::planned::SCENARIOS,

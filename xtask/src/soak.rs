@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
+pub mod calls;
 pub mod fuzz;
 pub mod internet;
 pub mod lease;
@@ -21,7 +22,10 @@ pub fn run(words: &[&str]) -> Result<ExitCode> {
         ["fuzz", "--at-once", count] => fuzz::run(Some(count.parse().context("--at-once is a number")?)),
         ["internet", options @ ..] => internet::run(&internet::Options::parse(options)?),
         ["lease"] => lease::run(),
+        ["calls", options @ ..] => calls::run(&calls::Options::parse(options)?),
         ["pair", options @ ..] => pair::run(&pair::Options::parse(options)?),
-        [unknown, ..] => bail!("{unknown} is no soak: worlds, pair-worlds, internet, fuzz, lease, pair"),
+        [unknown, ..] => {
+            bail!("{unknown} is no soak: worlds, pair-worlds, internet, fuzz, lease, pair, calls")
+        }
     }
 }

@@ -10,6 +10,7 @@ pub mod drill;
 pub mod fallback;
 pub mod frozen;
 pub mod killed;
+pub mod load;
 pub mod metrics;
 pub mod observed;
 pub mod office;

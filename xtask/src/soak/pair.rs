@@ -167,7 +167,8 @@ fn keep_logs(dir: &Path, life: u64) {
     }
 }
 
-fn left(time: Duration) -> String {
+/// How long it will take, for people.
+pub fn left(time: Duration) -> String {
     let minutes = time.as_secs().div_ceil(60);
     if minutes >= 60 { format!("{} h {} min", minutes / 60, minutes % 60) } else { format!("{minutes} min") }
 }

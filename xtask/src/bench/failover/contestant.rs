@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use rustix::process::Signal;
 
 use crate::cluster::{self, Cluster};
-use crate::keepalived::{self, Adverts};
+use crate::keepalived::{self, Adverts, Script};
 use crate::lab::Lab;
 use crate::lab::pair::{Pair, Side};
 use crate::process::tree;
@@ -94,9 +94,9 @@ impl Servers {
                 return Ok(Servers::Tandem(cluster));
             }
         };
-        let mut a = keepalived::Node::start(lab, pair, Side::A, adverts)?;
+        let mut a = keepalived::Node::start(lab, pair, Side::A, adverts, Script::Answers)?;
         a.wait_for_role("MASTER")?;
-        let mut b = keepalived::Node::start(lab, pair, Side::B, adverts)?;
+        let mut b = keepalived::Node::start(lab, pair, Side::B, adverts, Script::Answers)?;
         b.wait_for_role("BACKUP")?;
         Ok(Servers::Keepalived(Box::new([a, b])))
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::keepalived::{Adverts, Node};
+use crate::keepalived::{Adverts, Node, Script};
 use crate::lab::Lab;
 use crate::lab::observer::{Observer, check, contested, now};
 use crate::lab::pair::{Pair, Side, VIP};
@@ -26,9 +26,9 @@ const TOGETHER: Duration = Duration::from_millis(300);
 fn two_that_answer(lab: &Lab) -> Result<()> {
     let pair = Pair::new(lab)?;
     let observer = Observer::start(lab, &[IpAddr::V4(VIP)])?;
-    let mut a = Node::start(lab, &pair, Side::A, Adverts::Tenth)?;
+    let mut a = Node::start(lab, &pair, Side::A, Adverts::Tenth, Script::Answers)?;
     a.wait_for_role("MASTER")?;
-    let mut b = Node::start(lab, &pair, Side::B, Adverts::Tenth)?;
+    let mut b = Node::start(lab, &pair, Side::B, Adverts::Tenth, Script::Answers)?;
     b.wait_for_role("BACKUP")?;
     let _prober = Prober::start(&pair.prober, &[IpAddr::V4(VIP)])?;
     let (mac_a, mac_b) = (pair.a.mac()?, pair.b.mac()?);
