@@ -115,7 +115,8 @@ pub struct ShardCounts {
     pub contexts: usize,
     /// Calls, ringing ones included.
     pub calls: usize,
-    /// On a standby: INVITEs under way on the other node and calls that were answered there, to go on with.
+    /// INVITEs under way on the other node, to go on with, of which a node that has become active has some for a moment; on a
+    /// standby also calls that were answered there.
     pub inherited: usize,
     /// Requests and answers.
     pub traffic: Traffic,
@@ -184,8 +185,15 @@ impl Shard {
             self.stand_by(now);
             self.tenure.enter(lease);
         }
-        if self.has_inherited() {
-            self.take_over(now);
+    }
+
+    /// As [`Self::enter`], because of a message: a call of the other node that it may be of is gone on with before.
+    fn enter_with(&mut self, now: Now, lease: &ActiveLease<'_>, message: &[u8]) {
+        self.enter(now, lease);
+        if self.has_inherited()
+            && let Some(call_id) = sip::find_call_id(message)
+        {
+            self.take_over_with(now, call_id);
         }
     }
 
@@ -198,7 +206,7 @@ impl Shard {
         bytes: &[u8],
         out: &mut Vec<Output>,
     ) {
-        self.enter(now, lease);
+        self.enter_with(now, lease, bytes);
         let Ok((message, problem)) = Message::parse_lenient(bytes) else {
             self.malformed += 1;
             out.push(Output::Report(Report::of(source.flow, Deed::Malformed)));
@@ -240,7 +248,7 @@ impl Shard {
         refusal: Rejection,
         out: &mut Vec<Output>,
     ) {
-        self.enter(now, lease);
+        self.enter_with(now, lease, bytes);
         let good = Message::parse(bytes).ok().filter(|message| {
             let problem = transport::framing_problem(message, &source, None);
             problem.is_none() && message.validate().is_ok()
@@ -349,6 +357,7 @@ impl Shard {
     /// Lets time pass.
     pub fn handle_timeout(&mut self, now: Now, lease: &ActiveLease<'_>, out: &mut Vec<Output>) {
         self.enter(now, lease);
+        self.take_over_some(now);
         self.transactions.handle_timeout(now.instant, &mut self.from_transactions);
         self.user.handle_timeout(now, lease, &mut self.from_user);
         self.settle(now, lease, out);
@@ -391,6 +400,9 @@ impl Shard {
     pub fn poll_timeout(&self) -> Option<Instant> {
         if self.tenure.is_standby() {
             return None;
+        }
+        if self.has_inherited() {
+            return Some(Instant::START);
         }
         [self.transactions.poll_timeout(), self.user.poll_timeout()].into_iter().flatten().min()
     }

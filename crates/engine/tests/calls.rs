@@ -197,6 +197,81 @@ fn a_node_that_comes_back_has_the_calls_that_it_had_and_those_of_the_other_one()
 }
 
 #[test]
+fn a_takeover_goes_on_with_some_calls_at_a_time_and_at_once_with_one_that_a_message_is_of() {
+    let mut world = World::new();
+    let forwarded: Vec<Bytes> = (1..=200).map(|number| world.ring_as(number)).collect();
+    world.settle();
+
+    world.fail_over();
+
+    let waiting = |world: &World| world.active().shard.counts().inherited;
+    let rest = waiting(&world);
+    assert!((100..200).contains(&rest), "{rest} wait");
+    assert_eq!(world.active().shard.counts().contexts, 200 - rest);
+    assert_eq!(world.active().shard.poll_timeout(), Some(Instant::START), "it does not wait for the others");
+    for forwarded in &forwarded {
+        assert_eq!(world.receive(CALLEE, &response(forwarded, "486 Busy Here", "b")), [] as [Sent; 0]);
+    }
+    assert_eq!((waiting(&world), world.settle().len()), (0, 400), "an ACK and a 486 of each");
+}
+
+#[test]
+fn all_calls_are_gone_on_with_though_no_message_comes() {
+    let mut world = World::new();
+    for number in 1..=200 {
+        world.ring_as(number);
+    }
+    world.settle();
+
+    world.fail_over();
+    for _ in 0..3 {
+        world.pass(Duration::ZERO);
+    }
+
+    let counts = world.active().shard.counts();
+    assert_eq!((counts.inherited, counts.contexts), (0, 200));
+    assert_ne!(world.active().shard.poll_timeout(), Some(Instant::START));
+}
+
+/// A batch of messages is one step for who tells the other node.
+#[test]
+fn a_call_that_has_changed_in_a_step_is_told_though_another_one_is_gone_on_with_in_it() {
+    let mut world = World::new();
+    let forwarded: Vec<Bytes> = (1..=200).map(|number| world.ring_as(number)).collect();
+    world.settle();
+    world.fail_over();
+    let mut told = world.told.capsules.clone();
+
+    world.step(|shard, now, lease, out| {
+        for forwarded in &forwarded {
+            let busy = response(forwarded, "486 Busy Here", "b");
+            shard.handle_message(now, lease, source(CALLEE), busy.as_bytes(), out);
+        }
+    });
+
+    told.retain(|key, capsule| world.told.capsules.get(key) == Some(capsule));
+    assert_eq!(told.len(), 0, "so many were forgotten");
+    world.check_told();
+}
+
+#[test]
+fn a_call_that_waits_to_be_gone_on_with_can_be_fetched_by_the_other_node() {
+    let mut world = World::new();
+    for number in 1..=200 {
+        world.ring_as(number);
+    }
+    world.settle();
+    world.fail_over();
+    let places: Vec<Place> = world.told.places.values().copied().collect();
+
+    let now = world.now;
+    let shard = &mut world.nodes[world.acts].shard;
+    let missing = places.into_iter().filter(|place| shard.fetch(now, place.number).is_none());
+
+    assert_eq!(missing.count(), 0);
+}
+
+#[test]
 fn a_standby_sends_nothing_and_has_no_deadline() {
     let mut world = World::new();
     world.ring();
@@ -400,6 +475,13 @@ impl World {
         forwarded
     }
 
+    /// The same with another call.
+    fn ring_as(&mut self, number: u32) -> Bytes {
+        let forwarded = sole(self.receive(CALLER, &invite().replace("call-1", &format!("call-{number}"))));
+        self.receive(CALLEE, &response(&forwarded, "180 Ringing", "b"));
+        forwarded
+    }
+
     /// Gives what leaves at once.
     fn receive(&mut self, from: &str, text: &str) -> Vec<Sent> {
         self.step(|shard, now, lease, out| {
@@ -445,7 +527,7 @@ impl World {
         }
         for (key, capsule) in &self.told.capsules {
             let entry = copies::read(self.now, capsule.clone()).expect("it is a call");
-            assert_eq!(entry.owner(), OwnerOf::Shard(b"call-1"));
+            assert!(matches!(entry.owner(), OwnerOf::Shard(call_id) if call_id.starts_with(b"call-")));
             let place = match entry {
                 Entry::Call(call) => copies::apply_call(self.now, &mut standby.shard, NUMBER, call),
                 Entry::Dialog(dialog) => copies::apply_dialog(self.now, &mut standby.shard, NUMBER, &dialog),

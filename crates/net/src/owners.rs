@@ -116,7 +116,7 @@ impl Owners for EdgeOwners {
         for (seat, wanted) in edge.machines.shards.iter().zip(of_shard) {
             for wanted in wanted.chunks(AT_ONCE_MAX) {
                 seat.with(clocks::now(), |owner, now| {
-                    let fetch = |&wanted| engine::copies::fetch_call(now, &owner.shard, wanted);
+                    let fetch = |&wanted| engine::copies::fetch_call(now, &mut owner.shard, wanted);
                     fetched.extend(wanted.iter().map(fetch));
                 });
             }

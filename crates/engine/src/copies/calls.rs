@@ -77,7 +77,7 @@ pub(super) fn read(key: &[u8], bytes: Bytes) -> Result<CallEntry, Unreadable> {
 
 /// On a standby: the shard with this number takes a call. Gives its place; `None` if there is no room for it.
 pub fn apply_call(now: Now, shard: &mut Shard, number: u16, call: CallEntry) -> Option<Place> {
-    let number_of_call = shard.inherit(now, call.key, call.bytes)?;
+    let number_of_call = shard.inherit(now, call.key, &call.call_id, call.bytes)?;
     Some(Place { owner: owner_of_shard(number), number: number_of_call })
 }
 
@@ -91,13 +91,12 @@ pub fn remove_call(shard: &mut Shard, kind: Kind, place: Place) {
 }
 
 /// On the active node: a call of the shard that `wanted` names, as it is.
-pub fn fetch_call(now: Now, shard: &Shard, wanted: Wanted) -> Fetched {
+pub fn fetch_call(now: Now, shard: &mut Shard, wanted: Wanted) -> Fetched {
     if wanted.name.kind == DIALOG {
         return dialogs::fetch(now, shard, wanted);
     }
-    let key = shard.told(wanted.place.number);
-    let capsule = key.and_then(|key| Some(capsule(key, shard.call_capsule(now, key)?)));
-    Fetched { wanted, capsule }
+    let call = shard.fetch(now, wanted.place.number);
+    Fetched { wanted, capsule: call.map(|(key, call)| capsule(key, call)) }
 }
 
 fn capsule(key: ServerKey, call: CallBytes) -> Capsule {

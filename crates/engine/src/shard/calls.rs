@@ -2,11 +2,13 @@
 //! that it was told of while it stands by.
 //!
 //! A call is told of from the moment that its INVITE has been answered by its transaction, which begins with the 100, until
-//! nothing of it is left. On a standby nothing of it lives: bytes wait for the node to become active.
+//! nothing of it is left. On a standby nothing of it lives: bytes wait for the node to become active. Then a call is gone on
+//! with when a message comes that may be of it, and some more each time that the shard is called by the clock, so that
+//! nobody waits for all of them.
 //!
 //! Invariant: what is told, or was told, is what the other node was told, so that a node has the same calls in both roles.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,6 +26,9 @@ use crate::call_capsule::{CallCapsule, Way};
 /// memory has fewer calls.
 const INHERITED_MAX: usize = 200_000;
 
+/// Calls that are gone on with at a time: it takes a millisecond.
+const AT_ONCE_MAX: usize = 64;
+
 /// What a shard knows of its calls for the other node.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
@@ -33,8 +38,10 @@ pub(super) struct Calls {
     of_client: BTreeMap<ClientKey, ServerKey>,
     /// By their numbers: what this node was told of, and does not go on with yet.
     inherited: BTreeMap<u64, Inherited>,
-    /// What was told of and could not be gone on with.
-    lost: Vec<ServerKey>,
+    /// The same by what their Call-IDs hash to.
+    by_call_id: BTreeSet<(u64, u64)>,
+    /// What has changed beside what the machines say: what could not be gone on with, for one.
+    pending: Vec<ServerKey>,
     /// Whose the next messages of the transactions are.
     speaks: Option<(ServerKey, Waits)>,
     /// The CANCEL that was taken last, and the INVITE that it is for.
@@ -54,6 +61,9 @@ struct Inherited {
     key: ServerKey,
     bytes: Bytes,
     came: Instant,
+    call_id: u64,
+    /// Whether the other node was told of it as it was then, so that its times are too long there.
+    is_old_there: bool,
 }
 
 /// What a message of a call waits for.
@@ -79,6 +89,19 @@ pub(crate) const fn number_of(key: ServerKey) -> u64 {
     key.as_u128() as u64
 }
 
+impl Calls {
+    fn keep(&mut self, number: u64, call: Inherited) {
+        self.by_call_id.insert((call.call_id, number));
+        self.inherited.insert(number, call);
+    }
+
+    fn let_go(&mut self, number: u64) -> Option<Inherited> {
+        let call = self.inherited.remove(&number)?;
+        self.by_call_id.remove(&(call.call_id, number));
+        Some(call)
+    }
+}
+
 impl Shard {
     /// From here on it is noted which calls have changed, and messages for which the other node has to hold a call are
     /// told apart. To be called before the shard has any.
@@ -100,7 +123,7 @@ impl Shard {
         self.user.take_changed_calls(changed);
         self.transactions.take_changes(changed, clients);
         changed.extend(clients.drain(..).filter_map(|client| calls.of_client.get(&client)));
-        changed.append(&mut calls.lost);
+        changed.append(&mut calls.pending);
         changed.sort_unstable();
         changed.dedup();
         out.append(changed);
@@ -129,32 +152,43 @@ impl Shard {
         true
     }
 
-    /// The call with this number, if the other node was told of it.
-    pub(crate) fn told(&self, number: u64) -> Option<ServerKey> {
-        Some(self.calls.as_ref()?.told.get(&number)?.key)
-    }
-
     /// On a standby: takes a call of the active node, which was read once, to go on with it when this node becomes active.
     /// Gives its number; `None` if there is no room for it.
-    pub(crate) fn inherit(&mut self, now: Now, key: ServerKey, bytes: Bytes) -> Option<u64> {
+    pub(crate) fn inherit(&mut self, now: Now, key: ServerKey, call_id: &[u8], bytes: Bytes) -> Option<u64> {
         if !self.tenure.is_standby() {
             // The lease is gone, and nobody has told this shard.
             self.stand_by(now);
         }
+        let call_id = self.hash(call_id);
         let calls = self.calls.get_or_insert_default();
         let number = number_of(key);
         if calls.inherited.len() >= INHERITED_MAX && !calls.inherited.contains_key(&number) {
             return None;
         }
-        calls.inherited.insert(number, Inherited { key, bytes, came: now.instant });
+        calls.keep(number, Inherited { key, bytes, came: now.instant, call_id, is_old_there: false });
         Some(number)
+    }
+
+    fn hash(&self, call_id: &[u8]) -> u64 {
+        self.keyring.partition.mac(&[call_id]).short()
     }
 
     /// On a standby: lets a call go.
     pub fn disinherit(&mut self, number: u64) {
         if let Some(calls) = &mut self.calls {
-            calls.inherited.remove(&number);
+            calls.let_go(number);
         }
+    }
+
+    /// The call with this number for the other node, which lacks it.
+    pub fn fetch(&mut self, now: Now, number: u64) -> Option<(ServerKey, CallBytes)> {
+        if let Some(inherited) = self.calls.as_mut().and_then(|calls| calls.inherited.get_mut(&number)) {
+            let call_id = CallCapsule::from_bytes(inherited.bytes.clone()).ok()?.call_id;
+            inherited.is_old_there = true;
+            return Some((inherited.key, CallBytes { call_id, bytes: inherited.bytes.clone() }));
+        }
+        let key = self.calls.as_ref()?.told.get(&number)?.key;
+        Some((key, self.call_capsule(now, key)?))
     }
 
     /// How many calls wait for this node to become active.
@@ -169,9 +203,11 @@ impl Shard {
         calls.of_client.clear();
         (calls.speaks, calls.cancel) = (None, None);
         for (number, Told { key, .. }) in told {
-            let bytes = self.call_capsule(now, key).map(|call| call.bytes);
-            if let (Some(bytes), Some(calls)) = (bytes, &mut self.calls) {
-                calls.inherited.insert(number, Inherited { key, bytes, came: now.instant });
+            let Some(CallBytes { call_id, bytes }) = self.call_capsule(now, key) else { continue };
+            let call_id = self.hash(&call_id);
+            if let Some(calls) = &mut self.calls {
+                let came = now.instant;
+                calls.keep(number, Inherited { key, bytes, came, call_id, is_old_there: false });
             }
         }
     }
@@ -190,10 +226,33 @@ impl Shard {
         self.calls.as_ref().is_some_and(|calls| !calls.inherited.is_empty())
     }
 
-    /// Goes on with all calls that the other node had.
-    pub(super) fn take_over(&mut self, now: Now) {
+    /// Goes on with some of the calls that the other node had.
+    pub(super) fn take_over_some(&mut self, now: Now) {
         let Some(calls) = &mut self.calls else { return };
-        for (_, Inherited { key, bytes, came }) in std::mem::take(&mut calls.inherited) {
+        let numbers = calls.inherited.keys().copied().take(AT_ONCE_MAX).collect();
+        self.take_over(now, numbers);
+    }
+
+    /// The same with those that have this Call-ID.
+    pub(super) fn take_over_with(&mut self, now: Now, call_id: &[u8]) {
+        let hash = self.hash(call_id);
+        let Some(calls) = &mut self.calls else { return };
+        let of_call_id = calls.by_call_id.range((hash, 0)..=(hash, u64::MAX));
+        let numbers = of_call_id.map(|&(_, number)| number).collect();
+        self.take_over(now, numbers);
+    }
+
+    fn take_over(&mut self, now: Now, numbers: Vec<u64>) {
+        if numbers.is_empty() {
+            return;
+        }
+        // Other calls may have changed in the same step.
+        let mut pending = Vec::new();
+        self.take_changed_calls(&mut pending);
+        for number in numbers {
+            let inherited = self.calls.as_mut().and_then(|calls| calls.let_go(number));
+            let Some(Inherited { key, bytes, came, is_old_there, .. }) = inherited else { continue };
+            pending.extend(is_old_there.then_some(key));
             // It was read once when it came.
             if let Ok(capsule) = CallCapsule::from_bytes(bytes) {
                 self.take_over_call(now, now.instant.since(came), key, capsule);
@@ -207,9 +266,10 @@ impl Shard {
             if self.user.stored_call(now, key).is_none() {
                 self.give_up(now, key);
             }
-            if let Some(calls) = &mut self.calls {
-                calls.lost.push(key);
-            }
+            pending.push(key);
+        }
+        if let Some(calls) = &mut self.calls {
+            calls.pending.append(&mut pending);
         }
     }
 
@@ -233,7 +293,7 @@ impl Shard {
             to.map(|to| self.transactions.restore_server(now.instant, key, stored.aged(since), to));
         if !matches!(restored, Some(Ok(()))) {
             if let Some(calls) = &mut self.calls {
-                calls.lost.push(key);
+                calls.pending.push(key);
             }
             return;
         }

@@ -520,9 +520,9 @@ impl Node {
         place
     }
 
-    fn fetch(&self, now: Now, wanted: Wanted) -> Fetched {
+    fn fetch(&mut self, now: Now, wanted: Wanted) -> Fetched {
         if let Some(shard) = shard_of_owner(wanted.place.owner) {
-            return match self.shards.get(usize::from(shard)) {
+            return match self.shards.get_mut(usize::from(shard)) {
                 Some(shard) => copies::fetch_call(now, shard, wanted),
                 None => Fetched { wanted, capsule: None },
             };

@@ -22,12 +22,12 @@ use super::places::{Reader, Writer};
 use super::request::{StoredRequest, StoredSought};
 use super::{Parts, StoredCall};
 use crate::account::Unreadable;
-use crate::{CallName, Count, Settings};
+use crate::{CallName, Count, Keyring, Settings};
 
 /// Whether a call could go on where all is there that it names.
 pub(super) fn check(parts: &Parts) -> Result<(), Unreadable> {
     let reader = Reader { now: Instant::START, since: Duration::ZERO, settings: None };
-    read(parts, reader, ServerKey::from_u128(0)).map(|_| ())
+    read(parts, reader, ServerKey::from_u128(0), None).map(|_| ())
 }
 
 /// What was read of a call, but for its request.
@@ -43,18 +43,22 @@ enum ReadStage {
     /// The other side of its dialog is looked for.
     SeeksSide,
     /// It was forwarded.
-    Forwarded,
+    Forwarded(Box<ReadContext>),
 }
 
-fn read(parts: &Parts, reader: Reader<'_>, key: ServerKey) -> Result<Read, Unreadable> {
+fn read(
+    parts: &Parts,
+    reader: Reader<'_>,
+    key: ServerKey,
+    search: Option<(&Keyring, &Inbound)>,
+) -> Result<Read, Unreadable> {
     let request = parts.request.as_ref().ok_or(Unreadable::Malformed)?;
     request.check(reader)?;
     let stage = match (&parts.sought, parts.seeks_side, &parts.context) {
         (Some(sought), false, None) => ReadStage::Seeks(sought.read()?),
         (None, true, None) => ReadStage::SeeksSide,
         (None, false, Some(context)) => {
-            context.read(&request.bytes, reader, None)?;
-            ReadStage::Forwarded
+            ReadStage::Forwarded(Box::new(context.read(&request.bytes, reader, search)?))
         }
         _ => return Err(Unreadable::Malformed),
     };
@@ -133,16 +137,10 @@ impl TransactionUser {
         let request = parts.request.as_ref()?;
         let message = Message::parse(&request.bytes).ok()?;
         let inbound = request.read(reader, settings, &self.keyring, &message).ok()??;
-        let Read { stage, begun } = read(parts, reader, key).ok()?;
+        let Read { stage, begun } = read(parts, reader, key, Some((&self.keyring, &inbound))).ok()?;
         if !self.has_room_for_context() {
             return None;
         }
-        let context = match (&stage, &parts.context) {
-            (ReadStage::Forwarded, Some(context)) => {
-                Some(context.read(&request.bytes, reader, Some((&self.keyring, &inbound))).ok()?)
-            }
-            _ => None,
-        };
         self.counts.add(Count::TakenOver);
         if let (Some(call), Some(name)) = (begun, self.begun_call(&message)) {
             let call = call.map(|call| self.as_begun(now, &message, call));
@@ -152,7 +150,7 @@ impl TransactionUser {
         match stage {
             ReadStage::Seeks(Sought { aor, look }) => self.locate(turn, inbound, aor, look, out),
             ReadStage::SeeksSide => self.seek_side_again(turn, inbound, out),
-            ReadStage::Forwarded => self.restore_context(now, key, inbound, context?, out),
+            ReadStage::Forwarded(context) => self.restore_context(now, key, inbound, *context, out),
         }
         Some(())
     }
