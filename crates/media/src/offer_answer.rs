@@ -14,6 +14,7 @@
 //!
 //! Invariant: each port of a pool is in use by one call at most, and what [`Output`] has bound is what [`Call::ports`] has.
 
+mod capsule;
 mod dialog;
 mod message;
 mod plan;
@@ -23,6 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clock::Instant;
 
+pub use capsule::{FORMAT, Malformed};
 pub use message::{
     Branch, Broken, Counts, Kind, Message, Method, Role, Side, Tag, Unanchored, Verdict, Within,
 };
@@ -125,7 +127,9 @@ impl Call {
         out: &mut Vec<Output>,
     ) -> Verdict {
         let before = self.footprint();
-        let (verdict, spoken) = self.take(now, message, pool);
+        let mut grants = Grants { now, pool, given: Vec::new() };
+        let (verdict, spoken) = self.take(now, message, &mut grants);
+        let given = grants.given;
         match &verdict {
             Verdict::NoDescription => {}
             Verdict::Rewritten { .. } => self.counts.rewritten += 1,
@@ -135,6 +139,9 @@ impl Call {
             Verdict::PassedOn(_) => self.counts.passed_on += 1,
             Verdict::Refused(_) => self.counts.refused += 1,
         }
+        // What was taken on the way and is not used was told to nobody.
+        let used: BTreeSet<Ports> = self.ports().into_iter().map(|(_, ports)| ports).collect();
+        given.into_iter().filter(|ports| !used.contains(ports)).for_each(|ports| pool.put_back(ports));
         self.tell(now, &before, spoken, pool, out);
         verdict
     }
@@ -181,8 +188,8 @@ impl Call {
             let Some(effective) = dialog.effective() else { continue };
             for (line, legs) in dialog.legs.iter().enumerate() {
                 let Some(legs) = *legs else { continue };
-                for (pair, mut plan) in effective.plans(line, legs, &self.terms.faces).into_iter().enumerate()
-                {
+                let plans = effective.plans(line, legs, &self.terms.faces, dialog.signalled_at);
+                for (pair, mut plan) in plans.into_iter().enumerate() {
                     let stream = StreamId { dialog: tag, line: line as u16, pair: pair as u16 };
                     plan.caller.latched = self.latches.get(&(stream, Side::Caller)).copied();
                     plan.callee.latched = self.latches.get(&(stream, Side::Callee)).copied();
@@ -212,7 +219,12 @@ impl Call {
     }
 
     /// The verdict, and the dialog whose media were spoken of.
-    fn take(&mut self, now: Instant, message: &Message<'_>, pool: &mut Pool) -> (Verdict, Option<Tag>) {
+    fn take(
+        &mut self,
+        now: Instant,
+        message: &Message<'_>,
+        grants: &mut Grants<'_>,
+    ) -> (Verdict, Option<Tag>) {
         if let (Kind::Refused(Method::Invite), Within::Branch(branch) | Within::Fork(branch, _)) =
             (message.kind, message.within)
         {
@@ -232,7 +244,7 @@ impl Call {
             Err(unreadable) => Err(Unanchored::Body(unreadable)),
         };
         let description = found.as_ref().map(|(_, description)| description).map_err(|reason| *reason);
-        let Taken { role, legs, spoken } = match self.take_description(now, message, description, pool) {
+        let Taken { role, legs, spoken } = match self.take_description(now, message, description, grants) {
             Ok(taken) => taken,
             Err(reason) => return (self.unanchored(message.kind, reason), None),
         };
@@ -295,16 +307,16 @@ impl Call {
         now: Instant,
         message: &Message<'_>,
         description: Result<&Description<'_>, Unanchored>,
-        pool: &mut Pool,
+        grants: &mut Grants<'_>,
     ) -> Result<Taken, Unanchored> {
         let tag = match message.within {
             Within::Branch(branch) => {
-                let legs = self.take_first_invite(now, branch, message, description, pool)?;
+                let legs = self.take_first_invite(branch, message, description, grants)?;
                 return Ok(Taken { role: Role::Offer, legs, spoken: None });
             }
             Within::Fork(branch, tag) => {
                 self.dialog_of(now, branch, tag).ok_or(Unanchored::TooMany)?;
-                self.take_legs_of_fork(now, branch, tag, pool)?;
+                self.take_legs_of_fork(branch, tag, grants)?;
                 tag
             }
             Within::Dialog(tag) => tag,
@@ -320,7 +332,7 @@ impl Call {
         let prepared = said.and_then(|said| {
             // Who only answers gets what the offer has: a line of its own has nobody to speak with.
             if matches!(step, Step::Open(_)) && kind != Kind::Ack {
-                provide(now, &mut dialog.legs, &said, pool).map_err(Unanchored::Ports)?;
+                provide(&mut dialog.legs, &said, grants).map_err(Unanchored::Ports)?;
             }
             Ok(said)
         });
@@ -365,11 +377,10 @@ impl Call {
     /// The first INVITE, on one of its branches.
     fn take_first_invite(
         &mut self,
-        now: Instant,
         branch: Branch,
         message: &Message<'_>,
         description: Result<&Description<'_>, Unanchored>,
-        pool: &mut Pool,
+        grants: &mut Grants<'_>,
     ) -> Result<Vec<Option<Legs>>, Unanchored> {
         if let Some(fork) = self.forks.get(&branch) {
             let is_anchored = fork.offer.is_some();
@@ -380,7 +391,7 @@ impl Call {
         }
         let mut legs = Vec::new();
         let said = description.map(|read| SideMedia::of(read, message.source, message.is_behind_nat));
-        let prepared = said.and_then(|said| match provide(now, &mut legs, &said, pool) {
+        let prepared = said.and_then(|said| match provide(&mut legs, &said, grants) {
             Ok(()) => Ok(said),
             Err(no_ports) => Err(Unanchored::Ports(no_ports)),
         });
@@ -406,10 +417,9 @@ impl Call {
     /// A dialog that speaks of media for the first time gets the ports that its INVITE named.
     fn take_legs_of_fork(
         &mut self,
-        now: Instant,
         branch: Branch,
         tag: Tag,
-        pool: &mut Pool,
+        grants: &mut Grants<'_>,
     ) -> Result<(), Unanchored> {
         let (Some(dialog), Some(fork)) = (self.dialogs.get_mut(&tag), self.forks.get_mut(&branch)) else {
             return Ok(());
@@ -419,18 +429,8 @@ impl Call {
         }
         let mut legs = fork.legs.clone();
         if fork.is_taken {
-            let mut given = Vec::new();
             for line in legs.iter_mut().flatten() {
-                match pool.allocate(now, line.caller.pairs()) {
-                    Ok(ports) => {
-                        line.caller = ports;
-                        given.push(ports);
-                    }
-                    Err(no_ports) => {
-                        given.into_iter().for_each(|ports| pool.release(now, ports));
-                        return Err(Unanchored::Ports(no_ports));
-                    }
-                }
+                line.caller = grants.allocate(line.caller.pairs()).map_err(Unanchored::Ports)?;
             }
         }
         fork.is_taken = true;
@@ -493,31 +493,34 @@ fn invite(by: Side, cseq: u32) -> Request {
     Request { by, method: Method::Invite, cseq }
 }
 
-/// Gives each line that wants ports its own; all of them or none.
-fn provide(
+/// What is taken from the pool for one message.
+struct Grants<'a> {
     now: Instant,
-    legs: &mut Vec<Option<Legs>>,
-    said: &SideMedia,
-    pool: &mut Pool,
-) -> Result<(), NoPorts> {
+    pool: &'a mut Pool,
+    given: Vec<Ports>,
+}
+
+impl Grants<'_> {
+    fn allocate(&mut self, pairs: u16) -> Result<Ports, NoPorts> {
+        let ports = self.pool.allocate(self.now, pairs)?;
+        self.given.push(ports);
+        Ok(ports)
+    }
+}
+
+/// Gives each line that wants ports its own; all of them or none.
+fn provide(legs: &mut Vec<Option<Legs>>, said: &SideMedia, grants: &mut Grants<'_>) -> Result<(), NoPorts> {
     let mut provided = legs.clone();
     provided.resize(provided.len().max(said.lines.len()), None);
-    let mut given = Vec::new();
     for (legs, line) in provided.iter_mut().zip(&said.lines) {
-        let has_enough = legs.is_some_and(|legs| legs.caller.pairs() >= line.ports);
-        if line.ports == 0 || has_enough {
-            continue;
-        }
-        let mut allocate = || -> Result<Ports, NoPorts> {
-            let ports = pool.allocate(now, line.ports)?;
-            given.push(ports);
-            Ok(ports)
-        };
-        match (allocate(), allocate()) {
-            (Ok(caller), Ok(callee)) => *legs = Some(Legs { caller, callee }),
-            (Err(no_ports), _) | (_, Err(no_ports)) => {
-                given.into_iter().for_each(|ports| pool.release(now, ports));
-                return Err(no_ports);
+        match legs {
+            _ if line.ports == 0 => {}
+            // More ports than were told would be other ports, in mid-stream.
+            Some(legs) if legs.caller.pairs() < line.ports => return Err(NoPorts::TooMany),
+            Some(_) => {}
+            None => {
+                let (caller, callee) = (grants.allocate(line.ports)?, grants.allocate(line.ports)?);
+                *legs = Some(Legs { caller, callee });
             }
         }
     }

@@ -52,7 +52,7 @@ impl Ports {
 pub enum NoPorts {
     /// All pairs are in use or rest.
     Exhausted,
-    /// More than [`PAIRS_MAX`] pairs in a row, or none.
+    /// More than [`PAIRS_MAX`] pairs in a row, more than were told before, or none.
     TooMany,
 }
 
@@ -126,14 +126,19 @@ impl Pool {
         Ok(())
     }
 
+    /// Takes back ports that nobody was told of, so that they need no rest.
+    pub fn put_back(&mut self, ports: Ports) {
+        let is_held = self.row(ports).is_some_and(|row| !self.busy[row].contains(&false));
+        if is_held && !self.rests(ports) {
+            self.mark(ports, false);
+        }
+    }
+
     /// Gives ports back. What is not in use is not given back twice.
     pub fn release(&mut self, now: Instant, ports: Ports) {
         self.wake(now);
         let is_held = self.row(ports).is_some_and(|row| !self.busy[row].contains(&false));
-        let rests = |(_, resting): &(Instant, Ports)| {
-            resting.first < ports.first + 2 * ports.pairs && ports.first < resting.first + 2 * resting.pairs
-        };
-        if is_held && !self.resting.iter().any(rests) {
+        if is_held && !self.rests(ports) {
             self.resting.push_back((now + REST, ports));
         }
     }
@@ -166,6 +171,13 @@ impl Pool {
             }
         }
         None
+    }
+
+    fn rests(&self, ports: Ports) -> bool {
+        let end = |ports: Ports| u32::from(ports.first) + 2 * u32::from(ports.pairs);
+        let meets =
+            |resting: Ports| u32::from(resting.first) < end(ports) && u32::from(ports.first) < end(resting);
+        self.resting.iter().any(|(_, resting)| meets(*resting))
     }
 
     fn row(&self, ports: Ports) -> Option<std::ops::Range<usize>> {
@@ -233,6 +245,19 @@ mod tests {
         assert_eq!(pool.allocate(almost, 1), Err(NoPorts::Exhausted));
         assert_eq!(pool.allocate(NOW + REST, 1), Ok(ports));
         assert_eq!(pool.unused(), 0);
+    }
+
+    #[test]
+    fn what_nobody_was_told_of_needs_no_rest() {
+        let mut pool = Pool::new(30_000, 30_001, 7);
+        let ports = pool.allocate(NOW, 1).unwrap();
+        pool.put_back(ports);
+        pool.put_back(ports);
+
+        assert_eq!(pool.allocate(NOW, 1), Ok(ports));
+        pool.release(NOW, ports);
+        pool.put_back(ports);
+        assert_eq!(pool.allocate(NOW, 1), Err(NoPorts::Exhausted), "it rests");
     }
 
     #[test]

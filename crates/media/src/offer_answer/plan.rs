@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use clock::Instant;
+
 use super::message::{Side, Tag};
 use super::side::SideMedia;
 use crate::latch::{Expected, Latched};
@@ -32,6 +34,8 @@ pub struct Plan {
     pub callee: Leg,
     /// Clock rates of payload types.
     pub clock_rates: Vec<(u8, u32)>,
+    /// When the signalling last spoke of it: the windows of its latches count from here.
+    pub signalled_at: Instant,
 }
 
 /// One side of a stream.
@@ -119,7 +123,7 @@ impl Agreement {
     }
 
     /// The streams of one line, of which both sides want the same number or one side fewer.
-    pub(super) fn plans(&self, line: usize, legs: Legs, faces: &Faces) -> Vec<Plan> {
+    pub(super) fn plans(&self, line: usize, legs: Legs, faces: &Faces, signalled_at: Instant) -> Vec<Plan> {
         let (Some(caller), Some(callee)) = (self.caller.lines.get(line), self.callee.lines.get(line)) else {
             return Vec::new();
         };
@@ -148,6 +152,7 @@ impl Agreement {
                 caller: leg(Side::Caller, &self.caller),
                 callee: leg(Side::Callee, &self.callee),
                 clock_rates,
+                signalled_at,
             }
         };
         (0..pairs).map(plan).collect()

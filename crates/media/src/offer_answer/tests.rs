@@ -1,5 +1,6 @@
 //! Calls as they go, told message by message.
 
+mod another_node;
 mod exchanges;
 mod forks;
 mod refusals;

@@ -106,6 +106,20 @@ fn without_ports_a_request_is_refused_whole() {
 }
 
 #[test]
+fn a_line_that_wants_more_ports_in_mid_call_is_refused_and_changes_nothing() {
+    let mut relayed = Relayed::new();
+    relayed.established();
+    let before = relayed.call.streams();
+    let more = sdp(&[5_000]).replace("5000 ", "5000/2 ");
+
+    let verdict = relayed.tell(Side::Caller, Within::Dialog(TAG), INVITE, 2, &more);
+
+    assert_eq!(verdict, Verdict::Refused(Unanchored::Ports(NoPorts::TooMany)));
+    assert_eq!(relayed.call.streams(), before);
+    assert!(relayed.call.dialogs[&TAG].open.is_empty());
+}
+
+#[test]
 fn what_belongs_to_no_known_dialog_is_passed_on() {
     let mut relayed = Relayed::new().refusing();
 
