@@ -6,7 +6,8 @@
 //! a [`Destination`] says. A request is marked by [`stamp`] as soon as it is read, and what goes up
 //! from there knows where its responses go ([`response_destination`]) from the message and its
 //! [`Source`] alone. Where a request goes that has no flow is said by [`next_hop`], and which of a name's servers by
-//! [`selection`].
+//! [`selection`]. What another node must know of a connection to end it in this one's place is [`Stranded`], and when it
+//! does so is said by its [`Orphans`].
 
 mod address;
 mod classify;
@@ -16,9 +17,11 @@ mod framer;
 mod framing_problem;
 mod listener;
 mod next_hop;
+mod orphans;
 mod quoted;
 pub mod selection;
 mod stamp;
+mod stranding;
 
 pub use address::{Advertise, LocalAddr, RemoteAddr, Transport};
 pub use classify::{Classified, classify};
@@ -33,5 +36,7 @@ pub use listener::{LISTENERS_MAX, Listener, Listeners};
 pub use next_hop::{
     DATAGRAM_REQUEST_BYTES_MAX, NextHop, SizedTransport, Unsupported, next_hop, transport_for_size,
 };
+pub use orphans::{OrphanCounters, Orphans, Output as OrphanOutput, TICKLES_AT_ONCE_MAX};
 pub use quoted::Quoted;
 pub use stamp::{response_destination, stamp};
+pub use stranding::{Ends, Handshake, NotStranded, STRANDED_FORMAT, Stranded, Tickle};
