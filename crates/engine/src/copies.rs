@@ -17,15 +17,21 @@ use routing::account::{
 use routing::bans::{BAN_FORMAT, BanChange, SourceNetwork, StoredBan};
 use routing::{AccountPartition as Partition, Answer, Bans, BindingId, StoredBinding, StoredDialog};
 use sip::Aor;
+use transport::{STRANDED_FORMAT, Stranded};
 
 use crate::call_capsule::FORMAT as CALL_FORMAT;
 use crate::holding::{Holding, Passage};
 use crate::peer::OwnEntry;
 
 mod calls;
+mod connections;
 mod dialogs;
 
 pub use self::calls::{CallEntry, apply_call, fetch_call, post_calls, remove_call};
+pub use self::connections::{
+    ConnectionAt, apply_connection, connection_at, fetch_connection, forget_connection,
+    place_of_own_connection, post_connection,
+};
 pub use self::dialogs::{DialogEntry, apply_dialog};
 
 /// A binding. The numbers of kinds are part of what two nodes say to each other: none is ever given another meaning.
@@ -38,19 +44,24 @@ pub const BAN: Kind = Kind(3);
 pub const CALL: Kind = Kind(4);
 /// A call that was answered.
 pub const DIALOG: Kind = Kind(5);
+/// A stream connection, which ends with the node that has it.
+pub const CONNECTION: Kind = Kind(6);
 
 /// What this version understands of another node's.
-pub const KNOWN: [Known; 5] = [
+pub const KNOWN: [Known; 6] = [
     Known { kind: BINDING, format_max: BINDING_FORMAT },
     Known { kind: NONCE_COUNT, format_max: NONCE_FORMAT },
     Known { kind: BAN, format_max: BAN_FORMAT },
     Known { kind: CALL, format_max: CALL_FORMAT },
     Known { kind: DIALOG, format_max: StoredDialog::FORMAT },
+    Known { kind: CONNECTION, format_max: STRANDED_FORMAT },
 ];
 
 /// The owners of bans in places, behind all partitions: of IPv4 sources, and of IPv6 sources.
 const BANS_V4: u16 = u16::MAX;
 const BANS_V6: u16 = u16::MAX - 1;
+/// The owner of connections.
+const CONNECTIONS: u16 = u16::MAX - 2;
 
 /// A place that no entry has: the entry has ended already, and its removal stands behind it.
 const NOWHERE: u64 = u64::MAX;
@@ -168,6 +179,8 @@ pub enum Entry {
     Call(CallEntry),
     /// [`DIALOG`].
     Dialog(Box<DialogEntry>),
+    /// [`CONNECTION`].
+    Connection(Stranded),
 }
 
 /// Who owns an entry.
@@ -179,6 +192,8 @@ pub enum OwnerOf<'a> {
     Bans,
     /// The shard of this Call-ID.
     Shard(&'a [u8]),
+    /// Whoever has the connections.
+    Connections,
 }
 
 impl Entry {
@@ -190,6 +205,7 @@ impl Entry {
             Self::Ban(_) => OwnerOf::Bans,
             Self::Call(call) => OwnerOf::Shard(&call.call_id),
             Self::Dialog(dialog) => OwnerOf::Shard(dialog.call_id()),
+            Self::Connection(_) => OwnerOf::Connections,
         }
     }
 }
@@ -210,6 +226,9 @@ pub fn read(now: Now, capsule: Capsule) -> Result<Entry, Unreadable> {
         BAN => StoredBan::from_capsule(capsule.left, &capsule.key, capsule.bytes).map(Entry::Ban),
         CALL => calls::read(&capsule.key, capsule.bytes).map(Entry::Call),
         DIALOG => dialogs::read(&capsule.key, capsule.bytes).map(|entry| Entry::Dialog(Box::new(entry))),
+        CONNECTION => Stranded::from_capsule(&capsule.key, &capsule.bytes)
+            .map(Entry::Connection)
+            .map_err(|_| Unreadable::Malformed),
         _ => Err(Unreadable::Malformed),
     }
 }
@@ -233,7 +252,7 @@ pub fn apply(
             let nonce = partition.restore_nonce(now, *stored)?;
             Some(Place { owner: number, number: nonce })
         }
-        Entry::Ban(_) | Entry::Call(_) | Entry::Dialog(_) => None,
+        Entry::Ban(_) | Entry::Call(_) | Entry::Dialog(_) | Entry::Connection(_) => None,
     }
 }
 
