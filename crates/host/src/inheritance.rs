@@ -1,4 +1,4 @@
-//! What an engine has from its guardian at its start: three descriptors, at numbers that both know.
+//! What an engine has from its guardian at its start: four descriptors, at numbers that both know.
 //!
 //! The engine has no right to read the cluster's key, and is started again and again; so the guardian, which has read the
 //! key once, hands over what it derived from it, through a pipe that can be read once.
@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::page::SharedPage;
 use crate::pair::EngineEnd;
+use crate::segment_pair::SegmentEnd;
 
 /// The engine's end of the [`pair`](crate::pair()).
 pub const PAIR_DESCRIPTOR: RawFd = 3;
@@ -19,6 +20,8 @@ pub const PAIR_DESCRIPTOR: RawFd = 3;
 pub const PAGE_DESCRIPTOR: RawFd = 4;
 /// The pipe with the engine's root key, see [`key_pipe`].
 pub const KEY_DESCRIPTOR: RawFd = 5;
+/// The engine's [`SegmentEnd`].
+pub const SEGMENTS_DESCRIPTOR: RawFd = 6;
 
 /// Bytes of the engine's root key.
 pub const KEY_BYTES: usize = 32;
@@ -32,6 +35,8 @@ pub struct Inheritance {
     pub page: SharedPage,
     /// The root key, derived from the cluster's.
     pub key: Key,
+    /// Where the numbers of connections go.
+    pub segments: SegmentEnd,
 }
 
 /// A root key's bytes. They do not print.
@@ -72,16 +77,17 @@ impl ExporterInheritance {
 impl Inheritance {
     /// Takes what this process has inherited; this works once. Whoever was not started by a guardian has nothing.
     pub fn take() -> io::Result<Self> {
-        let [pair, page, key] = take([PAIR_DESCRIPTOR, PAGE_DESCRIPTOR, KEY_DESCRIPTOR])?;
-        Self::of(pair, page, key)
+        let [pair, page, key, segments] =
+            take([PAIR_DESCRIPTOR, PAGE_DESCRIPTOR, KEY_DESCRIPTOR, SEGMENTS_DESCRIPTOR])?;
+        Self::of(pair, page, key, segments)
     }
 
-    fn of(pair: OwnedFd, page: OwnedFd, key: OwnedFd) -> io::Result<Self> {
+    fn of(pair: OwnedFd, page: OwnedFd, key: OwnedFd, segments: OwnedFd) -> io::Result<Self> {
         let pair = EngineEnd::open(pair)?;
         let page = SharedPage::open(page)?;
         let mut bytes = [0; KEY_BYTES];
         File::from(key).read_exact(&mut bytes)?;
-        Ok(Self { pair, page, key: Key(bytes) })
+        Ok(Self { pair, page, key: Key(bytes), segments: SegmentEnd::open(segments) })
     }
 }
 
@@ -124,7 +130,7 @@ mod tests {
         });
         guardian.send(crate::Order::Drain).expect("room");
 
-        let inheritance = Inheritance::of(pair, page, key).expect("all is there");
+        let inheritance = Inheritance::of(pair, page, key, segments()).expect("all is there");
 
         assert_eq!(inheritance.key.0, [7; KEY_BYTES]);
         assert_eq!(inheritance.page.lease(), shared.lease());
@@ -140,6 +146,11 @@ mod tests {
         writer.write_all(&[7; KEY_BYTES - 1]).expect("room");
         drop(writer);
 
-        assert!(Inheritance::of(pair, page, key.into()).is_err());
+        assert!(Inheritance::of(pair, page, key.into(), segments()).is_err());
+    }
+
+    fn segments() -> OwnedFd {
+        let (_guardian, engine) = SegmentEnd::pair().expect("a pair");
+        engine.for_child().expect("a descriptor")
     }
 }

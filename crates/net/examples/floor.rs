@@ -148,6 +148,7 @@ fn start() -> Result<Server, Box<dyn Error>> {
         lease: Arc::new(net::Permanent),
         virtual_addresses: Default::default(),
         peer: None,
+        tickler: None,
     })?)
 }
 

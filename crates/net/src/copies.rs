@@ -15,6 +15,7 @@ use engine::{CallHolding, Holding, Output, Partition, PartitionOutput, Peer, Sha
 use lease::{ActiveLease, Epoch, Tenure};
 use replica::{Posted, Ticket};
 use routing::Bans;
+use tokio::sync::Notify;
 
 use crate::clocks;
 use crate::machines::Machines;
@@ -100,12 +101,14 @@ pub(crate) struct Copies {
     acting: AtomicU64,
     /// Under which epoch the node became active, while the peer is.
     since: Mutex<Option<Epoch>>,
+    /// Told when the node has become active.
+    pub(crate) became_active: Notify,
 }
 
 impl Copies {
     /// A peer that stands by.
     pub(crate) fn new(peer: Arc<dyn Peer>) -> Self {
-        Self { peer, acting: AtomicU64::new(0), since: Mutex::new(None) }
+        Self { peer, acting: AtomicU64::new(0), since: Mutex::new(None), became_active: Notify::new() }
     }
 
     /// Whether the peer is active under this epoch, which it becomes if the lease still says so. Not to be called with a lock
@@ -131,12 +134,16 @@ impl Copies {
         let before = self.acting.load(Ordering::Acquire);
         match mandate.epochs(clocks::instant()) {
             Some(epochs) if before != mark_of(epochs.now) => {
-                match *since == Some(epochs.since) {
+                let was_active = *since == Some(epochs.since);
+                match was_active {
                     true => self.peer.raise(epochs.now),
                     false => self.peer.become_active(epochs.now),
                 }
                 *since = Some(epochs.since);
                 self.acting.store(mark_of(epochs.now), Ordering::Release);
+                if !was_active {
+                    self.became_active.notify_one();
+                }
             }
             None if before != 0 => {
                 *since = None;

@@ -49,5 +49,6 @@ pub use routing::{CallState, CallView};
 pub use server::{DRAIN_TIME_MAX, OpenPeer, PeerError, ReloadError, Server, Start, StartError};
 pub use socket::BindError;
 pub use status::{Held, ListenerStatus, OverloadStatus, Status};
+pub use stream::Tickler;
 pub use tally::DEGRADED;
-pub use transport::ConnectionLimits;
+pub use transport::{ConnectionLimits, Ends, Handshake, LocalAddr, RemoteAddr, Tickle};

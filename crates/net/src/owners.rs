@@ -2,7 +2,7 @@
 
 use std::sync::Weak;
 
-use engine::copies::{Entry, OwnerOf, banned_at};
+use engine::copies::{Entry, OwnerOf, banned_at, connection_at};
 use engine::{Holding, Outcome, Owners, PartitionOutput, shard_of_owner};
 use replica::{Apply, Cause, Epoch, Fetched, Kind, Place, Ticket, Wanted};
 use routing::Bans;
@@ -42,6 +42,9 @@ impl Owners for EdgeOwners {
         if let Entry::Ban(ban) = entry {
             return Some(bans.with(|bans| engine::copies::apply_ban(now.instant, bans, ban)));
         }
+        if let Entry::Connection(stranded) = entry {
+            return edge.streams.stranding.apply(stranded);
+        }
         if let Entry::Call(call) = entry {
             let number = edge.machines.shard_of_call(&call.call_id);
             let seat = &edge.machines.shards[usize::from(number)];
@@ -69,6 +72,9 @@ impl Owners for EdgeOwners {
         if let Some(source) = banned_at(place) {
             return edge.machines.bans.with(|bans| bans.withdraw(source));
         }
+        if let Some(at) = connection_at(place) {
+            return edge.streams.stranding.withdraw(at);
+        }
         if let Some(shard) = shard_of_owner(place.owner) {
             let Some(seat) = edge.machines.shards.get(usize::from(shard)) else { return };
             return seat.with(clocks::now(), |owner, _| {
@@ -89,6 +95,10 @@ impl Owners for EdgeOwners {
         let mut of_shard: Vec<Vec<Wanted>> = vec![Vec::new(); edge.machines.shards.len()];
         let mut fetched = Vec::with_capacity(wanted.len());
         for wanted in wanted {
+            if let Some(at) = connection_at(wanted.place) {
+                fetched.push(edge.streams.stranding.fetch(at, wanted));
+                continue;
+            }
             let owner = wanted.place.owner;
             let list = match shard_of_owner(owner) {
                 Some(shard) => of_shard.get_mut(usize::from(shard)),

@@ -19,7 +19,7 @@ use routing::{CallView, Gateway, RegistrationView, Settings};
 use sip::Aor;
 use tokio::runtime::Runtime;
 use tracing::{info, warn};
-use transport::{ConnectionLimits, Listener, ListenerId, Transport};
+use transport::{ConnectionLimits, Handshake, Listener, ListenerId, Transport};
 
 use crate::alarm::{Alarm, Event};
 use crate::clocks;
@@ -34,7 +34,7 @@ use crate::resolver::Resolver;
 use crate::seat::Seat;
 use crate::socket::{self, BindError};
 use crate::status::{Held, ListenerStatus, Status};
-use crate::stream::Streams;
+use crate::stream::{self, Streams, Tickler};
 use crate::tally::Tallies;
 use crate::udp::{EventLoop, UdpListener, UdpListeners};
 use crate::upkeep::{self, Pulse};
@@ -73,6 +73,8 @@ pub struct Start {
     pub virtual_addresses: BTreeSet<IpAddr>,
     /// Opens the way to the other node, which holds what is acknowledged here; `None`: there is none.
     pub peer: Option<OpenPeer>,
+    /// Who ends the connections of the other node when it is gone; `None`: nobody.
+    pub tickler: Option<Arc<dyn Tickler>>,
 }
 
 /// Opens the way to the other node: called once, within the server's runtime, with the owners of all entries and what they
@@ -202,6 +204,9 @@ impl Server {
         if let Some(every) = edge.mandate.beat_every() {
             runtime.spawn(upkeep::beat(Arc::clone(&edge), loops, every));
         }
+        if let Some(tickler) = start.tickler {
+            runtime.spawn(stream::tickle(Arc::clone(&edge), tickler));
+        }
         info!(listeners = settings.listeners.len(), threads = loops, "serving");
         let served = Served { numbering, settings, threads, runtime: Some(runtime) };
         Ok(Self { edge, pulse, served: Mutex::new(served) })
@@ -273,6 +278,8 @@ impl Server {
             contexts: 0,
             calls: 0,
             inherited: 0,
+            connections_told: self.edge.streams.stranding.told(),
+            connections_known: self.edge.streams.stranding.orphans(),
             bindings: 0,
             accounts: 0,
             connections: self.edge.streams.len(),
@@ -319,6 +326,11 @@ impl Server {
         );
         status.counters = counters;
         status
+    }
+
+    /// Learns with which sequence numbers connections began.
+    pub fn handshakes_seen(&self, handshakes: &[Handshake]) {
+        self.edge.streams.stranding.learn(handshakes);
     }
 
     /// How many bindings there are.

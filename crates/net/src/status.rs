@@ -33,6 +33,10 @@ pub struct Status {
     pub calls: usize,
     /// On a standby: INVITEs under way on the other node, to go on with.
     pub inherited: usize,
+    /// Connections of this node that the other one knows.
+    pub connections_told: usize,
+    /// Connections of the node that is, or was, active that this one knows.
+    pub connections_known: usize,
     /// Bindings of all addresses of record.
     pub bindings: usize,
     /// Accounts in the cache.

@@ -6,6 +6,7 @@
 
 mod connection;
 mod queue;
+mod stranding;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -24,6 +25,9 @@ use transport::{
 
 use self::connection::Link;
 use self::queue::{SendQueue, Unqueued};
+pub use self::stranding::Tickler;
+pub(crate) use self::stranding::tickle;
+use self::stranding::{Began, Stranding};
 use crate::carrier::{Outgoing, Sender};
 use crate::clocks;
 use crate::edge::Edge;
@@ -38,6 +42,8 @@ const FINISH_LOOK_EVERY: Duration = Duration::from_millis(2);
 
 pub(crate) struct Streams {
     table: Mutex<Table>,
+    /// What two nodes know of each other's connections.
+    pub(crate) stranding: Stranding,
 }
 
 struct Table {
@@ -72,7 +78,7 @@ impl Streams {
             bound: BTreeSet::new(),
             has_virtual: false,
         };
-        Self { table: Mutex::new(table) }
+        Self { table: Mutex::new(table), stranding: Stranding::new(limits.connections_max) }
     }
 
     /// Accepts on one more listener. Called within the runtime.
@@ -102,6 +108,7 @@ impl Streams {
 
     pub(crate) fn reload(&self, limits: ConnectionLimits) {
         self.lock().connections.reload(limits);
+        self.stranding.reload(limits.connections_max);
     }
 
     /// Queues a message for a connection, which is opened if there is none. Returns who wants to know that it can not
@@ -336,7 +343,7 @@ async fn accept(edge: Arc<Edge>, id: ListenerId, ownership: Ownership, listener:
                     continue;
                 };
                 let link = Link::new(Arc::clone(&edge), id, remote, ownership, queue);
-                tokio::spawn(connection::serve(link, stream));
+                tokio::spawn(connection::serve(link, stream, Began::Accepted));
             }
             // The peer was gone before its turn came.
             Err(error)

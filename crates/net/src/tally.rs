@@ -58,6 +58,8 @@ pub(crate) enum Tally {
     CapsuleWhileActive,
     /// What the active node sent and this one could not read.
     CapsuleUnreadable,
+    /// Segments sent to end connections of the node that was active before.
+    Tickled,
     /// How often the other node said that it was active under a higher epoch.
     Superseded,
     /// Connections that could not be opened.
@@ -103,6 +105,7 @@ const NAMES: [&str; Tally::ResolveRefused as usize + 1] = [
     "degraded_too_many",
     "capsule_while_active",
     "capsule_unreadable",
+    "connection_tickled",
     "superseded",
     "connection_failed",
     "connection_broken",

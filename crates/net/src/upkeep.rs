@@ -66,6 +66,7 @@ pub(crate) async fn run(edge: Arc<Edge>, pulse: Arc<Pulse>) {
         edge.machines.bans.sweep(now);
         if let Some(copies) = edge.copies.get() {
             copies.tell_of_the_rest(&edge.machines);
+            edge.streams.stranding.tell(copies);
         }
         edge.overloads.look_at_connections(now, &edge.runtime);
         if nonces_at <= now {

@@ -234,6 +234,12 @@ pub struct StatusView {
     pub calls: usize,
     /// TCP connections.
     pub connections: usize,
+    /// TCP connections of this node that the other one would end if this one died.
+    #[serde(default)]
+    pub connections_told: usize,
+    /// TCP connections of the other node that this one would end, or is ending.
+    #[serde(default)]
+    pub connections_known: usize,
     /// Sources that are banned or restrained.
     pub held: usize,
     /// The overload, while there is one.

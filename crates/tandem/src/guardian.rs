@@ -24,6 +24,7 @@ pub mod question;
 pub mod reload;
 pub mod report;
 pub mod routes;
+pub mod segments;
 pub mod standing;
 pub mod start;
 pub mod starvation;

@@ -22,6 +22,7 @@ mod password;
 mod phones;
 mod port_owner;
 mod replica;
+mod sequences;
 mod service;
 mod serving;
 mod small_thread;

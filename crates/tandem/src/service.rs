@@ -193,6 +193,8 @@ impl Service {
             forwarding: status.contexts,
             calls: status.calls,
             connections: status.connections,
+            connections_told: status.connections_told,
+            connections_known: status.connections_known,
             held: status.held,
             overload: status.overload.map(overload_view),
             replica: status.peer.as_ref().map(|peer| replica::view(peer, &status.counters)),

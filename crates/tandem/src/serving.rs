@@ -53,6 +53,8 @@ pub struct Member {
     pub virtual_addresses: BTreeSet<IpAddr>,
     /// Where both nodes are, if there are two.
     pub pair: Option<Pair>,
+    /// Who ends the connections of the other node when it is gone.
+    pub tickler: Option<Arc<dyn net::Tickler>>,
 }
 
 /// A server that serves, and all that it holds.
@@ -131,7 +133,7 @@ fn start_server(
     settings: Arc<Settings>,
     part: Part,
 ) -> Result<net::Server> {
-    let Member { place, root_key, lease, virtual_addresses, pair } = match part {
+    let Member { place, root_key, lease, virtual_addresses, pair, tickler } = match part {
         Part::Member(member) => member,
         Part::Alone => Member {
             place: 0,
@@ -139,6 +141,7 @@ fn start_server(
             lease: Arc::new(net::Permanent),
             virtual_addresses: BTreeSet::new(),
             pair: None,
+            tickler: None,
         },
     };
     let boot = state.next_boot(lock)?;
@@ -155,6 +158,7 @@ fn start_server(
         lease,
         virtual_addresses,
         peer,
+        tickler,
     };
     net::Server::start(start).map_err(|error| match error {
         net::StartError::Bind(error) => anyhow!(port_owner::explain(&error)),

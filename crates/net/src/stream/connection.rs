@@ -24,6 +24,7 @@ use transport::{
 };
 
 use super::queue::SendQueue;
+use super::stranding::{Began, Followed};
 use crate::clocks;
 use crate::edge::Edge;
 use crate::mandate::{Leave, Ownership};
@@ -85,7 +86,7 @@ pub(super) async fn open(link: Link, local: LocalAddr) {
     match timeout(CONNECT_TIME_MAX, connecting).await {
         Ok(Ok(stream)) => {
             link.edge.streams.established(clocks::instant(), link.id);
-            serve(link, stream).await;
+            serve(link, stream, Began::Opened).await;
         }
         failed => {
             let reason =
@@ -98,16 +99,17 @@ pub(super) async fn open(link: Link, local: LocalAddr) {
 }
 
 /// Serves a connection until either side ends it.
-pub(super) async fn serve(link: Link, mut stream: TcpStream) {
+pub(super) async fn serve(link: Link, mut stream: TcpStream, began: Began) {
     if let Err(error) = set_options(&stream) {
         // The peer is gone already: the first read says so.
         debug!(remote = %link.remote, %error, "connection without options");
     }
+    let followed = Followed::begin(&link, &stream, began);
     let (reading, writing) = stream.split();
-    let mut writing = Box::pin(write(&link, writing));
+    let mut writing = Box::pin(write(&link, followed.as_ref(), writing));
     let both = async {
         tokio::select! {
-            () = read(&link, reading) => {
+            () = read(&link, followed.as_ref(), reading) => {
                 link.queue.finish();
                 // Too late is as good as written: the peer does not read.
                 let _ = timeout(FINISH_TIME_MAX, &mut writing).await;
@@ -125,6 +127,7 @@ pub(super) async fn serve(link: Link, mut stream: TcpStream) {
     if is_cut || link.edge.mandate.may_send(link.ownership) == Leave::Never {
         cut(&stream);
     }
+    drop(followed);
     drop(stream);
     link.edge.streams.ended(&link);
 }
@@ -145,7 +148,7 @@ fn set_options(stream: &TcpStream) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(WRITE_TIME_MAX))
 }
 
-async fn read(link: &Link, reading: ReadHalf<'_>) {
+async fn read(link: &Link, followed: Option<&Followed>, reading: ReadHalf<'_>) {
     let source =
         Source { flow: Flow::Connection { id: link.id, remote: link.remote }, transport: Transport::Tcp };
     let mut framer = Framer::new();
@@ -159,7 +162,11 @@ async fn read(link: &Link, reading: ReadHalf<'_>) {
         let now = clocks::instant();
         match read_some(&reading, &mut framer, now) {
             Ok(0) => return,
-            Ok(_) => {}
+            Ok(bytes) => {
+                if let Some(followed) = followed {
+                    followed.carried(bytes);
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) => {
                 trace!(remote = %link.remote, %error, "connection lost");
@@ -168,6 +175,9 @@ async fn read(link: &Link, reading: ReadHalf<'_>) {
         }
         let mut messages = Vec::new();
         let framed = take_frames(link, &mut framer, &mut messages);
+        if let Some(followed) = followed {
+            messages.iter().for_each(|message| followed.carried_message(message));
+        }
         link.edge.streams.received(now, link.id, Progress::of(framer.partial_since()));
         if !messages.is_empty()
             && link.edge.take_messages(source, link.ownership, &messages) == Judgement::Banned
@@ -214,7 +224,7 @@ fn take_frames(link: &Link, framer: &mut Framer, messages: &mut Vec<Bytes>) -> R
     }
 }
 
-async fn write(link: &Link, mut writing: WriteHalf<'_>) {
+async fn write(link: &Link, followed: Option<&Followed>, mut writing: WriteHalf<'_>) {
     while let Some(message) = link.queue.next().await {
         // What waited until the lease was over does not leave.
         let leave = link.edge.mandate.may_send(link.ownership);
@@ -230,6 +240,10 @@ async fn write(link: &Link, mut writing: WriteHalf<'_>) {
             Ok(Ok(())) => {
                 link.edge.mandate.sent(leave, std::iter::once(&message[..]));
                 link.queue.written();
+                if let Some(followed) = followed {
+                    followed.carried(message.len());
+                    followed.carried_message(&message);
+                }
                 link.edge.streams.sent(clocks::instant(), link.id);
             }
             Ok(Err(_)) | Err(_) => return,

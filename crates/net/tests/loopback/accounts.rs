@@ -81,6 +81,7 @@ fn start_with_digest(server_address: SocketAddr, store: Arc<MemoryStore>) -> Ser
         lease: Arc::new(net::Permanent),
         virtual_addresses: Default::default(),
         peer: None,
+        tickler: None,
     })
     .expect("a server")
 }

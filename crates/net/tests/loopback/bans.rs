@@ -145,6 +145,7 @@ fn serve(change: impl FnOnce(&mut Settings)) -> (Server, SocketAddr) {
         lease: Arc::new(net::Permanent),
         virtual_addresses: Default::default(),
         peer: None,
+        tickler: None,
     });
     (server.expect("a server"), address)
 }

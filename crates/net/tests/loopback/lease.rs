@@ -343,6 +343,7 @@ impl Node {
             lease: Arc::clone(&lease) as Arc<dyn Lease>,
             virtual_addresses: BTreeSet::from([service.ip()]),
             peer: None,
+            tickler: None,
         });
         Self { server: server.expect("a server"), lease, host, service, own }
     }

@@ -167,6 +167,7 @@ fn serve() -> (Server, SocketAddr) {
         lease: Arc::new(net::Permanent),
         virtual_addresses: Default::default(),
         peer: None,
+        tickler: None,
     })
     .expect("a server");
     (server, address)

@@ -76,6 +76,7 @@ pub(crate) fn start_with(
         store,
         lease: Arc::new(net::Permanent),
         virtual_addresses: Default::default(),
+        tickler: None,
         peer: None,
     })
 }

@@ -20,6 +20,7 @@ use crate::degraded;
 use crate::logs::Logs;
 use crate::page_lease::{PageLease, tell};
 use crate::replica::Pair;
+use crate::sequences::{self, Sequences};
 use crate::service::{Service, node_name};
 use crate::serving::{Member, Part, Serving, Start};
 
@@ -33,11 +34,12 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 pub fn run(config_file: PathBuf) -> Result<()> {
     let started = Instant::now();
     // Before anything else is opened: the descriptors have the numbers that come first.
-    let Inheritance { pair, page, key } = Inheritance::take()
+    let Inheritance { pair, page, key, segments } = Inheritance::take()
         .context("the engine of a cluster's node is started by `tandem run`, and not by hand")?;
     // Whoever stops a node signals all of its processes, and it is the guardian who ends this one.
     let _unread = Signals::take().context("signals can not be set aside")?;
     let guardian = Arc::new(pair);
+    let segments = Arc::new(segments);
     let config = Config::load(Some(&config_file))?;
     let logs = Logs::start(config.log);
     super::run::raise_descriptor_limit();
@@ -54,9 +56,11 @@ pub fn run(config_file: PathBuf) -> Result<()> {
         root_key: RootKey::new(key.0),
         lease: Arc::new(PageLease::new(page, Arc::clone(&guardian))),
         virtual_addresses: cluster.addresses.iter().copied().collect(),
+        tickler: Some(Arc::new(Sequences(Arc::clone(&segments)))),
     };
     let part = Part::Member(member);
     let serving = Serving::begin(Start { started, config_file: Some(config_file), config, logs, part })?;
+    sequences::follow(segments, &serving.service).context("no thread could be started")?;
     tell(&guardian, Report::Serving);
     let obeyed = obey(&serving.service, &guardian);
     serving.end()?;

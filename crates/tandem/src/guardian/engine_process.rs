@@ -10,11 +10,12 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use ::host::child::{Child, Start, User};
-use ::host::{GuardianEnd, KEY_BYTES, Order, PairError, Report, SharedPage, key_pipe, pair};
+use ::host::{GuardianEnd, KEY_BYTES, Order, PairError, Report, SegmentEnd, SharedPage, key_pipe, pair};
 use clock::Instant;
 use cluster::guardian::Engine;
 use lease::LeaseMirror;
@@ -58,6 +59,8 @@ pub struct Recipe {
     pub user: Option<User>,
     /// The root of its keys.
     pub key: [u8; KEY_BYTES],
+    /// What engines inherit to learn with which numbers connections begin.
+    pub segments: Arc<SegmentEnd>,
     /// An engine that shows no sign of life for so long hangs.
     pub silence_max: Duration,
 }
@@ -381,7 +384,8 @@ impl EngineProcess {
             page.set_lease(page_lease::shared(lease));
         }
         let (pair, pair_descriptor) = pair()?;
-        let descriptors = vec![pair_descriptor, page_descriptor, key_pipe(&self.recipe.key)?];
+        let segments = self.recipe.segments.for_child()?;
+        let descriptors = vec![pair_descriptor, page_descriptor, key_pipe(&self.recipe.key)?, segments];
         let Recipe { program, arguments, user, .. } = self.recipe.clone();
         Ok((Start { program, arguments, descriptors, user }, Way { page, pair }))
     }

@@ -33,6 +33,7 @@ use super::notify::Notifier;
 use super::poll::{Poll, now};
 use super::reload::{Reload, Reloading};
 use super::routes::ManagedRoutes;
+use super::segments::Segments;
 use super::standing::Standing;
 use crate::cluster_key::ClusterKey;
 use crate::config::cluster::{GatewayCheck, Here, ManageRoutes, Unfit, Vip};
@@ -94,11 +95,13 @@ pub fn run(start: NodeStart) -> Result<End> {
     let poll = Poll::new()?;
     let links = links(&cluster, me, key.link(), &poll)?;
     let keeper = Keeper::start(kept.directory(), memory.directory(), sender.clone())?;
+    let segments = Segments::start(here.interface.as_deref(), &cluster.addresses)?;
     let recipe = Recipe {
         program: "/proc/self/exe".into(),
         arguments: vec!["engine".into(), "--config".into(), config_file.clone().into()],
         user,
         key: *key.engine().as_bytes(),
+        segments: segments.for_engines(),
         silence_max: cluster.engine_silence,
     };
     let engine = EngineProcess::new(at.instant, recipe, sender.clone())?;
@@ -171,6 +174,7 @@ pub fn run(start: NodeStart) -> Result<End> {
     drop(inbox);
     exporter.finish();
     hands.finish();
+    segments.finish();
     checks.finish();
     keeper.finish();
     match end {

@@ -50,6 +50,10 @@ pub fn write(view: &MetricsView, out: &mut Exposition) {
     out.gauge("tandem_accounts_cached", "Accounts that are in memory.").is(status.accounts_cached);
     out.gauge("tandem_calls", "Calls that ring or are up.").is(status.calls);
     out.gauge("tandem_connections", "Open TCP connections.").is(status.connections);
+    out.gauge("tandem_connections_told", "TCP connections that the other node would end if this one died.")
+        .is(status.connections_told);
+    out.gauge("tandem_connections_known", "TCP connections of the other node that this one would end.")
+        .is(status.connections_known);
     let mut transactions = out.gauge("tandem_transactions", "Transactions that are alive.");
     transactions.sample(&[("side", "server")], status.transactions.server);
     transactions.sample(&[("side", "client")], status.transactions.client);

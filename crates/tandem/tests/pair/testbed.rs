@@ -87,6 +87,7 @@ impl Node {
             store: Arc::clone(&store) as Arc<dyn Store>,
             lease: Arc::clone(&lease) as Arc<dyn Lease>,
             virtual_addresses: BTreeSet::from([host, other]),
+            tickler: None,
             peer: Some(Box::new(move |owners, own| {
                 let known = engine::copies::KNOWN.to_vec();
                 let plan = Plan { node, incarnation: u64::from(node) + 1, listen, peers, known };

@@ -325,6 +325,7 @@ fn run_node(
             .to_vec(),
         user: None,
         key: [0; 32],
+        segments: std::sync::Arc::new(::host::SegmentEnd::pair().expect("a pair").1),
         silence_max: PATIENCE,
     };
     let start = Start {
