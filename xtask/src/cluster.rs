@@ -316,7 +316,7 @@ fn configuration(pair: &Pair, host: &Host, settings: &Settings, key: &str) -> St
     let mut text = format!(
         "[node]\nname = \"{name}\"\nstate_directory = \"{}\"\n{node}\n\
          [log]\nlevel = \"{log_level}\"\n\n\
-         [sip]\nlisten = [\"udp://{VIP}:5060{digest}\", \"tcp://{VIP}:5060{digest}\", \"udp://{SECOND_VIP}:5060\", \"udp://[{VIP_V6}]:5060\"]\n\n\
+         [sip]\nlisten = [\"udp://{VIP}:5060{digest}\", \"tcp://{VIP}:5060{digest}\", \"udp://{SECOND_VIP}:5060\", \"udp://[{VIP_V6}]:5060\", \"tcp://[{VIP_V6}]:5060{digest}\"]\n\n\
          [admission]\nnever = [\"203.0.113.0/24\", \"198.51.100.0/24\", \"2001:db8:113::/64\"]\n\n\
          [cluster]\nkey = \"{key}\"\naddresses = [\"{VIP}\", \"{SECOND_VIP}\", \"{VIP_V6}\"]\n\
          lease = \"{lease}\"\nengine_silence = \"{engine_silence}\"\nwitness = [\"tandem://{}:7950\"]\n{cluster}\n",

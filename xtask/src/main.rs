@@ -26,6 +26,7 @@ mod sipp;
 mod soak;
 mod sound;
 mod standstill;
+mod stream_phones;
 mod test;
 mod tidy;
 mod workspace;

@@ -151,6 +151,7 @@ pub fn all() -> Vec<Scenario> {
         cluster::planned::SCENARIOS,
         cluster::strangers::SCENARIOS,
         cluster::fallback::SCENARIOS,
+        cluster::streams::SCENARIOS,
         cluster::survival::SCENARIOS,
     ]
     .concat()

@@ -18,5 +18,6 @@ pub mod planned;
 pub mod stage;
 pub mod start;
 pub mod strangers;
+pub mod streams;
 pub mod survival;
 pub mod witness;
