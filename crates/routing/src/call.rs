@@ -52,6 +52,7 @@ mod round;
 mod route;
 pub(crate) mod seal;
 mod search;
+mod session;
 mod standby;
 mod stored;
 mod suspended;

@@ -84,6 +84,10 @@ pub enum Count {
     TakenOver,
     /// Calls of another node that could not go on here: nothing reaches the caller, or there was no room.
     NotTakenOver,
+    /// Sessions that nobody has refreshed in time.
+    SessionExpired,
+    /// Calls that one of their phones does not know any more.
+    CallDead,
     /// Requests refused under overload that begin neither a call nor a registration.
     OverloadOther,
     /// Registrations refused under overload, from where nobody was registered.
@@ -135,6 +139,8 @@ const NAMES: [&str; Count::OverloadCall as usize + 1] = [
     "answered_as_standby",
     "taken_over",
     "not_taken_over",
+    "session_expired",
+    "call_dead",
     "overload_refused_other",
     "overload_refused_new_registration",
     "overload_refused_known_registration",

@@ -42,8 +42,8 @@ pub use question::{
     Register, RegisterRefusal, RegisterRight, Registered, RegisteredContact, Token,
 };
 pub use settings::{
-    Algorithm, Digest, Edge, EdgeContact, Keepalive, Nat, Proxy, Registrar, ServiceRoute, Settings,
-    TrustedPeer,
+    Algorithm, Digest, Edge, EdgeContact, Keepalive, Nat, Proxy, Registrar, ServiceRoute, SessionTimers,
+    Settings, TrustedPeer,
 };
 pub use trunk::{
     AtStop, Called, CarrierNews, Login, Password, Registration, RegistrationState, RegistrationView, Trunk,

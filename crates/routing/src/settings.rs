@@ -59,8 +59,23 @@ pub struct Proxy {
     pub calls_per_account: Option<u32>,
     /// A call whose end nobody told is taken to have ended after this time.
     pub longest_call: Duration,
+    /// After how long both sides of a call without a session timer are asked whether they are there, and how often then;
+    /// `None`: never.
+    pub long_call_check: Option<Duration>,
+    /// Session timers.
+    pub session: SessionTimers,
     /// RFC 5393 §5.3: how many branches a request may have at once, all proxies together.
     pub max_breadth: u32,
+}
+
+/// Rules of RFC 4028 §8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionTimers {
+    /// After how long a session is over that nobody has refreshed; a larger wish is lowered to this. `None`: this server asks
+    /// for no timers, and follows those that both sides want.
+    pub expires: Option<Duration>,
+    /// Smaller wishes are refused or raised; 90 seconds at least.
+    pub min: Duration,
 }
 
 /// Rules of RFC 3261 §10.
@@ -257,6 +272,8 @@ impl Default for Proxy {
             serial_ring_timeout: Duration::from_secs(30),
             calls_per_account: None,
             longest_call: Duration::from_secs(12 * 3_600),
+            long_call_check: None,
+            session: SessionTimers { expires: None, min: Duration::from_secs(90) },
             max_breadth: 60,
         }
     }

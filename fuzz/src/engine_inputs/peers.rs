@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use routing::{Account, Algorithm, Digest, Keepalive, Nat, Proxy, Settings, TrustedPeer};
+use routing::{Account, Algorithm, Digest, Keepalive, Nat, Proxy, SessionTimers, Settings, TrustedPeer};
 use sip::Aor;
 use transaction::Timers;
 use transport::{Advertise, Listener, ListenerId, Listeners, LocalAddr, Transport};
@@ -81,6 +81,11 @@ pub(super) fn settings(number: u8) -> Arc<Settings> {
                 serial_ring_timeout: Duration::from_secs(3),
                 calls_per_account: Some(1),
                 longest_call: Duration::from_secs(60),
+                long_call_check: Some(Duration::from_secs(20)),
+                session: SessionTimers {
+                    expires: Some(Duration::from_secs(120)),
+                    min: Duration::from_secs(90),
+                },
                 max_breadth: 2,
             };
             settings.timers = Timers { t1: Duration::from_millis(50), ..Timers::default() };

@@ -202,7 +202,8 @@ impl Aim {
         }
         // What began elsewhere does not go on to a peer that believes this server.
         let is_believing = inbound.settings.is_believing(remote.0.ip());
-        if is_believing && inbound.sender == Some(Sender::Dialog) && self.standing != Standing::Peer {
+        let is_in_dialog = matches!(inbound.sender, Some(Sender::Dialog | Sender::ForAnEnd));
+        if is_believing && is_in_dialog && self.standing != Standing::Peer {
             return None;
         }
         // Only a route leads to a gateway, whatever name it was reached by.
@@ -210,7 +211,8 @@ impl Aim {
         let is_led = self.leg.is_some()
             || self.binding.is_some()
             || self.account.is_some()
-            || matches!(inbound.sender, Some(Sender::Dialog | Sender::ToRegistrar | Sender::ByFlow));
+            || is_in_dialog
+            || matches!(inbound.sender, Some(Sender::ToRegistrar | Sender::ByFlow));
         if is_gateway && !is_led {
             return None;
         }

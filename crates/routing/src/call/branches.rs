@@ -31,6 +31,7 @@ impl TransactionUser {
         let mut context = ResponseContext::new(inbound, plan);
         self.counts.add(Count::Forwarded);
         match turn.request.method() {
+            _ if own_request::is_own(&context.inbound) => {}
             Some(Method::Invite) if turn.request.to_tag().is_none() => {
                 self.call_begins(now, key, turn.request, None);
             }

@@ -118,7 +118,9 @@ fn origin(inbound: &Inbound) -> Option<Origin<'_>> {
             let gateway = inbound.settings.dial_plan.gateways.iter().find(is_at);
             Some(gateway.map_or(Origin::Believed, |gateway| Origin::Gateway(&gateway.name)))
         }
-        Sender::Dialog | Sender::ToRegistrar | Sender::ByFlow | Sender::Ourselves(_) => None,
+        Sender::Dialog | Sender::ToRegistrar | Sender::ByFlow | Sender::Ourselves(_) | Sender::ForAnEnd => {
+            None
+        }
     }
 }
 

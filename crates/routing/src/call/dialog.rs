@@ -48,7 +48,13 @@ impl TransactionUser {
     }
 
     /// Finds out where a side is at present.
-    fn seek_side(&mut self, turn: Turn<'_, '_>, inbound: Inbound, side: &Side, out: &mut Vec<Output>) {
+    pub(super) fn seek_side(
+        &mut self,
+        turn: Turn<'_, '_>,
+        inbound: Inbound,
+        side: &Side,
+        out: &mut Vec<Output>,
+    ) {
         match &side.binding {
             Some(binding) if self.waiting.has_room() => {
                 let aor = binding.aor.clone();
@@ -236,7 +242,7 @@ impl TransactionUser {
     }
 
     /// The side that a request goes to by its token; `None` without one.
-    fn next_side(&self, inbound: &Inbound, request: &Message<'_>) -> Option<Side> {
+    pub(super) fn next_side(&self, inbound: &Inbound, request: &Message<'_>) -> Option<Side> {
         let token = inbound.routed.token.as_ref()?;
         Some(token.side(self.direction(token, request)?).clone())
     }

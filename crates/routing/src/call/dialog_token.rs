@@ -112,6 +112,16 @@ pub(super) enum Direction {
     ToCaller,
 }
 
+impl Direction {
+    /// The other one.
+    pub(super) fn back(self) -> Self {
+        match self {
+            Self::ToCallee => Self::ToCaller,
+            Self::ToCaller => Self::ToCallee,
+        }
+    }
+}
+
 impl DialogToken {
     /// Appends the token as text that can stand as the user of a URI.
     pub(super) fn write(&self, keyring: &Keyring, call_id: &[u8], out: &mut Vec<u8>) {

@@ -9,7 +9,7 @@ use super::aim::Aim;
 use super::branch::{Below, Branch};
 use super::inbound::{Inbound, Sender, makes_dialog};
 use super::listener_mark::ListenerMark;
-use super::{admission, diversion, edge, mask, own_request, record_route};
+use super::{admission, diversion, edge, mask, own_request, record_route, session};
 use crate::{Keyring, Settings, Trunk, trunk};
 
 /// RFC 3261 §16.6 item 3: what a request gets that has no Max-Forwards.
@@ -61,7 +61,8 @@ pub(super) fn request(keyring: &Keyring, request: &Message<'_>, attempt: &Attemp
     editor.set(Name::MaxForwards, max_forwards.to_string().as_bytes());
     // RFC 5393 §5.3.3: each branch is told its share. An ACK has no branches.
     let own = own_request::trunk(inbound);
-    if method != Method::Ack && own.is_none() {
+    let is_own = own_request::is_own(inbound);
+    if method != Method::Ack && !is_own {
         editor.set(Name::MaxBreadth, attempt.breadth.to_string().as_bytes());
     }
     for value in record_routes(keyring, request, method, attempt) {
@@ -77,6 +78,7 @@ pub(super) fn request(keyring: &Keyring, request: &Message<'_>, attempt: &Attemp
         None => edit_identity(&mut editor, request, inbound, &to),
     }
     edit_mask(&mut editor, keyring, request, inbound);
+    session::edit_request(&mut editor, request, inbound);
     if method == Method::Register && inbound.sender == Some(Sender::ToRegistrar) {
         edge::edit_registration(keyring, &mut editor, request, inbound, to.listener());
     }
@@ -108,8 +110,11 @@ pub(super) fn request(keyring: &Keyring, request: &Message<'_>, attempt: &Attemp
     via.extend_from_slice(attempt.transport.via_name().as_bytes());
     via.push(b' ');
     via.extend_from_slice(sent_by.as_bytes());
-    if let Some(trunk) = own {
-        edit_own(&mut editor, settings, trunk, &to);
+    if is_own {
+        editor.remove_first(Name::Via);
+        if let Some(trunk) = own {
+            edit_own(&mut editor, settings, trunk, &to);
+        }
         // RFC 3581 §3: a request of our own may have to pass a NAT of ours.
         via.extend_from_slice(b";rport");
     }
@@ -120,7 +125,7 @@ pub(super) fn request(keyring: &Keyring, request: &Message<'_>, attempt: &Attemp
     let mut bytes = Vec::with_capacity(request.bytes().len() + 512);
     editor.write(&mut bytes);
     // What this proxy adds may be too much: nobody could read it, and no CANCEL or ACK of it could be made.
-    let added = ADDED_LINES_MAX + aim.added_lines() + inbound.diversions.len();
+    let added = ADDED_LINES_MAX + session::ADDED_LINES_MAX + aim.added_lines() + inbound.diversions.len();
     let has_room = request.headers().len() + added <= HEADERS_MAX && bytes.len() <= MESSAGE_BYTES_MAX;
     // A copy without spare room: a transaction keeps it for half a minute.
     has_room.then(|| Forwarded { bytes: Bytes::copy_from_slice(&bytes), branch: text })
@@ -128,7 +133,6 @@ pub(super) fn request(keyring: &Keyring, request: &Message<'_>, attempt: &Attemp
 
 /// What a request of our own gets only when it leaves.
 fn edit_own(editor: &mut Editor<'_, '_>, settings: &Settings, trunk: &Trunk, to: &Destination) {
-    editor.remove_first(Name::Via);
     if let (Some(registration), Some(listener)) = (&trunk.registration, settings.listeners.get(to.listener()))
     {
         editor.append(Name::Contact, &trunk::contact(registration, listener));
@@ -194,6 +198,7 @@ pub(super) fn response(
     // RFC 3261 §16.7 item 3: the top Via is ours.
     editor.remove_first(Name::Via);
     restore_cseq(&mut editor, inbound, response);
+    session::edit_response(&mut editor, inbound, response);
     let is_private = asks_for_privacy(response) && !inbound.is_trusted();
     // RFC 3325 §5: an identity is worth what its sender is worth.
     if !is_believed || is_private {

@@ -74,6 +74,8 @@ pub(super) enum Sender {
     Carrier(Arc<Trunk>),
     /// This server itself, on behalf of an account of its own.
     Ourselves(Arc<Trunk>),
+    /// This server itself, in the place of one end of a dialog.
+    ForAnEnd,
 }
 
 impl Inbound {

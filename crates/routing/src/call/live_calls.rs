@@ -20,17 +20,19 @@ use super::Output;
 use super::response_context::ResponseContext;
 use super::suspended::{Stage, fixed_hasher};
 use super::user::TransactionUser;
-use crate::{CallName, Question};
+use crate::{CallName, Count, Question};
 
 mod dialog;
 mod inherit;
 mod parties;
 mod stored;
+mod upkeep;
 mod view;
 
 pub(super) use self::dialog::LiveDialog;
 pub(super) use self::parties::Parties;
 pub use self::stored::StoredDialog;
+pub(super) use self::upkeep::{Errands, is_for_an_end};
 pub use self::view::{CallState, CallView};
 
 /// Calls that a shard knows; others are neither shown nor do they end for a limit. One that rings has about 400 bytes, one
@@ -71,6 +73,14 @@ pub(super) struct LiveCalls {
     tells_at: Instant,
 }
 
+impl LiveCall {
+    /// When it, or one of its dialogs, is over unless something happens.
+    fn due(&self) -> Instant {
+        let sessions = self.dialogs.iter().filter_map(|dialog| dialog.expires_at.or(dialog.check_at));
+        sessions.fold(self.ends_at, Instant::min)
+    }
+}
+
 impl LiveCalls {
     /// None.
     pub(super) fn new() -> Self {
@@ -100,7 +110,7 @@ impl LiveCalls {
     pub(super) fn adopt(&mut self, other: Self) {
         for (name, call) in other.calls {
             if !self.calls.contains_key(&name) {
-                self.deadlines.insert((call.ends_at, name));
+                self.deadlines.insert((call.due(), name));
                 self.calls.insert(name, call);
             }
         }
@@ -143,10 +153,10 @@ impl LiveCalls {
             return false;
         }
         if let Some(before) = self.calls.get(&name) {
-            self.deadlines.remove(&(before.ends_at, name));
+            self.deadlines.remove(&(before.due(), name));
         }
         self.untold.remove(&name);
-        self.deadlines.insert((call.ends_at, name));
+        self.deadlines.insert((call.due(), name));
         self.calls.insert(name, call);
         true
     }
@@ -154,9 +164,22 @@ impl LiveCalls {
     /// Takes a call out.
     fn remove(&mut self, name: CallName) -> Option<LiveCall> {
         let call = self.calls.remove(&name)?;
-        self.deadlines.remove(&(call.ends_at, name));
+        self.deadlines.remove(&(call.due(), name));
         self.untold.remove(&name);
         Some(call)
+    }
+
+    /// Changes a call that may be over at another time then.
+    fn change<T>(&mut self, name: CallName, change: impl FnOnce(&mut LiveCall) -> T) -> Option<T> {
+        let call = self.calls.get_mut(&name)?;
+        let before = call.due();
+        let changed = change(call);
+        let after = call.due();
+        if before != after {
+            self.deadlines.remove(&(before, name));
+            self.deadlines.insert((after, name));
+        }
+        Some(changed)
     }
 }
 
@@ -212,11 +235,18 @@ impl TransactionUser {
     ) {
         let Some(tag) = response.to_tag() else { return };
         let Some(name) = self.live.by_invite.get(&invite).copied() else { return };
-        let Some(call) = self.live.calls.get_mut(&name) else { return };
-        if call.dialogs.len() < DIALOGS_MAX && call.dialogs.iter().all(|known| *known.tag != *tag) {
-            call.dialogs.push(LiveDialog::answered(now.wall, tag, (context, index), response, copy));
+        let begun = self.live.change(name, |call| {
+            let is_new =
+                call.dialogs.len() < DIALOGS_MAX && call.dialogs.iter().all(|known| *known.tag != *tag);
+            is_new.then(|| {
+                let mut dialog = LiveDialog::answered(now, tag, (context, index), response, copy);
+                dialog.check_at = upkeep::first_check(now.instant, &context.inbound.settings, name);
+                call.dialogs.push(dialog);
+                call.invite
+            })
+        });
+        if let Some(Some(invite)) = begun {
             self.dialog_changes.note(name);
-            let invite = call.invite;
             self.note_invite(invite);
         }
     }
@@ -240,9 +270,11 @@ impl TransactionUser {
 
     /// One of the dialogs of a call has ended.
     pub(super) fn dialog_ended(&mut self, now: Now, name: CallName, index: usize, out: &mut Vec<Output>) {
-        let Some(call) = self.live.calls.get_mut(&name) else { return };
-        call.dialogs.remove(index);
-        let (invite, is_over) = (call.invite, call.dialogs.is_empty());
+        let ended = self.live.change(name, |call| {
+            call.dialogs.remove(index);
+            (call.invite, call.dialogs.is_empty())
+        });
+        let Some((invite, is_over)) = ended else { return };
         self.note_invite(invite);
         self.dialog_changes.note(name);
         if is_over {
@@ -257,13 +289,33 @@ impl TransactionUser {
         }
     }
 
-    /// Ends the calls whose deadline has come.
+    /// Ends the calls and the sessions whose deadline has come.
+    // RFC 4028 §8.3: a proxy forgets a session that nobody has refreshed, and sends no BYE.
     pub(super) fn end_overdue_calls(&mut self, now: Now, out: &mut Vec<Output>) {
+        let mut checked = 0;
         while let Some(&(at, name)) = self.live.deadlines.first()
             && at <= now.instant
         {
-            self.live.deadlines.remove(&(at, name));
-            self.call_ended(now, name, out);
+            let Some(call) = self.live.calls.get(&name).filter(|call| now.instant < call.ends_at) else {
+                self.call_ended(now, name, out);
+                self.live.deadlines.remove(&(at, name));
+                continue;
+            };
+            let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now.instant);
+            if let Some(index) = call.dialogs.iter().position(|dialog| is_due(dialog.expires_at)) {
+                self.counts.add(Count::SessionExpired);
+                self.dialog_ended(now, name, index, out);
+            } else if let Some(index) =
+                call.dialogs.iter().position(|it| it.expires_at.is_none() && is_due(it.check_at))
+            {
+                checked += 1;
+                match checked <= upkeep::CHECKED_AT_ONCE {
+                    true => self.look_after(now, name, index, out),
+                    false => self.look_after_later(now, name, index),
+                }
+            } else {
+                self.call_ended(now, name, out);
+            }
         }
     }
 

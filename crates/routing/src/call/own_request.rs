@@ -122,11 +122,16 @@ impl TransactionUser {
         }
     }
 
-    fn own_source(&self, listener: ListenerId) -> Option<Source> {
+    pub(super) fn own_source(&self, listener: ListenerId) -> Option<Source> {
         let found = self.settings.listeners.get(listener)?;
         let flow = Flow::Datagram { listener, remote: RemoteAddr(found.local.0) };
         Some(Source { flow, transport: found.transport })
     }
+}
+
+/// Whether a request is of our own, in whosever name.
+pub(super) fn is_own(inbound: &Inbound) -> bool {
+    matches!(inbound.sender, Some(Sender::Ourselves(_) | Sender::ForAnEnd))
 }
 
 /// The Via of a request of our own is no hop, and its Contact is the listener's.

@@ -11,7 +11,7 @@ use super::own::is_own;
 use super::reply::Reply;
 use super::suspended::{Located as Look, Sought, Stage};
 use super::user::TransactionUser;
-use super::{Output, edge, nonce, register, target, validation};
+use super::{Output, edge, nonce, register, session, target, validation};
 use crate::gruu::Gruu;
 use crate::{Authenticated, Count, Located, Question, Register, RegisterRefusal, RegisterRight, Registered};
 
@@ -68,7 +68,9 @@ impl TransactionUser {
             return self.refuse_stateless(turn, &target::for_ourselves(turn.request), out);
         }
         if !is_registration {
-            if let Err(reply) = validation::check_forwarding(turn.request, &inbound.checked) {
+            let refusal = validation::check_forwarding(turn.request, &inbound.checked)
+                .and_then(|()| session::check(&inbound.settings.proxy.session, turn.request));
+            if let Err(reply) = refusal {
                 return self.refuse_stateless(turn, &reply, out);
             }
             if turn.request.to_tag().is_some() {

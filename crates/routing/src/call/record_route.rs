@@ -57,7 +57,12 @@ fn caller(keyring: &Keyring, inbound: &Inbound, request: &Message<'_>) -> Side {
     let aor = match &inbound.sender {
         // A peer is no binding; what it says in From belongs to others.
         Some(
-            Sender::Trusted | Sender::Dialog | Sender::ByFlow | Sender::Carrier(_) | Sender::Ourselves(_),
+            Sender::Trusted
+            | Sender::Dialog
+            | Sender::ByFlow
+            | Sender::Carrier(_)
+            | Sender::Ourselves(_)
+            | Sender::ForAnEnd,
         )
         | None => None,
         Some(Sender::Account { home, .. }) => Some(home.clone()),

@@ -10,6 +10,7 @@ use super::Output;
 use super::challenge::Challenge;
 use super::client_branch::{BranchState, Cause, GatewayCalls, Phase};
 use super::inbound::{Inbound, Sender};
+use super::live_calls::is_for_an_end;
 use super::own_request;
 use super::proxy::{Resource, resource};
 use super::reply::Reply;
@@ -113,6 +114,10 @@ impl TransactionUser {
         self.leave_gateways(now, key, &mut context, out);
         if context.state != ContextState::Answered && context.is_exhausted() {
             context.state = ContextState::Answered;
+            if is_for_an_end(&context.inbound) {
+                let status = context.take_best().map(|best| best.status());
+                return self.errand_done(now, key, status, out);
+            }
             if let Some(trunk) = own_request::trunk(&context.inbound).cloned() {
                 return self.conclude_own(now, &trunk, &mut context, out);
             }
@@ -193,7 +198,7 @@ impl TransactionUser {
         // RFC 3261 §16.7 item 5: a 100 stays here, every other provisional response is passed on at once.
         if let Some(message) = copy
             && context.state != ContextState::Answered
-            && own_request::trunk(&context.inbound).is_none()
+            && !own_request::is_own(&context.inbound)
         {
             out.push(Output::Respond { key, status, message });
         }
@@ -223,7 +228,7 @@ impl TransactionUser {
             }
             _ => return,
         };
-        if status.is_success() && own_request::trunk(&context.inbound).is_some() {
+        if status.is_success() && own_request::is_own(&context.inbound) {
             branch.state = BranchState::Ended;
             return context.offer(Candidate::Received(status, copy), Vec::new());
         }
@@ -234,7 +239,7 @@ impl TransactionUser {
                 self.call_answered(now, key, (context, index), response, &copy);
             }
             if let Some(request) = context.inbound.message() {
-                self.refreshed_in_dialog(&request, response);
+                self.refreshed_in_dialog(now, &request, response, &copy);
             }
             // One 2xx is enough for every request but INVITE.
             if is_invite || context.state != ContextState::Answered {

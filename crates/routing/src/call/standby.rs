@@ -36,6 +36,7 @@ impl TransactionUser {
         self.by_client = HashMap::with_hasher(fixed_hasher());
         self.deadlines = Deadlines::default();
         self.live.stand_by();
+        self.errands.forget();
         self.changes.forget();
         self.dialog_changes.forget();
         self.trunks.registrants.stand_by();

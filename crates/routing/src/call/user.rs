@@ -15,7 +15,7 @@ use transport::{Destination, Source};
 
 use super::admission::{self, Proof};
 use super::inbound::{Inbound, Turn};
-use super::live_calls::LiveCalls;
+use super::live_calls::{Errands, LiveCalls, is_for_an_end};
 use super::reply::Reply;
 use super::response_context::ResponseContext;
 use super::stored::Changes;
@@ -48,6 +48,7 @@ pub struct TransactionUser {
     pub(super) avoided: Avoided,
     pub(super) counts: Counts,
     pub(super) live: LiveCalls,
+    pub(super) errands: Errands,
     pub(super) trunks: Trunks,
     /// What is thought of the gateways.
     pub(super) verdicts: Arc<Verdicts>,
@@ -87,6 +88,7 @@ impl TransactionUser {
             avoided: Avoided::default(),
             counts: Counts::default(),
             live: LiveCalls::new(),
+            errands: Errands::default(),
             trunks: Trunks::new(keyring.trunk, shard, boot),
             keyring,
             verdicts: Arc::default(),
@@ -479,6 +481,9 @@ impl TransactionUser {
         out: &mut Vec<Output>,
     ) {
         let Turn { key, request, .. } = turn;
+        if is_for_an_end(inbound) {
+            return self.errand_failed(turn.now, key, reply, out);
+        }
         tracing::debug!(call_id = %Inbound::call_id(request), status = reply.status.0, "answered");
         let message = reply.write(request, &self.keyring, &inbound.settings);
         out.push(Output::Respond { key, status: reply.status, message });

@@ -219,6 +219,39 @@ pub const SECTIONS: &[Section] = &[
                 },
             },
             Field {
+                key: "session_expires",
+                default: "\"off\"",
+                meaning: &[
+                    "Session timers (RFC 4028): after how long a call counts as over that its phones have not refreshed,",
+                    "\"30m\", and phones are asked to. \"off\": what phones agree on among themselves is followed.",
+                ],
+                set: |config, value| {
+                    config.sip.proxy.session.expires = value.duration_or_off(90 * SECOND..=DAY)?;
+                    Ok(())
+                },
+            },
+            Field {
+                key: "session_expires_min",
+                default: "\"90s\"",
+                meaning: &["With session_expires: who asks for less is told this (422), or gets it."],
+                set: |config, value| {
+                    config.sip.proxy.session.min = value.duration(90 * SECOND..=DAY)?;
+                    Ok(())
+                },
+            },
+            Field {
+                key: "long_call_check",
+                default: "\"off\"",
+                meaning: &[
+                    "\"1h\": each hour both phones of a call without a session timer get an OPTIONS within the call. If one of",
+                    "them knows no such call (481), or is silent, the other one gets a BYE, and the call counts no more.",
+                ],
+                set: |config, value| {
+                    config.sip.proxy.long_call_check = value.duration_or_off(MINUTE..=DAY)?;
+                    Ok(())
+                },
+            },
+            Field {
                 key: "timer_c",
                 default: "\"3m10s\"",
                 meaning: &[

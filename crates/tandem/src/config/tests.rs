@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use routing::{Algorithm, AtStop, Called, Keepalive, Login, Password, ServiceRoute};
+use routing::{Algorithm, AtStop, Called, Keepalive, Login, Password, ServiceRoute, SessionTimers};
 
 use super::*;
 
@@ -44,6 +44,9 @@ fn every_key_reaches_its_setting() {
         serial_ring_timeout = "12s"
         calls_per_account = 3
         longest_call = "2h"
+        session_expires = "30m"
+        long_call_check = "1h"
+        session_expires_min = "2m"
         timer_c = "4m"
         timer_t1 = "100ms"
         timer_t2 = "1s"
@@ -102,6 +105,8 @@ fn every_key_reaches_its_setting() {
         serial_ring_timeout: 12 * second,
         calls_per_account: Some(3),
         longest_call: 7_200 * second,
+        long_call_check: Some(3_600 * second),
+        session: SessionTimers { expires: Some(1_800 * second), min: 120 * second },
         timer_c: 240 * second,
         max_breadth: 7,
     };

@@ -85,6 +85,12 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// A duration, or `"off"`.
+    pub fn duration_or_off(&self, range: RangeInclusive<Duration>) -> Result<Option<Duration>, Wrong> {
+        let is_off = self.text().is_ok_and(|text| text == "off");
+        if is_off { Ok(None) } else { self.duration(range).map(Some) }
+    }
+
     /// A duration within `range`.
     pub fn duration(&self, range: RangeInclusive<Duration>) -> Result<Duration, Wrong> {
         const FORM: &str = "write a number with its unit: \"500ms\", \"30s\", \"5m\", \"1h\" or \"3m10s\"";

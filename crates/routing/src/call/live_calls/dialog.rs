@@ -6,7 +6,7 @@
 //! to see it.
 
 use bytes::Bytes;
-use clock::{Now, WallTime};
+use clock::{Instant, Now, WallTime};
 use sip::{Message, Method, Name, NameAddr, Status};
 
 use super::super::Output;
@@ -14,6 +14,7 @@ use super::super::client_branch::ClientBranch;
 use super::super::dialog_token::Direction;
 use super::super::inbound::Inbound;
 use super::super::response_context::ResponseContext;
+use super::super::session;
 use super::super::user::TransactionUser;
 use super::parties::text;
 use crate::CallName;
@@ -27,6 +28,10 @@ pub(in crate::call) struct LiveDialog {
     pub(in crate::call) answered: WallTime,
     /// The gateway that the call went to.
     pub(in crate::call) gateway: Option<Box<str>>,
+    /// When the session is over unless it is refreshed.
+    pub(in crate::call) expires_at: Option<Instant>,
+    /// When both sides are asked whether they are there, if the session has no end.
+    pub(in crate::call) check_at: Option<Instant>,
     /// What it takes to send a request within the dialog; `None` if that is too much, or if the node that had it has told
     /// no more than that the dialog is there.
     pub(in crate::call) ends: Option<Box<Ends>>,
@@ -59,12 +64,12 @@ pub(in crate::call) struct End {
 impl LiveDialog {
     /// Only that it is there.
     pub(in crate::call) fn bare(tag: &[u8], answered: WallTime) -> Self {
-        Self { tag: tag.into(), answered, gateway: None, ends: None }
+        Self { tag: tag.into(), answered, gateway: None, expires_at: None, check_at: None, ends: None }
     }
 
     /// Begins with a 2xx, of which `copy` goes upstream.
     pub(in crate::call) fn answered(
-        now: WallTime,
+        now: Now,
         tag: &[u8],
         (context, index): (&ResponseContext, usize),
         response: &Message<'_>,
@@ -73,7 +78,13 @@ impl LiveDialog {
         let leg = context.branches.get(index).and_then(|branch: &ClientBranch| branch.aim.leg.as_ref());
         let gateway = leg.map(|leg| Box::from(&*leg.gateway.name));
         let ends = context.inbound.message().and_then(|invite| Ends::of(&invite, response, copy));
-        Self { gateway, ends: ends.map(Box::new), ..Self::bare(tag, now) }
+        let expires_at = Message::parse(copy).ok().and_then(|upstream| session::interval(&upstream));
+        Self {
+            gateway,
+            expires_at: expires_at.map(|interval| now.instant + interval),
+            ends: ends.map(Box::new),
+            ..Self::bare(tag, now.wall)
+        }
     }
 }
 
@@ -164,17 +175,20 @@ impl TransactionUser {
     }
 
     // RFC 3261 §12.2.1.2: a 2xx to a target refresh request has the Contact of either side.
-    pub(in crate::call) fn refreshed_in_dialog(&mut self, request: &Message<'_>, response: &Message<'_>) {
+    pub(in crate::call) fn refreshed_in_dialog(
+        &mut self,
+        now: Now,
+        request: &Message<'_>,
+        response: &Message<'_>,
+        copy: &Bytes,
+    ) {
         let directed =
             Some(request).filter(|it| is_of_session(it)).and_then(|request| self.directed(request));
         let Some((name, index, direction)) = directed else { return };
+        self.session_refreshed(now, name, index, copy);
         let Some(ends) = self.ends_mut(name, index) else { return };
         let mut is_changed = false;
-        let back = match direction {
-            Direction::ToCallee => Direction::ToCaller,
-            Direction::ToCaller => Direction::ToCallee,
-        };
-        for (direction, message) in [(direction, request), (back, response)] {
+        for (direction, message) in [(direction, request), (direction.back(), response)] {
             let end = ends.sender(direction);
             if let Some(target) = target_of(message).filter(|target| *target != end.target) {
                 end.target = target;
@@ -182,6 +196,19 @@ impl TransactionUser {
             }
         }
         if is_changed {
+            self.dialog_changes.note(name);
+        }
+    }
+
+    // RFC 4028 §8.2: the 2xx as it goes upstream says for how long; without a word the session has no end.
+    fn session_refreshed(&mut self, now: Now, name: CallName, index: usize, copy: &Bytes) {
+        let Ok(upstream) = Message::parse(copy) else { return };
+        let expires_at = session::interval(&upstream).map(|interval| now.instant + interval);
+        let is_changed = self.live.change(name, |call| {
+            let dialog = call.dialogs.get_mut(index)?;
+            (std::mem::replace(&mut dialog.expires_at, expires_at) != expires_at).then_some(())
+        });
+        if is_changed.flatten().is_some() {
             self.dialog_changes.note(name);
         }
     }

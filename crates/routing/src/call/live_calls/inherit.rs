@@ -12,7 +12,7 @@ use sip::Aor;
 use super::super::Output;
 use super::super::suspended::Stage;
 use super::super::user::TransactionUser;
-use super::{LiveCall, LiveCalls, StoredDialog};
+use super::{LiveCall, LiveCalls, StoredDialog, upkeep};
 use crate::{CallName, Question};
 
 /// Calls that partitions are told of in one step; each takes a microsecond.
@@ -68,7 +68,10 @@ impl TransactionUser {
     pub fn inherit_dialog(&mut self, now: Now, name: CallName, stored: &StoredDialog) -> bool {
         let named =
             stored.caller_tag().map(|tag| CallName::of(&self.keyring.transaction, stored.call_id(), tag));
-        let call = stored.read(now).ok().filter(|_| named == Some(name));
+        let mut call = stored.read(now).ok().filter(|_| named == Some(name));
+        for dialog in call.iter_mut().flat_map(|call| &mut call.dialogs) {
+            dialog.check_at = upkeep::first_check(now.instant, &self.settings, name);
+        }
         let is_taken = call.is_some_and(|call| self.live.insert(name, call));
         if is_taken {
             self.live.untold.insert(name);

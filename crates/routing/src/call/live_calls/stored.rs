@@ -73,6 +73,9 @@ struct StoredPart {
     callee: Option<StoredEnd>,
     #[prost(bytes = "bytes", tag = "6")]
     record_route: Bytes,
+    /// Milliseconds until the session is over unless it is refreshed.
+    #[prost(uint64, optional, tag = "7")]
+    session_left: Option<u64>,
 }
 
 /// One end of a dialog. What stands on the other side in the same words is not told twice.
@@ -104,7 +107,7 @@ impl StoredDialog {
                 gateways: call.gateways.iter().map(|it| it.as_str().to_owned()).collect(),
                 left: millis(call.ends_at.since(now.instant)),
                 passed: millis(now.wall.since(call.began)),
-                dialogs: call.dialogs.iter().map(|dialog| StoredPart::of(now.wall, dialog)).collect(),
+                dialogs: call.dialogs.iter().map(|dialog| StoredPart::of(now, dialog)).collect(),
             },
         })
     }
@@ -156,7 +159,7 @@ impl StoredDialog {
         Ok(LiveCall {
             account: account.as_deref().map(aor).transpose()?,
             gateways: gateways.iter().map(|it| aor(it)).collect::<Result<_, _>>()?,
-            dialogs: dialogs.iter().map(|it| it.read(now.wall)).collect::<Result<_, _>>()?,
+            dialogs: dialogs.iter().map(|it| it.read(now)).collect::<Result<_, _>>()?,
             invite: None,
             parties: Some(Box::new(parties)),
             began: before(now.wall, *passed),
@@ -166,8 +169,8 @@ impl StoredDialog {
 }
 
 impl StoredPart {
-    fn of(now: WallTime, dialog: &LiveDialog) -> Self {
-        let LiveDialog { tag, answered, gateway, ends } = dialog;
+    fn of(now: Now, dialog: &LiveDialog) -> Self {
+        let LiveDialog { tag, answered, gateway, expires_at, ends, .. } = dialog;
         let ends = ends.as_deref();
         let callee = ends.map(|Ends { caller, callee, .. }| StoredEnd {
             from: unless_same(&callee.from, &caller.to),
@@ -176,15 +179,16 @@ impl StoredPart {
         });
         Self {
             tag: bytes(tag),
-            passed: millis(now.since(*answered)),
+            passed: millis(now.wall.since(*answered)),
             gateway: gateway.as_ref().map(|it| it.to_string()),
             caller: ends.map(|ends| StoredEnd::of(&ends.caller)),
             callee,
             record_route: ends.map(|ends| bytes(&ends.record_route)).unwrap_or_default(),
+            session_left: expires_at.map(|at| millis(at.since(now.instant))),
         }
     }
 
-    fn read(&self, now: WallTime) -> Result<LiveDialog, Unreadable> {
+    fn read(&self, now: Now) -> Result<LiveDialog, Unreadable> {
         bounded(&self.tag, TAG_BYTES_MAX)?;
         let ends = match (&self.caller, &self.callee) {
             (Some(caller), Some(callee)) => {
@@ -203,8 +207,17 @@ impl StoredPart {
             .gateway
             .as_deref()
             .map(|name| bounded(name.as_bytes(), NAME_BYTES_MAX).map(|()| name.into()));
-        let answered = before(now, self.passed);
-        Ok(LiveDialog { tag: self.tag[..].into(), answered, gateway: gateway.transpose()?, ends })
+        let answered = before(now.wall, self.passed);
+        let expires_at = self.session_left.map(|left| now.instant + duration(left));
+        Ok(LiveDialog {
+            tag: self.tag[..].into(),
+            answered,
+            gateway: gateway.transpose()?,
+            expires_at,
+            // The node that takes it in says when.
+            check_at: None,
+            ends,
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The calls of a shard for those who look at them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use clock::WallTime;
@@ -37,10 +38,17 @@ pub enum CallState {
 }
 
 impl TransactionUser {
-    /// The calls, at most so many: those that end first if nothing happens, which are those that began first.
+    /// The calls, at most so many: those that began first.
     pub fn call_views(&self, now: WallTime, count_max: usize) -> Vec<CallView> {
-        let calls = self.live.deadlines.iter().filter_map(|(_, name)| self.live.calls.get(name));
-        calls.take(count_max).map(|call| view(now, call)).collect()
+        let mut oldest = BTreeSet::new();
+        for (_, name) in &self.live.deadlines {
+            let Some(call) = self.live.calls.get(name) else { continue };
+            oldest.insert((call.began, *name));
+            if oldest.len() > count_max {
+                oldest.pop_last();
+            }
+        }
+        oldest.iter().filter_map(|(_, name)| self.live.calls.get(name)).map(|call| view(now, call)).collect()
     }
 }
 

@@ -174,7 +174,7 @@ impl StoredSender {
             Sender::Carrier(trunk) => {
                 Self { account: Bytes::copy_from_slice(trunk.name.as_bytes()), ..right(6) }
             }
-            Sender::Ourselves(_) => return None,
+            Sender::Ourselves(_) | Sender::ForAnEnd => return None,
         })
     }
 
