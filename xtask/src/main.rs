@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use bench::pair::Subject::{Bindings, Calls};
 
 mod baresip;
 mod bench;
@@ -52,9 +53,12 @@ cargo xtask bench failover [--yes] [--repeats N] [FILTER]
     keepalived, into bench/FAILOVER.md. It continues where it was stopped.
     --repeats N     how often each figure is measured; 10 without it
     FILTER          only figures whose name contains it; then nothing is written
-cargo xtask bench pair [--yes] [--runs N] [FILTER]
+cargo xtask bench pair [--yes] [--runs N] [--program PATH] [FILTER]
     Measures what it costs to hold every binding at two nodes, and takeovers with up to a million of
     them, into bench/PAIR.md. It continues where it was stopped.
+cargo xtask bench calls [--yes] [--runs N] [--program PATH] [FILTER]
+    Measures what it costs to hold every call at two nodes: processor time, delay, bytes on the link and
+    in memory, into bench/CALLS.md. It continues where it was stopped.
 cargo xtask bench flames [--yes]
     Draws where the server's time goes, into bench/flame-register.svg and bench/flame-call.svg.
 cargo xtask soak [worlds]
@@ -103,7 +107,8 @@ fn run(words: &[&str]) -> Result<ExitCode> {
         ["bench", "failover", options @ ..] => {
             bench::failover::run(&bench::failover::Options::parse(options)?)
         }
-        ["bench", "pair", options @ ..] => bench::pair::run(&bench::pair::Options::parse(options)?),
+        ["bench", "pair", options @ ..] => bench::pair::run(Bindings, &bench::pair::Options::parse(options)?),
+        ["bench", "calls", options @ ..] => bench::pair::run(Calls, &bench::pair::Options::parse(options)?),
         ["pair-here", words @ ..] => bench::pair::run_here(words),
         ["failover-here", words @ ..] => bench::failover::run_here(words),
         ["flames-here", dir] => bench::run_flames_here(Path::new(dir)),

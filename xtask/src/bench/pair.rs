@@ -1,5 +1,5 @@
 //! `cargo xtask bench pair`: what it costs to hold every binding at two nodes, and that a takeover costs the same with any
-//! number of them.
+//! number of them. `cargo xtask bench calls`: the same cost of calls.
 //!
 //! Each piece of work has a lab of its own and is kept at once, so an interrupted run goes on where it was.
 
@@ -13,6 +13,8 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::packages::{self, Consent};
 use crate::{lab, process, workspace};
 
+mod calls;
+mod calls_page;
 mod cost;
 mod kept;
 mod load;
@@ -25,26 +27,62 @@ use work::Work;
 
 /// How often each work is done, if nothing else is said.
 const RUNS: usize = 3;
-/// Where the result is written.
-const PAGE: &str = "bench/PAIR.md";
+
+/// What is held by two nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// Bindings: `bench pair`.
+    Bindings,
+    /// Calls: `bench calls`.
+    Calls,
+}
+
+impl Subject {
+    fn work(self) -> &'static [Work] {
+        match self {
+            Subject::Bindings => &Work::OF_PAIR,
+            Subject::Calls => &Work::OF_CALLS,
+        }
+    }
+
+    /// Where the result is written.
+    fn place(self) -> PathBuf {
+        workspace::root().join(match self {
+            Subject::Bindings => "bench/PAIR.md",
+            Subject::Calls => "bench/CALLS.md",
+        })
+    }
+
+    fn page(self, kept: &Kept, failures: &[String], runs: usize, binary: &Path) -> Result<String> {
+        match self {
+            Subject::Bindings => page::page(kept, failures, runs, binary),
+            Subject::Calls => calls_page::page(kept, failures, runs, binary),
+        }
+    }
+}
 
 /// What the command line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     consent: Consent,
     runs: usize,
+    program: Option<PathBuf>,
     filter: String,
 }
 
 impl Options {
     /// Reads what stands behind `bench pair`.
     pub fn parse(words: &[&str]) -> Result<Options> {
-        let mut options = Options { consent: Consent::Ask, runs: RUNS, filter: String::new() };
+        let mut options = Options { consent: Consent::Ask, runs: RUNS, program: None, filter: String::new() };
         let mut words = words.iter();
         while let Some(word) = words.next() {
             match *word {
                 "--yes" => options.consent = Consent::Given,
                 "--runs" => options.runs = words.next().context("--runs wants a number")?.parse()?,
+                "--program" => {
+                    let path = words.next().context("--program wants a path")?;
+                    options.program = Some(std::path::absolute(path)?);
+                }
                 word if !word.starts_with("--") && options.filter.is_empty() => {
                     options.filter = word.to_owned();
                 }
@@ -56,24 +94,34 @@ impl Options {
     }
 
     /// What is to be done, run by run, so that what changes on the machine hits all alike.
-    fn work(&self) -> Vec<(usize, Work)> {
+    fn work(&self, subject: Subject) -> Vec<(usize, Work)> {
         let of_run = |run| {
-            Work::ALL.into_iter().filter(move |work| run <= work.runs_max()).map(move |work| (run, work))
+            subject
+                .work()
+                .iter()
+                .copied()
+                .filter(move |work| run <= work.runs_max())
+                .map(move |work| (run, work))
         };
         (1..=self.runs).flat_map(of_run).filter(|(_, work)| work.word().contains(&self.filter)).collect()
     }
 }
 
 /// Does what is not done yet, and writes the page.
-pub fn run(options: &Options) -> Result<ExitCode> {
-    let work = options.work();
+pub fn run(subject: Subject, options: &Options) -> Result<ExitCode> {
+    let work = options.work(subject);
     ensure!(!work.is_empty(), "nothing has {:?} in its name", options.filter);
     let cores = std::thread::available_parallelism()?.get();
     ensure!(cores >= 2, "this needs two cores, one for the active node and one for the rest");
     packages::ensure_installed(packages::FOR_FAILOVER, &[], options.consent)?;
-    process::loudly(&mut workspace::cargo(&["build", "--release", "-p", "tandem"]))?;
+    let binary = match &options.program {
+        Some(path) => path.clone(),
+        None => {
+            process::loudly(&mut workspace::cargo(&["build", "--release", "-p", "tandem"]))?;
+            workspace::target().join("release/tandem")
+        }
+    };
     process::loudly(&mut workspace::cargo(&["build", "--release", "-p", "net", "--example", "load"]))?;
-    let binary = workspace::target().join("release/tandem");
     let dir = workspace::target().join("bench-pair");
     fs::create_dir_all(&dir)?;
     let mut kept = Kept::open(&dir.join("figures.jsonl"), &binary)?;
@@ -97,10 +145,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             }
         }
     }
-    let page = page::page(&kept, &failures, options.runs, &binary)?;
+    let page = subject.page(&kept, &failures, options.runs, &binary)?;
     println!("\n{page}");
     if options.filter.is_empty() {
-        let place = workspace::root().join(PAGE);
+        let place = subject.place();
         let old = fs::read_to_string(&place).unwrap_or_default();
         let explanation = super::report::explanation(&old);
         fs::write(&place, format!("{page}\n{explanation}")).with_context(|| place.display().to_string())?;
@@ -135,6 +183,7 @@ pub fn run_here(words: &[&str]) -> Result<ExitCode> {
     let lab = lab::Lab::new(Path::new(dir), Path::new(binary))?;
     let figures = match work {
         Work::Cost(setup) => cost::measure(&lab, setup)?,
+        Work::Calls(setup) => calls::measure(&lab, setup)?,
         Work::Takeover(bindings) => takeover::measure(&lab, bindings)?,
     };
     fs::write(lab.dir.join(FIGURES), figures.to_string())?;
@@ -149,7 +198,7 @@ mod tests {
     fn a_filter_takes_a_work_and_a_million_is_not_done_in_every_run() {
         let options = Options::parse(&["takeover-1000000", "--runs", "2"]).expect("good words");
 
-        assert_eq!(options.work().len(), 1);
+        assert_eq!(options.work(Subject::Bindings).len(), 1);
         assert!(Options::parse(&["--runs", "0"]).is_err());
     }
 }

@@ -36,8 +36,8 @@ const PAGE: &str = "bench/SOAK-CALLS.md";
 /// After so many lives that have failed somebody must look.
 const FAILURES_MAX: usize = 20;
 
-/// So much of a failure is kept; all of it was shown.
-const WHY_MAX: usize = 300;
+/// So many of a failure's reasons are kept; all of them were shown.
+const WHY_MAX: usize = 2;
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +78,10 @@ impl Options {
         }
         ensure!(options.a_second >= 10, "--rate wants at least 10: each kind of call is a part of them");
         Ok(options)
+    }
+
+    fn page(&self, record: &Record, binary: &Path) -> Result<String> {
+        page::page(record, &format!("cargo xtask soak calls --rounds {}", self.rounds), self.a_second, binary)
     }
 
     /// All trials, round by round, so that what changes on the machine hits all alike.
@@ -140,7 +144,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         process::loudly(&mut command)?;
         let after = Record::open(dir)?;
         if options.only.is_empty() {
-            write_page(&page::page(&after, *a_second, &binary)?)?;
+            write_page(&options.page(&after, &binary)?)?;
         }
         let more = after.done().len() - record.done().len();
         if more > 0 {
@@ -150,7 +154,12 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         }
     }
     let record = Record::open(dir)?;
-    println!("\n{}", page::page(&record, *a_second, &binary)?);
+    let page = options.page(&record, &binary)?;
+    println!("\n{page}");
+    if options.only.is_empty() {
+        write_page(&page)?;
+        println!("written to {PAGE}");
+    }
     Ok(if page::is_good(&record) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -173,7 +182,9 @@ pub fn run_here(words: &[&str]) -> Result<ExitCode> {
     let mut record = Record::open(dir)?;
     if let Err(error) = live(dir, binary, (who, round, a_second), &events, &mut record) {
         println!("{} round {round}: {error:#}", who.name());
-        let why: String = format!("{error:#}").chars().take(WHY_MAX).collect();
+        // What is behind these is command lines and logs, which were shown.
+        let why: Vec<String> = error.chain().take(WHY_MAX).map(ToString::to_string).collect();
+        let why = why.join(": ");
         record.fail(&format!("{}, round {round}: {why}", who.name()))?;
     }
     Ok(ExitCode::SUCCESS)
@@ -186,10 +197,9 @@ fn live(
     events: &[Event],
     record: &mut Record,
 ) -> Result<()> {
-    let place = dir.join(format!("{}-{round}", who.word()));
-    if place.exists() {
-        std::fs::remove_dir_all(&place)?;
-    }
+    // What a life that has failed left behind tells why; the next one is beside it.
+    let place =
+        dir.join(format!("{}-{round}-{}-{}", who.word(), record.done().len(), record.failures().len()));
     std::fs::create_dir_all(&place)?;
     let lab = lab::Lab::new(&place, binary)?;
     let mut trials = Trials::begin(&lab, who, a_second)?;

@@ -72,13 +72,16 @@ fn one(pair: &Pair, server: &Server, link: &Link<'_>) -> Result<Cost> {
 }
 
 /// Who answers for the virtual address.
-enum Server {
+pub enum Server {
+    /// Without `[cluster]`.
     Single(Running),
+    /// One that runs on the first node.
     Cluster(Cluster),
 }
 
 impl Server {
-    fn start(lab: &Lab, pair: &Pair, setup: Setup) -> Result<Server> {
+    /// Starts it, with the active node on a core of its own.
+    pub fn start(lab: &Lab, pair: &Pair, setup: Setup) -> Result<Server> {
         if setup == Setup::Single {
             return Server::single(lab, pair);
         }
@@ -115,7 +118,8 @@ impl Server {
         Ok(Server::Single(running))
     }
 
-    fn engine(&self) -> Result<u32> {
+    /// The process that serves.
+    pub fn engine(&self) -> Result<u32> {
         match self {
             Server::Single(running) => Ok(running.id()),
             Server::Cluster(cluster) => cluster.engine(Side::A),
@@ -123,7 +127,7 @@ impl Server {
     }
 
     /// Processor time of the engine, all its threads, when all that was put off is done.
-    fn rested(&self) -> Result<Duration> {
+    pub fn rested(&self) -> Result<Duration> {
         let (start, engine) = (Instant::now(), self.engine()?);
         let mut before = cpu_time::of_tree(engine)?;
         loop {
@@ -138,7 +142,8 @@ impl Server {
         }
     }
 
-    fn degraded(&self) -> Result<u64> {
+    /// How often it has not waited for the other node.
+    pub fn degraded(&self) -> Result<u64> {
         match self {
             Server::Single(_) => Ok(0),
             Server::Cluster(cluster) => Ok(degraded(&cluster.control(Side::A)?.status()?).values().sum()),

@@ -22,9 +22,19 @@ const WATCHED: Duration = Duration::from_secs(2);
 /// Registers `users` addresses of record, `count` times all together; says how many a second, and calls `begun` when it is
 /// about to begin.
 pub fn register(pair: &Pair, users: u64, count: u64, begun: impl FnOnce() -> Result<()>) -> Result<f64> {
+    run(pair, "register", users, count, begun)
+}
+
+/// The same with calls, from INVITE to the 200 to BYE.
+pub fn call(pair: &Pair, users: u64, count: u64, begun: impl FnOnce() -> Result<()>) -> Result<f64> {
+    run(pair, "call", users, count, begun)
+}
+
+fn run(pair: &Pair, kind: &str, users: u64, count: u64, begun: impl FnOnce() -> Result<()>) -> Result<f64> {
     let mut command = pair.phone.command("taskset");
     command.args(["-c", OTHER_CORE]).arg(workspace::target().join("release/examples/load"));
-    command.args(["register", "--server", &format!("{VIP}:5060"), "--phones", &pair.phone.v4.to_string()]);
+    let phone = pair.phone.v4.to_string();
+    command.args([kind, "--server", &format!("{VIP}:5060"), "--phones", &phone, "--callers", &phone]);
     command.args(["--users", &users.to_string(), "--count", &count.to_string()]);
     command.args(["--outstanding", &OUTSTANDING.min(users).to_string(), "--digest", "none"]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;

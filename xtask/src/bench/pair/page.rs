@@ -43,7 +43,7 @@ pub fn page(kept: &Kept, failures: &[String], runs: usize, binary: &Path) -> Res
          router, phones. The active node has one core, the load (`crates/net/examples/load`, a closed loop) and all others\n\
          share the other one. Each node has `threads = 1`. Processor time counts until the engine is at rest again. Bytes on\n\
          the link are those of all TCP packets between the nodes, headers included.\n\n{}\n\n",
-        quiet(kept)
+        quiet(kept, &Work::OF_PAIR)
     )?;
     page.push_str("| | |\n|---|---|\n");
     for (what, value) in machine(binary, &command)?.into_iter().filter(|(what, _)| *what != "Kamailio") {
@@ -92,7 +92,7 @@ fn costs(page: &mut String, kept: &Kept) -> Result<()> {
 
 fn takeovers(page: &mut String, kept: &Kept) -> Result<()> {
     page.push_str("| | engine killed | everything killed |\n|---|---|---|\n");
-    for work in Work::ALL.into_iter().filter(|work| matches!(work, Work::Takeover(_))) {
+    for work in Work::OF_PAIR.into_iter().filter(|work| matches!(work, Work::Takeover(_))) {
         let of = |name| text(kept.numbers(work, name), 1);
         writeln!(page, "| {} | {} | {} |", work.name(), of("engine_killed_ms"), of("all_killed_ms"))?;
     }
@@ -101,7 +101,7 @@ fn takeovers(page: &mut String, kept: &Kept) -> Result<()> {
 
 fn syncs(page: &mut String, kept: &Kept) -> Result<()> {
     page.push_str("| | seconds | bytes on the link for each |\n|---|---|---|\n");
-    for work in Work::ALL {
+    for work in Work::OF_PAIR {
         let Work::Takeover(bindings) = work else { continue };
         let each =
             kept.numbers(work, "sync_bytes").into_iter().map(|bytes| bytes / bindings as f64).collect();
@@ -116,8 +116,8 @@ fn syncs(page: &mut String, kept: &Kept) -> Result<()> {
     Ok(())
 }
 
-fn quiet(kept: &Kept) -> String {
-    let most = Work::ALL.into_iter().flat_map(|work| kept.numbers(work, "busy")).fold(0.0, f64::max);
+pub(super) fn quiet(kept: &Kept, works: &[Work]) -> String {
+    let most = works.iter().copied().flat_map(|work| kept.numbers(work, "busy")).fold(0.0, f64::max);
     let word = if most <= QUIET_MAX {
         "the machine was quiet"
     } else {
@@ -126,7 +126,7 @@ fn quiet(kept: &Kept) -> String {
     format!("Before each figure others used at most {most:.0} % of the processors: {word}.")
 }
 
-fn text(values: Vec<f64>, digits: usize) -> String {
+pub(super) fn text(values: Vec<f64>, digits: usize) -> String {
     spread(values).map_or_else(
         || "–".to_owned(),
         |(median, least, most)| format!("{median:.digits$} ({least:.digits$} – {most:.digits$})"),

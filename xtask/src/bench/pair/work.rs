@@ -18,11 +18,17 @@ pub enum Work {
     Cost(Setup),
     /// Takeovers with so many bindings, and then an empty standby that gets them all.
     Takeover(u64),
+    /// Processor time, delay, and bytes on the link and in memory for calls.
+    Calls(Setup),
 }
 
 impl Work {
-    /// In the order in which it is done.
-    pub const ALL: [Work; 6] = [
+    /// All for `bench calls`, in the order in which it is done.
+    pub const OF_CALLS: [Work; 3] =
+        [Work::Calls(Setup::Single), Work::Calls(Setup::Alone), Work::Calls(Setup::Pair)];
+
+    /// All for `bench pair`, in the order in which it is done.
+    pub const OF_PAIR: [Work; 6] = [
         Work::Cost(Setup::Single),
         Work::Cost(Setup::Alone),
         Work::Cost(Setup::Pair),
@@ -34,8 +40,9 @@ impl Work {
     /// The name in the table.
     pub fn name(self) -> &'static str {
         match self {
-            Work::Cost(Setup::Single) => "one node, no cluster",
-            Work::Cost(Setup::Alone) => "active node, the other one is away",
+            Work::Cost(Setup::Single) | Work::Calls(Setup::Single) => "one node, no cluster",
+            Work::Cost(Setup::Alone) | Work::Calls(Setup::Alone) => "active node, the other one is away",
+            Work::Calls(Setup::Pair) => "active node, every call at both",
             Work::Cost(Setup::Pair) => "active node, every binding at both",
             Work::Takeover(1_000) => "1 thousand bindings",
             Work::Takeover(100_000) => "100 thousand bindings",
@@ -49,6 +56,9 @@ impl Work {
             Work::Cost(Setup::Single) => "cost-single",
             Work::Cost(Setup::Alone) => "cost-alone",
             Work::Cost(Setup::Pair) => "cost-pair",
+            Work::Calls(Setup::Single) => "calls-single",
+            Work::Calls(Setup::Alone) => "calls-alone",
+            Work::Calls(Setup::Pair) => "calls-pair",
             Work::Takeover(1_000) => "takeover-1000",
             Work::Takeover(100_000) => "takeover-100000",
             Work::Takeover(_) => "takeover-1000000",
@@ -57,7 +67,7 @@ impl Work {
 
     /// From the command line.
     pub fn named(word: &str) -> Option<Work> {
-        Work::ALL.into_iter().find(|work| work.word() == word)
+        Work::OF_PAIR.into_iter().chain(Work::OF_CALLS).find(|work| work.word() == word)
     }
 
     /// How often at most: a million bindings take long to be made, and each run has several takeovers.
@@ -75,7 +85,7 @@ mod tests {
 
     #[test]
     fn every_work_is_found_by_its_word() {
-        for work in Work::ALL {
+        for work in Work::OF_PAIR.into_iter().chain(Work::OF_CALLS) {
             assert_eq!(Work::named(work.word()), Some(work));
         }
     }

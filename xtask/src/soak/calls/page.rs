@@ -20,10 +20,15 @@ pub fn is_good(record: &Record) -> bool {
 }
 
 /// The whole page but for what a person wrote.
-pub fn page(record: &Record, a_second: u32, binary: &Path) -> Result<String> {
-    let command = "cargo xtask soak calls";
+pub fn page(record: &Record, command: &str, a_second: u32, binary: &Path) -> Result<String> {
+    let of_ours = |failure: &&String| failure.starts_with(Contestant::Tandem.name());
+    let open = record.failures().iter().filter(of_ours).count();
+    let verdict = if is_good(record) { "No call of ours was hurt." } else { "Failed, or not all is known." };
+    let hurt: u64 = all(record, Contestant::Tandem).iter().map(|done| done.books.hurt()).sum();
     let mut page = format!(
         "# Calls under faults\n\n\
+         **{verdict}** Of ours {hurt} calls were hurt in the trials that came to their end, and {open} trials did not: those were begun \
+         again,\nand their calls are not in the table.\n\n\
          Written by `{command}`. Two nodes in network namespaces, SIPp on both sides, {a_second} calls a second over UDP: half of\n\
          them ring for 2.5 s and are answered, three tenths are answered at once and talk for 2.5 s, a tenth is cancelled, and\n\
          a tenth rings at three phones of which one answers. Then something happens to the node that serves, and 6 s later it\n\
