@@ -127,7 +127,7 @@ pub fn capsules() -> Vec<(&'static str, Vec<u8>)> {
 fn answer(question: Question) -> Answer {
     match question {
         Question::EnterGateway(gateway, call, _) => Answer::AtGateway(gateway, call),
-        Question::Locate(_) | Question::Call(_) | Question::LocatePhone(..) => {
+        Question::Locate(_) | Question::Call(_) | Question::LocatePhone(..) | Question::AwaitReturn(..) => {
             Answer::Located(Located::Targets(vec![target("sip:bob@10.9.9.9:5060")]))
         }
         _ => Answer::Noted,

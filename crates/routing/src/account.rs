@@ -27,6 +27,7 @@ mod partition;
 mod places;
 mod preference;
 mod registrar;
+mod returns;
 #[cfg(test)]
 mod scenarios;
 mod standby;

@@ -28,6 +28,9 @@ pub enum Question {
     Call(Aor),
     /// Where can this one phone of it be reached? Its flows come newest first.
     LocatePhone(Aor, Phone),
+    /// Where can this address of record be reached, as soon as one of its phones registers? Only that is answered, until this
+    /// time from now.
+    AwaitReturn(Aor, Duration),
     /// A call that counted for the limit of this account has ended.
     CallEnded(Aor, CallName),
     /// A call that began at another node counts for the limit of this account, whatever that is.
@@ -51,7 +54,7 @@ pub enum Answer {
     GatewayFull,
     /// To [`Question::CallEnded`], [`Question::CallGoesOn`] and [`Question::LeaveGateway`].
     Noted,
-    /// To [`Question::Locate`], [`Question::Call`] and [`Question::LocatePhone`].
+    /// To [`Question::Locate`], [`Question::Call`], [`Question::LocatePhone`] and [`Question::AwaitReturn`].
     Located(Located),
 }
 

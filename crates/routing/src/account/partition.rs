@@ -21,6 +21,7 @@ use super::failures::{Failures, Pace, SlowedName};
 use super::location::Location;
 use super::nonce_counts::{NonceCounts, Use};
 use super::registrar::Registrar;
+use super::returns::Returns;
 use super::{Asker, BindingView, Change, Loaded, Output, StoredNonce, preference, verify};
 use crate::bans::{Admission, Deed, Enforcement, Evidence, SourceNetwork};
 use crate::gruu;
@@ -58,6 +59,7 @@ pub struct AccountPartition {
     pub(super) location: Location,
     pub(super) calls: Calls,
     pub(super) gateway_calls: Calls,
+    pub(super) returns: Returns,
     pub(super) counts: Counts,
     pub(super) tenure: Tenure,
     /// Turns of bindings before this were not this node's to take.
@@ -75,6 +77,7 @@ impl AccountPartition {
             location: Location::new(&keyring.partition),
             calls: Calls::default(),
             gateway_calls: Calls::default(),
+            returns: Returns::default(),
             counts: Counts::default(),
             tenure: Tenure::default(),
             active_since: Instant::START,
@@ -114,6 +117,7 @@ impl AccountPartition {
             Question::Register(register) => self.register(now, lease, asker, &register, out),
             Question::Locate(aor) => self.locate(now, asker, aor, out),
             Question::Call(aor) => self.call(now, asker, aor, out),
+            Question::AwaitReturn(aor, time) => self.returns.wait(now.instant, aor, asker, time),
             Question::LocatePhone(aor, phone) => self.locate_phone(now, asker, aor, &phone, out),
             Question::EnterGateway(gateway, call, max) => {
                 let until = now.instant + self.settings.proxy.longest_call;
@@ -325,6 +329,13 @@ impl AccountPartition {
         };
         let answer = Answer::Registered(registrar.register(now, lease, register, out));
         out.push(Output::Answer { asker, answer });
+        let waiting = self.returns.take(&register.aor);
+        if !waiting.is_empty() {
+            let targets = self.targets(now, &register.aor);
+            for asker in waiting {
+                located(asker, Located::Targets(targets.clone()), out);
+            }
+        }
     }
 
     fn locate(&mut self, now: Now, asker: Asker, aor: Aor, out: &mut Vec<Output>) {

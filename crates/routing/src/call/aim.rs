@@ -1,6 +1,7 @@
 //! What a branch aims at: a Request-URI, and the ways that may lead there.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,7 +61,24 @@ pub(super) enum Hop {
     Server(Bytes, Size),
     /// This address.
     Address(RemoteAddr, Transport, Size),
+    /// The flow that a phone makes when it comes back, whose connection is gone.
+    Return(Box<Absent>),
 }
+
+/// A phone whose connection is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Absent {
+    /// The phone.
+    pub(super) binding: BindingName,
+    /// The user of its Contact, and the address that it came from: for a phone that names no instance.
+    pub(super) contact: Bytes,
+    /// See `contact`.
+    pub(super) address: Option<IpAddr>,
+}
+
+/// How long a request waits for a phone to come back: after a takeover it is told of the end of its connection at once, and
+/// whoever sent the request repeats it for half a minute.
+pub(super) const RETURN_WAIT: Duration = Duration::from_secs(4);
 
 /// What a request's size does to the transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +96,8 @@ pub(super) enum Step {
     Send(Destination, Transport, Size),
     /// Ask the DNS, for no longer than this; then go on with [`Aim::handle_records`].
     Lookup(Query, Duration),
+    /// Wait until this phone has a flow again, and go on with it.
+    Await(Box<Absent>),
     /// No way is left. If the name itself is why, this is what that would be answered with.
     Exhausted(Option<Status>),
 }
@@ -158,13 +178,18 @@ impl Aim {
                     self.follow(outlook, &next, size, size_of_server);
                 }
                 Some(Hop::Server(uri, size)) => self.follow(outlook, &uri, size, size),
+                // Another flow of the phone is there already.
+                Some(Hop::Return(_)) if !self.spares.is_empty() => {}
+                Some(Hop::Return(absent)) => return Step::Await(absent),
             }
         }
     }
 
     /// Whether another way may follow when this one fails.
     pub(super) fn has_more(&self) -> bool {
-        !(self.hops.is_empty() && self.spares.is_empty()) || self.has_other_servers()
+        // A phone that does not answer would not answer by another flow either.
+        let is_other = |hop: &Hop| !matches!(hop, Hop::Return(_));
+        self.hops.iter().any(is_other) || !self.spares.is_empty() || self.has_other_servers()
     }
 
     /// Whether another server of the same name may follow.

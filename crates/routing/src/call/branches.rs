@@ -7,7 +7,7 @@ use transaction::{ClientKey, Kind, ServerKey};
 use transport::selection::Records;
 use transport::{Destination, Transport};
 
-use super::aim::{Aim, Hop, Outlook, Size, Step};
+use super::aim::{Absent, Aim, Hop, Outlook, RETURN_WAIT, Size, Step};
 use super::client_branch::{BranchState, Cause, ClientBranch, Phase, Sent};
 use super::failover;
 use super::forward::{self, Attempt, Forwarded};
@@ -18,8 +18,8 @@ use super::round::Ending;
 use super::suspended::Stage;
 use super::user::{Reminder, TransactionUser};
 use super::{Output, own_request, target};
-use crate::Count;
 use crate::gateway::{Failure, Outcome};
+use crate::{Count, Question, Target, Token};
 
 impl TransactionUser {
     /// Forwards an admitted request: the first of its rounds at once, the others as [`round`](super::round) says.
@@ -61,6 +61,53 @@ impl TransactionUser {
             self.go_on(now, key, &mut context, index, out);
         }
         self.settle(now, key, context, out);
+    }
+
+    /// The phone that a branch waits for has registered, or another one of its address of record; or the time is over.
+    pub(super) fn branch_returned(
+        &mut self,
+        now: Now,
+        key: ServerKey,
+        index: usize,
+        (absent, until): (Box<Absent>, Instant),
+        targets: &[Target],
+        out: &mut Vec<Output>,
+    ) {
+        let Some(mut context) = self.contexts.remove(&key) else { return };
+        if let Some(branch) = context.branches.get_mut(index)
+            && matches!(branch.state, BranchState::Resolving(_))
+        {
+            match target::returned(&self.keyring, &absent, targets) {
+                Some(flow) => {
+                    branch.aim.hops.push_front(Hop::Flow(flow));
+                    self.go_on(now, key, &mut context, index, out);
+                }
+                None if now.instant < until && self.waiting.has_room() => {
+                    let token = self.await_return(now, key, index, (absent, until), out);
+                    context.branches[index].state = BranchState::Resolving(token);
+                }
+                None => self.go_on(now, key, &mut context, index, out),
+            }
+        }
+        self.settle(now, key, context, out);
+    }
+
+    fn await_return(
+        &mut self,
+        now: Now,
+        key: ServerKey,
+        index: usize,
+        (absent, until): (Box<Absent>, Instant),
+        out: &mut Vec<Output>,
+    ) -> Token {
+        let (aor, left) = (absent.binding.aor.clone(), until.since(now.instant));
+        let token = self.suspend_for(now, Stage::Return(key, index, absent, until), left);
+        out.push(Output::Ask {
+            partition_of: aor.clone(),
+            token,
+            question: Question::AwaitReturn(aor, left),
+        });
+        token
     }
 
     /// A branch's request could not be sent.
@@ -243,6 +290,16 @@ impl TransactionUser {
                     let token = self.suspend_for(now, Stage::Branch(key, index), time);
                     context.branches[index].state = BranchState::Resolving(token);
                     out.push(Output::Resolve { token, query });
+                    return;
+                }
+                Step::Await(absent) => {
+                    if !self.waiting.has_room() {
+                        self.counts.add(Count::Full);
+                        continue;
+                    }
+                    let until = now.instant + RETURN_WAIT;
+                    let token = self.await_return(now, key, index, (absent, until), out);
+                    context.branches[index].state = BranchState::Resolving(token);
                     return;
                 }
                 Step::Exhausted(unfound) => {

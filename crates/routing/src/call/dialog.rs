@@ -188,7 +188,8 @@ impl TransactionUser {
                     self.counts.add(Count::Full);
                 }
             }
-            Step::Exhausted(_) => {}
+            // Whoever has sent the 2xx repeats it, and then the ACK comes again.
+            Step::Await(_) | Step::Exhausted(_) => {}
         }
     }
 

@@ -12,7 +12,7 @@ use hashbrown::HashMap;
 use sip::Aor;
 use transaction::ServerKey;
 
-use super::aim::Aim;
+use super::aim::{Absent, Aim};
 use super::inbound::Inbound;
 use crate::Token;
 
@@ -51,6 +51,8 @@ pub(super) enum Stage {
     AckResolve(Box<Inbound>, Box<Aim>),
     /// What the DNS says of the name that a branch goes to.
     Branch(ServerKey, usize),
+    /// The phone that a branch goes to, which has lost its connection, until this time.
+    Return(ServerKey, usize, Box<Absent>, Instant),
     /// Whether the gateway that a branch goes to has room for the call.
     Gateway(ServerKey, usize),
     /// That a partition has noted what the registrar behind this edge accepted. No request waits for that.
@@ -90,7 +92,9 @@ impl Stage {
             | Self::AckSide(inbound)
             | Self::AckLocate(inbound, _)
             | Self::AckResolve(inbound, ..) => Some(*inbound),
-            Self::Branch(..) | Self::Gateway(..) | Self::Diversion(..) | Self::Noted => None,
+            Self::Branch(..) | Self::Return(..) | Self::Gateway(..) | Self::Diversion(..) | Self::Noted => {
+                None
+            }
         }
     }
 
@@ -104,7 +108,9 @@ impl Stage {
             | Self::AckSide(inbound)
             | Self::AckLocate(inbound, _)
             | Self::AckResolve(inbound, ..) => Some(inbound.bytes.clone()),
-            Self::Branch(..) | Self::Gateway(..) | Self::Diversion(..) | Self::Noted => None,
+            Self::Branch(..) | Self::Return(..) | Self::Gateway(..) | Self::Diversion(..) | Self::Noted => {
+                None
+            }
         }
     }
 
@@ -119,6 +125,7 @@ impl Stage {
             | Self::AckLocate(..)
             | Self::AckResolve(..)
             | Self::Branch(..)
+            | Self::Return(..)
             | Self::Gateway(..)
             | Self::Diversion(..)
             | Self::Noted => None,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sip::{Message, Method, Name, SipUri, Status};
 use transport::{ConnectionId, Flow, ListenerId, RemoteAddr, Transport};
 
-use super::aim::{Aim, Hop, Size};
+use super::aim::{Absent, Aim, Hop, Size};
 use super::dialog_token::{AccountName, BindingName, Side, Standing, Way, account_hash, instance_hash};
 use super::inbound::Inbound;
 use super::record_route::{self, binding_name};
@@ -128,10 +128,37 @@ pub(super) fn side_aim(keyring: &Keyring, inbound: &Inbound, side: &Side, target
         }
         None => aim.hops.extend(token_hop(inbound, side, listener)),
     }
+    if let (Way::Connection { remote, .. }, Some(binding)) = (&side.way, &side.binding) {
+        aim.hops.push_back(Hop::Return(Box::new(Absent {
+            binding: binding.clone(),
+            contact: inbound.routed.request_uri.clone(),
+            address: Some(remote.0.ip()),
+        })));
+    }
     if side.standing != Standing::BehindNat {
         aim.hops.push_back(Hop::Uri(Size::Ignored));
     }
     aim
+}
+
+/// The flow of a phone that has come back, among the present bindings of its address of record.
+pub(super) fn returned(keyring: &Keyring, absent: &Absent, targets: &[Target]) -> Option<Flow> {
+    let is_same_contact = |contact: &[u8]| match (SipUri::parse(contact), SipUri::parse(&absent.contact)) {
+        (Ok(found), Ok(wanted)) => found.user == wanted.user && found.host == wanted.host,
+        _ => false,
+    };
+    let is_it = |target: &&Target| match (absent.binding.instance, &target.instance) {
+        (Some(instance), Some(found)) => instance_hash(keyring, found) == instance,
+        (Some(_), None) => false,
+        // Its port is another one; the same for the Contact of many phones.
+        (None, _) => {
+            is_same_contact(&target.contact)
+                && target.flow.is_some_and(|flow| absent.address.is_none_or(|it| it == flow.remote().0.ip()))
+        }
+    };
+    let is_there =
+        |target: &&Target| target.path.is_empty() && target.flow.is_some_and(|flow| flow.is_reliable());
+    targets.iter().filter(is_there).find(is_it).and_then(|target| target.flow)
 }
 
 /// The way that a token names.

@@ -543,6 +543,9 @@ impl TransactionUser {
             (Stage::Gateway(key, index), answer @ (Answer::AtGateway(..) | Answer::GatewayFull)) => {
                 return self.place_answered(now, key, index, Some(answer), out);
             }
+            (Stage::Return(key, index, absent, until), Answer::Located(found)) => {
+                return self.branch_returned(now, key, index, (absent, until), &targets(found), out);
+            }
             other => other,
         };
         let bytes = stage.bytes().unwrap_or_default();
@@ -594,6 +597,9 @@ impl TransactionUser {
             }
             (Stage::AckSide(inbound), Ok(request)) => self.ack_side_found(now, request, *inbound, &[], out),
             (Stage::Branch(key, index), _) => self.branch_resolved(now, key, index, Records::Failed, out),
+            (Stage::Return(key, index, absent, until), _) => {
+                self.branch_returned(now, key, index, (absent, until), &[], out);
+            }
             (Stage::Gateway(key, index), _) => self.place_answered(now, key, index, None, out),
             (Stage::Diversion(key, sought), _) => {
                 self.diversion_located(now, key, sought.look, Located::Unavailable, out);

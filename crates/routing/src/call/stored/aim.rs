@@ -178,7 +178,7 @@ impl StoredAim {
         Self {
             request_uri: aim.request_uri.clone(),
             path: aim.path.clone(),
-            hops: aim.hops.iter().map(|hop| StoredHop::of(hop, writer)).collect(),
+            hops: aim.hops.iter().filter_map(|hop| StoredHop::of(hop, writer)).collect(),
             search: aim.search.as_ref().map(|search| StoredSearch::of(search, writer)),
             listener: aim.listener.map(|listener| writer.listener(listener)),
             binding: aim.binding.as_ref().map(|binding| write_aor(&binding.aor)),
@@ -251,7 +251,8 @@ impl StoredAim {
 }
 
 impl StoredHop {
-    fn of(hop: &Hop, writer: Writer<'_>) -> Self {
+    /// `None` for a way that another node finds by itself when the ones before it fail.
+    fn of(hop: &Hop, writer: Writer<'_>) -> Option<Self> {
         let base = |kind, size| Self {
             kind,
             flow: None,
@@ -259,14 +260,15 @@ impl StoredHop {
             transport: 0,
             size_ignored: size == Size::Ignored,
         };
-        match hop {
+        Some(match hop {
             Hop::Flow(flow) => Self { flow: Some(writer.flow(*flow)), ..base(0, Size::Counts) },
             Hop::Uri(size) => base(1, *size),
             Hop::Server(uri, size) => Self { to: uri.clone(), ..base(2, *size) },
             Hop::Address(remote, transport, size) => {
                 Self { to: address(*remote), transport: transport_number(*transport), ..base(3, *size) }
             }
-        }
+            Hop::Return(_) => return None,
+        })
     }
 
     /// `None` for a way whose listener is gone.

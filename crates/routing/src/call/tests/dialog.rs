@@ -7,6 +7,7 @@ use transport::{Destination, RemoteAddr};
 
 use super::scene::*;
 use crate::call::Output;
+use crate::call::aim::RETURN_WAIT;
 use crate::{Answer, Count, Located, Question, Target};
 
 /// RFC 3261 §16.12: both sides send through the Record-Route; the From tag says which way.
@@ -134,8 +135,41 @@ fn a_dead_connection_without_another_one_is_a_failed_flow() {
     assert_eq!(there.to, Destination::Flow(connection(1, CAROL)));
 
     let out = scene.client_event(there.key, ClientEvent::Unreachable);
+    assert!(matches!(only_ask(&out).1, Question::AwaitReturn(..)), "it may come back");
 
-    assert_eq!(statuses(&out), [430]);
+    assert_eq!(statuses(&scene.pass(RETURN_WAIT)), [430]);
+}
+
+/// A phone that lost its connection with a node comes back by another one; its account may have other phones.
+#[test]
+fn a_request_waits_for_the_phone_whose_connection_is_gone() {
+    for instance in [Some(Bytes::from_static(b"<urn:uuid:1>")), None] {
+        let mut scene = Scene::new();
+        let flow = |number, remote| Target {
+            flow: Some(connection(number, remote)),
+            listener: Some(TCP),
+            instance: instance.clone(),
+            ..carol()
+        };
+        let call = established(&mut scene, ALICE, invite("sip:carol@example.org"), flow(1, CAROL));
+        let out = scene.receive(ALICE, &call.by_caller("BYE", "sip:carol@10.9.9.9:5060").text());
+        let gone = Target { flow: None, ..flow(1, CAROL) };
+        let out = scene.answer(only_ask(&out).0, Answer::Located(Located::Targets(vec![gone])));
+        let out = match left(&out).is_empty() {
+            true => out,
+            false => scene.client_event(only_left(&out).key, ClientEvent::Unreachable),
+        };
+        let (token, question) = only_ask(&out);
+        assert!(matches!(question, Question::AwaitReturn(_, time) if time == RETURN_WAIT), "{question:?}");
+
+        let other = Target { instance: Some(Bytes::from_static(b"<urn:uuid:2>")), ..flow(3, BOB) };
+        let out = scene.answer(token, Answer::Located(Located::Targets(vec![other.clone()])));
+        let (token, _) = only_ask(&out);
+        let back = flow(4, "198.51.100.7:31001");
+        let out = scene.answer(token, Answer::Located(Located::Targets(vec![other, back.clone()])));
+
+        assert_eq!(Some(only_left(&out).to), back.flow.map(Destination::Flow));
+    }
 }
 
 #[test]
