@@ -16,7 +16,7 @@ use transport::Destination;
 
 use crate::holding::NUMBER_BITS;
 use crate::place::owner_of_shard;
-use crate::shard::Waits;
+use crate::shard::{Settled, Waits};
 
 /// Messages that are held at a time; what is more is not held. At 5 ms each that is three million a second.
 const HELD_MAX: usize = 1 << 14;
@@ -42,6 +42,7 @@ pub struct CallHolding {
 struct Held {
     call: ServerKey,
     messages: Vec<(Destination, Bytes)>,
+    settled: Vec<Settled>,
 }
 
 /// What is to be done with a message.
@@ -84,6 +85,7 @@ impl CallHolding {
         &mut self,
         call: ServerKey,
         (to, message): (Destination, Bytes),
+        settled: Option<Settled>,
         waits: Waits,
         everything: impl FnOnce() -> Posted,
     ) -> CallPassage {
@@ -92,6 +94,7 @@ impl CallHolding {
             return match held.filter(|held| held.messages.len() < WITH_ONE_MAX) {
                 Some(held) => {
                     held.messages.push((to, message));
+                    held.settled.extend(settled);
                     CallPassage::Behind
                 }
                 None => CallPassage::Passes(to, message),
@@ -103,7 +106,10 @@ impl CallHolding {
         let posted = self.posted.get(&call).copied().unwrap_or_else(everything);
         self.given = (self.given + 1) & ((1 << NUMBER_BITS) - 1);
         let ticket = Ticket(u64::from(owner_of_shard(self.shard)) << NUMBER_BITS | self.given);
-        self.held.insert(ticket, Held { call, messages: vec![(to, message)] });
+        self.held.insert(
+            ticket,
+            Held { call, messages: vec![(to, message)], settled: settled.into_iter().collect() },
+        );
         self.last.insert(call, ticket);
         CallPassage::Waits(ticket, posted)
     }
@@ -120,13 +126,16 @@ impl CallHolding {
         self.posted.clear();
     }
 
-    /// The replica has settled a ticket: the messages that leave, in their order. An unknown ticket is of an earlier role.
-    pub fn handle_settled(&mut self, ticket: Ticket) -> Vec<(Destination, Bytes)> {
-        let Some(Held { call, messages }) = self.held.remove(&ticket) else { return Vec::new() };
+    /// The replica has settled a ticket: the messages that leave, in their order, and the requests that they settle. An
+    /// unknown ticket is of an earlier role.
+    pub fn handle_settled(&mut self, ticket: Ticket) -> (Vec<(Destination, Bytes)>, Vec<Settled>) {
+        let Some(Held { call, messages, settled }) = self.held.remove(&ticket) else {
+            return Default::default();
+        };
         if self.last.get(&call) == Some(&ticket) {
             self.last.remove(&call);
         }
-        messages
+        (messages, settled)
     }
 
     /// How many tickets are not settled.
@@ -157,8 +166,8 @@ mod tests {
         assert_eq!(behind(&mut holding, 2, "180"), passes("180"), "another call");
 
         assert_eq!(crate::Holding::owner_of(ticket), owner_of_shard(3));
-        assert_eq!(holding.handle_settled(ticket), [message("100"), message("180")]);
-        assert_eq!(holding.handle_settled(ticket), []);
+        assert_eq!(holding.handle_settled(ticket).0, [message("100"), message("180")]);
+        assert_eq!(holding.handle_settled(ticket).0, []);
         assert_eq!(behind(&mut holding, 1, "183"), passes("183"), "nothing of it waits any more");
         assert!(holding.is_empty());
     }
@@ -171,8 +180,8 @@ mod tests {
 
         assert_eq!(behind(&mut holding, 1, "486 again"), CallPassage::Behind);
 
-        assert_eq!(holding.handle_settled(first), [message("100")]);
-        assert_eq!(holding.handle_settled(last), [message("486"), message("486 again")]);
+        assert_eq!(holding.handle_settled(first).0, [message("100")]);
+        assert_eq!(holding.handle_settled(last).0, [message("486"), message("486 again")]);
     }
 
     #[test]
@@ -184,7 +193,7 @@ mod tests {
 
         assert_eq!(behind(&mut holding, 1, "180"), passes("180"));
         let CallPassage::Waits(after, _) = until_held(&mut holding, 1, "100") else { panic!("it waits") };
-        assert_eq!((holding.handle_settled(before), holding.handle_settled(after).len()), (vec![], 1));
+        assert_eq!((holding.handle_settled(before).0, holding.handle_settled(after).0.len()), (vec![], 1));
     }
 
     #[test]
@@ -202,11 +211,11 @@ mod tests {
     }
 
     fn until_held(holding: &mut CallHolding, number: u128, text: &'static str) -> CallPassage {
-        holding.handle_message(call(number), message(text), Waits::UntilHeld, Posted::nowhere)
+        holding.handle_message(call(number), message(text), None, Waits::UntilHeld, Posted::nowhere)
     }
 
     fn behind(holding: &mut CallHolding, number: u128, text: &'static str) -> CallPassage {
-        holding.handle_message(call(number), message(text), Waits::BehindOthers, Posted::nowhere)
+        holding.handle_message(call(number), message(text), None, Waits::BehindOthers, Posted::nowhere)
     }
 
     fn passes(text: &'static str) -> CallPassage {

@@ -62,6 +62,8 @@ pub enum Output {
         message: Bytes,
         /// For what.
         waits: Waits,
+        /// The request that is settled when it leaves.
+        settled: Option<Settled>,
     },
     /// Ask the partition of an address of record.
     Ask {
@@ -556,26 +558,23 @@ impl Shard {
     }
 
     /// Counts a final response. Whoever only now gets what it asked for is settled.
-    fn answered(&mut self, key: ServerKey, status: Status) -> Option<Output> {
+    fn answered(&mut self, key: ServerKey, status: Status) -> Option<Settled> {
         if !status.is_final() {
             return None;
         }
         let (arrival, before) = self.transactions.advance_server(key, Progress::Answered)?;
         self.traffic.answered(arrival.method, status);
-        (before == Progress::Arrived).then_some(Output::Settled(Settled { arrival, by: Progress::Answered }))
+        (before == Progress::Arrived).then_some(Settled { arrival, by: Progress::Answered })
     }
 
     /// From the transactions: messages to the wire, events to the user.
     fn rise(&mut self, now: Now, lease: &ActiveLease<'_>, out: &mut Vec<Output>) {
-        let speaker = self.take_speaker();
-        if self.from_transactions.is_empty() {
-            return;
-        }
+        let mut speaker = self.take_speaker();
         let mut outputs = std::mem::take(&mut self.from_transactions);
         for output in outputs.drain(..) {
             match output {
                 TransactionOutput::Send { to, message, of } => {
-                    out.push(Output::of_transaction(speaker, to, message, of));
+                    out.push(Output::of_transaction(speaker.as_mut(), to, message, of));
                 }
                 TransactionOutput::Client(key, event) => {
                     self.user.handle_client_event(now, lease, key, event, &mut self.from_user);
@@ -586,14 +585,16 @@ impl Shard {
             }
         }
         self.from_transactions = outputs;
+        // Its transaction was gone.
+        out.extend(speaker.and_then(|speaker| speaker.settled).map(Output::Settled));
     }
 
     /// From the user: down to the transactions, or out.
     fn sink(&mut self, now: Now, output: UserOutput, out: &mut Vec<Output>) {
         match output {
             UserOutput::Respond { key, status, message } => {
-                out.extend(self.answered(key, status));
-                self.answers(key, status);
+                let settled = self.answered(key, status);
+                out.extend(self.answers(key, status, settled).map(Output::Settled));
                 if self
                     .transactions
                     .respond(now.instant, key, status, message, &mut self.from_transactions)
@@ -603,7 +604,7 @@ impl Shard {
                 }
             }
             UserOutput::RespondStateless { key, status, message } => {
-                out.extend(self.answered(key, status));
+                out.extend(self.answered(key, status).map(Output::Settled));
                 if let Some(to) = self.transactions.end_server(key) {
                     out.push(Output::Send { to, message, of: None });
                 }

@@ -13,7 +13,7 @@ use lease::{Epoch, LeaseMirror};
 use replica::{Capsule, Kind, Place, Posted, Ticket};
 use routing::{CallName, CallState, Keyring, Settings, TrustedPeer};
 use sip::Message;
-use transaction::ServerKey;
+use transaction::{Progress, ServerKey};
 use transport::{Destination, Flow, ListenerId, RemoteAddr, Source, Transport};
 
 #[path = "testbed/settings.rs"]
@@ -66,6 +66,19 @@ fn the_200_to_a_cancel_waits_and_the_cancel_to_the_phone_does_not() {
     assert_eq!(first_words(&world.settle()), ["SIP/2.0 200"]);
     world.receive(CALLEE, &response(&forwarded, "487 Request Terminated", "b"));
     assert_eq!(first_words(&world.settle()), ["ACK", "SIP/2.0 487"]);
+}
+
+/// How long it took to answer is measured until then.
+#[test]
+fn a_request_whose_answer_waits_is_settled_when_that_leaves() {
+    let mut world = World::new();
+    world.ring();
+
+    world.receive(CALLER, &cancel());
+    let waiting = world.answered;
+    world.settle();
+
+    assert_eq!((waiting, world.answered), (0, 1));
 }
 
 #[test]
@@ -416,6 +429,8 @@ struct World {
     acts: usize,
     told: Told,
     waiting: Vec<Ticket>,
+    /// Requests whose answers have left.
+    answered: usize,
 }
 
 /// What the other node was told.
@@ -459,7 +474,7 @@ impl World {
             node.shard.note_changes();
             node.shard.stand_by(now);
         }
-        Self { now, epoch: 3, nodes, acts: 0, told: Told::default(), waiting: Vec::new() }
+        Self { now, epoch: 3, nodes, acts: 0, told: Told::default(), waiting: Vec::new(), answered: 0 }
     }
 
     fn active(&self) -> &Node {
@@ -505,6 +520,10 @@ impl World {
         act(shard, self.now, &lease, &mut out);
         copies::post_calls(self.now, shard, holding, &mut &mut self.told, &mut out, &mut waits);
         self.waiting.extend(waits.into_iter().map(|(ticket, _)| ticket));
+        self.answered += out
+            .iter()
+            .filter(|output| matches!(output, Output::Settled(it) if it.by == Progress::Answered))
+            .count();
         let message = |output| match output {
             Output::Send { to, message, .. } => Some((to, message)),
             Output::SendWhenHeld { .. } => unreachable!("{output:?} was not looked at"),
@@ -516,7 +535,9 @@ impl World {
     /// The other node holds all; gives what waited for that.
     fn settle(&mut self) -> Vec<Sent> {
         let holding = &mut self.nodes[self.acts].holding;
-        self.waiting.drain(..).flat_map(|ticket| holding.handle_settled(ticket)).collect()
+        let let_go: Vec<_> = self.waiting.drain(..).map(|ticket| holding.handle_settled(ticket)).collect();
+        self.answered += let_go.iter().map(|(_, settled)| settled.len()).sum::<usize>();
+        let_go.into_iter().flat_map(|(messages, _)| messages).collect()
     }
 
     /// The standby has what it was told, and nothing else.

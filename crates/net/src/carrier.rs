@@ -297,12 +297,10 @@ impl Carrier {
                     for input in inputs.drain(..) {
                         match input {
                             ToShard::Settled(ticket) => {
-                                let let_go = owner.holding.handle_settled(ticket).into_iter();
-                                out.extend(let_go.map(|(to, message)| Output::Send {
-                                    to,
-                                    message,
-                                    of: None,
-                                }));
+                                let (messages, settled) = owner.holding.handle_settled(ticket);
+                                let send = |(to, message)| Output::Send { to, message, of: None };
+                                out.extend(messages.into_iter().map(send));
+                                out.extend(settled.into_iter().map(Output::Settled));
                             }
                             input => give_shard(&mut owner.shard, now, lease, input, out),
                         }
@@ -355,9 +353,10 @@ impl Carrier {
                 Output::Send { to, message, of } => {
                     self.post(to, message, of.map(|key| Sender { shard, key }));
                 }
-                Output::SendWhenHeld { to, message, .. } => {
+                Output::SendWhenHeld { to, message, settled, .. } => {
                     debug_assert!(false, "a shard that notes changes has what it posts looked at");
                     self.post(to, message, None);
+                    self.settled.extend(settled);
                 }
                 Output::Ask { partition_of, token, question } => {
                     let partition = edge.machines.partition_of(&partition_of);

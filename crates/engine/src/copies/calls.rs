@@ -50,11 +50,13 @@ pub fn post_calls(
         }
     }
     holding.changed = changed;
+    let mut passed = Vec::new();
     outputs.retain_mut(|output| {
-        let Output::SendWhenHeld { call, to, message, waits: until } = output else { return true };
-        let message = (*to, std::mem::take(message));
-        match holding.handle_message(*call, message, *until, || replica.everything()) {
+        let Output::SendWhenHeld { call, to, message, waits: until, settled } = output else { return true };
+        let (message, settled) = ((*to, std::mem::take(message)), *settled);
+        match holding.handle_message(*call, message, settled, *until, || replica.everything()) {
             CallPassage::Passes(to, message) => {
+                passed.extend(settled.map(Output::Settled));
                 *output = Output::Send { to, message, of: None };
                 true
             }
@@ -65,6 +67,7 @@ pub fn post_calls(
             }
         }
     });
+    outputs.append(&mut passed);
     holding.handle_end_of_step();
 }
 

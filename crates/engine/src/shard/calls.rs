@@ -19,7 +19,7 @@ use transaction::{
 };
 use transport::Destination;
 
-use super::{Output, Shard};
+use super::{Output, Settled, Shard};
 use crate::call_capsule::{CallCapsule, Way};
 
 /// Calls that a standby keeps for one shard: as many as an active one has. With 4 KB each they take 0.8 GB; who has less
@@ -43,7 +43,7 @@ pub(super) struct Calls {
     /// What has changed beside what the machines say: what could not be gone on with, for one.
     pending: Vec<ServerKey>,
     /// Whose the next messages of the transactions are.
-    speaks: Option<(ServerKey, Waits)>,
+    speaks: Option<Speaker>,
     /// The CANCEL that was taken last, and the INVITE that it is for.
     cancel: Option<(ServerKey, ServerKey)>,
     /// Buffers, empty between two steps.
@@ -64,6 +64,15 @@ struct Inherited {
     call_id: u64,
     /// Whether the other node was told of it as it was then, so that its times are too long there.
     is_old_there: bool,
+}
+
+/// Whose messages come next.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Speaker {
+    call: ServerKey,
+    waits: Waits,
+    /// The request that the first of them settles.
+    pub(super) settled: Option<Settled>,
 }
 
 /// What a message of a call waits for.
@@ -348,9 +357,14 @@ impl Shard {
 
 /// Which messages wait for what.
 impl Shard {
-    /// The user answers a request.
-    pub(super) fn answers(&mut self, key: ServerKey, status: Status) {
-        let Some(calls) = &mut self.calls else { return };
+    /// The user answers a request. Gives what is settled back if that does not wait for anything.
+    pub(super) fn answers(
+        &mut self,
+        key: ServerKey,
+        status: Status,
+        settled: Option<Settled>,
+    ) -> Option<Settled> {
+        let Some(calls) = &mut self.calls else { return settled };
         let of_cancel = calls.cancel.filter(|(cancel, _)| *cancel == key).map(|(_, invite)| invite);
         let waits = match status {
             Status::TRYING => Waits::UntilHeld,
@@ -362,10 +376,9 @@ impl Shard {
         // The other node has to know that a call has ended before the sender of a BYE stops repeating it.
         let is_held =
             method == Some(MethodName::Invite) || method == Some(MethodName::Bye) && status.is_final();
-        calls.speaks = match of_cancel {
-            Some(invite) => Some((invite, waits)),
-            None => is_held.then_some((key, waits)),
-        };
+        let call = of_cancel.or(is_held.then_some(key));
+        calls.speaks = call.map(|call| Speaker { call, waits, settled });
+        settled.filter(|_| call.is_none())
     }
 
     /// A request was repeated, and its answer is.
@@ -373,14 +386,15 @@ impl Shard {
         if let Some(calls) = &mut self.calls
             && calls.told.contains_key(&number_of(key))
         {
-            calls.speaks = Some((key, Waits::BehindOthers));
+            calls.speaks = Some(Speaker { call: key, waits: Waits::BehindOthers, settled: None });
         }
     }
 
     /// A response has come to a request of ours, which may be acknowledged.
     pub(super) fn acknowledges(&mut self, client: ClientKey, waits: Waits) {
         if let Some(calls) = &mut self.calls {
-            calls.speaks = calls.of_client.get(&client).map(|key| (*key, waits));
+            let call = calls.of_client.get(&client).copied();
+            calls.speaks = call.map(|call| Speaker { call, waits, settled: None });
         }
     }
 
@@ -392,7 +406,7 @@ impl Shard {
     }
 
     /// Whose the messages are that the transactions send now, once.
-    pub(super) fn take_speaker(&mut self) -> Option<(ServerKey, Waits)> {
+    pub(super) fn take_speaker(&mut self) -> Option<Speaker> {
         self.calls.as_mut()?.speaks.take()
     }
 }
@@ -400,13 +414,16 @@ impl Shard {
 impl Output {
     /// A message of a transaction; of a call whose messages may have to wait if there is one.
     pub(super) fn of_transaction(
-        call: Option<(ServerKey, Waits)>,
+        speaker: Option<&mut Speaker>,
         to: Destination,
         message: Bytes,
         of: Option<ClientKey>,
     ) -> Self {
-        match (call, of) {
-            (Some((call, waits)), None) => Self::SendWhenHeld { call, to, message, waits },
+        match (speaker, of) {
+            (Some(speaker), None) => {
+                let Speaker { call, waits, .. } = *speaker;
+                Self::SendWhenHeld { call, to, message, waits, settled: speaker.settled.take() }
+            }
             _ => Self::Send { to, message, of },
         }
     }

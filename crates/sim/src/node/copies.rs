@@ -367,7 +367,7 @@ impl Node {
         out: &mut Vec<Output>,
     ) {
         let holding = self.copies.as_mut().and_then(|it| it.call_holdings.get_mut(usize::from(shard)));
-        let messages = holding.map(|holding| holding.handle_settled(ticket)).unwrap_or_default();
+        let (messages, _) = holding.map(|holding| holding.handle_settled(ticket)).unwrap_or_default();
         if messages.is_empty() || !self.is_active(now) {
             return;
         }
