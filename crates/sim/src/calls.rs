@@ -26,9 +26,6 @@ use case::{Played, Point, Trouble};
 pub use kind::Kind;
 use world::World;
 
-/// A takeover may make nothing later than this: the lease has to end, and a repetition to be lost that doubles its interval.
-const LATE_MAX: Duration = Duration::from_secs(4);
-
 /// Nothing may be earlier: no timer runs out sooner because another node has it.
 const EARLY_MAX: Duration = Duration::from_millis(100);
 
@@ -162,7 +159,7 @@ fn play(kind: Kind, case: Case, reference: Option<&Ending>, telling: Telling) ->
         world.play();
         let ending = world.said();
         let mut why = world.broken.clone();
-        why.extend(differences(reference.unwrap_or(&ending), &ending));
+        why.extend(differences(reference.unwrap_or(&ending), &ending, case.late_max()));
         if !why.is_empty() && world.is_excused() {
             world.events.add(events::Event::Excused);
             why.clear();
@@ -190,12 +187,12 @@ fn play(kind: Kind, case: Case, reference: Option<&Ending>, telling: Telling) ->
 }
 
 /// In what a call ended otherwise than it should.
-fn differences(wanted: &Ending, ending: &Ending) -> Vec<String> {
+fn differences(wanted: &Ending, ending: &Ending, late_max: Duration) -> Vec<String> {
     let mut differences = Vec::new();
     for ((party, wanted), (_, said)) in wanted.iter().zip(ending) {
         if wanted.iter().map(|said| &said.fact).eq(said.iter().map(|said| &said.fact)) {
             let is_off = |wanted: &Said, said: &Said| {
-                said.at > wanted.at + LATE_MAX || said.at + EARLY_MAX < wanted.at
+                said.at > wanted.at + late_max || said.at + EARLY_MAX < wanted.at
             };
             let off = wanted.iter().zip(said).filter(|(wanted, said)| is_off(wanted, said));
             let off = off
@@ -250,17 +247,18 @@ mod tests {
                 facts.iter().map(|&it| Said { thread: (1, ""), fact: it.to_owned(), at: Instant::START });
             vec![("bob".to_owned(), facts.collect())]
         };
+        let late_max = Duration::from_secs(1);
         let wanted = said(&["Ringing", "Answered"]);
 
-        assert_eq!(differences(&wanted, &wanted), Vec::<String>::new());
+        assert_eq!(differences(&wanted, &wanted, late_max), Vec::<String>::new());
         for other in [&["Ringing"][..], &["Ringing", "Ringing", "Answered"], &["Answered", "Ringing"]] {
-            assert_eq!(differences(&wanted, &said(other)).len(), 1, "{other:?}");
+            assert_eq!(differences(&wanted, &said(other), late_max).len(), 1, "{other:?}");
         }
         let mut late = wanted.clone();
-        late[0].1[1].at = Instant::START + LATE_MAX;
-        assert_eq!(differences(&wanted, &late), Vec::<String>::new());
-        late[0].1[1].at = Instant::START + LATE_MAX + Duration::from_nanos(1);
-        assert_eq!(differences(&wanted, &late).len(), 1);
-        assert_eq!(differences(&late, &wanted).len(), 1, "too early");
+        late[0].1[1].at = Instant::START + late_max;
+        assert_eq!(differences(&wanted, &late, late_max), Vec::<String>::new());
+        late[0].1[1].at = Instant::START + late_max + Duration::from_nanos(1);
+        assert_eq!(differences(&wanted, &late, late_max).len(), 1);
+        assert_eq!(differences(&late, &wanted, late_max).len(), 1, "too early");
     }
 }

@@ -249,51 +249,59 @@ fn trunk() -> Trunk {
 /// Numbers that begin with 0 go to a gateway that takes no calls now, to one that fails and then to one that does not; some
 /// go nowhere.
 fn dial_plan() -> DialPlan {
-    let gateway = |name: &str, address: SocketAddr, calls_max, probed| {
-        Arc::new(Gateway {
-            name: name.into(),
-            group: None,
-            uri: Bytes::from(format!("sip:{address}")),
-            registration: None,
-            via: None,
-            priority: 0,
-            weight: 1,
-            calls_max,
-            watch: Watch {
-                interval: probed,
-                failures: 3,
-                successes: 2,
-                refusals: BTreeSet::from([Status::REQUEST_TIMEOUT, Status::SERVICE_UNAVAILABLE]),
-            },
-            answer_timeout: Duration::from_secs(4),
-            sources: Vec::new(),
-            rewrite: Rewrite::default(),
-            caller: CallerRules::default(),
-            headers: HeaderEdits::default(),
-        })
-    };
-    let route = |name: &str, number: &str, goal| {
-        Arc::new(Route {
-            name: name.into(),
-            fits: Fits { numbers: Pattern::parse(number).into_iter().collect(), ..Fits::default() },
-            rewrite: Rewrite::default(),
-            caller: None,
-            headers: HeaderEdits::default(),
-            goal,
-        })
-    };
     let full = gateway("full", FAILING_GATEWAY, Some(0), None);
     let failing = gateway("failing", FAILING_GATEWAY, None, Some(Duration::from_secs(30)));
     let working = gateway("working", GATEWAY, None, None);
-    let order = [&full, &failing, &working];
-    let goal = Goal::Gateways(order.map(|gateway| vec![Arc::clone(gateway)]).into());
-    DialPlan {
-        gateways: vec![full, failing, working],
-        routes: vec![
-            route("expensive", "0900.", Goal::Reject(Status::FORBIDDEN)),
-            route("numbers", "0.", goal),
-        ],
-    }
+    let mut plan = numbers_by(vec![full, failing, working]);
+    plan.routes.insert(0, route("expensive", "0900.", Goal::Reject(Status::FORBIDDEN)));
+    plan
+}
+
+/// Numbers that begin with 0 go to the first of these gateways that takes the call.
+pub(crate) fn numbers_by(gateways: Vec<Arc<Gateway>>) -> DialPlan {
+    let goal = Goal::Gateways(gateways.iter().map(|gateway| vec![Arc::clone(gateway)]).collect());
+    DialPlan { gateways, routes: vec![route("numbers", "0.", goal)] }
+}
+
+/// A gateway by its address, which may be looked after and take so many calls.
+pub(crate) fn gateway(
+    name: &str,
+    address: SocketAddr,
+    calls_max: Option<u32>,
+    probed: Option<Duration>,
+) -> Arc<Gateway> {
+    Arc::new(Gateway {
+        name: name.into(),
+        group: None,
+        uri: Bytes::from(format!("sip:{address}")),
+        registration: None,
+        via: None,
+        priority: 0,
+        weight: 1,
+        calls_max,
+        watch: Watch {
+            interval: probed,
+            failures: 3,
+            successes: 2,
+            refusals: BTreeSet::from([Status::REQUEST_TIMEOUT, Status::SERVICE_UNAVAILABLE]),
+        },
+        answer_timeout: Duration::from_secs(4),
+        sources: Vec::new(),
+        rewrite: Rewrite::default(),
+        caller: CallerRules::default(),
+        headers: HeaderEdits::default(),
+    })
+}
+
+fn route(name: &str, number: &str, goal: Goal) -> Arc<Route> {
+    Arc::new(Route {
+        name: name.into(),
+        fits: Fits { numbers: Pattern::parse(number).into_iter().collect(), ..Fits::default() },
+        rewrite: Rewrite::default(),
+        caller: None,
+        headers: HeaderEdits::default(),
+        goal,
+    })
 }
 
 /// The defaults, with these listeners and names.

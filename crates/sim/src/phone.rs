@@ -446,7 +446,9 @@ impl Phone {
                 );
                 out.push(Output::Fact(Fact::KeepaliveAnswered));
             }
-            Method::Prack | Method::Refer | Method::Notify => self.handle_within(now, key, request, out),
+            Method::Prack | Method::Refer | Method::Notify | Method::Update => {
+                self.handle_within(now, key, request, out)
+            }
             _ => self.respond(now, key, 405, &answer(request, 405, "x", "Allow: INVITE\r\n", "")),
         }
     }

@@ -146,7 +146,7 @@ impl Script {
                 let status = self.rng.pick(&[180, 183]);
                 let after = self.rng.between(Duration::ZERO, secs(8));
                 let hang_up_after = self.rng.chance(400).then(|| self.rng.between(secs(2), secs(60)));
-                (phone, Answering { behaviour: Behaviour::Answer { status, after }, hang_up_after })
+                (phone, Answering { hang_up_after, ..Answering::of(Behaviour::Answer { status, after }) })
             })
             .collect()
     }

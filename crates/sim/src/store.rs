@@ -9,7 +9,7 @@ use bytes::Bytes;
 use clock::Instant;
 use engine::{Change, Loaded, StoredNonce};
 use routing::account::BindingKey;
-use routing::{Account, Algorithm, ForwardTarget, StoredBinding};
+use routing::{Account, Algorithm, ForwardTarget, Forwards, StoredBinding};
 use sip::Aor;
 
 use crate::phone;
@@ -72,9 +72,18 @@ impl Store {
 
     /// Sends all calls of an account to another user of its domain.
     pub(crate) fn forward(&mut self, user: &str, domain: &str, to: &str) {
+        self.set_forwards(
+            user,
+            domain,
+            Forwards { always: ForwardTarget::parse(to, domain), ..Forwards::default() },
+        );
+    }
+
+    /// Sends calls of an account elsewhere.
+    pub(crate) fn set_forwards(&mut self, user: &str, domain: &str, forwards: Forwards) {
         let account = Aor::parse(&format!("{user}@{domain}")).and_then(|aor| self.accounts.get_mut(&aor));
         if let Some(account) = account {
-            Arc::make_mut(account).calls.forwards.always = ForwardTarget::parse(to, domain);
+            Arc::make_mut(account).calls.forwards = forwards;
         }
     }
 

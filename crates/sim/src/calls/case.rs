@@ -4,6 +4,12 @@
 //! the moment before each number and for the one after it.
 
 use std::fmt;
+use std::time::Duration;
+
+/// What phones and server wait before they say something again.
+const T1: Duration = Duration::from_millis(500);
+/// What is on its way takes a while.
+const SLACK: Duration = Duration::from_millis(100);
 
 /// One input or output of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,11 +40,22 @@ pub(super) enum Trouble {
     LostDatagram,
     /// With its host, and a datagram of its own is lost that was on its way.
     LostBefore,
+    /// With its host, which is started again; when it has everything, the other one dies.
+    Back,
+    /// Not at all: it hands the service over, and becomes the other one's standby.
+    HandOver,
 }
 
 impl Trouble {
-    pub(super) const ALL: [Self; 5] =
-        [Self::Power, Self::Process, Self::SlowLink, Self::LostDatagram, Self::LostBefore];
+    pub(super) const ALL: [Self; 7] = [
+        Self::Power,
+        Self::Process,
+        Self::SlowLink,
+        Self::LostDatagram,
+        Self::LostBefore,
+        Self::Back,
+        Self::HandOver,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -47,6 +64,8 @@ impl Trouble {
             Self::SlowLink => "slow",
             Self::LostDatagram => "lost",
             Self::LostBefore => "lost-before",
+            Self::Back => "back",
+            Self::HandOver => "hand-over",
         }
     }
 }
@@ -76,6 +95,19 @@ impl Case {
         matches!(self.0, Played::Slow | Played::Killed(_, Trouble::SlowLink))
     }
 
+    /// How much later than undisturbed something may be, but for what it takes by itself: who says something while nobody is
+    /// active says it again after T1, and again after twice that if the first repetition comes too early. One that is lost
+    /// after that comes again after four times T1.
+    pub(super) fn late_max(self) -> Duration {
+        let repetitions = match self.0 {
+            Played::Undisturbed | Played::Slow => 0,
+            Played::Lost(_) => 1,
+            Played::Killed(_, Trouble::LostDatagram | Trouble::Back) => 7,
+            Played::Killed(..) => 3,
+        };
+        T1 * repetitions + SLACK
+    }
+
     /// The case of which this is the [`fmt::Display`].
     pub fn parse(text: &str) -> Option<Self> {
         let mut words = text.split(':');
@@ -103,7 +135,14 @@ impl Case {
             std::iter::once(Moment::Before(number)).chain(after)
         });
         let moments: Vec<Moment> = moments.collect();
-        let killed = |trouble| moments.iter().map(move |&moment| Self(Played::Killed(moment, trouble)));
+        // Who hands the service over ends the step before.
+        let is_possible = |moment: &Moment, trouble| {
+            trouble != Trouble::HandOver || matches!(moment, Moment::After(_) | Moment::Before(0))
+        };
+        let killed = |trouble| {
+            let moments = moments.iter().filter(move |moment| is_possible(moment, trouble));
+            moments.map(move |&moment| Self(Played::Killed(moment, trouble)))
+        };
         troubles.iter().flat_map(|&trouble| killed(trouble)).collect()
     }
 }

@@ -23,6 +23,14 @@ events! {
     Lost "datagram_lost",
     /// A node was killed and a datagram lost that it had sent.
     LostBefore "datagram_of_dead_node_lost",
+    /// A node was started again, and had everything when the other one died.
+    CameBack "came_back",
+    /// A node handed the service over.
+    HandedOver "handed_over",
+    /// A name was looked up.
+    Resolved "name_resolved",
+    /// The same by a node that went on with a call.
+    ResolvedAgain "name_resolved_by_new_node",
     /// An entry came to the standby.
     Applied "entry_applied",
     /// The new node was sent an INVITE.

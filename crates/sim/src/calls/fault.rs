@@ -47,7 +47,8 @@ pub(crate) fn lets_pass(message: &[u8]) -> bool {
 // The numbers are those of the fields in the encodings of a call, of its context, a branch and what was sent by it.
 pub(crate) fn spoil(capsule: Bytes) -> Bytes {
     if is_planted(Fault::BranchForgotten) {
-        return without(&capsule, &[2, 4], &[1], true).into();
+        // With its client transaction, which can not be read without it.
+        return without(&without(&capsule, &[2, 4], &[1], true), &[], &[4], true).into();
     }
     if is_planted(Fault::TimersLost) {
         return without(&capsule, &[2, 4, 1, 9], &[7, 8, 9, 10], false).into();

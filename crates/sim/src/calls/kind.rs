@@ -4,10 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use routing::{Keepalive, Settings};
+use routing::{ForwardTarget, Forwards, Keepalive, Settings};
 use transport::Transport;
 
-use crate::cast::{DOMAIN, FIRST, password_of};
+use crate::cast::{DOMAIN, FIRST, FOREIGN_DOMAIN, FOREIGNER, password_of};
 use crate::nat::{Dependence, Nat, Refresh};
 use crate::phone::{Algorithm, Answering, Behaviour, CallOrder, Offer, Provisional, Refer, Setup, TIMERS};
 
@@ -46,11 +46,25 @@ pub enum Kind {
     BehindNat,
     /// All that the caller sends comes three times.
     Repeated,
+    /// The first gateway refuses, the next one answers.
+    GatewayFails,
+    /// The first gateway says nothing, the next one answers.
+    GatewaySilent,
+    /// The callee is busy, and its calls go to another user then.
+    ForwardedBusy,
+    /// The callee does not answer, and its calls go to another user then.
+    ForwardedUnanswered,
+    /// The callee is found by the DNS, which names a dead server before.
+    ByName,
+    /// The session is changed in mid-call, and the callee thinks about it.
+    Thoughtful,
+    /// It is changed by an UPDATE.
+    Updated,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 23] = [
         Self::Plain,
         Self::CalleeEnds,
         Self::Forked,
@@ -67,6 +81,13 @@ impl Kind {
         Self::LateOffer,
         Self::BehindNat,
         Self::Repeated,
+        Self::GatewayFails,
+        Self::GatewaySilent,
+        Self::ForwardedBusy,
+        Self::ForwardedUnanswered,
+        Self::ByName,
+        Self::Thoughtful,
+        Self::Updated,
     ];
 
     /// Its name on the command line.
@@ -88,6 +109,13 @@ impl Kind {
             Self::LateOffer => "late-offer",
             Self::BehindNat => "nat",
             Self::Repeated => "repeated",
+            Self::GatewayFails => "gateway",
+            Self::GatewaySilent => "gateway-silent",
+            Self::ForwardedBusy => "forwarded-busy",
+            Self::ForwardedUnanswered => "forwarded-unanswered",
+            Self::ByName => "by-name",
+            Self::Thoughtful => "re-invite-slow",
+            Self::Updated => "update",
         }
     }
 
@@ -103,6 +131,8 @@ pub(super) struct Member {
     pub(super) setup: Setup,
     pub(super) nat: Option<usize>,
     pub(super) answering: Answering,
+    /// Whether it is an account's, which registers.
+    pub(super) registers: bool,
 }
 
 /// What is played.
@@ -113,6 +143,8 @@ pub(super) struct Play {
     pub(super) order: CallOrder,
     /// When the caller's datagrams come again.
     pub(super) again_after: &'static [Duration],
+    /// Whether what is told of the progress is repeated until it was heard.
+    pub(super) is_progress_heard: bool,
     /// Whether a callee may hear of the call's end before it has the ACK.
     pub(super) may_end_unacknowledged: bool,
 }
@@ -123,6 +155,8 @@ pub(super) const NUMBER: u32 = 1;
 const AGAIN_AFTER: &[Duration] = &[Duration::from_millis(40), Duration::from_millis(620)];
 /// Long enough for a 200 to be repeated until its ACK arrives, of which one was lost with its node and one after it.
 const HANG_UP_AFTER: Duration = Duration::from_secs(9);
+/// The gateways, in their order.
+const GATEWAYS: [SocketAddr; 2] = [at(198, 51, 100, 31), at(198, 51, 100, 32)];
 /// How long a branch may ring.
 const RING_TIMEOUT: Duration = Duration::from_secs(25);
 /// The same where others are tried after it.
@@ -168,6 +202,22 @@ impl Play {
                 order.hang_up_after = Some(HANG_UP_AFTER * 2);
             }
             Kind::LateOffer => order.offer = Offer::InAck,
+            Kind::GatewayFails | Kind::GatewaySilent => {
+                order.target = format!("sip:030123@{DOMAIN}");
+                bobs.clear();
+            }
+            Kind::ForwardedBusy => bobs = vec![(None, refuses(486))],
+            Kind::ForwardedUnanswered => bobs = vec![(None, rings)],
+            Kind::ByName => {
+                order.target = format!("sip:zoe@{FOREIGN_DOMAIN}");
+                bobs.clear();
+            }
+            Kind::Thoughtful => {
+                order.reinvite_after = Some(Duration::from_secs(1));
+                let changes_after = Some(Duration::from_millis(1_200));
+                bobs = vec![(None, Answering { changes_after, ..answers(2) })];
+            }
+            Kind::Updated => order.update_after = Some(Duration::from_secs(1)),
         }
         let nats = match kind {
             Kind::BehindNat => [Some(0), Some(1)],
@@ -177,12 +227,50 @@ impl Play {
         for (place, (q, answering)) in (2..).zip(bobs) {
             members.push(member("bob", place, nats[1], q, answering));
         }
-        if kind == Kind::Referred {
-            members.push(member("carol", 9, None, None, answers(1)));
+        match kind {
+            Kind::Referred | Kind::ForwardedBusy | Kind::ForwardedUnanswered => {
+                members.push(member("carol", 9, None, None, answers(1)));
+            }
+            Kind::GatewayFails | Kind::GatewaySilent => {
+                let first =
+                    if kind == Kind::GatewayFails { refuses(503) } else { Answering::of(Behaviour::Silence) };
+                members.push(stranger("gateway", GATEWAYS[0], DOMAIN, first));
+                members.push(stranger("gateway", GATEWAYS[1], DOMAIN, answers(2)));
+            }
+            Kind::ByName => members.push(stranger("zoe", FOREIGNER, FOREIGN_DOMAIN, answers(2))),
+            _ => {}
         }
         let again_after = if kind == Kind::Repeated { AGAIN_AFTER } else { &[] };
-        Self { members, order, again_after, may_end_unacknowledged: kind == Kind::Brief }
+        Self {
+            members,
+            order,
+            again_after,
+            is_progress_heard: kind == Kind::Pracked,
+            may_end_unacknowledged: kind == Kind::Brief,
+        }
     }
+}
+
+/// Where calls to an account of this kind of call go if it does not take them.
+pub(super) fn forwards(kind: Kind) -> Option<(&'static str, Forwards)> {
+    let target = ForwardTarget::parse("carol", DOMAIN);
+    let forwards = match kind {
+        Kind::ForwardedBusy => Forwards { busy: target, ..Forwards::default() },
+        Kind::ForwardedUnanswered => {
+            let no_answer_after = Some(Duration::from_secs(6));
+            Forwards { no_answer: target, no_answer_after, ..Forwards::default() }
+        }
+        _ => return None,
+    };
+    Some(("bob", forwards))
+}
+
+/// A phone that has no account here.
+fn stranger(user: &str, local: SocketAddr, domain: &str, answering: Answering) -> Member {
+    let mut member = member(user, 0, None, None, answering);
+    member.setup.domain = domain.to_owned();
+    member.setup.local = local;
+    Member { registers: false, ..member }
 }
 
 fn member(
@@ -210,7 +298,7 @@ fn member(
         preloads: false,
         expires: Duration::from_secs(3_600),
     };
-    Member { setup, nat, answering }
+    Member { setup, nat, answering, registers: true }
 }
 
 /// The routers, of the two most usual kinds.
@@ -231,6 +319,9 @@ pub(super) fn settings() -> Arc<Settings> {
     settings.nat.interval = Duration::from_secs(25);
     settings.proxy.ring_timeout = RING_TIMEOUT;
     settings.proxy.serial_ring_timeout = SERIAL_RING_TIMEOUT;
+    let gateway = |(name, address)| crate::cast::gateway(name, address, Some(9), None);
+    let gateways = [("first", GATEWAYS[0]), ("second", GATEWAYS[1])];
+    settings.dial_plan = crate::cast::numbers_by(gateways.map(gateway).into());
     Arc::new(settings)
 }
 

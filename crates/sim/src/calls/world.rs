@@ -13,14 +13,16 @@ use clock::{Instant, Now, WallTime};
 use keys::RootKey;
 use lease::{Epoch, LeaseMirror};
 use replica::{Cause, Origin, Wanted};
-use routing::Settings;
+use routing::{Settings, Token};
 use sip::Aor;
+use transport::selection::Records;
 
 use super::Said;
 use super::case::{Case, Moment, Played, Point, Trouble};
 use super::events::{Event, Events};
 use super::kind::{self, Kind, NUMBER, Play};
 use crate::cast::DOMAIN;
+use crate::dns::Resolver;
 use crate::nat::Nat;
 use crate::node::{FromPeer, Node, Output, PeerOutput};
 use crate::phone::{self, Fact, Phone, Role};
@@ -33,8 +35,6 @@ const BEGAN: WallTime = WallTime::from_millis(1_800_000_000_000);
 const AHEAD: u64 = 777_000_000_000;
 /// When the call begins.
 const CALL_AT: Instant = Instant::from_nanos(4_000_000_000);
-/// A node is active so long after the other one's end.
-const TAKEOVER: Duration = Duration::from_millis(500);
 /// From one node to the other.
 const LINK: Duration = Duration::from_micros(200);
 /// The same where the way is slow: longer than anybody waits for it.
@@ -52,8 +52,8 @@ const AFTERMATH: Duration = Duration::from_secs(1);
 const WAKES_MAX: u32 = 20_000;
 /// The node that is active first.
 const FIRST: usize = 0;
-/// The only connection between the nodes.
-const CONNECTION: u64 = 1;
+
+mod takeover;
 
 #[derive(Debug)]
 enum Happening {
@@ -64,7 +64,11 @@ enum Happening {
     Connect,
     Peer { side: usize, what: FromPeer },
     Fetch { side: usize, wanted: Vec<Wanted> },
+    Resolved { side: usize, shard: u16, token: Token, records: Records },
+    HandOver,
     TakeOver,
+    Restart(usize),
+    LookForCopy,
     LookForRest,
 }
 
@@ -94,9 +98,18 @@ pub(super) struct World {
     queue: BTreeMap<(Instant, u64), Happening>,
     sides: [Side; 2],
     active: usize,
+    /// Whether no node is active.
+    is_vacant: bool,
+    epoch: Epoch,
+    /// The number of the last connection between the nodes.
+    connection: u64,
     is_connected: bool,
     killed: Option<Instant>,
     took_over: bool,
+    /// Whether the node that was killed first is active again.
+    is_back: bool,
+    settings: Arc<Settings>,
+    root: RootKey,
     phones: Vec<Resident>,
     nats: Vec<Nat>,
     points: Vec<(Instant, Point)>,
@@ -116,7 +129,7 @@ impl World {
         let settings = kind::settings();
         let root = RootKey::new([9; 32]);
         let now = Instant::from_nanos(1_000_000_000);
-        let sides = [0, 1].map(|number| side(number, now, &settings, &root));
+        let sides = [0, 1].map(|number| side(number, now, kind, &settings, &root));
         let phones = play.members.iter().map(|member| {
             let mut phone = Phone::new(member.setup.clone());
             for number in [NUMBER, NUMBER + 1] {
@@ -134,9 +147,15 @@ impl World {
             queue: BTreeMap::new(),
             sides,
             active: FIRST,
+            is_vacant: false,
+            epoch: Epoch(1),
+            connection: 0,
             is_connected: false,
             killed: None,
             took_over: false,
+            is_back: false,
+            settings,
+            root,
             nats: kind::nats(),
             points: Vec::new(),
             datagrams: Vec::new(),
@@ -150,7 +169,9 @@ impl World {
         world.step(1, "stands by", Node::look_at_lease);
         world.step(FIRST, "becomes active", |node, now, out| node.become_active(now, Epoch(1), out));
         for phone in 0..world.phones.len() {
-            world.later(Duration::from_millis(200 + 100 * phone as u64), Happening::Register(phone));
+            if world.play.members[phone].registers {
+                world.later(Duration::from_millis(200 + 100 * phone as u64), Happening::Register(phone));
+            }
         }
         world.at(CALL_AT, Happening::Call);
         world
@@ -239,7 +260,8 @@ impl World {
     /// Looks every second after the call's beginning.
     fn is_at_rest(&mut self) -> bool {
         let phones = self.phones.iter().all(|resident| resident.phone.left() == (0, 0));
-        let waits = self.killed.is_some() && !self.took_over;
+        let comes_back = matches!(self.case.0, Played::Killed(_, Trouble::Back)) && self.killed.is_some();
+        let waits = self.is_vacant || comes_back && !self.is_back;
         let held = self.sides[self.active].node.as_ref().map(Node::held).unwrap_or_default();
         if phones && !waits && held == Default::default() {
             return true;
@@ -265,8 +287,9 @@ impl World {
                 }
             }
             Happening::Connect => {
+                let connection = self.connection;
                 self.step(self.active, "is connected", |node, now, out| {
-                    node.handle_peer(now, FromPeer::Connected(CONNECTION), out);
+                    node.handle_peer(now, FromPeer::Connected(connection), out);
                 });
             }
             Happening::Peer { side, what } => {
@@ -276,21 +299,21 @@ impl World {
                 let what = FromPeer::Fetch(wanted);
                 self.step(side, "is asked for entries", |node, now, out| node.handle_peer(now, what, out));
             }
-            Happening::TakeOver => {
-                self.took_over = true;
-                self.events.add(Event::TookOver);
-                let lease = LeaseMirror::until(Instant::FAR, Epoch(2));
-                if let Some(node) = &mut self.sides[self.active].node {
-                    node.set_lease(lease);
-                }
-                self.step(self.active, "takes over", |node, now, out| node.become_active(now, Epoch(2), out));
+            Happening::Resolved { side, shard, token, records } => {
+                self.step(side, "hears of a name", |node, now, out| {
+                    node.handle_resolved(now, shard, token, records, out);
+                });
             }
+            Happening::HandOver => self.hand_over(),
+            Happening::TakeOver => self.take_over(),
+            Happening::Restart(side) => self.restart(side),
+            Happening::LookForCopy => self.look_for_copy(),
             Happening::LookForRest => {}
         }
     }
 
     fn begin(&mut self) {
-        let ready = self.sides[FIRST].node.as_ref().map(|node| node.ready(self.sides[FIRST].clock(self.now)));
+        let ready = self.ready();
         if ready != Some(100) {
             self.broken.push(format!("the standby is not ready before the call: {ready:?}"));
         }
@@ -317,50 +340,6 @@ impl World {
         self.trace.add(self.now, format_args!("[{number}] node {side} {what}"), b"");
         self.strike(Moment::Before(number));
         self.sides[side].node.is_some()
-    }
-
-    fn strike(&mut self, moment: Moment) {
-        let Played::Killed(when, trouble) = self.case.0 else { return };
-        if when != moment || self.killed.is_some() {
-            return;
-        }
-        self.trace.add(self.now, format_args!("node {} is killed", self.active), b"");
-        self.events.add(match moment {
-            Moment::Before(_) => Event::KilledBefore,
-            Moment::After(_) => Event::KilledAfter,
-        });
-        self.killed = Some(self.now);
-        self.sides[self.active].node = None;
-        let other = 1 - self.active;
-        let is_on_its_way = |happening: &Happening| matches!(happening, Happening::Peer { side, what: FromPeer::Bytes(..) } if *side == other);
-        match trouble {
-            Trouble::Process if self.queue.values().any(is_on_its_way) => {
-                self.events.add(Event::KilledWithWrites);
-            }
-            Trouble::Process => {}
-            _ => self.queue.retain(|_, happening| !is_on_its_way(happening)),
-        }
-        if trouble == Trouble::LostBefore {
-            self.lose_what_is_on_its_way();
-        }
-        self.active = other;
-        if trouble == Trouble::Process {
-            let what = FromPeer::Disconnected(CONNECTION);
-            self.later(self.link(), Happening::Peer { side: other, what });
-        }
-        self.later(TAKEOVER, Happening::TakeOver);
-    }
-
-    /// The datagram of the dead node that would have arrived last.
-    fn lose_what_is_on_its_way(&mut self) {
-        let is_of_node =
-            |it: &Happening| matches!(it, Happening::Datagram { from, .. } if *from == crate::cast::FIRST);
-        let last = self.queue.iter().rev().find(|(_, it)| is_of_node(it)).map(|(&place, _)| place);
-        if let Some(place) = last {
-            self.queue.remove(&place);
-            self.trace.add(self.now, format_args!("a datagram of the dead node is lost"), b"");
-            self.events.add(Event::LostBefore);
-        }
     }
 
     /// Lets a node take an input, and carries what it gives.
@@ -398,13 +377,16 @@ impl World {
                     }
                     self.strike(Moment::After(number));
                 }
-                Output::Peer(PeerOutput::Send(_, bytes)) => {
+                Output::Peer(PeerOutput::Send(connection, bytes)) => {
                     let number = self.points.len();
                     if !self.pass(side, true, "tells the other node") {
                         return;
                     }
-                    let what = FromPeer::Bytes(CONNECTION, bytes);
-                    if self.sides[1 - side].node.is_some() && self.is_connected {
+                    let what = FromPeer::Bytes(connection, bytes);
+                    if self.sides[1 - side].node.is_some()
+                        && self.is_connected
+                        && connection == self.connection
+                    {
                         self.later(self.link(), Happening::Peer { side: 1 - side, what });
                     }
                     self.strike(Moment::After(number));
@@ -416,11 +398,14 @@ impl World {
                     self.later(LOOK_UP, Happening::Account { side, partition, aor });
                 }
                 Output::Save(change) => self.sides[side].store.save(self.now, change),
-                // All talk over UDP, and no name is looked up.
-                Output::Open { .. }
-                | Output::Write { .. }
-                | Output::Close { .. }
-                | Output::Resolve { .. } => {}
+                Output::Resolve { shard, token, query } => {
+                    self.events.add(if self.took_over { Event::ResolvedAgain } else { Event::Resolved });
+                    let (after, records) =
+                        crate::dns::resolve(Resolver::Up, &query, &mut crate::events::Events::default());
+                    self.later(after, Happening::Resolved { side, shard, token, records });
+                }
+                // All talk over UDP.
+                Output::Open { .. } | Output::Write { .. } | Output::Close { .. } => {}
             }
             if self.sides[side].node.is_none() {
                 return;
@@ -436,7 +421,7 @@ impl World {
     fn is_lost_with_its_host(&self, what: &str) -> bool {
         self.killed == Some(self.now)
             && what == "hears the other node"
-            && !matches!(self.case.0, Played::Killed(_, Trouble::Process))
+            && !matches!(self.case.0, Played::Killed(_, Trouble::Process | Trouble::HandOver))
     }
 
     fn settled(&mut self, cause: Option<Cause>) {
@@ -468,6 +453,7 @@ impl World {
     fn connect(&mut self, side: usize) {
         let wants = self.sides[side].node.as_ref().is_some_and(Node::wants_connection);
         if wants && self.sides[1 - side].node.is_some() && !std::mem::replace(&mut self.is_connected, true) {
+            self.connection += 1;
             self.later(LINK, Happening::Connect);
         }
     }
@@ -479,8 +465,7 @@ impl World {
 
     fn deliver(&mut self, from: SocketAddr, to: SocketAddr, bytes: &Bytes) {
         if to == crate::cast::FIRST {
-            let is_there = self.killed.is_none() || self.took_over;
-            if !is_there || self.is_lost_after_takeover() {
+            if self.is_vacant || self.is_lost_after_takeover() {
                 return;
             }
             if self.took_over {
@@ -576,8 +561,8 @@ impl World {
         self.trace.add(self.now, format_args!("{}: {fact:?}", name(&self.phones, number)), b"");
         let said = match fact {
             Fact::Unexpected(seen) => return self.broken.push(seen.clone()),
-            // Over UDP nobody repeats what is only told.
-            Fact::Progress { .. } => return,
+            // Over UDP nobody repeats what is only told, unless who told it waits for a PRACK.
+            Fact::Progress { .. } if !self.play.is_progress_heard => return,
             Fact::Established { role: Role::Callee, .. } if self.play.may_end_unacknowledged => return,
             Fact::Ringing { call, .. } => format!("Ringing {{ call: {call} }}"),
             _ if fact.call().is_some() => format!("{fact:?}"),
@@ -594,9 +579,11 @@ impl World {
         };
         let said = Said { thread: (fact.call().unwrap_or(0), part), fact: said, at: self.now };
         let phone = &mut self.phones[number];
-        // A 200 to a re-INVITE that is repeated gets its ACK again, and says nothing else.
-        let is_again =
-            matches!(fact, Fact::Reinvited { .. }) && phone.said.iter().any(|it| it.fact == said.fact);
+        // A 200 to a re-INVITE that is repeated gets its ACK again, and says nothing else; nor does a 180 that waits for its
+        // PRACK. A phone that says nothing takes each repetition of an INVITE for another one.
+        let is_silent = self.play.members[number].answering.behaviour == phone::Behaviour::Silence;
+        let is_again = (is_silent || matches!(fact, Fact::Reinvited { .. } | Fact::Progress { .. }))
+            && phone.said.iter().any(|it| it.fact == said.fact);
         if !is_again {
             phone.said.push(said);
         }
@@ -612,7 +599,30 @@ impl World {
     }
 }
 
+impl Happening {
+    /// Whether a node waits for it, and nobody else.
+    fn is_for(&self, node: usize) -> bool {
+        match self {
+            Self::Account { side, .. }
+            | Self::Peer { side, .. }
+            | Self::Fetch { side, .. }
+            | Self::Resolved { side, .. } => *side == node,
+            Self::Connect => true,
+            _ => false,
+        }
+    }
+}
+
 impl Side {
+    /// Its node is started for the so-many-th time.
+    fn start(&mut self, number: usize, time: u64, at: Instant, settings: &Arc<Settings>, root: &RootKey) {
+        let mut node =
+            Node::start(self.clock(at), Arc::clone(settings), root, 10 * time as u32 + number as u32);
+        node.join(Origin { node: number as u8, incarnation: 10 * time + number as u64 }, Epoch(0), &[]);
+        node.set_lease(LeaseMirror::none());
+        self.node = Some(node);
+    }
+
     fn clock(&self, at: Instant) -> Now {
         Now::new(Instant::from_nanos(at.as_nanos() + self.ahead), BEGAN + at.since(Instant::START))
     }
@@ -624,19 +634,19 @@ impl Side {
     }
 }
 
-fn side(number: usize, at: Instant, settings: &Arc<Settings>, root: &RootKey) -> Side {
+fn side(number: usize, at: Instant, kind: Kind, settings: &Arc<Settings>, root: &RootKey) -> Side {
     let mut store = Store::new();
     for (user, password) in crate::cast::accounts() {
         store.add_account(user, DOMAIN, &password);
     }
+    if let Some((user, forwards)) = kind::forwards(kind) {
+        store.set_forwards(user, DOMAIN, forwards);
+    }
     let mut side = Side { node: None, store, ahead: AHEAD * number as u64 };
-    let mut node = Node::start(side.clock(at), Arc::clone(settings), root, number as u32 + 1);
-    node.join(Origin { node: number as u8, incarnation: number as u64 + 5 }, Epoch(0), &[]);
-    node.set_lease(match number {
-        FIRST => LeaseMirror::until(Instant::FAR, Epoch(1)),
-        _ => LeaseMirror::none(),
-    });
-    side.node = Some(node);
+    side.start(number, 1, at, settings, root);
+    if let Some(node) = side.node.as_mut().filter(|_| number == FIRST) {
+        node.set_lease(LeaseMirror::until(Instant::FAR, Epoch(1)));
+    }
     side
 }
 

@@ -174,10 +174,13 @@ impl Phone {
             let dialog = call.dialog.as_mut().filter(|dialog| dialog.fits(invite))?;
             dialog.refresh(invite);
             call.changed = Some((key, invite.cseq().map_or(0, |cseq| cseq.number), bytes.clone()));
-            Some(id)
+            Some((id, call.answering.changes_after))
         });
         match call {
-            Some(id) => {
+            Some((id, Some(after))) => {
+                self.deadlines.push(now + after, Wake::Callee(id, Step::RepeatChange(0)));
+            }
+            Some((id, None)) => {
                 self.respond(now, key, 200, &bytes);
                 self.deadlines.push(now + T1, Wake::Callee(id, Step::RepeatChange(1)));
             }

@@ -52,6 +52,7 @@ pub(crate) enum Step {
     /// The server forgot the re-INVITE.
     ReinviteLost,
     Refer,
+    Update,
     HangUp,
     /// No call lasts for ever.
     Guard,
@@ -282,6 +283,7 @@ impl Phone {
         let steps = [
             (call.order.reinvite_after, Step::Reinvite),
             (call.order.refer.as_ref().map(|refer| refer.after), Step::Refer),
+            (call.order.update_after, Step::Update),
             (call.order.hang_up_after, Step::HangUp),
             (Some(CALL_TIME_MAX), Step::Guard),
         ];
@@ -355,6 +357,7 @@ impl Phone {
             }
             (Step::Reinvite, State::Up) => self.reinvite(now, number, out),
             (Step::Refer, State::Up) => self.refer(now, number, out),
+            (Step::Update, State::Up) => self.update(now, number, out),
             (Step::ReinviteLost, _) => self.forget_reinvite(number),
             (Step::HangUp | Step::Guard, State::Up) => {
                 call.state = State::Ending;

@@ -22,6 +22,8 @@ pub(crate) struct CallOrder {
     pub(crate) hang_up_after: Option<Duration>,
     /// Change the session so long after the answer.
     pub(crate) reinvite_after: Option<Duration>,
+    /// Change it by an UPDATE so long after the answer.
+    pub(crate) update_after: Option<Duration>,
     /// Blow the INVITE up to this size.
     pub(crate) bytes_min: usize,
     /// Where the caller's session stands.
@@ -42,6 +44,7 @@ impl CallOrder {
             patience: Patience::Waits,
             hang_up_after: Some(Duration::from_secs(5)),
             reinvite_after: None,
+            update_after: None,
             bytes_min: 0,
             offer: Offer::InInvite,
             provisional: Provisional::Plain,
@@ -94,6 +97,8 @@ pub(crate) struct Answering {
     pub(crate) behaviour: Behaviour,
     /// Hang up so long after the answer.
     pub(crate) hang_up_after: Option<Duration>,
+    /// Answer a change of the session so long after it came.
+    pub(crate) changes_after: Option<Duration>,
 }
 
 impl Answering {
@@ -101,11 +106,12 @@ impl Answering {
     pub(crate) const PROMPT: Self = Self {
         behaviour: Behaviour::Answer { status: 180, after: Duration::from_secs(1) },
         hang_up_after: None,
+        changes_after: None,
     };
 
     /// With this behaviour, and waiting for the other side to hang up.
     pub(crate) const fn of(behaviour: Behaviour) -> Self {
-        Self { behaviour, hang_up_after: None }
+        Self { behaviour, hang_up_after: None, changes_after: None }
     }
 }
 
@@ -206,7 +212,7 @@ pub(crate) enum Fact {
     HungUp { call: u32, role: Role, status: u16 },
     /// The other side hung up.
     HeardHangUp { call: u32, role: Role },
-    /// A PRACK, REFER or NOTIFY of ours was answered, or not (0).
+    /// A PRACK, REFER, NOTIFY or UPDATE of ours was answered, or not (0).
     Within { call: u32, role: Role, method: &'static str, status: u16 },
     /// One came.
     HeardWithin { call: u32, role: Role, method: &'static str },

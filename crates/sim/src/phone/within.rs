@@ -1,4 +1,5 @@
-//! What phones send one another within a dialog beside ACK, BYE and the re-INVITE: PRACK, REFER and NOTIFY.
+//! What phones send one another within a dialog beside ACK, BYE and the re-INVITE: PRACK, REFER, NOTIFY
+//! and UPDATE.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use transaction::ServerKey;
 
 use super::callee::{Step, T1};
 use super::dialog::{Dialog, inside};
-use super::message::{answer, text};
+use super::message::{answer, session, text};
 use super::order::{CallOrder, Fact, Output, Role};
 use super::{Phone, Purpose, Wake, Way};
 
@@ -80,6 +81,19 @@ impl Phone {
         self.send_request(now, purpose, request, Way::Server, out);
     }
 
+    // RFC 3311 §5.1: the session is changed as by a re-INVITE, in one request and its answer.
+    pub(super) fn update(&mut self, now: Instant, number: u32, out: &mut Vec<Output>) {
+        let (strict, contact, body) = (self.setup.strict, self.contact(), session(self.setup.local.ip()));
+        let Some(call) = self.callers.get_mut(&number) else { return };
+        let script = call.order.number;
+        let Some((dialog, _)) = call.dialogs.first_mut() else { return };
+        let mut request = dialog.request("UPDATE", strict);
+        request.lines = format!("Contact: <{contact}>\r\nX-Call: {script}\r\n");
+        request.body = body;
+        let purpose = Purpose::Within { script, role: Role::Caller, method: "UPDATE" };
+        self.send_request(now, purpose, request, Way::Server, out);
+    }
+
     /// Tells who sent it elsewhere how that goes.
     pub(super) fn notify(&mut self, now: Instant, id: u32, how: &str, out: &mut Vec<Output>) {
         let (strict, contact) = (self.setup.strict, self.contact());
@@ -106,6 +120,7 @@ impl Phone {
         let (method, name) = match request.method() {
             Some(method @ Method::Prack) => (method, "PRACK"),
             Some(method @ Method::Refer) => (method, "REFER"),
+            Some(method @ Method::Update) => (method, "UPDATE"),
             Some(method) => (method, "NOTIFY"),
             None => return,
         };
@@ -132,7 +147,11 @@ impl Phone {
         };
         let status = if method == Method::Refer { 202 } else { 200 };
         let contact = format!("Contact: <{}>\r\n", self.contact());
-        self.respond(now, key, status, &answer(request, status, "", &contact, ""));
+        let body = match method {
+            Method::Update => session(self.setup.local.ip()),
+            _ => String::new(),
+        };
+        self.respond(now, key, status, &answer(request, status, "", &contact, &body));
         out.push(Output::Fact(Fact::HeardWithin { call, role, method: name }));
         if let (Method::Refer, Some(id)) = (method, called)
             && let Some(target) = request.header(Name::ReferTo).map(|value| inside(&text(value)))
