@@ -31,7 +31,7 @@ pub struct Status {
     pub contexts: usize,
     /// Calls, ringing ones included.
     pub calls: usize,
-    /// On a standby: INVITEs under way on the other node, to go on with.
+    /// On a standby: INVITEs under way and calls that are up on the other node, to go on with.
     pub inherited: usize,
     /// Connections of this node that the other one knows.
     pub connections_told: usize,
