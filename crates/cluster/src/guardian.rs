@@ -6,6 +6,7 @@
 //!
 //! No preemption: who is active stays so, unless it is ill and another is better, or an operator or `preferred` says so.
 
+mod admission;
 mod listing;
 mod role;
 mod view;
@@ -21,7 +22,7 @@ use crate::health::{Check, Health, Patience};
 use crate::heartbeat::{HEARTBEAT_EVERY, Heartbeat, Stance};
 use crate::peer::{PathId, Peer};
 use crate::{
-    Cause, Contender, ContenderOutput, Epoch, Holder, LeasePlan, MemberId, Message, NodeId, Record, Release,
+    Cause, Contender, ContenderOutput, Epoch, HardwareAddress, Holder, LeasePlan, MemberId, Message, NodeId, Record, Release,
     ServiceId, Voter, VoterId, VoterList, VoterOutput, WriteNumber,
 };
 
@@ -84,6 +85,8 @@ pub enum Input {
     Engine(Engine),
     /// The engine has brought what it had begun to its end, and to the peer.
     Drained,
+    /// [`Output::Admit`] is done, or could not be done.
+    Admitted,
     /// How much of the active node's state this node holds, 0 to 100.
     Ready(u8),
     /// A check has passed, or has failed for this reason.
@@ -163,8 +166,14 @@ pub enum Output {
     Lease(LeaseMirror),
     /// The engine sends nothing any more.
     NoLease,
-    /// The engine brings what it has begun to its end, and to the peer; then [`Input::Drained`].
-    Drain,
+    /// What comes for the virtual addresses from here on is passed on to the heir, if there is one that lets it in. The engine
+    /// brings what it has begun to its end, and to the peer; then [`Input::Drained`].
+    Drain(Option<HardwareAddress>),
+    /// Add the virtual addresses and let in what comes for them, but nothing out; then [`Input::Admitted`]. It is asked for
+    /// again while it is wanted.
+    Admit,
+    /// Let nothing in, and take the addresses away: this node has not taken over.
+    TurnAway,
     /// This node has become active, for this reason.
     BecameActive(Epoch, Reason),
     /// It is active no more.
@@ -241,6 +250,8 @@ pub struct Guardian {
     engine: Engine,
     ready: u8,
     announcing: Option<Announcing>,
+    admits_at: Option<HardwareAddress>,
+    admission: Option<admission::Admission>,
     role: role::State,
     /// The epoch under which this node became active last.
     active_since: Epoch,
@@ -301,6 +312,8 @@ impl Guardian {
             engine: Engine::Starting,
             ready: 100,
             announcing: None,
+            admits_at: None,
+            admission: None,
             heartbeat_at: now,
             hello_at: now,
             refresh_at: now,
@@ -322,11 +335,9 @@ impl Guardian {
             Input::Message(from, _, message) => self.message(now, from, message, out),
             Input::Kept(write, is_kept) => {
                 self.voter.handle_kept(at, write, is_kept, &mut self.by_voter);
-                let reserved = self.voter.reserved();
-                if self.voter.has_reserved(reserved) {
-                    self.contender.reserved(at, reserved, &mut self.by_contender);
-                }
+                self.reserved(at);
             }
+            Input::Admitted => self.admitted(at),
             Input::GateClosed => self.contender.gate_closed(&mut self.by_contender),
             Input::Engine(engine) => self.engine = engine,
             Input::Drained => self.contender.drained(&mut self.by_contender),
@@ -513,6 +524,7 @@ impl Guardian {
                 list: self.contender.list().version(),
                 settings: self.settings.digest,
                 wall_ms: now.wall.as_millis(),
+                admits_at: self.admits_at,
             };
             out.push(Output::Send(peer.node().into(), Message::Heartbeat(heartbeat)));
         }
@@ -533,6 +545,7 @@ impl Guardian {
             self.carry(now, out);
             self.decide(now.instant, out);
             if self.by_voter.is_empty() && self.by_contender.is_empty() {
+                self.settle_admission(out);
                 return;
             }
         }
@@ -610,9 +623,15 @@ impl Guardian {
                 out.push(Output::BecameStandby(epoch, cause));
             }
             ContenderOutput::ListUnchanged => self.end_listing(Err(Refused::NoMajority), out),
-            ContenderOutput::AskHandover(ask) => self.send_to_peers(Message::HandoverAsk(ask), out),
+            ContenderOutput::AskHandover(ask) => {
+                // What was let in has a short life of its own.
+                if self.admission.is_some() {
+                    out.push(Output::Admit);
+                }
+                self.send_to_peers(Message::HandoverAsk(ask), out);
+            }
             ContenderOutput::Reserve(epoch) => self.voter.reserve(epoch, &mut self.by_voter),
-            ContenderOutput::Drain => out.push(Output::Drain),
+            ContenderOutput::Drain => out.push(Output::Drain(self.heir(at))),
             ContenderOutput::HandOver(answer) => {
                 let released = Release { service: answer.service, holder: answer.from, epoch: answer.epoch };
                 let (to, next, lease) = (answer.to, answer.next, answer.lease);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Epoch, Holder, ListVersion, ServiceId, VoterId};
+use crate::{Epoch, HardwareAddress, Holder, ListVersion, ServiceId, VoterId};
 
 /// How often a node says how it is.
 pub const HEARTBEAT_EVERY: Duration = Duration::from_millis(50);
@@ -36,6 +36,8 @@ pub struct Heartbeat {
     pub settings: u64,
     /// The calendar in milliseconds since 1970, to see clocks that are apart.
     pub wall_ms: u64,
+    /// Where it lets in, before it is active, what the active node passes on in a hand-over; `None`: it can not.
+    pub admits_at: Option<HardwareAddress>,
 }
 
 /// What a node is for a service, as others need to know it.

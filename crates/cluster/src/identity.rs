@@ -16,6 +16,10 @@ impl From<NodeId> for MemberId {
     }
 }
 
+/// An address of Ethernet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HardwareAddress(pub [u8; 6]);
+
 /// One start of a guardian: random, so that two starts of one node, or two copies of it, differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Incarnation(pub u64);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::heartbeat::{Heartbeat, Stance};
 use crate::{
-    Answer, Ask, Epoch, HandoverAnswer, HandoverAsk, Here, Holder, Incarnation, ListVersion, MemberId,
+    Answer, Ask, Epoch, HandoverAnswer, HandoverAsk, HardwareAddress, Here, Holder, Incarnation, ListVersion, MemberId,
     Message, NodeId, Refusal, RefusalCause, Release, RequestNumber, Seat, ServiceId, Verdict, VoterId,
     VoterList,
 };
@@ -66,11 +66,15 @@ pub fn write(message: &Message, out: &mut Vec<u8>) {
             to.byte(
                 u8::from(heartbeat.wants_relief)
                     | u8::from(heartbeat.hears_you) << 1
-                    | u8::from(heartbeat.has_witness) << 2,
+                    | u8::from(heartbeat.has_witness) << 2
+                    | u8::from(heartbeat.admits_at.is_some()) << 3,
             );
             to.number(heartbeat.list.0);
             to.number(heartbeat.settings);
             to.number(heartbeat.wall_ms);
+            if let Some(HardwareAddress(bytes)) = heartbeat.admits_at {
+                bytes.into_iter().for_each(|byte| to.byte(byte));
+            }
         }
         Message::HandoverAsk(ask) => {
             to.byte(5);
@@ -158,6 +162,7 @@ pub fn read(bytes: &[u8]) -> Result<Message, Malformed> {
                 list: ListVersion(from.number()?),
                 settings: from.number()?,
                 wall_ms: from.number()?,
+                admits_at: if flags & 8 != 0 { Some(from.hardware_address()?) } else { None },
             })
         }
         5 => {
@@ -251,6 +256,12 @@ impl Reader<'_> {
         let (first, rest) = self.0.split_first_chunk::<8>().ok_or(Malformed)?;
         self.0 = rest;
         Ok(u64::from_be_bytes(*first))
+    }
+
+    fn hardware_address(&mut self) -> Result<HardwareAddress, Malformed> {
+        let (first, rest) = self.0.split_first_chunk().ok_or(Malformed)?;
+        self.0 = rest;
+        Ok(HardwareAddress(*first))
     }
 
     fn duration(&mut self) -> Result<Duration, Malformed> {
@@ -384,6 +395,7 @@ mod tests {
                 list: ListVersion(77),
                 settings: 5,
                 wall_ms: 1_700_000_000_000,
+                admits_at: (stance != Stance::Away).then_some(HardwareAddress([2, 0, 0, 0, 0, 1])),
             })
         };
         let mut messages = vec![

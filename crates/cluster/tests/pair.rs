@@ -12,7 +12,7 @@ use cluster::peer::PathId;
 use cluster::{
     Ask, Cause, Epoch, MemberId, Message, NodeId, Release, RequestNumber, ServiceId, VoterId, VoterList,
 };
-use world::Pair;
+use world::{ADMISSION_TAKES, Pair, hardware_address};
 
 const LEASE: Duration = Duration::from_millis(500);
 const WITNESS: usize = 2;
@@ -178,6 +178,40 @@ fn a_switchover_works_when_heartbeats_are_faster_than_the_disk_of_the_standby() 
     pair.run(Duration::from_secs(3));
 
     assert_eq!(became_active(&pair).last(), Some(&(1 - active, Reason::Switchover)));
+}
+
+#[test]
+fn a_node_passes_on_only_to_one_that_lets_in_already() {
+    for seed in 0..20 {
+        let (mut pair, active) = Pair::settled(seed, LEASE);
+        let heir = 1 - active;
+
+        pair.wish(active, Wish::Switchover { force: false });
+        pair.until(Duration::from_secs(1), |pair| pair.active() == Some(heir)).expect("it moves");
+        pair.run(Duration::from_secs(3));
+
+        let first = |at, wanted: Output| {
+            let mut said = pair.said.iter().filter(|said| said.1 == at && said.2 == wanted);
+            said.next().unwrap_or_else(|| panic!("seed {seed}: node {at} never says {wanted:?}")).0
+        };
+        let passed_on = first(active, Output::Drain(Some(hardware_address(heir))));
+        assert!(passed_on >= first(heir, Output::Admit) + ADMISSION_TAKES, "seed {seed}");
+        assert!(pair.said.iter().all(|said| said.2 != Output::TurnAway), "it has taken over, seed {seed}");
+    }
+}
+
+#[test]
+fn a_node_that_does_not_take_over_after_all_lets_nothing_in() {
+    let (mut pair, active) = Pair::settled(5, LEASE);
+    let heir = 1 - active;
+    pair.wish(heir, Wish::Switchover { force: false });
+    pair.kill(active);
+
+    pair.run(Duration::from_secs(11));
+
+    let said = |wanted: &Output| pair.said.iter().rposition(|said| said.1 == heir && said.2 == *wanted);
+    let (admitted, turned_away) = (said(&Output::Admit), said(&Output::TurnAway));
+    assert!(admitted.is_some() && turned_away > admitted, "{admitted:?}, {turned_away:?}");
 }
 
 #[test]

@@ -4,6 +4,11 @@
 // kernel's own clock, which goes on during a suspend, with the absolute deadline. So a guardian that is dead, frozen or late
 // opens nothing, and nothing has to run for the gate to close.
 //
+// In a planned hand-over it does two things more, each with a deadline of its own. The node that takes over lets frames in
+// before it may send any (`admit`). The node that hands over sends what still comes to it on to the other one's hardware
+// address, with the sender's IP address as it was (`pass`): datagrams at once, all else when it is closed. That is no
+// answer: nothing that has a virtual address as its source leaves a closed gate.
+//
 // Built by `cargo xtask gate` with clang for the target bpf; the object is in the tree.
 
 typedef unsigned char __u8;
@@ -20,18 +25,23 @@ typedef int __s32;
 #define BPF_MAP_TYPE_ARRAY 2
 #define TC_ACT_UNSPEC -1
 #define TC_ACT_SHOT 2
+#define PACKET_HOST 0
 
 #define ETH_P_IP 0x0800
 #define ETH_P_ARP 0x0806
 #define ETH_P_IPV6 0x86DD
 #define ETH_P_8021Q 0x8100
 #define ETH_P_8021AD 0x88A8
+#define IPPROTO_UDP 17
+#define IPPROTO_FRAGMENT 44
 #define IPPROTO_ICMPV6 58
 #define NEIGHBOUR_SOLICITATION 135
 #define NEIGHBOUR_ADVERTISEMENT 136
 
 static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
 static __u64 (*bpf_ktime_get_boot_ns)(void) = (void *)125;
+static long (*bpf_skb_store_bytes)(void *skb, __u32 offset, const void *from, __u32 len, __u64 flags) = (void *)9;
+static long (*bpf_redirect)(__u32 ifindex, __u64 flags) = (void *)23;
 static long (*bpf_skb_load_bytes)(const void *skb, __u32 offset, void *to, __u32 len) = (void *)26;
 
 struct __sk_buff {
@@ -40,18 +50,35 @@ struct __sk_buff {
     __u32 mark;
     __u32 queue_mapping;
     __u32 protocol;
+    __u32 vlan_present;
+    __u32 vlan_tci;
+    __u32 vlan_proto;
+    __u32 priority;
+    __u32 ingress_ifindex;
+    __u32 ifindex;
 };
+
+#define MAC_BYTES 6
 
 // As `State` in gate.rs.
 struct state {
     __u64 epoch;
     __u64 closed;
     __u64 deadline;
+    // Until when frames come in without a lease.
+    __u64 admit;
+    // Until when frames are sent on to `heir`.
+    __u64 pass;
+    // Whether nobody rules this gate any more: when nothing is sent on it is as if it were not there.
+    __u32 retired;
+    __u8 heir[MAC_BYTES];
+    __u8 own[MAC_BYTES];
 };
 
 struct counts {
     __u64 passed;
     __u64 dropped;
+    __u64 passed_on;
 };
 
 struct {
@@ -82,19 +109,49 @@ struct {
 
 static __attribute__((always_inline)) __u16 swap16(__u16 value) { return __builtin_bswap16(value); }
 
-static __attribute__((always_inline)) int verdict(void)
+static __attribute__((always_inline)) int count(__u64 *counter, int action)
+{
+    if (counter)
+        __sync_fetch_and_add(counter, 1);
+    return action;
+}
+
+// Sends a frame on to the heir, unless it is for several or comes from there.
+static __attribute__((always_inline)) int pass_on(struct __sk_buff *skb, struct state *state, struct counts *counts)
+{
+    __u8 from[MAC_BYTES];
+    int is_heirs = 1;
+    if (skb->pkt_type != PACKET_HOST || bpf_skb_load_bytes(skb, MAC_BYTES, from, MAC_BYTES))
+        return count(&counts->dropped, TC_ACT_SHOT);
+#pragma unroll
+    for (int at = 0; at < MAC_BYTES; at++)
+        is_heirs &= from[at] == state->heir[at];
+    // The sender is this host's, or the switch would learn that the neighbour is behind this cable.
+    if (is_heirs || bpf_skb_store_bytes(skb, 0, state->heir, MAC_BYTES, 0) ||
+        bpf_skb_store_bytes(skb, MAC_BYTES, state->own, MAC_BYTES, 0))
+        return count(&counts->dropped, TC_ACT_SHOT);
+    return count(&counts->passed_on, bpf_redirect(skb->ifindex, 0));
+}
+
+// `outward` is a constant of each program below.
+static __attribute__((always_inline)) int verdict(struct __sk_buff *skb, int outward, int is_datagram)
 {
     __u32 zero = 0;
     struct state *state = bpf_map_lookup_elem(&STATE, &zero);
     struct counts *counts = bpf_map_lookup_elem(&COUNTS, &zero);
-    if (state && state->epoch > state->closed && bpf_ktime_get_boot_ns() < state->deadline) {
-        if (counts)
-            __sync_fetch_and_add(&counts->passed, 1);
+    if (!state || !counts)
+        return TC_ACT_SHOT;
+    __u64 now = bpf_ktime_get_boot_ns();
+    int is_open = state->epoch > state->closed && now < state->deadline;
+    if (now < state->pass) {
+        if (!outward && (is_datagram || !is_open))
+            return pass_on(skb, state, counts);
+    } else if (state->retired) {
         return TC_ACT_UNSPEC;
     }
-    if (counts)
-        __sync_fetch_and_add(&counts->dropped, 1);
-    return TC_ACT_SHOT;
+    if (is_open || (!outward && now < state->admit))
+        return count(&counts->passed, TC_ACT_UNSPEC);
+    return count(&counts->dropped, TC_ACT_SHOT);
 }
 
 static __attribute__((always_inline)) int has_v4(struct __sk_buff *skb, __u32 offset)
@@ -119,7 +176,6 @@ static __attribute__((always_inline)) int has_v6(struct __sk_buff *skb, __u32 of
     return bpf_map_lookup_elem(&ADDRESSES, &address) != 0;
 }
 
-// `outward` is a constant of each program below.
 static __attribute__((always_inline)) int gate(struct __sk_buff *skb, int outward)
 {
     __u32 offset = 14;
@@ -137,21 +193,26 @@ static __attribute__((always_inline)) int gate(struct __sk_buff *skb, int outwar
         }
     }
     int ours = 0;
+    int is_datagram = 0;
+    __u8 next = 0;
     if (kind == ETH_P_IP) {
+        // Each fragment of a datagram says so.
+        is_datagram = !bpf_skb_load_bytes(skb, offset + 9, &next, 1) && next == IPPROTO_UDP;
         ours = has_v4(skb, offset + (outward ? 12 : 16));
     } else if (kind == ETH_P_ARP) {
         // What claims the address goes out; what asks for it comes in.
         ours = has_v4(skb, offset + (outward ? 14 : 24));
     } else if (kind == ETH_P_IPV6) {
-        __u8 next = 0;
         __u8 icmp = 0;
+        int has_next = !bpf_skb_load_bytes(skb, offset + 6, &next, 1);
+        is_datagram = has_next && (next == IPPROTO_UDP || next == IPPROTO_FRAGMENT);
         ours = has_v6(skb, offset + (outward ? 8 : 24));
-        if (!ours && !bpf_skb_load_bytes(skb, offset + 6, &next, 1) && next == IPPROTO_ICMPV6 &&
+        if (!ours && has_next && next == IPPROTO_ICMPV6 &&
             !bpf_skb_load_bytes(skb, offset + 40, &icmp, 1) &&
             icmp == (outward ? NEIGHBOUR_ADVERTISEMENT : NEIGHBOUR_SOLICITATION))
             ours = has_v6(skb, offset + 48);
     }
-    return ours ? verdict() : TC_ACT_UNSPEC;
+    return ours ? verdict(skb, outward, is_datagram) : TC_ACT_UNSPEC;
 }
 
 SEC("classifier/gate_out")

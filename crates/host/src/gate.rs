@@ -28,6 +28,18 @@ pub enum GateKind {
     None,
 }
 
+/// How many frames of the virtual addresses came to a gate, by what became of them. As `struct counts` in gate.c.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// It let them pass.
+    pub passed: u64,
+    /// It dropped them.
+    pub dropped: u64,
+    /// It sent them on to the node that has taken over.
+    pub passed_on: u64,
+}
+
 /// The gate could not be made or moved.
 #[derive(Debug, thiserror::Error)]
 pub enum GateError {
@@ -111,8 +123,26 @@ impl Gate {
         }
     }
 
-    /// How many frames of the virtual addresses passed and were dropped, where that is counted.
-    pub fn counts(&self) -> Option<(u64, u64)> {
+    /// Lets frames come in until this time of `CLOCK_BOOTTIME`, and none go out: what another node passes on waits here for
+    /// the lease. Says whether this gate can do that.
+    pub fn admit(&mut self, until: Duration) -> Result<bool, GateError> {
+        match &mut self.inner {
+            Inner::Program(program) => program.admit(until).map(|()| true),
+            Inner::Nftables(_) | Inner::None => Ok(false),
+        }
+    }
+
+    /// Sends what comes for the virtual addresses on to another node's hardware address, until this time or until the gate is
+    /// opened for a higher epoch. Says whether this gate can do that.
+    pub fn pass_on(&mut self, heir: [u8; 6], until: Duration) -> Result<bool, GateError> {
+        match &mut self.inner {
+            Inner::Program(program) => program.pass_on(heir, until).map(|()| true),
+            Inner::Nftables(_) | Inner::None => Ok(false),
+        }
+    }
+
+    /// How many frames came, where that is counted.
+    pub fn counts(&self) -> Option<Counts> {
         match &self.inner {
             Inner::Program(program) => program.counts(),
             Inner::Nftables(_) | Inner::None => None,

@@ -33,7 +33,7 @@ pub use address::{AddressError, Addresses};
 pub use announce::{AnnounceError, Announcer};
 pub use changes::{Changed, Changes, wait_readable};
 pub use clock::boot_time;
-pub use gate::{Gate, GateError, GateKind, run_nft};
+pub use gate::{Counts, Gate, GateError, GateKind, run_nft};
 pub use generation::Generation;
 pub use inheritance::{
     ExporterInheritance, Inheritance, KEY_BYTES, KEY_DESCRIPTOR, Key, PAGE_DESCRIPTOR, PAIR_DESCRIPTOR,

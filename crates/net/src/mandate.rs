@@ -146,6 +146,12 @@ impl Mandate {
         }
     }
 
+    /// Whether the epoch of the lease that is here was brought to its end.
+    pub(crate) fn is_over(&self) -> bool {
+        let mirror = self.lease.mirror();
+        mirror != LeaseMirror::none() && mirror.epoch().0 < self.draining.load(Ordering::SeqCst)
+    }
+
     /// Takes the news that these messages have left.
     pub(crate) fn sent<'m>(&self, leave: Leave, mut messages: impl Iterator<Item = &'m [u8]>) {
         let Leave::Under(epoch) = leave else { return };

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use clock::Instant;
 use engine::{OwnEntry, Owners, Peer, Readiness, SlowedName, Store, StoreError, Traffic};
 use keys::RootKey;
 use lease::Epoch;
@@ -18,7 +19,7 @@ use routing::gateway::{GatewayView, Service, UnknownGateway};
 use routing::{CallView, Gateway, RegistrationView, Settings};
 use sip::Aor;
 use tokio::runtime::Runtime;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use transport::{ConnectionLimits, Handshake, Listener, ListenerId, Transport};
 
 use crate::alarm::{Alarm, Event};
@@ -46,8 +47,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// How long a drain waits for what is in hand: a peer that does not read must not hold up the hand-over.
 pub const DRAIN_TIME_MAX: Duration = Duration::from_millis(50);
 const DRAIN_LOOK_EVERY: Duration = Duration::from_micros(200);
-/// How long a drain waits for the disk: what is owed is not lost, this process goes on.
-const FLUSH_TIME_MAX: Duration = Duration::from_millis(100);
+/// How long a datagram that has passed the gate may take to its socket: the kernel carries it there in one go.
+const STRAGGLER_TIME_MAX: Duration = Duration::from_millis(1);
 /// Threads for streams, timers and the resolver.
 const TOKIO_THREADS_MAX: usize = 4;
 
@@ -480,12 +481,26 @@ impl Server {
         }
     }
 
-    /// Ends the present epoch here: begins nothing more, finishes what is in hand, waits until the other node has all that
-    /// it was told, all of this within [`DRAIN_TIME_MAX`], and writes down what the store owes, within a limit of its own. When
-    /// this returns nothing more is sent from a virtual address before a higher epoch, whatever the lease says.
-    pub fn drain(&self) -> Result<(), StoreError> {
+    /// Ends the present epoch here: takes what waits in the sockets, begins nothing more, finishes what is in hand, and waits
+    /// until the other node has all that it was told, all of this within [`DRAIN_TIME_MAX`]. When this returns nothing more is
+    /// sent from a virtual address before a higher epoch, whatever the lease says. What the store owes is written behind it.
+    pub fn drain(&self) {
         let deadline = clocks::instant() + DRAIN_TIME_MAX;
+        self.let_loops_turn(deadline);
+        std::thread::sleep(STRAGGLER_TIME_MAX);
+        self.let_loops_turn(deadline);
         let epoch = self.edge.mandate.drain();
+        self.let_loops_turn(deadline);
+        while self.is_busy() && clocks::instant() < deadline {
+            std::thread::sleep(DRAIN_LOOK_EVERY);
+        }
+        self.edge.mandate.close(epoch);
+        self.look_at_lease();
+        self.flush_later();
+    }
+
+    /// Waits until each loop has emptied its sockets and done what it had in hand.
+    fn let_loops_turn(&self, deadline: Instant) {
         let (done, is_done) = mpsc::sync_channel(self.edge.alarms.len());
         for alarm in self.edge.alarms.iter() {
             alarm.deliver(Event::Drain(done.clone()));
@@ -496,12 +511,6 @@ impl Server {
                 break;
             }
         }
-        while self.is_busy() && clocks::instant() < deadline {
-            std::thread::sleep(DRAIN_LOOK_EVERY);
-        }
-        self.edge.mandate.close(epoch);
-        self.look_at_lease();
-        self.flush_soon()
     }
 
     /// Whether something is in hand, held or on its way: batches, messages of calls, answers, messages for streams, copies.
@@ -514,20 +523,17 @@ impl Server {
             || !self.edge.streams.is_drained()
     }
 
-    /// Writes down what the store owes, if that takes no longer than [`FLUSH_TIME_MAX`]; else it goes on behind our back.
-    fn flush_soon(&self) -> Result<(), StoreError> {
+    /// Writes down what the store owes. Nobody waits for the disk: the other node has it all, and this process goes on.
+    fn flush_later(&self) {
         let store = Arc::clone(&self.edge.store);
-        let (done, is_done) = mpsc::sync_channel(1);
-        // Who does not wait any more does not want to know.
-        let flush = move || drop(done.try_send(store.flush()));
+        let flush = move || {
+            if let Err(error) = store.flush() {
+                error!(%error, "not everything could be written at the hand-over");
+            }
+        };
         if let Err(error) = std::thread::Builder::new().name("net-drain".to_owned()).spawn(flush) {
             warn!(%error, "what the store owes is written later");
-            return Ok(());
         }
-        is_done.recv_timeout(FLUSH_TIME_MAX).unwrap_or_else(|_too_late| {
-            warn!("the disk is slow: the hand-over does not wait until all is written");
-            Ok(())
-        })
     }
 
     /// Whether every thread is awake at least each few seconds and none has panicked. For a watchdog.

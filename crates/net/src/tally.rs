@@ -32,6 +32,8 @@ pub(crate) enum Tally {
     ConnectionBanned,
     /// What came by a virtual address, or was to be done, while this node was not active.
     Inactive,
+    /// Datagrams among them that were handled when the node became active a moment later.
+    Early,
     /// Messages of a virtual address that were ready when the lease was over, and did not leave.
     Withheld,
     /// Answers that left when the other node held what they stand for.
@@ -92,6 +94,7 @@ const NAMES: [&str; Tally::ResolveRefused as usize + 1] = [
     "dropped_slowed",
     "connection_banned",
     "inactive",
+    "early",
     "withheld_without_lease",
     "replicated",
     "degraded_no_peer",

@@ -96,6 +96,11 @@ impl Contender {
         self.taking.is_some()
     }
 
+    /// To whom this node hands over.
+    pub fn gives_to(&self) -> Option<Holder> {
+        self.giving.as_ref().map(|giving| giving.ask.to)
+    }
+
     /// Whether this node has stopped renewing because it hands over.
     pub(super) fn has_stopped(&self) -> bool {
         matches!(&self.giving, Some(giving) if giving.stage == Stage::Stopped)

@@ -7,13 +7,15 @@ use clock::{Instant, Now, WallTime};
 use cluster::guardian::{Engine, Input, Output, Settings, Start, Wish};
 use cluster::peer::PathId;
 use cluster::{
-    Epoch, Guardian, Holder, Incarnation, LeasePlan, MemberId, Message, NodeId, Record, ServiceId, VoterId,
+    Epoch, Guardian, HardwareAddress, Holder, Incarnation, LeasePlan, MemberId, Message, NodeId, Record, ServiceId, VoterId,
     Witness, WitnessOutput, WriteNumber,
 };
 
 const SERVICE: ServiceId = ServiceId(0);
 const WITNESS: usize = 2;
 const MS: u64 = 1_000_000;
+/// Longer than a disk takes.
+pub const ADMISSION_TAKES: Duration = Duration::from_millis(7);
 
 enum Machine {
     Node(Box<Guardian>),
@@ -26,6 +28,7 @@ enum Event {
     Kept { at: usize, boot: u64, write: WriteNumber, record: Record },
     GateClosed { at: usize, boot: u64 },
     Drained { at: usize, boot: u64 },
+    Admitted { at: usize, boot: u64 },
 }
 
 pub struct Pair {
@@ -46,6 +49,11 @@ pub struct Pair {
     pub disk_takes: [Duration; 3],
     /// By how much the calendar of each node is ahead.
     pub ahead: [Duration; 2],
+}
+
+/// Where a node lets in what is passed on to it.
+pub fn hardware_address(at: usize) -> HardwareAddress {
+    HardwareAddress([2, 0, 0, 0, 0, at as u8])
 }
 
 impl Pair {
@@ -116,7 +124,9 @@ impl Pair {
             record: self.disks[at],
             settings: self.settings[at].clone(),
         };
-        self.machines[at] = Machine::Node(Box::new(Guardian::new(now.instant, start)));
+        let mut guardian = Guardian::new(now.instant, start);
+        guardian.admits_at(hardware_address(at));
+        self.machines[at] = Machine::Node(Box::new(guardian));
         self.gates[at].1 = Duration::ZERO;
         self.input(at, Input::Engine(Engine::Ready));
     }
@@ -263,6 +273,7 @@ impl Pair {
                 }
             }
             Event::GateClosed { at, boot } if self.boots[at] == boot => self.input(at, Input::GateClosed),
+            Event::Admitted { at, boot } if self.boots[at] == boot => self.input(at, Input::Admitted),
             Event::Drained { at, boot } if self.boots[at] == boot => self.input(at, Input::Drained),
             _ => {}
         }
@@ -317,7 +328,8 @@ impl Pair {
                     self.gates[at].1 = Duration::ZERO;
                     self.push(Duration::from_micros(100), Event::GateClosed { at, boot });
                 }
-                Output::Drain => self.push(Duration::from_millis(2), Event::Drained { at, boot }),
+                Output::Drain(_) => self.push(Duration::from_millis(2), Event::Drained { at, boot }),
+                Output::Admit => self.push(ADMISSION_TAKES, Event::Admitted { at, boot }),
                 Output::Lease(..) | Output::HoldAddresses => continue,
                 _ => {}
             }

@@ -8,7 +8,8 @@ use aya::programs::tc::{self, NlOptions, TcAttachOptions, TcHandle};
 use aya::programs::{SchedClassifier, TcAttachType};
 use aya::{Ebpf, Pod};
 
-use super::GateError;
+use super::{Counts, GateError};
+use crate::clock::boot_time;
 use crate::interface::Interface;
 
 /// Built from `bpf/gate.c`; the test command builds it again and compares.
@@ -27,26 +28,25 @@ struct State {
     epoch: u64,
     closed: u64,
     deadline: u64,
+    admit: u64,
+    pass: u64,
+    retired: u32,
+    heir: [u8; 6],
+    own: [u8; 6],
 }
 
-// SAFETY: three numbers without padding; every pattern of bits is one.
+// SAFETY: five numbers of eight bytes and sixteen bytes without padding; every pattern of bits is one.
 unsafe impl Pod for State {}
 
-/// As `struct counts` in gate.c.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-struct Counts {
-    passed: u64,
-    dropped: u64,
-}
-
-// SAFETY: two numbers without padding; every pattern of bits is one.
+// SAFETY: three numbers without padding; every pattern of bits is one.
 unsafe impl Pod for Counts {}
 
 pub(super) struct Program {
     program: Ebpf,
     interface: String,
     state: State,
+    /// The epoch at whose end frames are passed on.
+    passing: u64,
 }
 
 impl Program {
@@ -67,7 +67,8 @@ impl Program {
                 map.insert(octets(*address), 1, 0).map_err(|error| refused(&chain(&error)))?;
             }
         }
-        let mut this = Self { program, interface: interface.name.clone(), state: State::default() };
+        let state = State { own: interface.mac, ..State::default() };
+        let mut this = Self { program, interface: interface.name.clone(), state, passing: 0 };
         this.write()?;
         // Both before anything of a predecessor is touched: the verifier takes its time, and it may refuse.
         for (name, _) in DIRECTIONS {
@@ -92,7 +93,26 @@ impl Program {
 
     pub(super) fn open(&mut self, epoch: u64, deadline: Duration) -> Result<(), GateError> {
         self.state.epoch = epoch;
-        self.state.deadline = u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX);
+        self.state.deadline = nanoseconds(deadline);
+        self.state.admit = 0;
+        if epoch > self.passing {
+            // The service is back, or was never given.
+            self.state.pass = 0;
+        }
+        self.write()
+    }
+
+    pub(super) fn admit(&mut self, until: Duration) -> Result<(), GateError> {
+        // Two gates that pass on to each other would do so for ever.
+        (self.state.admit, self.state.pass) = (nanoseconds(until), 0);
+        self.write()
+    }
+
+    pub(super) fn pass_on(&mut self, heir: [u8; 6], until: Duration) -> Result<(), GateError> {
+        // The program may read while this is written: to whom is there before it is begun.
+        (self.state.heir, self.state.pass) = (heir, 0);
+        self.write()?;
+        (self.state.pass, self.passing) = (nanoseconds(until), self.state.epoch);
         self.write()
     }
 
@@ -101,13 +121,17 @@ impl Program {
         self.write()
     }
 
-    pub(super) fn counts(&self) -> Option<(u64, u64)> {
+    pub(super) fn counts(&self) -> Option<Counts> {
         let map: Array<_, Counts> = Array::try_from(self.program.map("COUNTS")?).ok()?;
-        map.get(&0, 0).ok().map(|counts| (counts.passed, counts.dropped))
+        map.get(&0, 0).ok()
     }
 
-    pub(super) fn remove(self) {
-        detach(&self.interface);
+    /// What is passed on is so until its time is over, also when this process has ended: then the program does nothing.
+    pub(super) fn remove(mut self) {
+        self.state.retired = 1;
+        if self.state.pass <= nanoseconds(boot_time()) || self.write().is_err() {
+            detach(&self.interface);
+        }
     }
 
     fn direction(&mut self, name: &str) -> Result<&mut SchedClassifier, GateError> {
@@ -136,6 +160,10 @@ pub(super) fn detach(interface: &str) {
 fn detach_one(interface: &str, name: &str, direction: TcAttachType) {
     // Nothing attached is what is wanted.
     let _ = tc::qdisc_detach_program(interface, direction, name);
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn octets(address: IpAddr) -> [u8; 16] {

@@ -75,6 +75,17 @@ impl ReceiveBatch {
         Ok(count)
     }
 
+    /// Takes datagrams as if they were received, at most [`BATCH_MAX`] of them.
+    pub(super) fn take<'d>(&mut self, datagrams: impl Iterator<Item = (SocketAddr, &'d [u8])>) -> usize {
+        self.received.clear();
+        for (room, (remote, bytes)) in self.bytes.chunks_exact_mut(ROOM_BYTES).zip(datagrams) {
+            let length = bytes.len().min(DATAGRAM_BYTES_MAX);
+            room[..length].copy_from_slice(&bytes[..length]);
+            self.received.push((length, Some(remote)));
+        }
+        self.received.len()
+    }
+
     /// The datagram with this number of the last [`ReceiveBatch::receive`], and whose it is; `None` past
     /// the last one, or if the kernel gave no address of a known family.
     pub(crate) fn datagram(&self, number: usize) -> Option<(&[u8], SocketAddr)> {

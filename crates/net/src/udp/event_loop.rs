@@ -22,6 +22,7 @@ use tracing::{error, trace};
 use transport::{Classified, Flow, ListenerId, RemoteAddr, Source, Transport};
 
 use super::batch::{BATCH_MAX, ReceiveBatch};
+use super::early::Early;
 use super::refusals::{self, Refusal};
 use super::{Datagram, UdpListener, UdpListeners, send_all};
 use crate::alarm::{Alarm, Event};
@@ -35,6 +36,8 @@ use crate::tally::Tally;
 const SLEEP_MAX: Duration = Duration::from_millis(500);
 /// Sockets that are told of in one wake-up; the rest follow in the next.
 const READY_MAX: usize = 64;
+/// Batches that a drain takes from one socket: more than the kernel keeps for it in a short queue, and an end for a long one.
+const DRAIN_BATCHES_MAX: usize = 64;
 /// The loop that cuts connections when the lease is over.
 const STREAMS_LOOP: usize = 0;
 /// The alarm's number in epoll; listeners have theirs plus one.
@@ -58,6 +61,8 @@ pub(crate) struct EventLoop {
     load_changes: Vec<Change>,
     /// Which requests of a batch are refused for it.
     rejections: [Option<Rejection>; BATCH_MAX],
+    /// What came before the lease.
+    early: Early,
     /// Under which epoch the node became active in whose time this loop's machines act.
     since: Option<Epoch>,
     /// Who waits until what is in hand is done.
@@ -91,6 +96,7 @@ impl EventLoop {
             queue: Queue::Drained,
             load_changes: Vec::new(),
             rejections: [None; BATCH_MAX],
+            early: Early::default(),
             since: None,
             waiting: Vec::new(),
         };
@@ -128,6 +134,9 @@ impl EventLoop {
                 }
             }
             self.let_time_pass();
+            if !self.waiting.is_empty() {
+                self.empty_sockets();
+            }
             for waiting in self.waiting.drain(..) {
                 // Who has waited too long is not there any more.
                 let _ = waiting.try_send(());
@@ -151,6 +160,7 @@ impl EventLoop {
                 self.carrier.note_activation(&self.edge, self.lane);
                 self.overload.handle_takeover(now.instant);
                 self.edge.overloads.note_takeover(now.instant);
+                self.handle_early();
             }
             Some(_) => self.carrier.note_due(&self.edge, now, self.lane),
             None => {
@@ -245,19 +255,68 @@ impl EventLoop {
         Ok(())
     }
 
-    fn receive(&mut self, id: ListenerId) {
-        let Some(listener) = self.listeners.get(&id) else { return };
+    /// Takes what waits in the sockets: the last chance before a hand-over.
+    fn empty_sockets(&mut self) {
+        for id in self.listeners.keys().copied().collect::<Vec<_>>() {
+            for _ in 0..DRAIN_BATCHES_MAX {
+                if self.receive(id) == 0 {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Handles what one socket has, at most a batch; says how many datagrams that were.
+    fn receive(&mut self, id: ListenerId) -> usize {
+        let Some(listener) = self.listeners.get(&id) else { return 0 };
         let ownership = listener.ownership;
         // An error is one of the network that the kernel passes on, or a listener that was just taken away; if
         // there is more, epoll tells again.
-        let Ok(count) = self.batch.receive(listener.lane(self.lane)) else { return };
+        let Ok(count) = self.batch.receive(listener.lane(self.lane)) else { return 0 };
         let now = clocks::now();
         self.edge.tallies.add_many(Tally::DatagramReceived, count);
         // The gate keeps this away from a standby; what comes all the same is for the active node.
         if !self.edge.mandate.may_receive(ownership, now.instant) {
             self.edge.tallies.add_many(Tally::Inactive, count);
+            self.keep_early(now.instant, id, count);
+            return count;
+        }
+        self.handle_batch(now, id, ownership, count);
+        count
+    }
+
+    /// Keeps what came to a node without the lease. What comes behind the end of an epoch is nobody's.
+    fn keep_early(&mut self, now: Instant, listener: ListenerId, count: usize) {
+        self.early.forget_old(now);
+        if self.edge.mandate.is_over() {
             return;
         }
+        for (datagram, remote) in (0..count).filter_map(|number| self.batch.datagram(number)) {
+            self.early.keep(now, listener, remote, datagram);
+        }
+    }
+
+    /// Handles what came before the lease.
+    fn handle_early(&mut self) {
+        self.early.forget_old(clocks::instant());
+        while !self.early.is_empty() {
+            let taken = self.early.take(BATCH_MAX);
+            let now = clocks::now();
+            let Some(listener) = taken.first().and_then(|first| self.listeners.get(&first.listener)) else {
+                continue;
+            };
+            let (id, ownership) = (listener.id, listener.ownership);
+            if !self.edge.mandate.may_receive(ownership, now.instant) {
+                return;
+            }
+            let count = self.batch.take(taken.iter().map(|it| (it.remote, &it.bytes[..])));
+            self.edge.tallies.add_many(Tally::Early, count);
+            self.handle_batch(now, id, ownership, count);
+        }
+    }
+
+    /// Handles the datagrams of the batch that is in hand.
+    fn handle_batch(&mut self, now: Now, id: ListenerId, ownership: Ownership, count: usize) {
         self.judge(now, id, count);
         let mut shard_of = [None; BATCH_MAX];
         for (number, shard) in shard_of.iter_mut().enumerate().take(count) {

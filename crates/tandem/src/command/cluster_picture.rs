@@ -237,7 +237,11 @@ fn details(view: &ClusterView) -> Vec<(&'static str, String)> {
         other => other.to_owned(),
     };
     let frames = match (view.gate.passed, view.gate.dropped) {
-        (Some(passed), Some(dropped)) => format!("; {passed} frames passed, {dropped} dropped"),
+        (Some(passed), Some(dropped)) => {
+            let passed_on = view.gate.passed_on.filter(|frames| *frames > 0);
+            let passed_on = passed_on.map(|frames| format!(", {frames} passed on to the other node"));
+            format!("; {passed} frames passed, {dropped} dropped{}", passed_on.unwrap_or_default())
+        }
         _ => String::new(),
     };
     details.push(("gate", gate + &frames));

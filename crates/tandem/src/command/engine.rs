@@ -163,9 +163,7 @@ fn follow(service: &Service, guardian: &EngineEnd, told: &mut Told, order: Order
     match order {
         Order::Active(_) | Order::Standby => service.server.look_at_lease(),
         Order::Drain => {
-            if let Err(error) = service.server.drain() {
-                tracing::error!(%error, "not everything could be written before the hand-over");
-            }
+            service.server.drain();
             // The next that a guardian does is to end the report of this tenure.
             told.tell_degraded(service, guardian);
             tell(guardian, Report::Drained);

@@ -256,11 +256,15 @@ impl EventLoop {
             Deed::Held => {
                 self.remembered.holds_addresses = true;
                 self.reporter.ended(at, Phase::Address);
+                self.handle(now(), Input::Admitted);
             }
             Deed::Announced => self.reporter.ended(at, Phase::Announced),
             Deed::GateClosed => self.handle(now(), Input::GateClosed),
             Deed::Dropped => self.remembered.holds_addresses = false,
-            Deed::Failed(hand, reason) => self.fault(format!("{hand}: {reason}")),
+            Deed::Failed(hand, reason) => {
+                self.fault(format!("{hand}: {reason}"));
+                self.handle(now(), Input::Admitted);
+            }
             Deed::Mended(_) => {}
         }
     }

@@ -14,9 +14,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ::host::{Addresses, Announcer, Gate, GateError, GateKind, Interface};
+use ::host::{Addresses, Announcer, Counts, Gate, GateError, GateKind, Interface};
 use clock::Instant;
-use cluster::Epoch;
+use cluster::{Epoch, HardwareAddress};
 
 use super::inbox::Sender;
 use super::poll::now;
@@ -29,6 +29,14 @@ pub trait Hands {
     fn open_gate(&mut self, epoch: Epoch, until: Instant);
     /// Closes the gate for an epoch and all lower ones.
     fn close_gate(&mut self, epoch: Epoch) -> Closing;
+    /// Lets frames in until then, but none out, and adds the addresses.
+    fn admit(&mut self, until: Instant);
+    /// Lets nothing in, and takes the addresses away.
+    fn turn_away(&mut self);
+    /// Sends what comes for the addresses on to another node, until then or until the gate is opened for a higher epoch.
+    fn pass_on(&mut self, heir: HardwareAddress, until: Instant);
+    /// Where [`Self::admit`] lets in; `None`: it can not.
+    fn admits_at(&self) -> Option<HardwareAddress>;
     /// Adds the addresses, or gives them another span of life.
     fn hold_addresses(&mut self);
     /// Takes the addresses away.
@@ -52,8 +60,8 @@ pub struct HandsView {
     pub gate: Option<GateKind>,
     /// Why it is not made of something better.
     pub refusals: Vec<String>,
-    /// Frames of the virtual addresses that passed and that were dropped, where that is counted.
-    pub counts: Option<(u64, u64)>,
+    /// What became of frames of the virtual addresses, where that is counted.
+    pub counts: Option<Counts>,
     /// What could not be done, and was not done since.
     pub troubles: Vec<(Hand, String)>,
 }
@@ -118,6 +126,16 @@ impl Hands for NoHands {
         Closing::Done
     }
 
+    fn admit(&mut self, _: Instant) {}
+
+    fn turn_away(&mut self) {}
+
+    fn pass_on(&mut self, _: HardwareAddress, _: Instant) {}
+
+    fn admits_at(&self) -> Option<HardwareAddress> {
+        None
+    }
+
     fn hold_addresses(&mut self) {}
 
     fn drop_addresses(&mut self) {}
@@ -140,6 +158,8 @@ pub struct KernelHands {
     /// `None`: the worker has it.
     gate: Option<Gate>,
     kind: GateKind,
+    mac: HardwareAddress,
+    adds_addresses: bool,
     refusals: Vec<GateError>,
     worker: Worker,
     troubles: BTreeMap<Hand, String>,
@@ -178,7 +198,14 @@ impl KernelHands {
         let streams = Streams::new(guarded.to_vec());
         let addressed = Addressed { held, announcer, addresses: addresses.to_vec(), streams };
         let worker = Worker::start(addressed, lent, inbox)?;
-        Ok(Self { gate: own, kind, refusals, worker, troubles: BTreeMap::new(), untold: Vec::new() })
+        let (mac, adds_addresses) = (HardwareAddress(interface.mac), !addresses.is_empty());
+        Ok(Self { gate: own, kind, mac, adds_addresses, refusals, worker, troubles: BTreeMap::new(), untold: Vec::new() })
+    }
+
+    fn admit_until(&mut self, until: Duration) {
+        let Some(gate) = &mut self.gate else { return };
+        let result = gate.admit(until);
+        self.moved(result.map(drop));
     }
 
     /// Says whether the gate has moved.
@@ -231,6 +258,27 @@ impl Hands for KernelHands {
         // A gate that does not move is none: the addresses must be gone before anything is released.
         self.worker.wish_gate(GateWish::Close(epoch));
         Closing::UnderWay
+    }
+
+    fn admit(&mut self, until: Instant) {
+        self.admit_until(Duration::from_nanos(until.as_nanos()));
+        self.worker.hold_addresses();
+    }
+
+    fn turn_away(&mut self) {
+        self.admit_until(Duration::ZERO);
+        self.worker.drop_addresses();
+    }
+
+    fn pass_on(&mut self, heir: HardwareAddress, until: Instant) {
+        let Some(gate) = &mut self.gate else { return };
+        let result = gate.pass_on(heir.0, Duration::from_nanos(until.as_nanos()));
+        self.moved(result.map(drop));
+    }
+
+    fn admits_at(&self) -> Option<HardwareAddress> {
+        // Where hooks move the addresses they are not here before the lease is.
+        (self.kind == GateKind::Program && self.adds_addresses).then_some(self.mac)
     }
 
     fn hold_addresses(&mut self) {

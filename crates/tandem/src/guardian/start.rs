@@ -117,6 +117,9 @@ pub fn run(start: NodeStart) -> Result<End> {
             settings: settings(&cluster, here.me),
         },
     );
+    if let Some(address) = hands.admits_at() {
+        guardian.admits_at(address);
+    }
     let standing = Arc::new(Standing::default());
     let hooks = Hooks::start(hooks_plan(&cluster, &here), sender.clone())?;
     // Whatever the node was before, it is not active.

@@ -215,6 +215,9 @@ pub struct GateView {
     /// Those that it dropped.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub dropped: Option<u64>,
+    /// Those that it sent on to the node that took over.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub passed_on: Option<u64>,
 }
 
 /// The engine's process.
@@ -633,6 +636,7 @@ mod tests {
             list: ListVersion::FIRST,
             settings: DIGEST,
             wall_ms: NOW_MS,
+            admits_at: None,
         }
     }
 

@@ -104,9 +104,14 @@ fn here(view: &ClusterView, out: &mut Exposition) {
     }
     let mut frames = out.counter(
         "tandem_cluster_gate_frames_total",
-        "Frames of the virtual addresses that the gate let pass, or dropped.",
+        "Frames of the virtual addresses that the gate let pass, dropped, or sent on to the node that took over.",
     );
-    for (verdict, figure) in [("passed", view.gate.passed), ("dropped", view.gate.dropped)] {
+    let figures = [
+        ("passed", view.gate.passed),
+        ("dropped", view.gate.dropped),
+        ("passed_on", view.gate.passed_on),
+    ];
+    for (verdict, figure) in figures {
         if let Some(figure) = figure {
             frames.sample(&[("verdict", verdict)], figure);
         }

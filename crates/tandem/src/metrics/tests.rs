@@ -276,6 +276,7 @@ fn view() -> ClusterView {
             kind: "program".to_owned(),
             passed: Some(1),
             dropped: Some(2),
+            passed_on: Some(3),
             ..GateView::default()
         },
         link: LinkView {

@@ -104,7 +104,7 @@ impl World {
                     let after = self.rng.between(Duration::from_micros(50), Duration::from_millis(slow));
                     self.later(after, Happening::Gate { host, boot, write: GateWrite::Close(epoch) });
                 }
-                Output::HoldAddresses | Output::DropAddresses => {}
+                Output::HoldAddresses | Output::DropAddresses | Output::Admit | Output::TurnAway => {}
                 Output::Announce => {
                     let after = self.rng.between(Duration::from_micros(50), Duration::from_micros(500));
                     self.later(after, Happening::Announced(host));
@@ -117,7 +117,7 @@ impl World {
                     self.hosts[host].page = LeaseMirror::none();
                     self.show_page(host);
                 }
-                Output::Drain => match self.hosts[host]
+                Output::Drain(_) => match self.hosts[host]
                     .guardian
                     .as_ref()
                     .and_then(|it| it.lease(self.clocks(host).instant))

@@ -186,6 +186,7 @@ fn well() -> ClusterView {
             kind: "program".to_owned(),
             passed: Some(71_204),
             dropped: Some(0),
+            passed_on: Some(0),
             errors: Vec::new(),
         },
         engine: EngineView {

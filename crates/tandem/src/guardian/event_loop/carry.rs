@@ -5,7 +5,7 @@ use std::time::Duration;
 use ::host::Order;
 use clock::{Instant, Now};
 use cluster::guardian::{Alarm, Input, Output, Reason};
-use cluster::{Cause, Epoch, MemberId, Message};
+use cluster::{Cause, Epoch, HardwareAddress, MemberId, Message};
 
 use super::super::hands::Closing;
 use super::super::hooks::{Event, Occasion};
@@ -14,6 +14,13 @@ use super::super::poll::now;
 use super::super::report::{Kept, Phase, Report};
 use super::super::wording::{Names, alarm_text, cause_name, reason_name};
 use super::{DRAIN_MAX, EventLoop, Stage};
+
+/// How long a node lets in what another one passes on, before it is active; it is asked again five times in each lease.
+const ADMIT_FOR: Duration = Duration::from_secs(11);
+
+/// How long a node passes on what still comes to it. By then the addresses have been announced ten times, and a neighbour that
+/// heeds no announcement has asked again itself.
+const PASS_ON_FOR: Duration = Duration::from_secs(60);
 
 impl EventLoop {
     /// Does all that is wanted, and what follows from it.
@@ -59,6 +66,8 @@ impl EventLoop {
                 Closing::Done => self.next.push_back(Input::GateClosed),
                 Closing::UnderWay => {}
             },
+            Output::Admit => self.parts.hands.admit(at.instant + ADMIT_FOR),
+            Output::TurnAway => self.parts.hands.turn_away(),
             Output::HoldAddresses => self.parts.hands.hold_addresses(),
             Output::DropAddresses => self.parts.hands.drop_addresses(),
             Output::Announce => self.parts.hands.announce(),
@@ -71,10 +80,7 @@ impl EventLoop {
                 self.parts.standing.active_until(Duration::ZERO);
                 self.draining = None;
             }
-            Output::Drain => match self.parts.engine.order(Order::Drain) {
-                true => self.draining = Some(at.instant + DRAIN_MAX),
-                false => self.next.push_back(Input::Drained),
-            },
+            Output::Drain(heir) => self.drain(at.instant, heir),
             Output::BecameActive(epoch, reason) => self.became_active(at, epoch, reason),
             Output::BecameStandby(epoch, cause) => self.became_standby(at, epoch, cause),
             Output::Switched(result) | Output::ListChanged(result) => self.settled(result),
@@ -83,6 +89,20 @@ impl EventLoop {
                 self.parts.engine.stop(at.instant);
             }
             Output::Alarm(alarm) => self.alarm(&alarm),
+        }
+    }
+
+    /// What comes from here on goes to the heir, so that the engine can come to an end.
+    fn drain(&mut self, at: Instant, heir: Option<HardwareAddress>) {
+        match heir {
+            Some(heir) => self.parts.hands.pass_on(heir, at + PASS_ON_FOR),
+            None => tracing::warn!(
+                "what comes in the moment of the hand-over can not be passed on: both gates must be programs in the kernel"
+            ),
+        }
+        match self.parts.engine.order(Order::Drain) {
+            true => self.draining = Some(at + DRAIN_MAX),
+            false => self.next.push_back(Input::Drained),
         }
     }
 

@@ -149,8 +149,9 @@ impl EventLoop {
         picture.gate = GateView {
             kind: kind.to_owned(),
             errors: hands.refusals.iter().chain(gate_troubles.map(|(_, reason)| reason)).cloned().collect(),
-            passed: hands.counts.map(|(passed, _)| passed),
-            dropped: hands.counts.map(|(_, dropped)| dropped),
+            passed: hands.counts.map(|counts| counts.passed),
+            dropped: hands.counts.map(|counts| counts.dropped),
+            passed_on: hands.counts.map(|counts| counts.passed_on),
         };
         picture.engine.pid = parts.engine.pid();
         let record = parts.engine.record();

@@ -11,7 +11,7 @@ use std::time::Duration;
 use ::host::{Inheritance, Order, PairError, Report as Said, boot_time};
 use cluster::guardian::{Settings, Start};
 use cluster::link::Link;
-use cluster::{Epoch, Holder, LeasePlan, NodeId, ServiceId};
+use cluster::{Epoch, HardwareAddress, Holder, LeasePlan, NodeId, ServiceId};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::super::engine_process::Recipe;
@@ -419,6 +419,17 @@ impl Hands for PlayedHands {
     fn close_gate(&mut self, _: Epoch) -> Closing {
         self.gates.lock().expect("nobody panicked").until[self.me] = Instant::START;
         Closing::Done
+    }
+
+    fn admit(&mut self, _: Instant) {
+        self.untold.push((Deed::Held, now().instant));
+    }
+
+    fn turn_away(&mut self) {}
+    fn pass_on(&mut self, _: HardwareAddress, _: Instant) {}
+
+    fn admits_at(&self) -> Option<HardwareAddress> {
+        None
     }
 
     fn hold_addresses(&mut self) {}
