@@ -149,6 +149,7 @@ pub fn all() -> Vec<Scenario> {
         cluster::witness::SCENARIOS,
         cluster::start::SCENARIOS,
         cluster::planned::SCENARIOS,
+        cluster::lossless::SCENARIOS,
         cluster::strangers::SCENARIOS,
         cluster::fallback::SCENARIOS,
         cluster::streams::SCENARIOS,

@@ -22,8 +22,8 @@ use crate::health::{Check, Health, Patience};
 use crate::heartbeat::{HEARTBEAT_EVERY, Heartbeat, Stance};
 use crate::peer::{PathId, Peer};
 use crate::{
-    Cause, Contender, ContenderOutput, Epoch, HardwareAddress, Holder, LeasePlan, MemberId, Message, NodeId, Record, Release,
-    ServiceId, Voter, VoterId, VoterList, VoterOutput, WriteNumber,
+    Cause, Contender, ContenderOutput, Epoch, HardwareAddress, Holder, LeasePlan, MemberId, Message, NodeId,
+    Record, Release, ServiceId, Voter, VoterId, VoterList, VoterOutput, WriteNumber,
 };
 
 pub use role::Reason;

@@ -34,7 +34,9 @@ mod witness;
 
 pub use contender::{Cause, Contender, Output as ContenderOutput, Role};
 pub use guardian::Guardian;
-pub use identity::{HardwareAddress, Holder, Incarnation, ListVersion, MemberId, NodeId, RequestNumber, ServiceId, VoterId};
+pub use identity::{
+    HardwareAddress, Holder, Incarnation, ListVersion, MemberId, NodeId, RequestNumber, ServiceId, VoterId,
+};
 pub use lease::Epoch;
 pub use list::{SEATS_MAX, Seat, VoterList};
 pub use message::{

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use crate::heartbeat::{Heartbeat, Stance};
 use crate::{
-    Answer, Ask, Epoch, HandoverAnswer, HandoverAsk, HardwareAddress, Here, Holder, Incarnation, ListVersion, MemberId,
-    Message, NodeId, Refusal, RefusalCause, Release, RequestNumber, Seat, ServiceId, Verdict, VoterId,
-    VoterList,
+    Answer, Ask, Epoch, HandoverAnswer, HandoverAsk, HardwareAddress, Here, Holder, Incarnation, ListVersion,
+    MemberId, Message, NodeId, Refusal, RefusalCause, Release, RequestNumber, Seat, ServiceId, Verdict,
+    VoterId, VoterList,
 };
 
 /// The version of all layouts.

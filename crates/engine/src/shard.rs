@@ -183,9 +183,14 @@ impl Shard {
     /// Sees under which epoch it is called. What was begun under another one is forgotten, but for calls that the other
     /// node was told of: with these it goes on, as with those that it was told of itself.
     fn enter(&mut self, now: Now, lease: &ActiveLease<'_>) {
-        if self.tenure.enter(lease) == Entry::Overtaken {
-            self.stand_by(now);
-            self.tenure.enter(lease);
+        match self.tenure.enter(lease) {
+            Entry::Same => {}
+            Entry::Anew => self.user.took_over(now),
+            Entry::Overtaken => {
+                self.stand_by(now);
+                self.tenure.enter(lease);
+                self.user.took_over(now);
+            }
         }
     }
 

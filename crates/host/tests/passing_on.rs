@@ -94,7 +94,7 @@ fn what_is_let_in_before_the_lease_is_received_and_not_answered() {
     addresses.hold().expect("the address is added");
     let socket = UdpSocket::bind((VIP, 5060)).expect("it has the address");
     socket.set_read_timeout(Some(Duration::from_millis(300))).expect("a time");
-    let mut receives = || {
+    let receives = || {
         lab.send(PHONE_MAC, lab.host.mac, &v4(PHONE, VIP, UDP));
         socket.recv_from(&mut [0; 64]).ok().map(|(_, from)| from.ip())
     };
@@ -169,7 +169,11 @@ impl Lab {
         while Instant::now() < until {
             let Some(frame) = self.receive() else { continue };
             if frame.len() > 14 && frame[14..] == *packet && frame[..6] == HEIR {
-                assert_eq!(frame[6..12], self.host.mac, "the switch must not learn another port for the phone");
+                assert_eq!(
+                    frame[6..12],
+                    self.host.mac,
+                    "the switch must not learn another port for the phone"
+                );
                 return true;
             }
         }
@@ -180,12 +184,7 @@ impl Lab {
         let mut frame = vec![0; 2048];
         // SAFETY: the buffer lives during the call, and its length is its own.
         let length = unsafe {
-            libc::recv(
-                self.neighbour.as_raw_fd(),
-                frame.as_mut_ptr().cast(),
-                frame.len(),
-                libc::MSG_DONTWAIT,
-            )
+            libc::recv(self.neighbour.as_raw_fd(), frame.as_mut_ptr().cast(), frame.len(), libc::MSG_DONTWAIT)
         };
         frame.truncate(usize::try_from(length).ok()?);
         Some(frame)

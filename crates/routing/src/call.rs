@@ -39,6 +39,7 @@ mod live_calls;
 mod mask;
 mod nat;
 mod nonce;
+mod orphan;
 mod output;
 mod own;
 mod own_request;

@@ -24,6 +24,8 @@ pub enum Count {
     UnknownToken,
     /// Responses that belong to no transaction.
     StrayResponse,
+    /// Responses to what the node before this one has sent, which were sent on.
+    OrphanForwarded,
     /// CANCELs of nothing that is under way.
     StrayCancel,
     /// ACKs to our own refusals.
@@ -109,6 +111,7 @@ const NAMES: [&str; Count::OverloadCall as usize + 1] = [
     "not_owner",
     "unknown_token",
     "stray_response",
+    "orphan_forwarded",
     "stray_cancel",
     "ack_absorbed",
     "no_token",

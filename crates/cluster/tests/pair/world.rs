@@ -7,8 +7,8 @@ use clock::{Instant, Now, WallTime};
 use cluster::guardian::{Engine, Input, Output, Settings, Start, Wish};
 use cluster::peer::PathId;
 use cluster::{
-    Epoch, Guardian, HardwareAddress, Holder, Incarnation, LeasePlan, MemberId, Message, NodeId, Record, ServiceId, VoterId,
-    Witness, WitnessOutput, WriteNumber,
+    Epoch, Guardian, HardwareAddress, Holder, Incarnation, LeasePlan, MemberId, Message, NodeId, Record,
+    ServiceId, VoterId, Witness, WitnessOutput, WriteNumber,
 };
 
 const SERVICE: ServiceId = ServiceId(0);

@@ -37,7 +37,12 @@ pub(super) struct Early {
 impl Early {
     /// Keeps one. The oldest make room.
     pub(super) fn keep(&mut self, came: Instant, listener: ListenerId, remote: SocketAddr, datagram: &[u8]) {
-        self.kept.push_back(EarlyDatagram { came, listener, remote, bytes: Bytes::copy_from_slice(datagram) });
+        self.kept.push_back(EarlyDatagram {
+            came,
+            listener,
+            remote,
+            bytes: Bytes::copy_from_slice(datagram),
+        });
         self.bytes += datagram.len();
         while self.kept.len() > EARLY_MAX || self.bytes > EARLY_BYTES_MAX {
             self.forget_first();

@@ -7,7 +7,7 @@
 use keys::Key;
 use sip::{Message, Method, Name, Via};
 
-use super::layout::Reader;
+use super::layout::{Reader, write_address};
 use super::listener_mark::ListenerMark;
 
 // RFC 3261 §8.1.1.7: every branch begins with the magic cookie. The letter is the layout's version; that of
@@ -92,8 +92,13 @@ impl Below<'_> {
             sent_by.push(b':');
             sent_by.extend_from_slice(&port.to_be_bytes());
         }
+        // Where the response goes: who is asked for it can not aim it elsewhere.
+        let mut mark = Vec::with_capacity(20);
+        if let Some(received) = self.via.received() {
+            write_address((received, self.via.rport().flatten().unwrap_or_default()).into(), &mut mark);
+        }
         let branch = self.via.branch().unwrap_or_default();
-        key.mac(&[b"branch", plain, branch, &sent_by, self.method.as_bytes(), self.call_id])
+        key.mac(&[b"branch", plain, branch, &sent_by, &mark, self.method.as_bytes(), self.call_id])
     }
 }
 

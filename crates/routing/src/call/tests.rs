@@ -16,6 +16,7 @@ mod gruu;
 mod hostile;
 mod identity;
 mod limits;
+mod orphan;
 mod register;
 mod round;
 mod routing;

@@ -56,6 +56,8 @@ pub struct TransactionUser {
     pub(super) changes: Changes,
     /// The same for those that were answered.
     pub(super) dialog_changes: Changes<CallName>,
+    /// Until when responses to what another node has sent are sent on.
+    pub(super) orphans_until: Option<Instant>,
     place: Place,
     salts: u64,
 }
@@ -94,6 +96,7 @@ impl TransactionUser {
             verdicts: Arc::default(),
             changes: Changes::default(),
             dialog_changes: Changes::default(),
+            orphans_until: None,
             place: Place { shard, boot },
             salts: 0,
         }
@@ -231,7 +234,7 @@ impl TransactionUser {
     /// A response that belongs to no client transaction: the answer to a keepalive, or a stray.
     pub fn handle_stray_response(
         &mut self,
-        _now: Now,
+        now: Now,
         source: Source,
         response: &Message<'_>,
         out: &mut Vec<Output>,
@@ -255,6 +258,7 @@ impl TransactionUser {
                 out.push(Output::Report(Report::shown(source.flow, Deed::Answered)));
                 out.push(Output::ProbeAnswered(mark, status));
             }
+            None if self.forward_orphan(now, source, response, out) => {}
             // RFC 6026 §7.3: a response without a transaction is not forwarded.
             None => {
                 self.counts.add(Count::StrayResponse);

@@ -61,6 +61,10 @@ events! {
     TooLateAtTheGate "too_late_at_the_gate",
     /// A datagram came to a closed gate.
     StoppedAtTheGate "stopped_at_the_gate",
+    /// A datagram came to a node that has handed over, and went on to the other one.
+    PassedOn "passed_on",
+    /// A datagram came to a node that was about to become active, and was handled then.
+    Early "early",
     /// The nodes connected.
     Connected "connected",
     /// A connection between the nodes broke.

@@ -29,10 +29,16 @@ pub enum Fault {
     HoldingsForgotten,
     /// The kernel lets everything pass.
     NoGate,
+    /// A node that hands over passes nothing on.
+    NotPassedOn,
+    /// A node that takes over lets nothing in before it is active.
+    NotAdmitted,
+    /// An engine forgets what came before the lease.
+    EarlyForgotten,
 }
 
 /// All faults.
-pub const ALL: [Fault; 12] = [
+pub const ALL: [Fault; 15] = [
     Fault::AnswerNotHeld,
     Fault::RepetitionNotHeld,
     Fault::StandbyExpires,
@@ -45,6 +51,9 @@ pub const ALL: [Fault; 12] = [
     Fault::EndsEarlier,
     Fault::HoldingsForgotten,
     Fault::NoGate,
+    Fault::NotPassedOn,
+    Fault::NotAdmitted,
+    Fault::EarlyForgotten,
 ];
 
 #[cfg(feature = "test-faults")]

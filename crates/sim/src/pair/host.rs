@@ -1,6 +1,7 @@
 //! A host of the pair: its kernel's gate, its disk, and the two processes of a node.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use clock::Instant;
 use cluster::{Guardian, MemberId, Record, VoterId};
@@ -18,6 +19,10 @@ pub(super) struct Gate {
     /// The epoch that is open until `until`, in true time.
     pub(super) epoch: u64,
     pub(super) until: Instant,
+    /// Frames come in, and none go out.
+    pub(super) admits: bool,
+    /// What comes goes on to the other node: under which epoch that began.
+    pub(super) passes_on: Option<u64>,
 }
 
 impl Gate {
@@ -40,6 +45,8 @@ pub(super) struct Engine {
     pub(super) rests_until: Instant,
     /// It was ordered to bring this epoch to its end, and by when it does so whatever is left.
     pub(super) draining: Option<(Epoch, Instant)>,
+    /// What came before the lease: from whom, to which of our addresses.
+    pub(super) early: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
     /// It has done so: under this epoch nothing is sent any more.
     pub(super) ended: Option<Epoch>,
 }
@@ -81,7 +88,7 @@ impl Host {
             engine_boot: 0,
             engine_frozen: Instant::START,
             page: LeaseMirror::none(),
-            gate: Gate { closed: 0, epoch: 0, until: Instant::START },
+            gate: Gate { closed: 0, epoch: 0, until: Instant::START, admits: false, passes_on: None },
             disk: Record::first(VoterId(number as u64 + 1)),
             disk_free: Instant::START,
             writes_under_way: 0,

@@ -199,7 +199,16 @@ impl KernelHands {
         let addressed = Addressed { held, announcer, addresses: addresses.to_vec(), streams };
         let worker = Worker::start(addressed, lent, inbox)?;
         let (mac, adds_addresses) = (HardwareAddress(interface.mac), !addresses.is_empty());
-        Ok(Self { gate: own, kind, mac, adds_addresses, refusals, worker, troubles: BTreeMap::new(), untold: Vec::new() })
+        Ok(Self {
+            gate: own,
+            kind,
+            mac,
+            adds_addresses,
+            refusals,
+            worker,
+            troubles: BTreeMap::new(),
+            untold: Vec::new(),
+        })
     }
 
     fn admit_until(&mut self, until: Duration) {

@@ -106,11 +106,8 @@ fn here(view: &ClusterView, out: &mut Exposition) {
         "tandem_cluster_gate_frames_total",
         "Frames of the virtual addresses that the gate let pass, dropped, or sent on to the node that took over.",
     );
-    let figures = [
-        ("passed", view.gate.passed),
-        ("dropped", view.gate.dropped),
-        ("passed_on", view.gate.passed_on),
-    ];
+    let figures =
+        [("passed", view.gate.passed), ("dropped", view.gate.dropped), ("passed_on", view.gate.passed_on)];
     for (verdict, figure) in figures {
         if let Some(figure) = figure {
             frames.sample(&[("verdict", verdict)], figure);

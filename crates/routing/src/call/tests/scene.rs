@@ -207,6 +207,19 @@ impl<const TAKEN_OVER: bool> SceneOf<TAKEN_OVER> {
         self.without_reports(out)
     }
 
+    /// This node goes on with what another one has begun.
+    pub(super) fn took_over(&mut self) {
+        self.user.took_over(self.now);
+    }
+
+    /// A response that belongs to no client transaction.
+    pub(super) fn stray(&mut self, from: &str, bytes: &[u8]) -> Vec<Output> {
+        let message = Message::parse(bytes).expect("the test's response");
+        let mut out = Vec::new();
+        self.user.handle_stray_response(self.now, udp(UDP, from), &message, &mut out);
+        self.without_reports(out)
+    }
+
     /// Lets time pass, and calls whenever the machine wants to be called.
     pub(super) fn pass(&mut self, time: Duration) -> Vec<Output> {
         let end = self.now.instant + time;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use ::cluster::guardian::{Engine as EngineIs, Input, Output, Reason, Settings, Start};
 use ::cluster::peer::PathId;
 use ::cluster::{
-    Cause, Guardian, Holder, Incarnation, LeasePlan, MemberId, Message, NodeId, Record, ServiceId, Witness,
-    WitnessOutput, WriteNumber,
+    Cause, Guardian, HardwareAddress, Holder, Incarnation, LeasePlan, MemberId, Message, NodeId, Record,
+    ServiceId, Witness, WitnessOutput, WriteNumber,
 };
 use clock::{Instant, Now};
 use lease::LeaseMirror;
@@ -37,7 +37,10 @@ impl World {
             record: this.disk,
             settings: Settings { plan: LeasePlan { lease: LEASE }, preferred: None, digest: 7 },
         };
-        this.guardian = Some(Box::new(Guardian::new(now.instant, start)));
+        (this.gate.admits, this.gate.passes_on) = (false, None);
+        let mut guardian = Guardian::new(now.instant, start);
+        guardian.admits_at(HardwareAddress([2, 0, 0, 0, 0, host as u8]));
+        this.guardian = Some(Box::new(guardian));
         self.trace.add(self.now, format_args!("guardian {host} starts"), b"");
         self.begin_engine(host);
     }
@@ -104,7 +107,14 @@ impl World {
                     let after = self.rng.between(Duration::from_micros(50), Duration::from_millis(slow));
                     self.later(after, Happening::Gate { host, boot, write: GateWrite::Close(epoch) });
                 }
-                Output::HoldAddresses | Output::DropAddresses | Output::Admit | Output::TurnAway => {}
+                Output::HoldAddresses | Output::DropAddresses => {}
+                Output::Admit => {
+                    let gate = &mut self.hosts[host].gate;
+                    (gate.admits, gate.passes_on) = (true, None);
+                    let after = self.rng.between(Duration::from_micros(50), Duration::from_millis(1));
+                    self.later(after, Happening::Input { host, boot, input: Input::Admitted });
+                }
+                Output::TurnAway => self.hosts[host].gate.admits = false,
                 Output::Announce => {
                     let after = self.rng.between(Duration::from_micros(50), Duration::from_micros(500));
                     self.later(after, Happening::Announced(host));
@@ -117,19 +127,7 @@ impl World {
                     self.hosts[host].page = LeaseMirror::none();
                     self.show_page(host);
                 }
-                Output::Drain(_) => match self.hosts[host]
-                    .guardian
-                    .as_ref()
-                    .and_then(|it| it.lease(self.clocks(host).instant))
-                {
-                    Some((epoch, _)) if self.hosts[host].engine.is_some() => {
-                        self.send_order(host, Order::Drain(epoch));
-                    }
-                    _ => self.later(
-                        Duration::from_micros(10),
-                        Happening::Input { host, boot, input: Input::Drained },
-                    ),
-                },
+                Output::Drain(heir) => self.begin_drain(host, boot, heir),
                 Output::BecameActive(_, reason) => {
                     self.disturb(super::faults::SETTLE);
                     self.count(match reason {
@@ -150,6 +148,23 @@ impl World {
                 Output::Switched(Err(_)) => self.count(Event::SwitchoverRefused),
                 Output::MayEnd => self.may_end(host),
                 Output::Switched(Ok(())) | Output::ListChanged(_) | Output::Alarm(_) => {}
+            }
+        }
+    }
+
+    /// What comes from here on goes to the heir, and the engine comes to its end.
+    fn begin_drain(&mut self, host: usize, boot: u64, heir: Option<HardwareAddress>) {
+        let gate = &mut self.hosts[host].gate;
+        gate.passes_on = heir.map(|_| gate.epoch);
+        let now = self.clocks(host).instant;
+        let lease = self.hosts[host].guardian.as_ref().and_then(|guardian| guardian.lease(now));
+        match lease {
+            Some((epoch, _)) if self.hosts[host].engine.is_some() => {
+                self.send_order(host, Order::Drain(epoch));
+            }
+            _ => {
+                let input = Input::Drained;
+                self.later(Duration::from_micros(10), Happening::Input { host, boot, input });
             }
         }
     }
@@ -265,7 +280,8 @@ impl World {
             GateWrite::Open(epoch, until) => {
                 let until = self.hosts[host].clock.true_at(until);
                 let gate = &mut self.hosts[host].gate;
-                (gate.epoch, gate.until) = (epoch.0, until);
+                (gate.epoch, gate.until, gate.admits) = (epoch.0, until, false);
+                gate.passes_on = gate.passes_on.filter(|passing| *passing >= epoch.0);
                 let tenure = (host, boot);
                 if *self.tenures.entry(epoch).or_insert(tenure) != tenure {
                     self.breach("an epoch has one holder", format!("{epoch:?} has two"));

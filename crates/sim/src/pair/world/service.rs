@@ -11,7 +11,7 @@ use lease::Epoch;
 use replica::{Cause, Origin};
 use sip::Aor;
 
-use super::{Event, Happening, Order, Way, World};
+use super::{Event, Happening, Order, Way, Weather, World};
 use crate::cast::{local_of, public_of};
 use crate::node::{Node, Output, PeerOutput};
 use crate::pair::fault::{self, Fault};
@@ -54,6 +54,7 @@ impl World {
             is_calling: false,
             rests_until: self.now,
             draining: None,
+            early: Vec::new(),
             ended: None,
         });
         self.trace.add(self.now, format_args!("engine {host} starts with {} bindings", restored.len()), b"");
@@ -145,6 +146,20 @@ impl World {
             (Some(_), Some(_)) | (None, None) => {}
         }
         self.step_engine(host, act);
+        self.handle_early(host);
+    }
+
+    /// What came before the lease is handled when it is there.
+    fn handle_early(&mut self, host: usize) {
+        let Some(engine) = &mut self.hosts[host].engine else { return };
+        if engine.acting.is_none() || engine.early.is_empty() {
+            return;
+        }
+        for (from, local, bytes) in std::mem::take(&mut engine.early) {
+            self.count(Event::Early);
+            self.heard(host, from, local, &bytes);
+            self.step_engine(host, |node, now, out| node.handle_datagram(now, local, from, &bytes, out));
+        }
     }
 
     /// Lets an engine act, and looks whether a standby does what it must not.
@@ -305,7 +320,10 @@ impl World {
     pub(super) fn deliver(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         if let Some(local) = local_of(to) {
             let Some(host) = self.switch.filter(|host| !self.lan_cut[*host][0]) else { return };
-            if self.hosts[host].gate_until() <= self.now {
+            let Some(host) = self.passed_on(host) else { return };
+            let admits = self.hosts[host].gate.admits && !fault::is_planted(Fault::NotAdmitted);
+            if self.hosts[host].gate_until() <= self.now && !admits {
+                self.lost_in_a_switchover(host, "at the gate", from, bytes);
                 return self.count(Event::StoppedAtTheGate);
             }
             if let Some(engine) = &self.hosts[host].engine {
@@ -321,6 +339,28 @@ impl World {
         }
     }
 
+    /// At which node a datagram arrives that came to one.
+    fn passed_on(&mut self, host: usize) -> Option<usize> {
+        let this = &self.hosts[host];
+        if !this.is_up || this.gate.passes_on.is_none() || fault::is_planted(Fault::NotPassedOn) {
+            return Some(host);
+        }
+        let is_cut = self.lan_cut[host][1] || self.lan_cut[1 - host][0];
+        self.count(Event::PassedOn);
+        (!is_cut).then_some(1 - host)
+    }
+
+    /// A switchover that is wished while all is well loses no datagram.
+    fn lost_in_a_switchover(&mut self, host: usize, place: &str, from: SocketAddr, bytes: &[u8]) {
+        if self.weather == Weather::Planned {
+            let what = String::from_utf8_lossy(bytes).lines().next().unwrap_or_default().to_owned();
+            self.breach(
+                "a planned switchover loses nothing",
+                format!("node {host}, {place}: {what} of {from}"),
+            );
+        }
+    }
+
     pub(super) fn deliver_engine(
         &mut self,
         host: usize,
@@ -330,9 +370,17 @@ impl World {
         bytes: &[u8],
     ) {
         // An engine that comes to its end begins nothing more.
-        if !self.is_engine(host, boot)
-            || self.hosts[host].engine.as_ref().is_some_and(|it| it.draining.is_some())
-        {
+        if !self.is_engine(host, boot) {
+            return;
+        }
+        let is_active = self.hosts[host].mandate().active(self.clocks(host).instant).is_some();
+        let admits = self.hosts[host].gate.admits;
+        let Some(engine) = &mut self.hosts[host].engine else { return };
+        if !is_active && admits && !fault::is_planted(Fault::EarlyForgotten) {
+            return engine.early.push((from, local, bytes.to_vec()));
+        }
+        if !is_active || engine.draining.is_some() {
+            self.lost_in_a_switchover(host, "in the engine", from, bytes);
             return;
         }
         self.trace.add(self.now, format_args!("{from} > node {host} {local}"), bytes);
