@@ -66,7 +66,7 @@ const STEPS: &[Step] = &[
         name: "lints",
         run: || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
     },
-    Step { name: "unit_tests", run: || cargo(&["test", "--workspace"]) },
+    Step { name: "unit_tests", run: || cargo(&["test", "--workspace", "--no-fail-fast"]) },
     Step { name: "gate_object", run: gate::check },
     // Every order of events in the small, and many by chance: never two holders.
     Step { name: "lease", run: || cargo(&[LEASE, &["--", "--skip", "planted", "--nocapture"]].concat()) },

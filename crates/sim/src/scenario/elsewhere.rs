@@ -51,13 +51,19 @@ fn the_account_at_the_carrier_is_registered_and_taken_back() {
 #[test]
 fn a_number_is_called_by_the_gateway_that_works_and_some_are_not() {
     let mut world = beyond(&[who::ALICE]);
-    call(&mut world, who::ALICE, to("030123"), &[(who::GATEWAY, answer(1))], secs(60));
-    assert_eq!(outcome(&world), Some(200));
+    // The one that fails is silent, or refuses, by the branch that it is sent.
+    let mut number = 0;
+    while count(&world, Count::GatewaySilent) == 0 {
+        number += 1;
+        assert!(number <= 20, "it refuses every time");
+        let order = CallOrder { number, ..to("030123") };
+        call(&mut world, who::ALICE, order, &[(who::GATEWAY, answer(1))], secs(60));
+        assert_eq!(world.calls.of(number).and_then(|record| record.outcome()), Some(200));
+        assert_eq!(count(&world, Count::GatewayFull), u64::from(number));
+    }
     assert!(!sent_to(&world, FAILING_GATEWAY, "INVITE ").is_empty());
-    assert_eq!(count(&world, Count::GatewayFull), 1);
-    assert_eq!(count(&world, Count::GatewaySilent), 1);
 
-    let order = CallOrder { number: 2, ..to("0900123") };
+    let order = CallOrder { number: number + 1, ..to("0900123") };
     world.act(Action::Call { caller: who::ALICE, order, expected: Expected::Status(vec![403]) });
     world.run_for(secs(10));
     assert_eq!(count(&world, Count::RouteRefused), 1);
