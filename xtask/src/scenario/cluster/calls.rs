@@ -19,6 +19,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "what_rings_is_answered_or_cancelled_after_its_node_was_killed", run: killed },
     Scenario { name: "what_rings_is_answered_or_cancelled_after_its_node_was_frozen", run: frozen },
     Scenario { name: "what_rings_is_answered_or_cancelled_after_the_service_was_moved", run: moved },
+    Scenario { name: "a_call_that_is_up_counts_for_its_limit_after_its_node_was_killed", run: counted },
 ];
 
 fn killed(lab: &Lab) -> Result<()> {
@@ -44,6 +45,37 @@ fn moved(lab: &Lab) -> Result<()> {
     scene.stage.end(&["a", "b"])
 }
 
+/// Alice may make one call at a time. The one that she has is on both nodes, whichever of them is killed.
+fn counted(lab: &Lab) -> Result<()> {
+    let mut scene =
+        Scene::open_with(lab, &Settings { sip: "calls_per_account = 1".to_owned(), ..Settings::default() })?;
+    for (side, fault) in [(Side::A, Fault::EngineKilled), (Side::B, Fault::AllKilled)] {
+        let ([alice, _], [bob, dave]) = (&mut scene.callers, &mut scene.callees);
+        let (mut dialog, _) = call::establish(alice, bob)?;
+        let Stage { lab, pair, cluster, .. } = &mut scene.stage;
+        let wound = cluster.hurt(lab, pair, side, fault)?;
+        scene.stage.wait_until_served_by(side.other())?;
+
+        let shown = scene.stage.calls(side.other())?;
+        ensure!(shown.len() == 1 && shown[0]["state"] == "up", "{}: {shown:?}", fault.name());
+        let refused = call::invite(alice, &dave.aor())?;
+        let answer = alice.expect_status(&refused, 403).context("a second call")?;
+        alice.send(&acknowledge(&refused, &answer))?;
+
+        hang_up(alice, &mut dialog, bob)?;
+        let (mut next, _) = call::establish(alice, dave).context("the next call")?;
+        hang_up(alice, &mut next, dave)?;
+        let Stage { lab, pair, cluster, .. } = &mut scene.stage;
+        cluster.heal(lab, pair, wound)?;
+        scene.stage.cluster.wait_until_whole(TIME_MAX)?;
+        for side in [Side::A, Side::B] {
+            let left = scene.stage.calls(side)?;
+            ensure!(left.is_empty(), "{}: {left:?}", side.name());
+        }
+    }
+    scene.stage.end(&["a", "b", "a"])
+}
+
 /// A pair with two who call and two who are called.
 struct Scene<'l> {
     stage: Stage<'l>,
@@ -56,7 +88,11 @@ type Ringing = [(Message, Message); 2];
 
 impl<'l> Scene<'l> {
     fn open(lab: &'l Lab) -> Result<Scene<'l>> {
-        let mut stage = Stage::prepare(lab, &Settings::default())?;
+        Scene::open_with(lab, &Settings::default())
+    }
+
+    fn open_with(lab: &'l Lab, settings: &Settings) -> Result<Scene<'l>> {
+        let mut stage = Stage::prepare(lab, settings)?;
         stage.cluster.prepare_accounts(0, &["alice", "bob", "carol", "dave"])?;
         stage.start()?;
         stage.cluster.wait_until_whole(TIME_MAX)?;

@@ -13,6 +13,7 @@ use crate::lab::asker::Asker;
 use crate::lab::observer::{self, Claim, Mac, Observer, now};
 use crate::lab::pair::{Pair, SECOND_VIP, Side, VIP, VIP_V6};
 use crate::lab::prober::Prober;
+use crate::process;
 
 /// The virtual addresses.
 pub const ADDRESSES: [IpAddr; 3] = [IpAddr::V4(VIP), IpAddr::V4(SECOND_VIP), IpAddr::V6(VIP_V6)];
@@ -112,6 +113,12 @@ impl<'l> Stage<'l> {
     pub fn wait_until_ready(&self, standby: Side) -> Result<()> {
         self.wait_for(standby, "being a ready standby", cluster::is_ready_standby)?;
         self.wait_for(standby.other(), "a ready standby", cluster::is_peer_ready)
+    }
+
+    /// What `tandem calls --json` says on a node.
+    pub fn calls(&self, side: Side) -> Result<Vec<Value>> {
+        let text = process::output(&mut self.cluster.command(&self.pair, side, &["calls", "--json"]))?;
+        serde_json::from_str(&text).with_context(|| format!("the calls of {}", side.name()))
     }
 
     /// The epoch that a node says.
