@@ -151,7 +151,7 @@ events! {
 
 /// What a server counts only beside another node. The server of these worlds has none; `crates/engine/tests/epochs.rs` and
 /// `crates/net/tests` have one that comes and goes, `calls` takes calls over.
-const OF_A_PAIR: [&str; 3] = ["answered_as_standby", "taken_over", "not_taken_over"];
+const OF_A_PAIR: [&str; 4] = ["answered_as_standby", "taken_over", "not_taken_over", "orphan_forwarded"];
 
 /// What a server counts only on a host that has too much to do. Work takes no time in these worlds;
 /// `crates/routing/src/overload/scenarios.rs` and `crates/net/tests` have queues that stand.
