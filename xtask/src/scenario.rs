@@ -149,7 +149,6 @@ pub fn all() -> Vec<Scenario> {
         cluster::witness::SCENARIOS,
         cluster::start::SCENARIOS,
         cluster::planned::SCENARIOS,
-        cluster::lossless::SCENARIOS,
         cluster::strangers::SCENARIOS,
         cluster::fallback::SCENARIOS,
         cluster::streams::SCENARIOS,
