@@ -3,7 +3,6 @@
 //! The time for one packet of a banned source, of a slowed one, of somebody else while others are held; for learning
 //! what a stranger did; and for the stateless 401 that an unproven REGISTER gets. Without sockets.
 
-use std::collections::BTreeSet;
 use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -13,16 +12,19 @@ use clock::{Instant, Now, WallTime};
 use engine::{Report, Shard};
 use keys::RootKey;
 use lease::LeaseMirror;
+use routing::Keyring;
 use routing::bans::{Bans, Deed};
-use routing::{Keyring, Settings};
-use transport::{Flow, Listener, ListenerId, Listeners, LocalAddr, RemoteAddr, Source, Transport};
+use transport::{Flow, ListenerId, RemoteAddr, Source, Transport};
+
+#[path = "../tests/testbed/settings.rs"]
+mod testbed;
 
 const ROUNDS: u32 = 1_000_000;
 /// Sources that are banned besides.
 const BANNED: u32 = 10_000;
 
 fn main() {
-    let settings = Arc::new(settings());
+    let settings = Arc::new(testbed::settings());
     let keyring = Keyring::derive(&RootKey::new([1; 32]));
     let mut bans = Bans::new(Arc::clone(&settings), &keyring);
     let now = Instant::START + Duration::from_secs(1);
@@ -87,19 +89,4 @@ fn register(number: u32) -> String {
          From: <sip:alice@example.org>;tag=f\r\nTo: <sip:alice@example.org>\r\nCall-ID: c{number}\r\n\
          CSeq: 1 REGISTER\r\nContact: <sip:alice@198.51.100.4>\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
     )
-}
-
-fn settings() -> Settings {
-    let listener = Listener {
-        id: ListenerId(0),
-        transport: Transport::Udp,
-        local: LocalAddr("192.0.2.1:5060".parse().expect("an address")),
-        advertise: None,
-        digest: true,
-    };
-    Settings {
-        listeners: Arc::new(Listeners::new(vec![listener])),
-        domains: BTreeSet::from(["example.org".to_owned()]),
-        ..Settings::default()
-    }
 }

@@ -18,6 +18,7 @@ mod inheritance;
 mod interface;
 pub mod lab;
 mod netlink;
+mod packet_filter;
 mod page;
 mod pair;
 mod process_group;

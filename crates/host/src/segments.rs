@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::announce::{link_address, packet_socket};
 use crate::interface::Interface;
+use crate::packet_filter;
 
 const ETHERNET_BYTES: usize = 14;
 const TCP_BYTES: usize = 20;
@@ -51,7 +52,7 @@ impl HandshakeTap {
     pub fn open(interface: &Interface, addresses: Vec<IpAddr>) -> io::Result<Self> {
         // Nothing is queued before the filter is there: protocol 0 receives nothing.
         let socket = packet_socket(0)?;
-        attach(&socket, &mut handshake_filter())?;
+        packet_filter::attach(&socket, &mut handshake_filter())?;
         set_receive_buffer(&socket);
         let address = link_address(interface.index, ALL_TYPES);
         // SAFETY: the address lives during the call, and the length is its own.
@@ -155,21 +156,6 @@ fn handshake_filter() -> [libc::sock_filter; 17] {
     ]
 }
 
-fn attach(socket: &OwnedFd, steps: &mut [libc::sock_filter]) -> io::Result<()> {
-    let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
-    // SAFETY: the program and its steps live during the call; the kernel copies them.
-    let set = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ATTACH_FILTER,
-            (&raw const program).cast(),
-            size_of::<libc::sock_fprog>() as libc::socklen_t,
-        )
-    };
-    if set < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
 /// Without the right to a large buffer the usual one has to do.
 fn set_receive_buffer(socket: &OwnedFd) {
     for option in [libc::SO_RCVBUFFORCE, libc::SO_RCVBUF] {
@@ -213,7 +199,7 @@ fn raw_socket(address: IpAddr) -> io::Result<OwnedFd> {
     let socket = unsafe { OwnedFd::from_raw_fd(socket) };
     // It is for sending: what comes to the address is not copied to it.
     let end = (libc::BPF_RET | libc::BPF_K) as u16;
-    attach(&socket, &mut [libc::sock_filter { code: end, jt: 0, jf: 0, k: 0 }])?;
+    packet_filter::attach(&socket, &mut [libc::sock_filter { code: end, jt: 0, jf: 0, k: 0 }])?;
     set_option(&socket, level, freebind, 1)?;
     let (address, length) = socket_address(SocketAddr::new(address, 0));
     // SAFETY: the address lives during the call, and the length is its own.

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::announce::{link_address, packet_socket};
 use crate::interface::Interface;
+use crate::packet_filter;
 
 /// ARP, as an Ethernet type.
 const ARP: u16 = 0x0806;
@@ -157,18 +158,7 @@ fn filter_advertisements(socket: &OwnedFd) -> io::Result<()> {
         step(end, 0, 0, u32::MAX),
         step(end, 0, 0, 0),
     ];
-    let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
-    // SAFETY: the program and its steps live during the call; the kernel copies them.
-    let set = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ATTACH_FILTER,
-            (&raw const program).cast(),
-            size_of::<libc::sock_fprog>() as libc::socklen_t,
-        )
-    };
-    if set < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    packet_filter::attach(socket, &mut steps)
 }
 
 /// A descriptor that is readable when one of the sockets is.

@@ -9,6 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use host::{Addresses, Announcer, Gate, GateKind, Interface, Seen, Watch, boot_time};
+use waiting::wait_for;
+
+#[path = "testbed/waiting.rs"]
+mod waiting;
 
 const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
 const OTHER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
@@ -180,15 +184,4 @@ impl Lab {
         }
         false
     }
-}
-
-fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
-    let until = Instant::now() + Duration::from_secs(5);
-    while Instant::now() < until {
-        if let Some(found) = look() {
-            return Some(found);
-        }
-        std::thread::yield_now();
-    }
-    None
 }

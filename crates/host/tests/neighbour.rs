@@ -15,6 +15,10 @@ use host::{
     Addresses, Announcer, Changes, Gate, Interface, Routes, Seen, Watch, boot_time, default_gateways,
     destroy_streams, remarks, wait_readable,
 };
+use waiting::wait_for;
+
+#[path = "testbed/waiting.rs"]
+mod waiting;
 
 const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
 const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
@@ -419,15 +423,4 @@ fn output(command: &str) -> String {
     let mut words = command.split(' ');
     let output = Command::new(words.next().expect("a word")).args(words).output().expect("it runs");
     String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
-    let until = Instant::now() + Duration::from_secs(5);
-    while Instant::now() < until {
-        if let Some(found) = look() {
-            return Some(found);
-        }
-        std::thread::yield_now();
-    }
-    None
 }

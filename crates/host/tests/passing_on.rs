@@ -9,6 +9,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use host::{Addresses, Gate, GateKind, Interface, boot_time};
+use waiting::wait_for;
+
+#[path = "testbed/waiting.rs"]
+mod waiting;
 
 const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
 const VIP_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9);
@@ -245,15 +249,4 @@ fn link_address(index: u32) -> libc::sockaddr_ll {
     address.sll_family = libc::AF_PACKET as u16;
     address.sll_ifindex = index as i32;
     address
-}
-
-fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
-    let until = Instant::now() + Duration::from_secs(5);
-    while Instant::now() < until {
-        if let Some(found) = look() {
-            return Some(found);
-        }
-        std::thread::yield_now();
-    }
-    None
 }

@@ -1,8 +1,10 @@
 //! Calls that ring go on at the node that takes over.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use super::stage::Stage;
 use crate::cluster::fault::Fault;
@@ -13,6 +15,9 @@ use crate::phone::Phone;
 use crate::phone::call::{self, Dialog, acknowledge, cancel, hang_up};
 use crate::phone::message::Message;
 use crate::scenario::Scenario;
+
+/// RFC 6026 §7.1: 32 s after its 2xx an INVITE has ended; and some time to tell.
+const INVITE_TIME_MAX: Duration = Duration::from_secs(45);
 
 /// The scenarios of this file.
 pub const SCENARIOS: &[Scenario] = &[
@@ -45,13 +50,21 @@ fn moved(lab: &Lab) -> Result<()> {
     scene.stage.end(&["a", "b"])
 }
 
-/// Alice may make one call at a time. The one that she has is on both nodes, whichever of them is killed.
+/// Alice may make one call at a time. The one that she has is on both nodes, whichever of them is killed; the first time so
+/// late that nothing else tells of it.
 fn counted(lab: &Lab) -> Result<()> {
     let mut scene =
         Scene::open_with(lab, &Settings { sip: "calls_per_account = 1".to_owned(), ..Settings::default() })?;
     for (side, fault) in [(Side::A, Fault::EngineKilled), (Side::B, Fault::AllKilled)] {
         let ([alice, _], [bob, dave]) = (&mut scene.callers, &mut scene.callees);
         let (mut dialog, _) = call::establish(alice, bob)?;
+        if side == Side::A {
+            let is_told_alone = |status: &Value| {
+                let kinds = &status["replica"]["kinds"];
+                kinds["invites"]["here"] == 0 && kinds["calls"]["here"] == 1
+            };
+            scene.stage.wait_for_engine(side, "the end of the INVITE", INVITE_TIME_MAX, is_told_alone)?;
+        }
         let Stage { lab, pair, cluster, .. } = &mut scene.stage;
         let wound = cluster.hurt(lab, pair, side, fault)?;
         scene.stage.wait_until_served_by(side.other())?;

@@ -99,6 +99,22 @@ impl<'l> Stage<'l> {
         self.cluster.wait_for(&self.pair, side, what, is_so)
     }
 
+    /// Waits until the status of a node's engine is so.
+    pub fn wait_for_engine(
+        &self,
+        side: Side,
+        what: &str,
+        time_max: Duration,
+        is_so: impl Fn(&Value) -> bool,
+    ) -> Result<()> {
+        let mut last = Value::Null;
+        process::wait_until(what, time_max, || {
+            last = self.cluster.control(side)?.status()?;
+            Ok(is_so(&last).then_some(()))
+        })
+        .with_context(|| format!("{last}"))
+    }
+
     /// Waits until a node is standby and could take over, and the other one knows it.
     pub fn wait_until_ready(&self, standby: Side) -> Result<()> {
         self.wait_for(standby, "being a ready standby", cluster::is_ready_standby)?;

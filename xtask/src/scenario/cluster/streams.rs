@@ -1,7 +1,6 @@
 //! Phones that are connected by TCP when their node is lost, some behind a NAT that looks at sequence numbers.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -52,7 +51,7 @@ fn lose(lab: &Lab, fault: Option<Fault>) -> Result<()> {
     phones.wait_for(ALL, TIME_MAX)?;
     v6.wait_for(1, TIME_MAX)?;
     let told = |status: &Value| status["connections_known"].as_u64() == Some(ALL as u64 + 1);
-    wait_for_engine(&stage, Side::B, "knowing all connections", told)?;
+    stage.wait_for_engine(Side::B, "knowing all connections", TIME_MAX, told)?;
     for phones in [&phones, &v6] {
         phones.begin();
     }
@@ -79,13 +78,4 @@ fn lose(lab: &Lab, fault: Option<Fault>) -> Result<()> {
         ensure!(answer.status() == Some(200), "user{number}: {}", answer.start);
     }
     Ok(())
-}
-
-fn wait_for_engine(stage: &Stage<'_>, side: Side, what: &str, is_so: impl Fn(&Value) -> bool) -> Result<()> {
-    let mut last = Value::Null;
-    process::wait_until(what, Duration::from_secs(15), || {
-        last = stage.cluster.control(side)?.status()?;
-        Ok(is_so(&last).then_some(()))
-    })
-    .with_context(|| format!("{last}"))
 }
