@@ -56,6 +56,10 @@ const AT_ONCE: usize = 3;
 const SKIPPED: u8 = 77;
 /// How often one is run in all, if the machine stood still each time that it failed.
 const RUNS_MAX: usize = 3;
+/// So many that failed get a second try when all others have ended. More of them are no accident.
+const SECOND_TRIES_MAX: usize = 2;
+/// The room in the last lines for what one said, which those who keep only the end of the output still see.
+const REASON_MAX: usize = 1_500;
 /// How much of each log is shown after a failure.
 const TAIL_LINES: usize = 25;
 
@@ -81,7 +85,7 @@ impl std::fmt::Display for Skipped {
 impl std::error::Error for Skipped {}
 
 /// How many scenarios ended in which way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Did what they promise.
     pub passed: usize,
@@ -89,6 +93,21 @@ pub struct Tally {
     pub failed: usize,
     /// Could not be run.
     pub skipped: usize,
+    /// What is to be read at the very end: why one failed, also where it passed at its second try.
+    pub remarks: Vec<String>,
+}
+
+impl Tally {
+    /// One has failed, and this is why.
+    pub fn fail(&mut self, name: &str, reason: &str) {
+        self.failed += 1;
+        self.remarks.push(format!("{name} FAILED: {}", shortened(reason)));
+    }
+}
+
+fn shortened(reason: &str) -> &str {
+    let end = reason.char_indices().nth(REASON_MAX).map_or(reason.len(), |(end, _)| end);
+    &reason[..end]
 }
 
 /// Where to find the program and keep the logs.
@@ -158,11 +177,15 @@ pub fn all() -> Vec<Scenario> {
 }
 
 /// Runs those whose name contains `filter` and prints a line for each.
+///
+/// They share the machine with each other and with whatever its host does, so a few that failed get a second try alone. One
+/// that passes then counts as passed, and why it failed at first stands in the remarks: it may be a race of the program.
 pub fn run_all(filter: &str, place: &Place) -> Result<Tally> {
     let mut chosen: VecDeque<_> = all().into();
     chosen.retain(|scenario| scenario.name.contains(filter));
     let waiting = Mutex::new(chosen);
     let tally = Mutex::new(Tally::default());
+    let failed = Mutex::new(Vec::new());
     let watch = standstill::Watch::begin();
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
@@ -170,13 +193,45 @@ pub fn run_all(filter: &str, place: &Place) -> Result<Tally> {
                 while let Some(scenario) = next(&waiting) {
                     let start = Instant::now();
                     let end = undisturbed(&scenario, place, &watch);
-                    let mut tally = lock(&tally);
-                    report(&scenario, place, start.elapsed(), end, &mut tally);
+                    let reason = report(&scenario, place, start.elapsed(), end, &mut lock(&tally));
+                    if let Some(reason) = reason {
+                        lock(&failed).push((scenario, reason));
+                    }
                 }
             });
         }
     });
-    Ok(tally.into_inner().unwrap_or_else(PoisonError::into_inner))
+    let mut tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let again = failed.len() <= SECOND_TRIES_MAX;
+    for (scenario, reason) in failed {
+        if again {
+            try_again(&scenario, &reason, place, &watch, &mut tally);
+        } else {
+            tally.fail(scenario.name, &reason);
+        }
+    }
+    Ok(tally)
+}
+
+/// Runs one alone that has failed before, for this reason.
+fn try_again(scenario: &Scenario, reason: &str, place: &Place, watch: &standstill::Watch, tally: &mut Tally) {
+    let name = scenario.name;
+    println!("scenario {name} ... a second try, alone");
+    // What the first try left is all there is to find its cause.
+    let (dir, first) = (place.dir.join(name), place.dir.join(format!("{name}.first")));
+    let _ = fs::remove_dir_all(&first);
+    let _ = fs::rename(dir, first);
+    let start = Instant::now();
+    let end = undisturbed(scenario, place, watch);
+    match report(scenario, place, start.elapsed(), end, tally) {
+        None => {
+            tally.remarks.push(format!("{name} passed at its second try; the first: {}", shortened(reason)))
+        }
+        Some(second) => {
+            tally.fail(name, &format!("{}\nand before that: {}", shortened(&second), shortened(reason)))
+        }
+    }
 }
 
 /// Lets go of the lock at once, so that the others can take theirs.
@@ -245,7 +300,14 @@ pub fn run_here(name: &str, dir: &Path, binary: &Path) -> Result<u8> {
     }
 }
 
-fn report(scenario: &Scenario, place: &Place, time: Duration, end: Result<()>, tally: &mut Tally) {
+/// Says how one ended, and gives the reason for which it failed; that is not in the tally yet.
+fn report(
+    scenario: &Scenario,
+    place: &Place,
+    time: Duration,
+    end: Result<()>,
+    tally: &mut Tally,
+) -> Option<String> {
     let dir = place.dir.join(scenario.name);
     let seconds = time.as_secs_f32();
     let name = scenario.name;
@@ -255,15 +317,18 @@ fn report(scenario: &Scenario, place: &Place, time: Duration, end: Result<()>, t
             println!("scenario {name} ... ok ({seconds:.1} s)");
             // What is left after a success is of no use; if it stays, the next run removes it.
             let _ = fs::remove_dir_all(dir);
+            None
         }
         Err(error) if error.is::<Skipped>() => {
             tally.skipped += 1;
             println!("scenario {name} ... skipped: {error}");
+            None
         }
         Err(error) => {
-            tally.failed += 1;
-            println!("scenario {name} ... FAILED ({seconds:.1} s)\n  {error:#}");
+            let reason = format!("{error:#}");
+            println!("scenario {name} ... FAILED ({seconds:.1} s)\n  {reason}");
             show_logs(&dir);
+            Some(reason)
         }
     }
 }
@@ -288,6 +353,16 @@ fn show_logs(dir: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_one_said_is_cut_between_characters() {
+        let mut tally = Tally::default();
+
+        tally.fail("one", &"ß".repeat(2 * REASON_MAX));
+
+        assert_eq!(tally.failed, 1);
+        assert_eq!(tally.remarks, [format!("one FAILED: {}", "ß".repeat(REASON_MAX))]);
+    }
 
     #[test]
     fn no_two_scenarios_have_one_name() {

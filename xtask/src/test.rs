@@ -117,7 +117,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         println!("== scenarios with the program");
         run_scenarios(options, scenarios, &mut tally)?;
     }
-    let Tally { passed, failed, skipped } = tally;
+    let Tally { passed, failed, skipped, remarks } = tally;
+    for remark in remarks {
+        println!("{remark}");
+    }
     println!("{passed} passed, {failed} failed, {skipped} skipped");
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -142,6 +145,7 @@ fn run_scenarios(options: &Options, scenarios: usize, tally: &mut Tally) -> Resu
     tally.passed += found.passed;
     tally.failed += found.failed;
     tally.skipped += found.skipped;
+    tally.remarks.extend(found.remarks);
     Ok(())
 }
 
@@ -168,8 +172,8 @@ fn count(name: &str, run: fn() -> Result<()>, tally: &mut Tally) -> bool {
             true
         }
         Err(error) => {
-            tally.failed += 1;
             println!("step {name} ... FAILED ({seconds:.1} s)\n  {error:#}");
+            tally.fail(name, &format!("{error:#}"));
             false
         }
     }
