@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clock::Instant;
 
-use crate::figures::{Figures, Reception, RoundTrip};
+use crate::figures::{Figures, Reception, RoundTrip, opinion};
 use crate::latch::{Arrival, Latch, Latched, Policy, StoredLatch, Wanted};
 use crate::offer_answer::{Leg, Plan, Side};
 use crate::packet::Packet;
@@ -61,6 +61,37 @@ pub struct Discards {
     pub noise: u64,
     /// [`Discard::NoTarget`].
     pub no_target: u64,
+}
+
+/// How a stream does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamFigures {
+    /// What comes from the caller.
+    pub caller: SideFigures,
+    /// What comes from the callee.
+    pub callee: SideFigures,
+    /// What was dropped.
+    pub discards: Discards,
+}
+
+/// How one side of a stream does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SideFigures {
+    /// What has come from it.
+    pub received: Figures,
+    /// How long packets take to it and back; `None` while no report has told.
+    pub round_trip: Option<Duration>,
+    /// Where its packets come from.
+    pub source: Option<SocketAddr>,
+}
+
+impl SideFigures {
+    /// What a listener would say of what comes from it, in hundredths of a mean opinion score; `None` if nothing has come.
+    pub fn opinion(&self) -> Option<u16> {
+        let Figures { packets, jitter, .. } = self.received;
+        let round_trip = self.round_trip.unwrap_or_default();
+        (packets > 0).then(|| opinion(round_trip, jitter, self.received.lost_per_mille()))
+    }
 }
 
 /// One stream.
@@ -186,19 +217,14 @@ impl Stream {
         is_silent
     }
 
-    /// What has come from a side.
-    pub fn figures(&self, side: Side) -> Figures {
-        self.end(side).reception.figures()
-    }
-
-    /// How long packets take to a side and back.
-    pub fn round_trip(&self, side: Side) -> Option<Duration> {
-        self.end(side).round_trip.last()
-    }
-
-    /// What was dropped.
-    pub fn discards(&self) -> Discards {
-        self.discards
+    /// How it does until now.
+    pub fn figures(&self) -> StreamFigures {
+        let side = |end: &End| SideFigures {
+            received: end.reception.figures(),
+            round_trip: end.round_trip.last(),
+            source: end.media.latched().map(|latched| latched.source),
+        };
+        StreamFigures { caller: side(&self.caller), callee: side(&self.callee), discards: self.discards }
     }
 
     /// Where a side's media come from.
@@ -280,7 +306,8 @@ mod tests {
             from_callee(&mut stream, &rtp(2)),
             Forward::Send { port: Port::Media, to: at(PHONE), latched: None }
         );
-        assert_eq!(stream.figures(Side::Callee).packets, 2);
+        assert_eq!(stream.figures().callee.received.packets, 2);
+        assert_eq!(stream.figures().caller.source, Some(at(PHONE)));
     }
 
     #[test]
@@ -289,8 +316,19 @@ mod tests {
         let stranger = stream.handle_packet(NOW, Side::Caller, Port::Media, at("192.0.2.66:1"), &rtp(1));
 
         assert_eq!(stranger, Forward::Drop(Discard::Stranger, None));
-        assert_eq!(stream.discards().strangers, 1);
-        assert_eq!(stream.figures(Side::Caller).packets, 0);
+        assert_eq!(stream.figures().discards.strangers, 1);
+        assert_eq!(stream.figures().caller, SideFigures::default());
+    }
+
+    #[test]
+    fn a_side_that_sent_nothing_has_no_opinion_and_loss_makes_a_worse_one() {
+        let mut figures = SideFigures::default();
+        assert_eq!(figures.opinion(), None);
+
+        figures.received.packets = 100;
+        assert!(figures.opinion() > Some(430));
+        figures.received.lost = 20;
+        assert!(figures.opinion() < Some(350));
     }
 
     #[test]
