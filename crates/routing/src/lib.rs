@@ -23,6 +23,7 @@ mod gruu;
 mod keepalive_mark;
 mod keyring;
 mod question;
+mod session_name;
 mod settings;
 mod trunk;
 
@@ -41,6 +42,7 @@ pub use question::{
     Answer, Authenticate, Authenticated, Authority, ContactUpdate, Contacts, Located, Quality, Question,
     Register, RegisterRefusal, RegisterRight, Registered, RegisteredContact, Token,
 };
+pub use session_name::SessionName;
 pub use settings::{
     Algorithm, Digest, Edge, EdgeContact, Keepalive, Nat, Proxy, Registrar, ServiceRoute, SessionTimers,
     Settings, TrustedPeer,

@@ -1,0 +1,61 @@
+//! What a shard and those who forward packets say to each other.
+//!
+//! A shard says by [`RelayOrder`]s which ports are bound and what streams there are, and hears by [`RelayEvent`]s where
+//! packets come from and when none come. A session belongs to one shard; whoever carries orders remembers of which, and
+//! brings the events back to it.
+
+use media::figures::Figures;
+use media::latch::Latched;
+use media::offer_answer::{Broken, Face, Faces, Output, Side, StreamId};
+use media::sdp::Origin;
+use routing::SessionName;
+
+/// How calls are relayed. Both nodes of a pair have the same range of ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelaySettings {
+    /// The first port and the last one.
+    pub ports: (u16, u16),
+    /// The relay's addresses. Towards a side it is the one of the listener that the side uses if it is among them, else the
+    /// first of the same family, else the first.
+    pub faces: Vec<Face>,
+    /// What becomes of what can not be relayed.
+    pub broken: Broken,
+    /// What becomes of `o=` in a description.
+    pub origin: Origin,
+}
+
+/// Something that is to be done for a session, in the order in which it is said.
+///
+/// A `Bind` of ports that are bound for this session is said again at a takeover, and so is `Start`, which then takes the
+/// place of a stream of that name. Who is not active any more ends all streams by itself, and keeps the ports bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelayOrder {
+    /// The session.
+    pub session: SessionName,
+    /// The relay's addresses on its two sides.
+    pub faces: Faces,
+    /// What is to be done.
+    pub output: Output,
+}
+
+/// Something that has happened to a stream of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelayEvent {
+    /// The session.
+    pub session: SessionName,
+    /// The stream.
+    pub stream: StreamId,
+    /// What.
+    pub report: RelayReport,
+}
+
+/// What has happened to a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelayReport {
+    /// Packets of a side come from here.
+    Latched(Side, Latched),
+    /// No packet of either side has come for too long.
+    Silent,
+    /// How it goes: what has come from the caller, and from the callee. The last one comes when the stream has ended.
+    Figures(Figures, Figures),
+}
