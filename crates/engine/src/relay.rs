@@ -4,10 +4,10 @@
 //! packets come from and when none come. A session belongs to one shard; whoever carries orders remembers of which, and
 //! brings the events back to it.
 
-use media::figures::Figures;
 use media::latch::Latched;
 use media::offer_answer::{Broken, Face, Faces, Output, Side, StreamId};
 use media::sdp::Origin;
+use media::stream::StreamFigures;
 use routing::SessionName;
 
 /// How calls are relayed. Both nodes of a pair have the same range of ports.
@@ -56,6 +56,6 @@ pub enum RelayReport {
     Latched(Side, Latched),
     /// No packet of either side has come for too long.
     Silent,
-    /// How it goes: what has come from the caller, and from the callee. The last one comes when the stream has ended.
-    Figures(Figures, Figures),
+    /// How it went: told when the stream has ended.
+    Figures(StreamFigures),
 }

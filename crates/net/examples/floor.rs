@@ -149,6 +149,7 @@ fn start() -> Result<Server, Box<dyn Error>> {
         virtual_addresses: Default::default(),
         peer: None,
         tickler: None,
+        relay: net::RelayRules::default(),
     })?)
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clock::Instant;
-use engine::Loaded;
+use engine::{Loaded, RelayEvent};
 use replica::Ticket;
 use rustix::event::{EventfdFlags, eventfd};
 use sip::Aor;
@@ -35,6 +35,8 @@ pub(crate) enum Event {
     SendFailed { shard: u16, key: ClientKey },
     /// A datagram was refused, which began like this.
     Refused { shard: u16, flow: Flow, quote: Bytes },
+    /// A worker of the media relay has seen something.
+    Relayed { shard: u16, event: RelayEvent },
     /// A connection is gone.
     ConnectionClosed { partition: u16, id: ConnectionId },
     /// The other node holds what answers wait for, or may not; all are of partitions of this loop.
@@ -52,7 +54,7 @@ pub(crate) enum Event {
 /// One event loop as the other threads see it.
 ///
 /// The inbox needs no limit of its own: each event answers something that is bounded (look-ups, queries,
-/// transactions, connections, answers that are held), or is the operator's.
+/// transactions, connections, answers that are held, streams), or is the operator's.
 #[derive(Debug)]
 pub(crate) struct Alarm {
     event: OwnedFd,

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use clock::Now;
 use engine::{
-    Asker, Holding, Loaded, Output, Partition, PartitionOutput, Prober, ProberOutput, Settled, Shard,
-    shard_of_owner,
+    Asker, Holding, Loaded, Output, Partition, PartitionOutput, Prober, ProberOutput, RelayEvent, Settled,
+    Shard, shard_of_owner,
 };
 use lease::ActiveLease;
 use replica::{Posted, Ticket};
@@ -20,6 +20,7 @@ use routing::gateway::{GatewayMark, Outcome, ProbeMark};
 use routing::overload::Rejection;
 use routing::{Answer, CarrierNews, Gateway, KeepaliveMark, Question, Report, Token};
 use sip::{Aor, Status};
+use tracing::debug;
 use transaction::ClientKey;
 use transport::selection::{Query, Records};
 use transport::{ConnectionId, Destination, Flow, Source};
@@ -43,6 +44,7 @@ enum ToShard {
     Refused(Flow, Bytes),
     SendFailed(ClientKey),
     News(Arc<CarrierNews>),
+    Relayed(RelayEvent),
     Settled(Ticket),
     Timeout,
     Stop,
@@ -183,6 +185,7 @@ impl Carrier {
             Event::Refused { shard, flow, quote } => {
                 self.hold_for_shard(shard, ToShard::Refused(flow, quote))
             }
+            Event::Relayed { shard, event } => self.hold_for_shard(shard, ToShard::Relayed(event)),
             Event::Resolved { waiter, records } => self.hold_records(waiter, records),
             Event::Settled(tickets) => {
                 for ticket in tickets {
@@ -536,6 +539,7 @@ fn give_shard(shard: &mut Shard, now: Now, lease: &ActiveLease<'_>, input: ToSha
         ToShard::Refused(flow, quote) => shard.handle_refused(now, lease, flow, &quote, out),
         ToShard::SendFailed(key) => shard.handle_send_failed(now, lease, key, out),
         ToShard::News(news) => shard.handle_news(news),
+        ToShard::Relayed(event) => debug!(?event, "told by the media relay"),
         ToShard::Settled(_) => unreachable!("its messages are held beside the shard"),
         ToShard::Timeout => shard.handle_timeout(now, lease, out),
         ToShard::Stop => shard.handle_stop(now, lease, out),

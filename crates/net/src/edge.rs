@@ -29,6 +29,7 @@ use crate::latency::Latencies;
 use crate::machines::{Machines, PROBER_LOOP};
 use crate::mandate::{Mandate, Ownership};
 use crate::overload::Overloads;
+use crate::relay::Relay;
 use crate::resolver::{Lookup, Resolver, Waiter};
 use crate::stream::Streams;
 use crate::tally::{Tallies, Tally};
@@ -46,7 +47,8 @@ const TOKIO_LANE: usize = 0;
 pub(crate) struct Edge {
     pub(crate) machines: Machines,
     pub(crate) overloads: Overloads,
-    pub(crate) mandate: Mandate,
+    pub(crate) mandate: Arc<Mandate>,
+    pub(crate) relay: Relay,
     pub(crate) alarms: Arc<[Arc<Alarm>]>,
     pub(crate) tallies: Arc<Tallies>,
     pub(crate) latencies: Latencies,

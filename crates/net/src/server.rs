@@ -31,6 +31,7 @@ use crate::machines::Machines;
 use crate::mandate::{Lease, Mandate};
 use crate::numbering::{Exhausted, Numbering};
 use crate::owners::EdgeOwners;
+use crate::relay::{Board, Relay, RelayRules, Tell};
 use crate::resolver::Resolver;
 use crate::seat::Seat;
 use crate::socket::{self, BindError};
@@ -76,6 +77,8 @@ pub struct Start {
     pub peer: Option<OpenPeer>,
     /// Who ends the connections of the other node when it is gone; `None`: nobody.
     pub tickler: Option<Arc<dyn Tickler>>,
+    /// How media are relayed.
+    pub relay: RelayRules,
 }
 
 /// Opens the way to the other node: called once, within the server's runtime, with the owners of all entries and what they
@@ -151,7 +154,7 @@ impl Server {
         let settings =
             numbering.apply(&start.settings).expect("a first start has all numbers, LISTENERS_MAX is less");
         socket::allow_descriptors();
-        let mandate = Mandate::new(start.lease, start.virtual_addresses);
+        let mandate = Arc::new(Mandate::new(start.lease, start.virtual_addresses));
         let opened = open(&settings, &mandate, loops, |_| None, |_| false)?;
 
         let now = clocks::now();
@@ -165,12 +168,19 @@ impl Server {
             .build()?;
         let alarms: Arc<[Arc<Alarm>]> =
             (0..loops).map(|_| Alarm::new(now.instant).map(Arc::new)).collect::<io::Result<_>>()?;
+        let tallies = Arc::new(Tallies::default());
+        let inboxes = Arc::clone(&alarms);
+        let tell: Tell = Arc::new(move |shard, event| {
+            inboxes[usize::from(shard) % inboxes.len()].deliver(Event::Relayed { shard, event });
+        });
+        let relay = Relay::start(loops, start.relay, &mandate, &tallies, &tell)?;
         let edge = Arc::new_cyclic(|me| Edge {
             overloads: machines.overloads(now.instant),
             machines,
             mandate,
+            relay,
             alarms,
-            tallies: Arc::new(Tallies::default()),
+            tallies,
             latencies: Latencies::default(),
             store: start.store,
             copies: OnceLock::new(),
@@ -220,7 +230,12 @@ impl Server {
 
     /// Takes other settings. Listeners that stay are not touched; if one that is new can not be opened, nothing
     /// changes at all.
-    pub fn reload(&self, settings: &Settings, limits: ConnectionLimits) -> Result<(), ReloadError> {
+    pub fn reload(
+        &self,
+        settings: &Settings,
+        limits: ConnectionLimits,
+        relay: RelayRules,
+    ) -> Result<(), ReloadError> {
         let mut served = self.served();
         if served.runtime.is_none() {
             return Err(ReloadError::Stopped);
@@ -246,6 +261,7 @@ impl Server {
             ReloadError::Stopped
         })?;
         self.edge.streams.reload(limits);
+        self.edge.relay.reload(relay);
         self.edge.machines.reload(now, &settings);
         self.edge.udp.store(Arc::new(opened.udp));
         self.edge.streams.keep_listeners(|id| settings.listeners.get(id).is_some());
@@ -396,6 +412,11 @@ impl Server {
         (views, count)
     }
 
+    /// How each stream of media does that passes here.
+    pub fn relayed(&self) -> Board {
+        self.edge.relay.figures()
+    }
+
     /// Who is held now.
     pub fn held(&self) -> Held {
         let now = clocks::now();
@@ -466,6 +487,7 @@ impl Server {
         for alarm in self.edge.alarms.iter() {
             alarm.deliver(Event::Look);
         }
+        self.edge.relay.look_at_lease();
     }
 
     /// Says whether this node could become active, to those who ask it while it stands by.
@@ -541,7 +563,12 @@ impl Server {
         let now = clocks::instant();
         let awake = self.edge.alarms.iter().all(|alarm| alarm.silent_for(now) < SILENCE_MAX);
         let running = self.served().threads.iter().all(|thread| !thread.is_finished());
-        awake && running && self.pulse.silent_for(now) < SILENCE_MAX && !self.edge.machines.is_broken()
+        let relays = self.edge.relay.silent_for(now) < SILENCE_MAX;
+        awake
+            && running
+            && relays
+            && self.pulse.silent_for(now) < SILENCE_MAX
+            && !self.edge.machines.is_broken()
     }
 
     /// Takes back registrations that are not to stay, stops receiving, closes all sockets, and waits until the store has written all. Doing it twice is no error.
@@ -560,6 +587,7 @@ impl Server {
                 warn!("an event loop had panicked");
             }
         }
+        self.edge.relay.stop();
         self.edge.streams.stop();
         // Not a wait: the caller may be a task of another runtime.
         runtime.shutdown_background();

@@ -120,6 +120,22 @@ fn new_udp(local: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// Opens the socket of one port of media. `traffic_class` is the byte that routers look at, DSCP in its upper six bits.
+pub(crate) fn open_media(local: SocketAddr, traffic_class: u8) -> io::Result<UdpSocket> {
+    let socket =
+        Socket::new(Domain::for_address(local), Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
+    set_address_options(&socket, local)?;
+    if local.is_ipv4() {
+        sockopt::set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DONT)?;
+        sockopt::set_ip_tos(&socket, traffic_class)?;
+    } else {
+        sockopt::set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::DONT)?;
+        sockopt::set_ipv6_tclass(&socket, u32::from(traffic_class))?;
+    }
+    socket.bind(&local.into())?;
+    Ok(socket.into())
+}
+
 /// Opens a TCP listener.
 pub(crate) fn open_tcp(local: LocalAddr) -> Result<std::net::TcpListener, BindError> {
     open_tcp_listener(local.0).map_err(|reason| BindError::of(Transport::Tcp, local, reason))

@@ -78,9 +78,29 @@ pub(crate) enum Tally {
     ResolveFailed,
     /// Questions that were not asked because too many are under way.
     ResolveRefused,
+    /// Packets of media that came.
+    RelayReceived,
+    /// Packets of media that were sent on.
+    RelaySent,
+    /// Those that came from elsewhere than the call's phones.
+    RelayStranger,
+    /// Those that are nothing that media go by.
+    RelayNoise,
+    /// Those whose receiver wants nothing, or has not shown where it is.
+    RelayNoTarget,
+    /// Those that came to a port before its call has answered, or after its end.
+    RelayEarly,
+    /// Those that found no room, or that the kernel refused.
+    RelayDropped,
+    /// Those that came to a virtual address, or were to leave by it, while this node was not active.
+    RelayInactive,
+    /// Ports of media that could not be bound.
+    RelayNotBound,
+    /// What a relay's worker was to do and had no room for.
+    RelayOrderLost,
 }
 
-const NAMES: [&str; Tally::ResolveRefused as usize + 1] = [
+const NAMES: [&str; Tally::RelayOrderLost as usize + 1] = [
     "datagram_received",
     "datagram_sent",
     "datagram_dropped",
@@ -117,6 +137,16 @@ const NAMES: [&str; Tally::ResolveRefused as usize + 1] = [
     "resolved",
     "resolve_failed",
     "resolve_refused",
+    "relay_received",
+    "relay_sent",
+    "relay_stranger",
+    "relay_noise",
+    "relay_no_target",
+    "relay_early",
+    "relay_dropped",
+    "relay_inactive",
+    "relay_not_bound",
+    "relay_order_lost",
 ];
 
 /// The names of what counts answers that left though no other node held what they stand for, one for each cause.

@@ -159,6 +159,7 @@ fn start_server(
         virtual_addresses,
         peer,
         tickler,
+        relay: net::RelayRules::default(),
     };
     net::Server::start(start).map_err(|error| match error {
         net::StartError::Bind(error) => anyhow!(port_owner::explain(&error)),

@@ -41,10 +41,16 @@ impl ReceiveBatch {
 
     /// Takes what waits in the socket, at most [`BATCH_MAX`] datagrams, without waiting for more.
     pub(crate) fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        self.receive_some::<BATCH_MAX>(socket)
+    }
+
+    /// The same for at most `SOME` datagrams, which are not more than [`BATCH_MAX`].
+    pub(crate) fn receive_some<const SOME: usize>(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        const { assert!(SOME <= BATCH_MAX) };
         self.received.clear();
-        let mut names = [const { MaybeUninit::<libc::sockaddr_storage>::uninit() }; BATCH_MAX];
-        let mut vectors = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; BATCH_MAX];
-        let mut headers = [empty_header(); BATCH_MAX];
+        let mut names = [const { MaybeUninit::<libc::sockaddr_storage>::uninit() }; SOME];
+        let mut vectors = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; SOME];
+        let mut headers = [empty_header(); SOME];
         for (((header, vector), name), room) in
             headers.iter_mut().zip(&mut vectors).zip(&mut names).zip(self.bytes.chunks_exact_mut(ROOM_BYTES))
         {
@@ -54,18 +60,18 @@ impl ReceiveBatch {
             header.msg_hdr.msg_iov = vector;
             header.msg_hdr.msg_iovlen = 1;
         }
-        // SAFETY: each of the BATCH_MAX headers points to one vector, one name and one piece of `bytes`,
+        // SAFETY: each of the SOME headers points to one vector, one name and one piece of `bytes`,
         // all of which outlive the call; `msg_control` is null with length 0.
         let count = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
                 headers.as_mut_ptr(),
-                BATCH_MAX as libc::c_uint,
+                SOME as libc::c_uint,
                 libc::MSG_DONTWAIT,
                 ptr::null_mut(),
             )
         };
-        let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?.min(BATCH_MAX);
+        let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?.min(SOME);
         for (header, name) in headers.iter().zip(&names).take(count) {
             // SAFETY: the kernel wrote `msg_namelen` bytes of the name; `read_address` looks at the family only
             // if that many are there, and at the rest only if the family's whole address is there.
@@ -101,9 +107,17 @@ pub(crate) fn send<'a>(
     socket: BorrowedFd<'_>,
     datagrams: impl Iterator<Item = (SocketAddr, &'a [u8])>,
 ) -> io::Result<usize> {
-    let mut names = [const { MaybeUninit::<libc::sockaddr_storage>::uninit() }; BATCH_MAX];
-    let mut vectors = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; BATCH_MAX];
-    let mut headers = [empty_header(); BATCH_MAX];
+    send_some::<BATCH_MAX>(socket, datagrams)
+}
+
+/// The same for at most `SOME` datagrams.
+pub(crate) fn send_some<'a, const SOME: usize>(
+    socket: BorrowedFd<'_>,
+    datagrams: impl Iterator<Item = (SocketAddr, &'a [u8])>,
+) -> io::Result<usize> {
+    let mut names = [const { MaybeUninit::<libc::sockaddr_storage>::uninit() }; SOME];
+    let mut vectors = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; SOME];
+    let mut headers = [empty_header(); SOME];
     let mut count = 0;
     for (((header, vector), name), (remote, bytes)) in
         headers.iter_mut().zip(&mut vectors).zip(&mut names).zip(datagrams)

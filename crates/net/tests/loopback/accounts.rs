@@ -82,6 +82,7 @@ fn start_with_digest(server_address: SocketAddr, store: Arc<MemoryStore>) -> Ser
         virtual_addresses: Default::default(),
         peer: None,
         tickler: None,
+        relay: net::RelayRules::default(),
     })
     .expect("a server")
 }

@@ -118,7 +118,7 @@ fn a_reload_takes_other_rules() {
 
     let mut settings = Settings::clone(&server.settings());
     settings.admission.never = vec![phone.address().ip().into()];
-    server.reload(&settings, ConnectionLimits::default()).expect("it is right");
+    server.reload(&settings, ConnectionLimits::default(), net::RelayRules::default()).expect("it is right");
 
     phone.send(address, options(&format!("sip:{address}"), "UDP", phone.address(), "a").as_bytes());
     assert!(phone.receive_text().starts_with("SIP/2.0 200 "));
@@ -146,6 +146,7 @@ fn serve(change: impl FnOnce(&mut Settings)) -> (Server, SocketAddr) {
         virtual_addresses: Default::default(),
         peer: None,
         tickler: None,
+        relay: net::RelayRules::default(),
     });
     (server.expect("a server"), address)
 }

@@ -390,6 +390,7 @@ impl Node {
             virtual_addresses: BTreeSet::from([service.ip()]),
             peer: None,
             tickler: None,
+            relay: net::RelayRules::default(),
         });
         Self { server: server.expect("a server"), lease, host, service, own }
     }

@@ -168,6 +168,7 @@ fn serve() -> (Server, SocketAddr) {
         virtual_addresses: Default::default(),
         peer: None,
         tickler: None,
+        relay: net::RelayRules::default(),
     })
     .expect("a server");
     (server, address)

@@ -93,7 +93,7 @@ fn a_reload_whose_listener_can_not_be_opened_changes_nothing() {
 }
 
 fn reload(server: &Server, listeners: &[(Transport, SocketAddr)]) -> Result<(), ReloadError> {
-    server.reload(&settings(listeners), ConnectionLimits::default())
+    server.reload(&settings(listeners), ConnectionLimits::default(), net::RelayRules::default())
 }
 
 fn assert_answers_udp(server_address: SocketAddr, host: IpAddr) {

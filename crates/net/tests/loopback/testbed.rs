@@ -77,6 +77,7 @@ pub(crate) fn start_with(
         lease: Arc::new(net::Permanent),
         virtual_addresses: Default::default(),
         tickler: None,
+        relay: net::RelayRules::default(),
         peer: None,
     })
 }

@@ -88,6 +88,7 @@ impl Node {
             lease: Arc::clone(&lease) as Arc<dyn Lease>,
             virtual_addresses: BTreeSet::from([host, other]),
             tickler: None,
+            relay: net::RelayRules::default(),
             peer: Some(Box::new(move |owners, own| {
                 let known = engine::copies::KNOWN.to_vec();
                 let plan = Plan { node, incarnation: u64::from(node) + 1, listen, peers, known };
@@ -112,7 +113,11 @@ impl Node {
     /// address; here this node gets the other one's when that has let go of it.
     pub fn take_over(&self, killed: &Self, epoch: u64) {
         killed.server.stop().expect("the store is in memory");
-        let reloaded = self.server.reload(&settings(killed.service), ConnectionLimits::default());
+        let reloaded = self.server.reload(
+            &settings(killed.service),
+            ConnectionLimits::default(),
+            net::RelayRules::default(),
+        );
         reloaded.expect("the address is free");
         self.become_active(epoch);
     }

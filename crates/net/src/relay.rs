@@ -1,0 +1,153 @@
+//! The media relay's edge: who forwards packets of calls, without a shard in their way.
+//!
+//! Each *worker* is a thread that has the sockets and streams of some calls. A shard's orders come to it by a bounded inbox; what it
+//! finds out goes back as events to that shard's event loop, and figures to a board that the operator looks at. A call is
+//! with one worker for all its time, so its orders are carried out in their order.
+//!
+//! Packets leave a virtual address under the lease alone (`mandate`), looked at before each send. Who is not active any more ends its streams and
+//! keeps the ports: the other node tells which calls there are, and a takeover then binds nothing.
+
+mod inbox;
+mod sockets;
+mod streams;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::io;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use clock::Instant;
+use engine::{RelayEvent, RelayOrder, SessionName};
+use lease::Epoch;
+use media::latch::Policy;
+use media::offer_answer::StreamId;
+use media::stream::StreamFigures;
+use tracing::warn;
+
+use self::inbox::{Given, Inbox};
+use self::worker::Worker;
+use crate::clocks;
+use crate::mandate::Mandate;
+use crate::tally::{Tallies, Tally};
+
+/// How media are relayed, as far as packets are concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelayRules {
+    /// How a side's place is found.
+    pub policy: Policy,
+    /// A stream of which nothing has come for so long is told as silent.
+    pub silence: Duration,
+    /// The class of packets, from 0 to 63 (RFC 2474); 46 is expedited forwarding.
+    pub dscp: u8,
+}
+
+impl Default for RelayRules {
+    fn default() -> Self {
+        Self { policy: Policy::default(), silence: Duration::from_secs(60), dscp: 46 }
+    }
+}
+
+/// How each stream does, as it was told last.
+pub type Board = BTreeMap<(SessionName, StreamId), StreamFigures>;
+
+/// Takes an event to the shard with this number.
+pub(crate) type Tell = Arc<dyn Fn(u16, RelayEvent) + Send + Sync>;
+
+/// All workers. They end when this is stopped.
+pub(crate) struct Relay {
+    desks: Vec<Arc<Desk>>,
+    tallies: Arc<Tallies>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What one worker shares with the other threads.
+pub(crate) struct Desk {
+    inbox: Inbox,
+    board: Mutex<Board>,
+}
+
+impl Relay {
+    /// Starts `count` workers.
+    pub(crate) fn start(
+        count: usize,
+        rules: RelayRules,
+        mandate: &Arc<Mandate>,
+        tallies: &Arc<Tallies>,
+        tell: &Tell,
+    ) -> io::Result<Self> {
+        let (mut desks, mut threads) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for number in 0..count {
+            let desk = Arc::new(Desk { inbox: Inbox::new(clocks::instant())?, board: Mutex::default() });
+            let worker = Worker::new(
+                Arc::clone(&desk),
+                rules,
+                Arc::clone(mandate),
+                Arc::clone(tallies),
+                Arc::clone(tell),
+            )?;
+            let builder = std::thread::Builder::new().name(format!("net-relay-{number}"));
+            threads.push(builder.spawn(move || worker.run())?);
+            desks.push(desk);
+        }
+        Ok(Self { desks, tallies: Arc::clone(tallies), threads: Mutex::new(threads) })
+    }
+
+    /// Hands an order of a shard over. `since` is the epoch under which the node became active that gave it; `None`: it
+    /// stands by.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no shard gives orders yet"))]
+    pub(crate) fn order(&self, shard: u16, since: Option<Epoch>, order: RelayOrder) {
+        let desk = &self.desks[order.session.as_u64() as usize % self.desks.len()];
+        if desk.inbox.put(Given::Order { shard, since, order: Box::new(order) }).is_err() {
+            self.tallies.add(Tally::RelayOrderLost);
+        }
+    }
+
+    /// Has these rules for what begins from now on.
+    pub(crate) fn reload(&self, rules: RelayRules) {
+        for desk in &self.desks {
+            if desk.inbox.put(Given::Rules(rules)).is_err() {
+                warn!("a worker of the media relay has too much to do for other rules; reload once more");
+            }
+        }
+    }
+
+    /// The lease may be another.
+    pub(crate) fn look_at_lease(&self) {
+        self.desks.iter().for_each(|desk| desk.inbox.wake());
+    }
+
+    /// How each stream does.
+    pub(crate) fn figures(&self) -> Board {
+        let mut all = Board::new();
+        for desk in &self.desks {
+            all.extend(desk.board().iter());
+        }
+        all
+    }
+
+    /// How long the worker was silent that was silent longest.
+    pub(crate) fn silent_for(&self, now: Instant) -> Duration {
+        self.desks.iter().map(|desk| desk.inbox.silent_for(now)).max().unwrap_or_default()
+    }
+
+    /// Ends all workers and closes their sockets.
+    pub(crate) fn stop(&self) {
+        self.desks.iter().for_each(|desk| desk.inbox.stop());
+        for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            if thread.join().is_err() {
+                warn!("a worker of the media relay had panicked");
+            }
+        }
+    }
+}
+
+impl Desk {
+    fn board(&self) -> std::sync::MutexGuard<'_, Board> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
