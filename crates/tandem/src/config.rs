@@ -14,6 +14,7 @@ mod problem;
 mod reader;
 mod reference;
 mod registration;
+pub mod relay;
 mod suggest;
 mod value;
 
@@ -40,6 +41,7 @@ pub use reference::reference;
 use cluster::Unfit;
 use fields::SECTIONS;
 use reader::Reading;
+use relay::Relay;
 use value::Value;
 
 /// Bytes of a file: a thousand trusted peers fit ten times.
@@ -69,6 +71,8 @@ pub struct Config {
     pub edges: Vec<Edge>,
     /// `[[registration]]`
     pub trunks: Vec<Arc<Trunk>>,
+    /// `[relay]`
+    pub relay: Relay,
     /// `[admission]`
     pub admission: Admission,
     /// `[[gateway]]` and `[[route]]`
@@ -299,6 +303,7 @@ impl Config {
             reading.conflict("sip.tcp.connections_per_source_max", "is above connections_max", mend);
         }
         self.check_metrics(reading);
+        self.relay.check(self, reading);
         for edge in &self.edges {
             if self.sip.domains.contains(&edge.domain) {
                 let what = format!("names {}, which is one of sip.domains", edge.domain);
@@ -357,6 +362,7 @@ impl Default for Config {
             trusted: Vec::new(),
             edges: Vec::new(),
             trunks: Vec::new(),
+            relay: Relay::default(),
             admission: Admission::default(),
             dial_plan: DialPlan::default(),
             metrics: Metrics::default(),

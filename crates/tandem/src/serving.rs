@@ -159,7 +159,7 @@ fn start_server(
         virtual_addresses,
         peer,
         tickler,
-        relay: net::RelayRules::default(),
+        relay: config.relay.rules(),
     };
     net::Server::start(start).map_err(|error| match error {
         net::StartError::Bind(error) => anyhow!(port_owner::explain(&error)),

@@ -1,5 +1,7 @@
 //! `tandem check`: every mistake of a configuration, and what a right one means on this host.
 
+mod relay;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
@@ -20,6 +22,8 @@ pub fn check(file: &Path) -> Result<()> {
     let settings = config.compile(&host::addresses()?)?;
     let mut text =
         format!("{} is right. On this host it serves:\n{}", file.display(), listeners_text(&settings));
+    let kernel = relay::Kernel::here();
+    text.push_str(&relay::text(&config.relay, &settings, &kernel, config.tcp.connections_max));
     text.push_str(&metrics_text(&config));
     if let Some(cluster) = &config.cluster {
         let here = cluster.here(&node_name(&config), &host::interfaces()?);

@@ -1,0 +1,291 @@
+//! `[relay]`: media that pass this server.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use engine::RelaySettings;
+use media::latch::Policy;
+use media::offer_answer::{Broken, Face};
+use media::sdp::Origin;
+use net::RelayRules;
+use transport::{Listeners, Transport};
+
+use super::problem::Wrong;
+use super::reader::Reading;
+use super::value::Value;
+use super::{Config, Listen, Place};
+
+/// Ports below are those of known services.
+const PORT_MIN: u16 = 1_024;
+/// Two calls of two phones; less is no relay.
+const PORTS_MIN: u32 = 8;
+/// What the silence of a call that may be silent for ever is measured with.
+const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
+
+/// What `[relay]` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relay {
+    /// Which calls.
+    pub anchoring: Anchoring,
+    /// The first port, which is even, and the last one.
+    pub ports: (u16, u16),
+    /// The addresses; empty: those of the listeners.
+    pub listen: Vec<RelayAddress>,
+    /// What becomes of what can not be relayed.
+    pub broken: Broken,
+    /// What becomes of `o=`.
+    pub origin: Origin,
+    /// How long a latch may be set.
+    pub window: Duration,
+    /// After how long a call is silent; `None`: never.
+    pub silence: Option<Duration>,
+    /// The class of packets.
+    pub dscp: u8,
+}
+
+/// Which calls are relayed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Anchoring {
+    /// None.
+    #[default]
+    Never,
+    /// Those with a phone behind NAT.
+    Nat,
+    /// All.
+    Always,
+}
+
+/// One address of media.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelayAddress {
+    /// Where packets come.
+    pub local: IpAddr,
+    /// What phones are told.
+    pub named: IpAddr,
+}
+
+impl Default for Relay {
+    fn default() -> Self {
+        Self {
+            anchoring: Anchoring::Never,
+            ports: (0, 0),
+            listen: Vec::new(),
+            broken: Broken::default(),
+            origin: Origin::Kept,
+            window: Duration::ZERO,
+            silence: None,
+            dscp: 0,
+        }
+    }
+}
+
+impl RelayAddress {
+    /// Reads an entry of `relay.listen`.
+    pub fn read(value: &Value<'_>) -> Result<Self, Wrong> {
+        const FORM: &str = "write \"203.0.113.10\" or \"10.0.0.5 advertise 203.0.113.10\"";
+        let words: Vec<&str> = value.text()?.split_ascii_whitespace().collect();
+        let address = |text: &str| match text.parse::<IpAddr>() {
+            Ok(address) if address.is_unspecified() => {
+                Err(value.wrong("names no address that a phone could be told", FORM))
+            }
+            Ok(address) if address.is_multicast() => Err(value.wrong("is a multicast address", FORM)),
+            Ok(address) => Ok(address.to_canonical()),
+            Err(_) => Err(value.wrong(format!("has no address: `{text}` is none"), FORM)),
+        };
+        match words[..] {
+            [local] => address(local).map(|local| Self { local, named: local }),
+            [local, "advertise", named] => {
+                let face = Self { local: address(local)?, named: address(named)? };
+                if face.local.is_ipv4() != face.named.is_ipv4() {
+                    return Err(value.wrong("advertises an address of the other family", FORM));
+                }
+                Ok(face)
+            }
+            [] => Err(value.wrong("is empty", FORM)),
+            _ => Err(value.wrong("is not one address, or one and what is told instead", FORM)),
+        }
+    }
+}
+
+/// Reads `"30000-39999"`.
+pub fn read_range(value: &Value<'_>) -> Result<(u16, u16), Wrong> {
+    const FORM: &str = "write the first port and the last one: \"30000-39999\"";
+    let port = |text: &str| text.trim().parse::<u16>().ok();
+    let Some((first, last)) = value.text()?.split_once('-') else {
+        return Err(value.wrong("is no range of ports", FORM));
+    };
+    let (Some(first), Some(last)) = (port(first), port(last)) else {
+        return Err(value.wrong("is no range of ports", FORM));
+    };
+    if first > last {
+        return Err(value.wrong("ends before it begins", format!("write \"{last}-{first}\"")));
+    }
+    if first < PORT_MIN {
+        return Err(value.wrong(format!("has ports below {PORT_MIN}, which known services have"), FORM));
+    }
+    if !first.is_multiple_of(2) {
+        let even = first.saturating_add(1);
+        let what = "begins with an odd port: media have an even one, and RTCP the next";
+        return Err(value.wrong(what, format!("write \"{even}-{last}\"")));
+    }
+    if u32::from(last - first) + 1 < PORTS_MIN {
+        let what = format!("has fewer than {PORTS_MIN} ports: a call has four");
+        return Err(value.wrong(what, "write a wider range; \"30000-39999\" is enough for 2,500 calls"));
+    }
+    Ok((first, last))
+}
+
+impl Relay {
+    /// Whether any call is relayed.
+    pub fn is_on(&self) -> bool {
+        self.anchoring != Anchoring::Never
+    }
+
+    /// How many ports there are.
+    pub fn count_of_ports(&self) -> u32 {
+        u32::from(self.ports.1 - self.ports.0) + 1
+    }
+
+    /// What the machines are told.
+    pub fn settings(&self, listeners: &Listeners) -> RelaySettings {
+        let mut faces: Vec<Face> =
+            self.listen.iter().map(|it| Face { local: it.local, named: it.named }).collect();
+        if faces.is_empty() {
+            for listener in listeners.iter() {
+                let local = listener.local.0.ip();
+                let told = listener.advertise.as_ref().and_then(|advertise| {
+                    advertise.host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok()
+                });
+                let named = told.filter(|named| named.is_ipv4() == local.is_ipv4()).unwrap_or(local);
+                match faces.iter_mut().find(|face| face.local == local) {
+                    Some(face) if face.named == local => face.named = named,
+                    Some(_) => {}
+                    None => faces.push(Face { local, named }),
+                }
+            }
+        }
+        RelaySettings { ports: self.ports, faces, broken: self.broken, origin: self.origin }
+    }
+
+    /// What the workers are told.
+    pub fn rules(&self) -> RelayRules {
+        RelayRules {
+            policy: Policy { window: self.window, ..Policy::default() },
+            silence: self.silence.unwrap_or(FOREVER),
+            dscp: self.dscp,
+        }
+    }
+
+    /// Finds what does not fit the other tables.
+    pub(super) fn check(&self, config: &Config, reading: &mut Reading<'_>) {
+        let key = if reading.has("relay.ports") { "relay.ports" } else { "relay.relay" };
+        let has = |port: u16| (self.ports.0..=self.ports.1).contains(&port);
+        let taken = |listen: &&Listen| {
+            let port = match listen.place {
+                Place::At(local) => local.port(),
+                Place::EveryAddress { port } => port,
+            };
+            listen.transport == Transport::Udp && has(port)
+        };
+        if !self.is_on() {
+            return;
+        }
+        let what = "asks for a media relay, which this version does not have: media flow between the phones";
+        reading.conflict("relay.relay", what, "write \"never\", or leave it out");
+        if let Some(listen) = config.sip.listen.iter().find(taken) {
+            let what = format!(
+                "conflicts: SIP is served within the ports of media, sip.listen has {}",
+                listen.name()
+            );
+            reading.conflict(key, what, "write a range without that port");
+        }
+        if let Some(cluster) = config.cluster.as_ref().filter(|cluster| has(cluster.port)) {
+            let what = format!("conflicts: the cluster's link has port {}", cluster.port);
+            reading.conflict(key, what, "write a range without that port");
+        }
+    }
+
+    /// Whether the kernel may give one of the ports to others, because it is in their range and not reserved.
+    pub fn is_within(&self, kernel: (u16, u16), reserved: &[(u16, u16)]) -> bool {
+        let (first, last) = (self.ports.0.max(kernel.0), self.ports.1.min(kernel.1));
+        first <= last
+            && !(first..=last).all(|port| reserved.iter().any(|(from, to)| (*from..=*to).contains(&port)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_whole_table_is_read() {
+        let config = parse(
+            "[relay]\nports = '40000-40999'\nlisten = ['10.0.0.5 advertise 203.0.113.10', \
+             '2001:db8::5']\nbroken = 'refuse'\nhide_origin = true\nwindow = '10s'\nsilence = 'off'\ndscp = 34",
+        )
+        .expect("it is right");
+
+        let Relay { anchoring, ports, .. } = config.relay;
+        assert_eq!((anchoring, ports), (Anchoring::Never, (40_000, 40_999)));
+        let settings = config.relay.settings(&Listeners::default());
+        let face = |local: &str, named: &str| Face {
+            local: local.parse().expect("an address"),
+            named: named.parse().expect("an address"),
+        };
+        assert_eq!(settings.faces, [face("10.0.0.5", "203.0.113.10"), face("2001:db8::5", "2001:db8::5")]);
+        assert_eq!((settings.broken, settings.origin), (Broken::Refuse, Origin::Replaced));
+        let rules = config.relay.rules();
+        assert_eq!((rules.policy.window, rules.dscp), (Duration::from_secs(10), 34));
+        assert!(rules.silence > Duration::from_secs(365 * 86_400));
+    }
+
+    #[test]
+    fn without_addresses_of_its_own_the_relay_has_those_of_the_listeners() {
+        let text = "[sip]\nlisten = ['udp://10.0.0.5:5060 advertise 203.0.113.10', 'tcp://10.0.0.5:5060', \
+                    'udp://[2001:db8::5]:5060', 'udp://10.0.0.6:5060 advertise sip.example.org']";
+        let config = parse(text).expect("it is right");
+        let listeners = config.compile(&[]).expect("it can be served").listeners;
+
+        let faces = config.relay.settings(&listeners).faces;
+
+        let faces: Vec<_> = faces.iter().map(|face| format!("{} {}", face.local, face.named)).collect();
+        assert_eq!(faces, ["10.0.0.5 203.0.113.10", "2001:db8::5 2001:db8::5", "10.0.0.6 10.0.0.6"]);
+    }
+
+    #[test]
+    fn each_mistake_is_told_with_its_place_and_mend() {
+        for (line, what, mend) in [
+            ("ports = '30000'", "is no range of ports", "30000-39999"),
+            ("ports = '39999-30000'", "ends before it begins", "30000-39999"),
+            ("ports = '30001-39999'", "odd port", "30002-39999"),
+            ("ports = '80-39999'", "below 1024", "30000-39999"),
+            ("ports = '30000-30003'", "fewer than 8", "wider"),
+            ("ports = '5000-6999'\nrelay = 'nat'", "sip.listen has udp://*:5060", "without that port"),
+            ("listen = ['0.0.0.0']", "no address that a phone", "203.0.113.10"),
+            ("listen = ['eth0']", "`eth0` is none", "203.0.113.10"),
+            ("listen = ['10.0.0.5 advertise 2001:db8::1']", "other family", "advertise 203.0.113.10"),
+            ("relay = 'on'", "relay.relay = 'on'", "\"nat\""),
+            ("dscp = 64", "relay.dscp = 64", "63"),
+            ("silence = '1s'", "relay.silence = '1s'", "10s"),
+        ] {
+            let error = parse(&format!("[relay]\n{line}")).expect_err(line).to_string();
+            assert!(error.contains("a.toml:2:"), "{error}");
+            assert!(error.contains(what) && error.contains(mend), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_range_that_the_kernel_gives_away_is_found_unless_it_is_reserved() {
+        let relay = Relay { ports: (30_000, 39_999), ..Relay::default() };
+        assert!(relay.is_within((32_768, 60_999), &[]));
+        assert!(relay.is_within((32_768, 60_999), &[(30_000, 39_998)]));
+        assert!(!relay.is_within((32_768, 60_999), &[(30_000, 35_000), (35_001, 39_999)]));
+        assert!(!relay.is_within((40_000, 60_999), &[]));
+    }
+
+    fn parse(text: &str) -> Result<Config, super::super::Problems> {
+        Config::parse(Path::new("a.toml"), text)
+    }
+}
