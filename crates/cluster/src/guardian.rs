@@ -435,6 +435,9 @@ impl Guardian {
                 for peer in &mut self.peers {
                     peer.released(release.holder);
                 }
+                if self.contender.released(release.holder) {
+                    self.not_taken(Refused::NotTaken, out);
+                }
             }
             Message::Heartbeat(heartbeat) => {
                 self.is_voter_of(at, from, heartbeat.voter, out);

@@ -215,6 +215,40 @@ fn a_node_that_does_not_take_over_after_all_lets_nothing_in() {
 }
 
 #[test]
+fn an_active_node_that_dies_in_a_hand_over_is_taken_over_from_as_ever() {
+    for (asked_at, after) in [0, 1].into_iter().flat_map(|at| (0..30).map(move |ms| (at, ms))) {
+        let after = Duration::from_millis(after);
+        let (mut pair, active) = Pair::settled(5, LEASE);
+        let heir = 1 - active;
+        pair.wish([active, heir][asked_at], Wish::Switchover { force: false });
+        pair.run(after);
+
+        pair.kill(active);
+
+        let took = pair.until(LEASE + Duration::from_millis(50), |pair| pair.active() == Some(heir));
+        assert!(took.is_some(), "asked at {asked_at}, dead after {after:?}: nobody serves");
+        // The operator at the heir hears once what became of the wish.
+        pair.run(Duration::from_secs(6));
+        let told = pair.said.iter().filter(|said| said.1 == heir && matches!(said.2, Output::Switched(_)));
+        assert_eq!(told.count(), asked_at, "dead after {after:?}");
+    }
+}
+
+#[test]
+fn a_node_whose_engine_dies_in_a_hand_over_is_relieved_at_once() {
+    let (mut pair, active) = Pair::settled(5, LEASE);
+    let heir = 1 - active;
+    pair.wish(heir, Wish::Switchover { force: false });
+    let drains = |pair: &Pair| pair.said.iter().any(|said| matches!(said.2, Output::Drain(_)));
+    pair.until(Duration::from_secs(1), drains).expect("it begins to hand over");
+
+    pair.input(active, Input::Engine(Engine::Dead));
+
+    let took = pair.until(Duration::from_millis(50), |pair| pair.active() == Some(heir));
+    assert!(took.is_some(), "nobody serves");
+}
+
+#[test]
 fn a_switchover_is_no_success_before_the_witness_has_voted_for_the_new_holder() {
     for asked_at in ["active", "standby"] {
         let (mut pair, active) = Pair::settled(3, LEASE);

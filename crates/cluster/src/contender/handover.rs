@@ -96,6 +96,18 @@ impl Contender {
         self.taking.is_some()
     }
 
+    /// The node that was asked is active no more: unless it has answered, a hand-over that was under way has failed. Says
+    /// whether one was.
+    pub fn give_up_taking(&mut self) -> bool {
+        self.taking.take_if(|taking| taking.voting.is_none()).is_some()
+    }
+
+    /// A holder has given its votes back. It hands over to nobody.
+    pub fn released(&mut self, holder: Holder) -> bool {
+        let is_asked = self.taking.as_ref().is_some_and(|taking| taking.from == holder);
+        is_asked && self.give_up_taking()
+    }
+
     /// To whom this node hands over.
     pub fn gives_to(&self) -> Option<Holder> {
         self.giving.as_ref().map(|giving| giving.ask.to)

@@ -279,6 +279,7 @@ impl Guardian {
             return;
         }
         self.role.well_since = None;
+        self.end_vain_taking(now, out);
         if self.contender.role() == Role::Candidate || !self.may_campaign(now) {
             return;
         }
@@ -290,6 +291,25 @@ impl Guardian {
         self.contender.campaign(now, barred, &mut self.by_contender);
         if self.contender.role() == Role::Candidate {
             self.role.asked = Some(now);
+        }
+    }
+
+    /// A hand-over that was asked of a node which died meanwhile must not keep this one from asking the voters.
+    fn end_vain_taking(&mut self, now: Instant, out: &mut Vec<Output>) {
+        let is_heard = self.peers.iter().any(|peer| peer.is_heard(now));
+        // Who hands over says by a heartbeat that it is active no more, and that may be here before its answer.
+        let is_late = now.since(self.waiting_since()) >= Peer::silence_max();
+        if self.contender.is_taking_over() && (!is_heard || is_late) && self.contender.give_up_taking() {
+            self.not_taken(if is_heard { Refused::NotTaken } else { Refused::PeerSilent }, out);
+        }
+    }
+
+    /// A hand-over to this node has failed. If it was wished here, that is told: the service may come here all the same, but
+    /// because nobody has it.
+    pub(super) fn not_taken(&mut self, why: Refused, out: &mut Vec<Output>) {
+        let is_wish = |relief: &mut Relief| relief.want == Want::Switchover;
+        if self.role.why == Reason::Switchover && self.role.relief.take_if(is_wish).is_some() {
+            out.push(Output::Switched(Err(why)));
         }
     }
 
