@@ -29,7 +29,7 @@ pub trait Hands {
     fn open_gate(&mut self, epoch: Epoch, until: Instant);
     /// Closes the gate for an epoch and all lower ones.
     fn close_gate(&mut self, epoch: Epoch) -> Closing;
-    /// Lets frames in until then, but none out, and adds the addresses.
+    /// Adds the addresses, and lets frames in until then as soon as they are there, but none out.
     fn admit(&mut self, until: Instant);
     /// Lets nothing in, and takes the addresses away.
     fn turn_away(&mut self);
@@ -163,6 +163,9 @@ pub struct KernelHands {
     refusals: Vec<GateError>,
     worker: Worker,
     troubles: BTreeMap<Hand, String>,
+    /// Until when the gate is to let frames in, as soon as the addresses are there: a frame for an address that is not is lost,
+    /// and until then one that comes goes on to the active node.
+    admission: Option<Duration>,
     /// What this thread has done itself, and the event loop has not heard of.
     untold: Vec<(Deed, Instant)>,
 }
@@ -207,6 +210,7 @@ impl KernelHands {
             refusals,
             worker,
             troubles: BTreeMap::new(),
+            admission: None,
             untold: Vec::new(),
         })
     }
@@ -243,6 +247,7 @@ impl KernelHands {
 impl Hands for KernelHands {
     fn open_gate(&mut self, epoch: Epoch, until: Instant) {
         let until = Duration::from_nanos(until.as_nanos());
+        self.admission = None;
         match &mut self.gate {
             Some(gate) => {
                 let result = gate.open(epoch.0, until);
@@ -270,11 +275,12 @@ impl Hands for KernelHands {
     }
 
     fn admit(&mut self, until: Instant) {
-        self.admit_until(Duration::from_nanos(until.as_nanos()));
+        self.admission = Some(Duration::from_nanos(until.as_nanos()));
         self.worker.hold_addresses();
     }
 
     fn turn_away(&mut self) {
+        self.admission = None;
         self.admit_until(Duration::ZERO);
         self.worker.drop_addresses();
     }
@@ -307,6 +313,12 @@ impl Hands for KernelHands {
     }
 
     fn done(&mut self, deed: &Deed) {
+        // Of several addresses some may be there.
+        if matches!(deed, Deed::Held | Deed::Failed(Hand::Addresses, _))
+            && let Some(until) = self.admission.take()
+        {
+            self.admit_until(until);
+        }
         match deed {
             Deed::Failed(hand, reason) => {
                 self.troubles.insert(*hand, reason.clone());
