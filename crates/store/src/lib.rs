@@ -24,11 +24,16 @@ mod queue;
 mod refreshes;
 mod row;
 mod schema;
+mod server;
 mod sqlite_store;
 mod subscribers;
 mod writer;
 
 pub use credentials::Credentials;
+pub use server::address::{BadUrl, ServerSettings, ServerUrl, Tls};
+pub use server::inspect::{Inspection, inspect};
+pub use server::schema::init as init_server;
+pub use server::store::ServerStore;
 pub use sqlite_store::SqliteStore;
 pub use subscribers::{NewSubscriber, Subscriber, SubscriberError, Subscribers};
 

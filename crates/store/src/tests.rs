@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -15,6 +15,9 @@ use transport::{LocalAddr, Transport};
 
 use super::*;
 use crate::writer::wall_now;
+
+mod databases;
+mod engines;
 
 #[test]
 fn bindings_accounts_and_nonces_survive_a_restart() {
@@ -67,70 +70,6 @@ fn a_binding_comes_back_as_it_was_whatever_is_in_it() {
     let mut all = all;
     all.sort_by_key(order);
     assert_eq!(read, all);
-}
-
-#[test]
-fn forwards_are_loaded_with_the_account_and_go_with_it() {
-    let place = Temporary::new();
-    add_alice(&place.file);
-    let alice = aor("alice@example.org");
-    let mut subscribers = Subscribers::open(&place.file).expect("the disk is good");
-    let mut wanted = routing::Forwards {
-        busy: routing::ForwardTarget::parse("*98", "example.org"),
-        no_answer: routing::ForwardTarget::parse("tel:+4930123", "example.org"),
-        no_answer_after: Some(Duration::from_secs(20)),
-        ..routing::Forwards::default()
-    };
-    subscribers.change_forwards(&alice, |forwards| *forwards = wanted.clone()).expect("she is there");
-    let store = place.open();
-
-    assert_eq!(found(load(&store, "alice@example.org")).calls.forwards, wanted);
-    wanted.busy = None;
-    subscribers.change_forwards(&alice, |forwards| forwards.busy = None).expect("she is there");
-    assert_eq!(found(load(&store, "alice@example.org")).calls.forwards, wanted);
-    let mut listed = Vec::new();
-    subscribers
-        .list(None, |found| {
-            listed.push(found.forwards);
-            true
-        })
-        .expect("the disk is good");
-    assert_eq!(listed, [wanted]);
-
-    let nobody = aor("nobody@example.org");
-    let refused = subscribers.change_forwards(&nobody, |_| {});
-    assert_eq!(refused, Err(SubscriberError::Unknown(nobody)));
-    subscribers.remove(&alice).expect("she is there");
-    add_alice(&place.file);
-    assert!(found(load(&store, "alice@example.org")).calls.forwards.is_empty());
-}
-
-#[test]
-fn a_name_is_added_and_taken_away_and_is_never_that_of_two() {
-    let place = Temporary::new();
-    add_alice(&place.file);
-    let (alice, number) = (aor("alice@example.org"), aor("2001@example.com"));
-    let mut subscribers = Subscribers::open(&place.file).expect("the disk is good");
-    let store = place.open();
-
-    subscribers.add_alias(&alice, &number).expect("it is free");
-
-    assert_eq!(found(load(&store, "2001@example.com")).aor, alice);
-    for taken in [&number, &alice] {
-        assert_eq!(
-            subscribers.add_alias(&alice, taken),
-            Err(SubscriberError::Exists(taken.clone())),
-            "{taken}"
-        );
-    }
-    let nobody = aor("nobody@example.org");
-    assert_eq!(
-        subscribers.add_alias(&nobody, &aor("2002@example.com")),
-        Err(SubscriberError::Unknown(nobody.clone()))
-    );
-    assert_eq!(subscribers.remove_alias(&number), Ok(alice));
-    assert_eq!(load(&store, "2001@example.com"), Loaded::NotFound);
-    assert_eq!(subscribers.remove_alias(&number), Err(SubscriberError::NoAlias(number)));
 }
 
 /// A file of the first release, which had no forwards and no log of refreshes.
@@ -322,24 +261,6 @@ fn a_row_that_can_not_be_read_is_skipped_and_the_others_are_kept() {
 }
 
 #[test]
-fn an_account_is_found_by_its_name_and_by_its_alias_with_all_hashes() {
-    let place = Temporary::new();
-    add_alice(&place.file);
-    let store = place.open();
-
-    for name in ["alice@example.org", "ali@example.org"] {
-        let account = found(load(&store, name));
-        assert_eq!(account.aor, aor("alice@example.org"), "{name}");
-        let algorithms: Vec<_> = account.ha1.iter().map(|(algorithm, _)| *algorithm).collect();
-        assert_eq!(algorithms, [Algorithm::Md5, Algorithm::Sha256, Algorithm::Sha512_256]);
-        assert_eq!(account.aliases, [aor("ali@example.org")]);
-        assert_eq!(account.may_use, [aor("sales@example.org")]);
-    }
-    assert_eq!(load(&store, "bob@example.org"), Loaded::NotFound);
-    assert_eq!(load(&store, "alice@example.com"), Loaded::NotFound);
-}
-
-#[test]
 fn no_password_is_in_the_files() {
     let place = Temporary::new();
     add_alice(&place.file);
@@ -349,44 +270,6 @@ fn no_password_is_in_the_files() {
         let bytes = std::fs::read(entry.expect("it can be read").path()).expect("it can be read");
         assert!(!bytes.windows(PASSWORD.len()).any(|window| window == PASSWORD.as_bytes()));
     }
-}
-
-#[test]
-fn subscribers_are_added_changed_listed_and_removed() {
-    let place = Temporary::new();
-    add_alice(&place.file);
-    let mut subscribers = Subscribers::open(&place.file).expect("it can be opened");
-    let bob = aor("bob@example.com");
-    subscribers.add(&new_subscriber("bob@example.com")).expect("it is new");
-
-    assert_eq!(
-        subscribers.add(&new_subscriber("alice@example.org")),
-        Err(SubscriberError::Exists(aor("alice@example.org")))
-    );
-    assert_eq!(
-        subscribers.add(&new_subscriber("ali@example.org")),
-        Err(SubscriberError::Exists(aor("ali@example.org")))
-    );
-    assert_eq!(list(&subscribers, None), ["bob@example.com", "alice@example.org"]);
-    assert_eq!(list(&subscribers, Some("example.org")), ["alice@example.org"]);
-    assert_eq!(subscribers.count(), Ok(2));
-    assert_eq!(
-        subscribers.names(&aor("alice@example.org")),
-        Ok(vec![aor("alice@example.org"), aor("ali@example.org")])
-    );
-
-    let other = Credentials::of(&bob, "office", "other");
-    assert_eq!(subscribers.set_credentials(&bob, &other), Ok(()));
-    assert_eq!(subscribers.count_of_other_realms(None), Ok(1));
-    assert_eq!(subscribers.count_of_other_realms(Some("office")), Ok(1));
-    let store = place.open();
-    assert_eq!(&*found(load(&store, "bob@example.com")).ha1[0].1, other.md5);
-
-    assert_eq!(subscribers.remove(&aor("alice@example.org")), Ok(vec![aor("ali@example.org")]));
-    assert_eq!(load(&store, "ali@example.org"), Loaded::NotFound);
-    let unknown = SubscriberError::Unknown(aor("alice@example.org"));
-    assert_eq!(subscribers.remove(&aor("alice@example.org")), Err(unknown.clone()));
-    assert_eq!(subscribers.set_credentials(&aor("alice@example.org"), &other), Err(unknown));
 }
 
 #[test]
@@ -628,7 +511,7 @@ fn list(subscribers: &Subscribers, domain: Option<&str>) -> Vec<String> {
     names
 }
 
-fn load(store: &SqliteStore, name: &str) -> Loaded {
+fn load(store: &dyn Store, name: &str) -> Loaded {
     let (sender, receiver) = mpsc::channel();
     store.load_account(aor(name), Box::new(move |loaded| sender.send(loaded).expect("the test waits")));
     receiver.recv_timeout(Duration::from_secs(20)).expect("it is answered")
@@ -641,7 +524,7 @@ fn found(loaded: Loaded) -> Account {
     }
 }
 
-fn save(store: &SqliteStore, changes: &[Change]) {
+fn save(store: &dyn Store, changes: &[Change]) {
     for change in changes {
         store.save(change.clone());
     }

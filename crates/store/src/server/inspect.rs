@@ -1,0 +1,41 @@
+//! What a database has, for its operator.
+
+use engine::StoreError;
+
+use super::address::ServerSettings;
+use super::session::{Access, Session};
+
+/// What was found on a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspection {
+    /// The host that was reached.
+    pub place: String,
+    /// Whose tables they are: `OpenSIPS`.
+    pub dialect: String,
+    /// Those that were recognised, with their versions.
+    pub tables: Vec<(&'static str, u32)>,
+    /// What is done without, because its table or column is not there.
+    pub wanting: Vec<&'static str>,
+    /// Why changes are refused, if they are.
+    pub read_only: Option<&'static str>,
+}
+
+/// Looks at a server's database; the error has everything that keeps it from being used. Blocks.
+pub fn inspect(settings: &ServerSettings) -> Result<Inspection, StoreError> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| StoreError {
+            place: settings.url.to_string(),
+            reason: format!("no runtime for its connection: {error}"),
+        })?;
+    let session = runtime.block_on(Session::open(settings))?;
+    let known = ["subscriber", "dbaliases"].into_iter();
+    Ok(Inspection {
+        place: session.place.clone(),
+        dialect: session.tables.dialect.to_string(),
+        tables: known.filter_map(|table| Some((table, session.tables.version(table)?))).collect(),
+        wanting: session.tables.wanting(),
+        read_only: (session.access == Access::ReadOnly).then_some(
+            "it can only be read, so accounts can not be changed: name the primary in database.url, beside the others",
+        ),
+    })
+}

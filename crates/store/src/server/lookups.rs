@@ -1,0 +1,195 @@
+//! The thread that reads accounts from a server for those who wait for them.
+//!
+//! A few connections serve one queue. One more looks each second whether accounts can be read; while they can not, who
+//! asks is answered at once, so that no queue of the dead grows and no deadline is waited for again and again.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use engine::{Loaded, StoreError};
+use routing::Account;
+use sip::Aor;
+use tokio::sync::mpsc::{Receiver, Sender, channel, error::TrySendError};
+use tokio::task::JoinSet;
+
+use super::accounts::find;
+use super::address::ServerSettings;
+use super::session::Session;
+use crate::lookups::Reply;
+
+/// Look-ups that wait: a few seconds' work.
+const LOOKUPS_MAX: usize = 20_000;
+/// Connections that read: a server in the LAN answers each within a millisecond.
+const CONNECTIONS: usize = 4;
+/// How often the server is looked at.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// Threads that resolve names of hosts: the system's resolver can not be given up.
+const RESOLVING_MAX: usize = 8;
+/// Nobody's name: to look for it takes the same rights as to look for anybody.
+const NOBODY: &str = "nobody@tandem.invalid";
+
+/// The side that asks.
+#[derive(Debug)]
+pub struct Lookups {
+    queue: Sender<Lookup>,
+    health: Arc<Health>,
+}
+
+/// The side that reads.
+#[derive(Debug)]
+pub struct Reader {
+    settings: Arc<ServerSettings>,
+    queue: Arc<tokio::sync::Mutex<Receiver<Lookup>>>,
+    health: Arc<Health>,
+}
+
+/// Whether accounts can be read.
+#[derive(Debug, Default)]
+struct Health(Mutex<Option<StoreError>>);
+
+struct Lookup {
+    aor: Aor,
+    reply: Reply,
+    asked: Instant,
+}
+
+/// Both sides of the look-ups of a server.
+pub fn lookups(settings: ServerSettings) -> (Lookups, Reader) {
+    let (sender, receiver) = channel(LOOKUPS_MAX);
+    let health = Arc::new(Health::default());
+    let reader = Reader {
+        settings: Arc::new(settings),
+        queue: Arc::new(tokio::sync::Mutex::new(receiver)),
+        health: Arc::clone(&health),
+    };
+    (Lookups { queue: sender, health }, reader)
+}
+
+impl Lookups {
+    /// Asks for an account. The answer comes from another thread, or at once if it can not be had.
+    pub fn ask(&self, aor: Aor, reply: Reply) {
+        if self.health.failing().is_some() {
+            return reply(Loaded::Unavailable);
+        }
+        let lookup = Lookup { aor, reply, asked: Instant::now() };
+        if let Err(TrySendError::Full(lookup) | TrySendError::Closed(lookup)) = self.queue.try_send(lookup) {
+            (lookup.reply)(Loaded::Unavailable);
+        }
+    }
+
+    /// What is wrong with reading.
+    pub fn failing(&self) -> Option<StoreError> {
+        self.health.failing()
+    }
+}
+
+impl Reader {
+    /// The thread's work: returns when nobody can ask any more.
+    pub fn run(self) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(RESOLVING_MAX)
+            .build();
+        match runtime {
+            Ok(runtime) => {
+                runtime.block_on(self.serve());
+                // A name that is being resolved would hold up the end.
+                runtime.shutdown_background();
+            }
+            Err(error) => self.health.note(Some(StoreError {
+                place: self.settings.url.to_string(),
+                reason: format!("no runtime for its connections: {error}"),
+            })),
+        }
+    }
+
+    async fn serve(self) {
+        let mut workers = JoinSet::new();
+        for _ in 0..CONNECTIONS {
+            let (settings, queue) = (Arc::clone(&self.settings), Arc::clone(&self.queue));
+            workers.spawn(work(settings, queue, Arc::clone(&self.health)));
+        }
+        let all_ended = async { while workers.join_next().await.is_some() {} };
+        tokio::select! {
+            () = all_ended => {}
+            () = probe(&self.settings, &self.health) => {}
+        }
+    }
+}
+
+async fn work(
+    settings: Arc<ServerSettings>,
+    queue: Arc<tokio::sync::Mutex<Receiver<Lookup>>>,
+    health: Arc<Health>,
+) {
+    let mut session = None;
+    loop {
+        let Some(lookup) = queue.lock().await.recv().await else { return };
+        // Who asked has given up, or will before an answer comes.
+        let is_late = lookup.asked.elapsed() > settings.deadline;
+        let loaded = if is_late || health.failing().is_some() {
+            Loaded::Unavailable
+        } else {
+            match read(&settings, &mut session, &lookup.aor).await {
+                Ok(Some(account)) => Loaded::Found(Arc::new(account)),
+                Ok(None) => Loaded::NotFound,
+                Err(error) => {
+                    health.note(Some(error));
+                    Loaded::Unavailable
+                }
+            }
+        };
+        (lookup.reply)(loaded);
+    }
+}
+
+async fn probe(settings: &ServerSettings, health: &Health) {
+    let nobody = Aor::parse(NOBODY).expect("it is an address of record");
+    let mut session = None;
+    let mut interval = tokio::time::interval(PROBE_INTERVAL);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        health.note(read(settings, &mut session, &nobody).await.err());
+    }
+}
+
+/// Reads by a connection that is open; if that one was lost, by a new one.
+async fn read(
+    settings: &ServerSettings,
+    kept: &mut Option<Session>,
+    aor: &Aor,
+) -> Result<Option<Account>, StoreError> {
+    if let Some(mut session) = kept.take()
+        && let Ok(account) = find(&mut session, aor, settings.realm.as_deref()).await
+    {
+        *kept = Some(session);
+        return Ok(account);
+    }
+    let mut session = Session::open(settings).await?;
+    let account = find(&mut session, aor, settings.realm.as_deref()).await?;
+    *kept = Some(session);
+    Ok(account)
+}
+
+impl Health {
+    fn failing(&self) -> Option<StoreError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, error: Option<StoreError>) {
+        let mut failing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*failing, &error) {
+            (None, Some(error)) => tracing::error!(%error, "accounts can not be read from the database"),
+            (Some(_), None) => tracing::info!("accounts can be read from the database again"),
+            _ => {}
+        }
+        *failing = error;
+    }
+}
+
+impl std::fmt::Debug for Lookup {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Lookup({})", self.aor)
+    }
+}

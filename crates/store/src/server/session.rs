@@ -1,0 +1,135 @@
+//! A link with what is known of the database, and a limit to the time of every statement.
+//!
+//! A session of which a statement failed is dropped: nobody knows what state its link is in.
+
+use std::future::Future;
+use std::time::Duration;
+
+use engine::StoreError;
+
+use super::address::{HostPlace, Product, ServerSettings};
+use super::fault::explain;
+use super::link::{Link, Row, Value};
+use super::tables::{Tables, Unfit};
+
+/// A connection to the database, where its tables were recognised.
+#[derive(Debug)]
+pub struct Session {
+    link: Link,
+    /// Which server it is.
+    pub place: String,
+    /// What was found.
+    pub tables: Tables,
+    /// Whether it can be written.
+    pub access: Access,
+    deadline: Duration,
+}
+
+/// What a host lets be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It is the primary.
+    Write,
+    /// It is a replica.
+    ReadOnly,
+}
+
+/// A link to one of the hosts.
+#[derive(Debug)]
+pub struct Reached {
+    /// The link.
+    pub link: Link,
+    /// Which host.
+    pub place: String,
+    /// What it lets be done.
+    pub access: Access,
+}
+
+impl Session {
+    /// Connects to the first host that can be written, else to the first that can be read, and recognises the tables.
+    pub async fn open(settings: &ServerSettings) -> Result<Self, StoreError> {
+        let Reached { mut link, place, access } = reach(settings).await?;
+        let found = within(settings.deadline, Tables::recognise(&mut link)).await;
+        match found {
+            Ok(Ok(tables)) => Ok(Self { link, place, tables, access, deadline: settings.deadline }),
+            Ok(Err(unfit)) => Err(StoreError { place, reason: Unfit::text(&unfit) }),
+            Err(reason) => Err(StoreError { place, reason }),
+        }
+    }
+
+    /// Which product is at the other end.
+    pub fn product(&self) -> Product {
+        self.link.product()
+    }
+
+    /// The rows of a query.
+    pub async fn rows(&mut self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
+        let result = within(self.deadline, self.link.rows(sql, values)).await;
+        self.noted(result)
+    }
+
+    /// Does what a statement says; returns how many rows it met.
+    pub async fn run(&mut self, sql: &str, values: &[Value<'_>]) -> Result<u64, StoreError> {
+        let result = within(self.deadline, self.link.run(sql, values)).await;
+        self.noted(result)
+    }
+
+    /// Begins a transaction; what is not committed when the session is dropped did not happen.
+    pub async fn begin(&mut self) -> Result<(), StoreError> {
+        let result = within(self.deadline, self.link.plain("BEGIN")).await;
+        self.noted(result)
+    }
+
+    /// Ends it and keeps what was done.
+    pub async fn commit(&mut self) -> Result<(), StoreError> {
+        let result = within(self.deadline, self.link.plain("COMMIT")).await;
+        self.noted(result)
+    }
+
+    fn noted<T>(&self, result: Result<T, String>) -> Result<T, StoreError> {
+        result.map_err(|reason| StoreError { place: self.place.clone(), reason })
+    }
+}
+
+/// A link to the first host that can be written, else to the first that answers.
+pub async fn reach(settings: &ServerSettings) -> Result<Reached, StoreError> {
+    let (mut replica, mut errors) = (None, Vec::new());
+    for host in &settings.url.hosts {
+        match try_host(settings, host).await {
+            Ok(reached @ Reached { access: Access::Write, .. }) => return Ok(reached),
+            Ok(reached) => replica = replica.or(Some(reached)),
+            Err(reason) => errors.push((host, reason)),
+        }
+    }
+    replica.ok_or_else(|| match errors.as_slice() {
+        [(host, reason)] => StoreError { place: host.to_string(), reason: reason.clone() },
+        errors => StoreError {
+            place: settings.url.to_string(),
+            reason: errors
+                .iter()
+                .map(|(host, reason)| format!("{host}: {reason}"))
+                .collect::<Vec<_>>()
+                .join("; "),
+        },
+    })
+}
+
+async fn try_host(settings: &ServerSettings, host: &HostPlace) -> Result<Reached, String> {
+    let mut link = within(settings.deadline, Link::open(settings, host)).await?;
+    let is_read_only = within(settings.deadline, link.is_read_only()).await?;
+    let access = if is_read_only { Access::ReadOnly } else { Access::Write };
+    Ok(Reached { link, place: host.to_string(), access })
+}
+
+async fn within<T>(
+    deadline: Duration,
+    work: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, String> {
+    match tokio::time::timeout(deadline, work).await {
+        Ok(result) => result.map_err(|error| explain(&error)),
+        Err(_) => Err(format!(
+            "no answer within {} ms: see whether the server and the way to it are well (database.timeout)",
+            deadline.as_millis()
+        )),
+    }
+}

@@ -1,0 +1,80 @@
+//! A server's accounts and this node's own file as one store.
+
+use std::path::Path;
+use std::thread::JoinHandle;
+
+use engine::{Change, Loaded, Store, StoreError, StoreState, StoredNonce};
+use routing::StoredBinding;
+use sip::Aor;
+
+use super::address::ServerSettings;
+use super::lookups::{Lookups, lookups};
+use crate::sqlite_store::SqliteStore;
+
+/// Accounts of a database server; bindings and nonces in a file of this node, as without a server.
+#[derive(Debug)]
+pub struct ServerStore {
+    local: SqliteStore,
+    /// `None` only while it is dropped: then nobody can ask, which ends the reader.
+    lookups: Option<Lookups>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl ServerStore {
+    /// Opens the file and starts the threads. A server that is away is waited for: its state is failing until then.
+    pub fn open(settings: ServerSettings, file: &Path) -> Result<Self, StoreError> {
+        let local = SqliteStore::open(file)?;
+        let place = settings.url.to_string();
+        let (lookups, reader) = lookups(settings);
+        let reader =
+            std::thread::Builder::new().name("store-server".to_owned()).spawn(move || reader.run()).map_err(
+                |error| StoreError { place, reason: format!("no thread for it could be started: {error}") },
+            )?;
+        Ok(Self { local, lookups: Some(lookups), reader: Some(reader) })
+    }
+}
+
+impl Store for ServerStore {
+    fn load_account(&self, aor: Aor, reply: Box<dyn FnOnce(Loaded) + Send>) {
+        match &self.lookups {
+            Some(lookups) => lookups.ask(aor, reply),
+            None => reply(Loaded::Unavailable),
+        }
+    }
+
+    fn save(&self, change: Change) {
+        self.local.save(change);
+    }
+
+    fn save_nonces(&self, nonces: Vec<StoredNonce>) {
+        self.local.save_nonces(nonces);
+    }
+
+    fn bindings(&self) -> Result<Vec<StoredBinding>, StoreError> {
+        self.local.bindings()
+    }
+
+    fn nonces(&self) -> Result<Vec<StoredNonce>, StoreError> {
+        self.local.nonces()
+    }
+
+    fn flush(&self) -> Result<(), StoreError> {
+        self.local.flush()
+    }
+
+    fn state(&self) -> StoreState {
+        let local = self.local.state();
+        let failing = self.lookups.as_ref().and_then(Lookups::failing);
+        StoreState { failing: failing.or(local.failing), ..local }
+    }
+}
+
+impl Drop for ServerStore {
+    fn drop(&mut self) {
+        self.lookups = None;
+        if let Some(reader) = self.reader.take() {
+            // A thread that panicked has said so.
+            let _ = reader.join();
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! What is in a database: whose tables they are, and which columns they have.
+//!
+//! Each release of OpenSIPS and Kamailio writes the version of each of its tables into the table `version`. The version
+//! says that the meaning of the columns is known; the columns that are there say what can be read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::address::Product;
+use super::link::{Link, Value};
+
+/// The version of Tandem's own tables, in the row [`OWN`] of `version`.
+pub const OWN_VERSION: u32 = 1;
+/// The row of `version` that only Tandem writes.
+pub const OWN: &str = "tandem";
+
+/// Tables that are looked for.
+const LOOKED_FOR: [&str; 5] = ["version", "subscriber", "dbaliases", "tandem_may_use", "tandem_forward"];
+
+/// Who made the tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// `tandem database init`.
+    Tandem,
+    /// OpenSIPS.
+    OpenSips,
+    /// Kamailio.
+    Kamailio,
+}
+
+/// What was found and can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tables {
+    /// Whose they are.
+    pub dialect: Dialect,
+    /// Which product they are in.
+    pub product: Product,
+    columns: Columns,
+    versions: BTreeMap<String, u32>,
+}
+
+/// Something that keeps the tables from being used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// There is no table at all of those that are known.
+    Empty,
+    /// A table is missing, or this user may not read it.
+    NoTable(&'static str),
+    /// A column is missing.
+    NoColumn(&'static str, &'static str),
+    /// `version` does not know the table.
+    NoVersion(&'static str),
+    /// A table has a version that is not known.
+    Version {
+        /// Which.
+        table: &'static str,
+        /// Its version.
+        is: u32,
+        /// The versions that are known.
+        known: &'static [u32],
+    },
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Columns(BTreeMap<String, BTreeMap<String, Padding>>);
+
+/// Whether a column's values are filled with spaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Padding {
+    None,
+    /// PostgreSQL's `character(n)`: its index serves only who compares it with a value of its type.
+    Padded,
+}
+
+impl Tables {
+    /// Looks at the database. The inner error says everything that is missing.
+    pub async fn recognise(link: &mut Link) -> Result<Result<Self, Vec<Unfit>>, sqlx::Error> {
+        let product = link.product();
+        let columns = Columns::read(link).await?;
+        let mut versions = BTreeMap::new();
+        if columns.has("version", "table_name") && columns.has("version", "table_version") {
+            let query = format!(
+                "SELECT {}, {} FROM version",
+                product.text("table_name"),
+                product.text("table_version")
+            );
+            for row in link.rows(&query, &[]).await? {
+                versions.extend(row.number(1).map(|version| (row.text(0).trim_end().to_owned(), version)));
+            }
+        }
+        Ok(Self::of(product, columns, versions))
+    }
+
+    fn of(product: Product, columns: Columns, versions: BTreeMap<String, u32>) -> Result<Self, Vec<Unfit>> {
+        if columns.0.is_empty() {
+            return Err(vec![Unfit::Empty]);
+        }
+        let dialect = dialect(&columns, &versions);
+        let tables = Self { dialect, product, columns, versions };
+        let mut unfit = Vec::new();
+        tables.judge("subscriber", &["username", "domain", "ha1"], &mut unfit);
+        if tables.has("dbaliases", "alias_username") {
+            tables.judge("dbaliases", &["alias_username", "alias_domain", "username", "domain"], &mut unfit);
+        }
+        if unfit.is_empty() { Ok(tables) } else { Err(unfit) }
+    }
+
+    fn judge(&self, table: &'static str, needed: &[&'static str], unfit: &mut Vec<Unfit>) {
+        if !self.columns.0.contains_key(table) {
+            unfit.push(Unfit::NoTable(table));
+            return;
+        }
+        let missing = needed.iter().filter(|column| !self.has(table, column));
+        unfit.extend(missing.map(|column| Unfit::NoColumn(table, column)));
+        let known = known_versions(self.dialect, table);
+        match self.versions.get(table) {
+            None => unfit.push(Unfit::NoVersion(table)),
+            Some(is) if !known.contains(is) => unfit.push(Unfit::Version { table, is: *is, known }),
+            Some(_) => {}
+        }
+    }
+
+    /// Whether a table has a column.
+    pub fn has(&self, table: &str, column: &str) -> bool {
+        self.columns.has(table, column)
+    }
+
+    /// Whether there is a table.
+    pub fn has_table(&self, table: &str) -> bool {
+        self.columns.0.contains_key(table)
+    }
+
+    /// The version of a table.
+    pub fn version(&self, table: &str) -> Option<u32> {
+        self.versions.get(table).copied()
+    }
+
+    /// An expression that is the text of a column, or nothing where there is none.
+    pub fn text(&self, table: &str, column: &str) -> String {
+        if self.has(table, column) { self.product.text(column) } else { "NULL".to_owned() }
+    }
+
+    /// The condition that a column has the value of a `?`.
+    pub fn is(&self, table: &str, column: &str) -> String {
+        match self.columns.padding(table, column) {
+            Padding::None => format!("{column} = ?"),
+            Padding::Padded => format!("{column} = CAST(? AS bpchar)"),
+        }
+    }
+
+    /// What is known and not there: it is done without.
+    pub fn wanting(&self) -> Vec<&'static str> {
+        let parts = [
+            ("dbaliases", "aliases (table dbaliases)"),
+            ("tandem_may_use", "addresses of others that an account may use (table tandem_may_use)"),
+            ("tandem_forward", "forwards of accounts (table tandem_forward)"),
+        ];
+        let tables = parts.into_iter().filter(|(table, _)| !self.has_table(table)).map(|(_, what)| what);
+        let limit = (!self.has("subscriber", "calls_max"))
+            .then_some("a limit of calls for an account (column calls_max of subscriber)");
+        tables.chain(limit).collect()
+    }
+}
+
+impl Columns {
+    async fn read(link: &mut Link) -> Result<Self, sqlx::Error> {
+        let product = link.product();
+        let place = match product {
+            Product::Postgres => "table_schema::text = ANY(current_schemas(false)::text[])",
+            Product::MySql => "table_schema = DATABASE()",
+        };
+        let query = format!(
+            "SELECT {}, {}, {} FROM information_schema.columns WHERE {place} AND table_name IN (?, ?, ?, ?, ?)",
+            product.text("table_name"),
+            product.text("column_name"),
+            product.text("data_type"),
+        );
+        let mut columns = Self::default();
+        for row in link.rows(&query, &LOOKED_FOR.map(Value::Text)).await? {
+            let is_padded = product == Product::Postgres && row.text(2) == "character";
+            let padding = if is_padded { Padding::Padded } else { Padding::None };
+            columns
+                .0
+                .entry(row.text(0).to_ascii_lowercase())
+                .or_default()
+                .insert(row.text(1).to_ascii_lowercase(), padding);
+        }
+        Ok(columns)
+    }
+
+    fn has(&self, table: &str, column: &str) -> bool {
+        self.0.get(table).is_some_and(|columns| columns.contains_key(column))
+    }
+
+    fn padding(&self, table: &str, column: &str) -> Padding {
+        self.0.get(table).and_then(|columns| columns.get(column)).copied().unwrap_or(Padding::None)
+    }
+}
+
+/// Kamailio numbers the rows of its `version`; OpenSIPS counts the versions of `location` from 1000.
+fn dialect(columns: &Columns, versions: &BTreeMap<String, u32>) -> Dialect {
+    if versions.contains_key(OWN) {
+        Dialect::Tandem
+    } else if columns.has("version", "id") || versions.get("location").is_some_and(|version| *version < 1_000)
+    {
+        Dialect::Kamailio
+    } else {
+        Dialect::OpenSips
+    }
+}
+
+/// The versions that mean what this release takes them for: OpenSIPS 2.4 to 4.0, Kamailio 4.4 to 6.1.
+fn known_versions(dialect: Dialect, table: &str) -> &'static [u32] {
+    match (dialect, table) {
+        (Dialect::Tandem, "subscriber") => &[8],
+        (Dialect::OpenSips, "subscriber") => &[7, 8],
+        (Dialect::Kamailio, "subscriber") => &[6, 7],
+        (Dialect::Tandem | Dialect::OpenSips, "dbaliases") => &[2],
+        (Dialect::Kamailio, "dbaliases") => &[1],
+        _ => &[],
+    }
+}
+
+impl Unfit {
+    /// All of them in one line.
+    pub fn text(unfit: &[Self]) -> String {
+        let lines: BTreeSet<String> = unfit.iter().map(Self::to_string).collect();
+        lines.into_iter().collect::<Vec<_>>().join("; ")
+    }
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => formatter.write_str(
+                "the database has none of the tables, or this user may read none of them: run `tandem database init`, \
+                 name the database of your OpenSIPS or Kamailio, or grant SELECT",
+            ),
+            Self::NoTable(table) => write!(
+                formatter,
+                "there is no table {table}, or this user may not read it: make it as OpenSIPS or Kamailio does, or \
+                 grant SELECT"
+            ),
+            Self::NoColumn(table, column) => write!(
+                formatter,
+                "the table {table} has no column {column}: bring it to the shape that its version in the table \
+                 `version` promises"
+            ),
+            Self::NoVersion(table) => write!(
+                formatter,
+                "the table `version` has no row for {table}, or this user may not read it: write the version that its \
+                 schema file has"
+            ),
+            Self::Version { table, is, known } => {
+                let known: Vec<String> = known.iter().map(u32::to_string).collect();
+                write!(
+                    formatter,
+                    "the table {table} has version {is}, and version {} can be used: bring it there with the schema \
+                     files of your OpenSIPS or Kamailio",
+                    known.join(" or ")
+                )
+            }
+        }
+    }
+}
+
+impl fmt::Display for Dialect {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Tandem => "Tandem",
+            Self::OpenSips => "OpenSIPS",
+            Self::Kamailio => "Kamailio",
+        })
+    }
+}
