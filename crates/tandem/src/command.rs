@@ -5,6 +5,7 @@ mod change;
 mod check;
 mod cluster;
 pub mod cluster_picture;
+mod database;
 mod drill;
 mod engine;
 mod exporter;
@@ -32,6 +33,7 @@ use crate::guardian::question::Question;
 use crate::state_directory::StateDirectory;
 use bans::BansCommand;
 use cluster::ClusterCommand;
+use database::DatabaseCommand;
 use subscriber::SubscriberCommand;
 use witness::WitnessOptions;
 
@@ -90,6 +92,9 @@ enum Command {
     /// Add, change, list and remove the accounts of phones
     #[command(subcommand)]
     Subscriber(SubscriberCommand),
+    /// Make the tables of Tandem on the database server that the configuration names
+    #[command(subcommand)]
+    Database(DatabaseCommand),
     /// Show which phones are registered
     Contacts {
         /// Only those of this address of record, USER@DOMAIN
@@ -235,6 +240,7 @@ impl CommandLine {
             Command::Check { file } => check::check(&file),
             Command::Reference => print(&reference()),
             Command::Subscriber(command) => command.run(),
+            Command::Database(command) => command.run(),
             Command::Contacts { aor, json, place } => show::contacts(&mut place.server()?, aor, json),
             Command::Calls { count, json, place } => show::calls(&mut place.server()?, count, json),
             Command::Registrations { json, place } => show::registrations(&mut place.server()?, json),
@@ -322,6 +328,7 @@ mod tests {
             "subscriber limit alice@example.org default",
             "subscriber remove alice@example.org",
             "subscriber list",
+            "database init --config a.toml",
             "subscriber list example.org --json",
             "contacts",
             "contacts alice@example.org --json --config a.toml",

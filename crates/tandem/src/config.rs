@@ -38,6 +38,7 @@ pub use listen::{DigestRule, Listen, Place};
 pub use problem::Problems;
 pub use reference::reference;
 
+use crate::database;
 use cluster::Unfit;
 use fields::SECTIONS;
 use reader::Reading;
@@ -77,6 +78,8 @@ pub struct Config {
     pub admission: Admission,
     /// `[[gateway]]` and `[[route]]`
     pub dial_plan: DialPlan,
+    /// `[database]`
+    pub database: database::Server,
     /// `[metrics]`
     pub metrics: Metrics,
     /// `[log]`
@@ -365,6 +368,7 @@ impl Default for Config {
             relay: Relay::default(),
             admission: Admission::default(),
             dial_plan: DialPlan::default(),
+            database: database::Server::default(),
             metrics: Metrics::default(),
             log: Log { level: LogLevel::Info, format: LogFormat::Text },
             cluster: None,

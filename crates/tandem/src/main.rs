@@ -6,6 +6,7 @@ mod cluster_key;
 mod command;
 mod config;
 mod control;
+mod database;
 mod degraded;
 mod demo;
 mod drill;

@@ -21,6 +21,7 @@ use crate::control::{
     MetricsView, OverloadView, RegistrationView, Request, StatusView, StoreView, SubscriberView,
     TransactionsView,
 };
+use crate::database::Database;
 use crate::forwards;
 use crate::gateway_row::gateway_row;
 use crate::host;
@@ -38,8 +39,8 @@ const CALLS_SHOWN_MAX: usize = 10_000;
 pub struct Service {
     /// The server.
     pub server: net::Server,
-    /// The database file.
-    pub database: PathBuf,
+    /// Where the accounts are.
+    pub database: Database,
     /// The configuration file, if there is one.
     pub config_file: Option<PathBuf>,
     /// The configuration in force.
@@ -222,7 +223,7 @@ impl Service {
     }
 
     fn subscribers(&self) -> Result<Subscribers, String> {
-        Subscribers::open(&self.database).map_err(|error| error.to_string())
+        self.database.subscribers().map_err(|error| error.to_string())
     }
 
     fn add(
@@ -505,6 +506,7 @@ fn needing_restart(old: &Config, new: &Config) -> Vec<String> {
         ("node.threads", *threads != new.node.threads),
         ("node.user", *user != new.node.user),
         ("log.format", format != new.log.format),
+        ("database", old.database != new.database),
     ];
     changed
         .into_iter()

@@ -9,10 +9,11 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow};
 use keys::RootKey;
 use routing::Settings;
-use store::{SqliteStore, Subscribers};
+use store::Subscribers;
 
 use crate::config::Config;
 use crate::control::server::Control;
+use crate::database::Database;
 use crate::logs::Logs;
 use crate::replica::Pair;
 use crate::service::{Metrics, Service, node_name};
@@ -83,17 +84,16 @@ impl Serving {
             Part::Member(_) => Metrics::Elsewhere,
         };
         let settings = Arc::new(config.compile(&host::addresses()?)?);
-        let server = start_server(&config, &state, &lock, Arc::clone(&settings), part)?;
-        if let Ok(subscribers) = Subscribers::open(&state.database()) {
-            warn_of_realm(&subscribers, config.digest.realm.as_deref());
-        }
+        let database = Database::of(&config, &state)?;
+        let server = start_server(&config, &state, &lock, &database, Arc::clone(&settings), part)?;
+        look_at_realms(&database, config.digest.realm.clone());
         warn_of_digest_off(&settings);
         let node = node_name(&config);
         let service = Arc::new_cyclic(|me| Service {
             metrics: Mutex::new(metrics),
             me: me.clone(),
             server,
-            database: state.database(),
+            database,
             config_file,
             config: Mutex::new(config),
             logs,
@@ -130,6 +130,7 @@ fn start_server(
     config: &Config,
     state: &StateDirectory,
     lock: &Lock,
+    database: &Database,
     settings: Arc<Settings>,
     part: Part,
 ) -> Result<net::Server> {
@@ -145,7 +146,7 @@ fn start_server(
         },
     };
     let boot = state.next_boot(lock)?;
-    let store = Arc::new(SqliteStore::open(&state.database())?);
+    let store = database.store()?;
     let peer = pair.map(|pair| pair.opener(&root_key)).transpose()?;
     let start = net::Start {
         settings,
@@ -165,6 +166,20 @@ fn start_server(
         net::StartError::Bind(error) => anyhow!(port_owner::explain(&error)),
         other => anyhow!(other),
     })
+}
+
+/// A server may be away, and nobody waits for it: it is asked by a thread.
+fn look_at_realms(database: &Database, realm: Option<String>) {
+    let Ok(subscribers) = database.subscribers() else { return };
+    match database {
+        Database::File(_) => warn_of_realm(&subscribers, realm.as_deref()),
+        Database::Server(..) => {
+            let look = move || warn_of_realm(&subscribers, realm.as_deref());
+            if let Err(error) = std::thread::Builder::new().name("store-realms".to_owned()).spawn(look) {
+                tracing::debug!(%error, "the realms of the accounts were not looked at");
+            }
+        }
+    }
 }
 
 /// Hashes hold the realm: with another one every password is wrong, and nobody would know why.

@@ -8,11 +8,13 @@ use std::path::Path;
 use ::host::{Interface, remarks as remarks_of_host};
 use anyhow::Result;
 use routing::Settings;
+use store::{Inspection, inspect};
 
 use super::print;
 use crate::cluster_key::ClusterKey;
 use crate::config::cluster::{GatewayCheck, Here, ManageRoutes, Unfit, Vip};
 use crate::config::{Cluster, Config, write_duration};
+use crate::database;
 use crate::host;
 use crate::service::node_name;
 
@@ -25,6 +27,9 @@ pub fn check(file: &Path) -> Result<()> {
     let kernel = relay::Kernel::here();
     text.push_str(&relay::text(&config.relay, &settings, &kernel, config.tcp.connections_max));
     text.push_str(&metrics_text(&config));
+    if let Some(settings) = database::server(&config)? {
+        text.push_str(&database_text(&inspect(&settings)?));
+    }
     if let Some(cluster) = &config.cluster {
         let here = cluster.here(&node_name(&config), &host::interfaces()?);
         let key = ClusterKey::read(&cluster.key_file).map_err(Unfit::from);
@@ -93,6 +98,24 @@ fn metrics_text(config: &Config) -> String {
         text.push_str(&format!(
             "note: whoever reaches {address} can read them: there is no password; let a firewall keep others out\n"
         ));
+    }
+    text
+}
+
+fn database_text(found: &Inspection) -> String {
+    let tables: Vec<String> =
+        found.tables.iter().map(|(table, version)| format!("{table} {version}")).collect();
+    let mut text = format!(
+        "Accounts are in the database at {}: tables of {}, {}\n",
+        found.place,
+        found.dialect,
+        tables.join(", ")
+    );
+    for what in &found.wanting {
+        text.push_str(&format!("note: the database has no place for {what}: it is done without\n"));
+    }
+    if let Some(why) = found.read_only {
+        text.push_str(&format!("note: the database: {why}\n"));
     }
     text
 }

@@ -15,6 +15,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::guard::guard;
 use crate::config::{Config, FILE_DEFAULT};
+use crate::database::Database;
 use crate::logs::Logs;
 use crate::service::Service;
 use crate::serving::{Part, Serving, Start};
@@ -38,7 +39,11 @@ pub fn run(config_file: Option<PathBuf>) -> Result<()> {
     let part = Part::Alone;
     let serving = Serving::begin(Start { started, config_file: config_file.clone(), config, logs, part })?;
     let Serving { service, state, settings, .. } = &serving;
-    let is_first = Subscribers::open(&state.database()).is_ok_and(|subscribers| subscribers.count() == Ok(0));
+    let is_first = match &service.database {
+        Database::File(file) => Subscribers::open(file).is_ok_and(|subscribers| subscribers.count() == Ok(0)),
+        // Whoever set up a server knows where its accounts come from.
+        Database::Server(..) => false,
+    };
     // An edge needs no account.
     if is_first && settings.edges.is_empty() {
         super::print(&first_steps(settings, state, config_file.as_deref()))?;

@@ -11,6 +11,7 @@ use super::{Place, print};
 use crate::config::parse_duration;
 use crate::control::client::Client;
 use crate::control::{ForwardChange, Request, SubscriberView};
+use crate::database::Database;
 use crate::forwards;
 use crate::password::password;
 use crate::service::{hashes_of, read_aor, subscriber_view};
@@ -264,9 +265,12 @@ impl Accounts {
     }
 
     fn open_stopped(place: &Place, state: &StateDirectory) -> Result<Self> {
-        let realm = place.config()?.digest.realm;
-        state.create()?;
-        Ok(Self::Stopped { subscribers: Subscribers::open(&state.database())?, realm })
+        let config = place.config()?;
+        let database = Database::of(&config, state)?;
+        if let Database::File(_) = database {
+            state.create()?;
+        }
+        Ok(Self::Stopped { subscribers: database.subscribers()?, realm: config.digest.realm })
     }
 
     /// Asks for a password and hashes it for the realm of the server.

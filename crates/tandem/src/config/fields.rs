@@ -2,6 +2,7 @@
 //! reader, the defaults and the printed reference are made from it, so they can not differ.
 
 mod admission;
+mod database;
 mod edge;
 mod relay;
 mod sip;
@@ -315,6 +316,7 @@ pub const SECTIONS: &[Section] = &[
     },
     relay::SECTION,
     admission::SECTION,
+    database::SECTION,
     Section {
         name: "metrics",
         meaning: &["What Prometheus asks for, over HTTP."],

@@ -122,9 +122,12 @@ impl std::error::Error for Problems {}
 
 /// Where the secret of a line begins, if it has one: nothing from there on is shown to anybody.
 fn secret_in(line: &str) -> Option<usize> {
-    let at = line.find("password")? + "password".len();
-    let rest = line[at..].trim_start_matches(['"', '\'']).trim_start();
-    rest.starts_with('=').then(|| line.len() - rest.len() + 1)
+    // A URL has the password of its user in it.
+    ["password", "url"].into_iter().find_map(|key| {
+        let at = line.find(key)? + key.len();
+        let rest = line[at..].trim_start_matches(['"', '\'']).trim_start();
+        rest.starts_with('=').then(|| line.len() - rest.len() + 1)
+    })
 }
 
 fn shorten(value: &str) -> String {
