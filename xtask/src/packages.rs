@@ -40,6 +40,13 @@ pub const FOR_TESTS: &[Needed] = &[
     Needed { program: "llvm-strip-14", package: "llvm-14", reason: "the gate's program for the kernel" },
     Needed { program: "keepalived", package: "keepalived", reason: "a pair whose nodes both answer" },
     Needed { program: "dnsmasq", package: "dnsmasq-base", reason: "the DNS of other domains" },
+    Needed { program: "initdb", package: "postgresql-15", reason: "accounts on a database server" },
+    Needed { program: "mariadbd", package: "mariadb-server-core", reason: "accounts on a database server" },
+    Needed {
+        program: "my_print_defaults",
+        package: "mariadb-client-core",
+        reason: "mariadb-install-db asks it",
+    },
 ];
 
 /// What some scenarios are skipped without: not every release of Debian has it.
@@ -95,8 +102,9 @@ pub enum Consent {
     Ask,
 }
 
-/// The folders where programs are; an ordinary user's PATH lacks those of the administrator.
-const SYSTEM_FOLDERS: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
+/// The folders where programs are; an ordinary user's PATH lacks those of the administrator, and nobody's has
+/// PostgreSQL's.
+const SYSTEM_FOLDERS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/lib/postgresql/15/bin"];
 
 /// Installs with every daemon kept from starting. `$1` is the policy's path, the rest are packages; of those in
 /// `WISHED` what this release of Debian has.

@@ -66,7 +66,7 @@ const STEPS: &[Step] = &[
         name: "lints",
         run: || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
     },
-    Step { name: "unit_tests", run: || cargo(&["test", "--workspace", "--no-fail-fast"]) },
+    Step { name: "unit_tests", run: unit_tests },
     Step { name: "gate_object", run: gate::check },
     // Every order of events in the small, and many by chance: never two holders.
     Step { name: "lease", run: || cargo(&[LEASE, &["--", "--skip", "planted", "--nocapture"]].concat()) },
@@ -177,6 +177,12 @@ fn count(name: &str, run: fn() -> Result<()>, tally: &mut Tally) -> bool {
             false
         }
     }
+}
+
+/// The database servers are installed, so that no test may skip them.
+fn unit_tests() -> Result<()> {
+    let mut command = workspace::cargo(&["test", "--workspace", "--no-fail-fast"]);
+    process::loudly(command.env("TANDEM_TEST_SERVERS", "required"))
 }
 
 fn cargo(words: &[&str]) -> Result<()> {
