@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use replica::{Posted, Ticket};
-use transaction::ServerKey;
+use transaction::{ClientKey, ServerKey};
 use transport::Destination;
 
 use crate::holding::NUMBER_BITS;
@@ -38,10 +38,13 @@ pub struct CallHolding {
     pub(crate) changed: Vec<ServerKey>,
 }
 
+/// A message that is held: where it goes, itself, and the client transaction to be told if it can not be sent.
+pub type HeldMessage = (Destination, Bytes, Option<ClientKey>);
+
 #[derive(Debug)]
 struct Held {
     call: ServerKey,
-    messages: Vec<(Destination, Bytes)>,
+    messages: Vec<HeldMessage>,
     settled: Vec<Settled>,
 }
 
@@ -49,7 +52,7 @@ struct Held {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum CallPassage {
     /// It goes on at once.
-    Passes(Destination, Bytes),
+    Passes(HeldMessage),
     /// It is held with others of its call.
     Behind,
     /// It is held until this ticket is settled; the replica is to wait for what was posted.
@@ -84,7 +87,7 @@ impl CallHolding {
     pub(crate) fn handle_message(
         &mut self,
         call: ServerKey,
-        (to, message): (Destination, Bytes),
+        message: HeldMessage,
         settled: Option<Settled>,
         waits: Waits,
         everything: impl FnOnce() -> Posted,
@@ -93,23 +96,21 @@ impl CallHolding {
             let held = self.last.get(&call).and_then(|ticket| self.held.get_mut(ticket));
             return match held.filter(|held| held.messages.len() < WITH_ONE_MAX) {
                 Some(held) => {
-                    held.messages.push((to, message));
+                    held.messages.push(message);
                     held.settled.extend(settled);
                     CallPassage::Behind
                 }
-                None => CallPassage::Passes(to, message),
+                None => CallPassage::Passes(message),
             };
         }
         if self.held.len() >= HELD_MAX {
-            return CallPassage::Passes(to, message);
+            return CallPassage::Passes(message);
         }
         let posted = self.posted.get(&call).copied().unwrap_or_else(everything);
         self.given = (self.given + 1) & ((1 << NUMBER_BITS) - 1);
         let ticket = Ticket(u64::from(owner_of_shard(self.shard)) << NUMBER_BITS | self.given);
-        self.held.insert(
-            ticket,
-            Held { call, messages: vec![(to, message)], settled: settled.into_iter().collect() },
-        );
+        self.held
+            .insert(ticket, Held { call, messages: vec![message], settled: settled.into_iter().collect() });
         self.last.insert(call, ticket);
         CallPassage::Waits(ticket, posted)
     }
@@ -128,7 +129,7 @@ impl CallHolding {
 
     /// The replica has settled a ticket: the messages that leave, in their order, and the requests that they settle. An
     /// unknown ticket is of an earlier role.
-    pub fn handle_settled(&mut self, ticket: Ticket) -> (Vec<(Destination, Bytes)>, Vec<Settled>) {
+    pub fn handle_settled(&mut self, ticket: Ticket) -> (Vec<HeldMessage>, Vec<Settled>) {
         let Some(Held { call, messages, settled }) = self.held.remove(&ticket) else {
             return Default::default();
         };
@@ -219,14 +220,13 @@ mod tests {
     }
 
     fn passes(text: &'static str) -> CallPassage {
-        let (to, message) = message(text);
-        CallPassage::Passes(to, message)
+        CallPassage::Passes(message(text))
     }
 
-    fn message(text: &'static str) -> (Destination, Bytes) {
+    fn message(text: &'static str) -> HeldMessage {
         let remote = RemoteAddr(std::net::SocketAddr::from(([192, 0, 2, 1], 5060)));
         let to = Destination::Flow(Flow::Datagram { listener: ListenerId(0), remote });
-        (to, Bytes::from_static(text.as_bytes()))
+        (to, Bytes::from_static(text.as_bytes()), None)
     }
 
     fn call(number: u128) -> ServerKey {

@@ -26,6 +26,7 @@ use crate::peer::OwnEntry;
 mod calls;
 mod connections;
 mod dialogs;
+mod media;
 
 pub use self::calls::{CallEntry, apply_call, fetch_call, post_calls, remove_call};
 pub use self::connections::{
@@ -33,6 +34,7 @@ pub use self::connections::{
     place_of_own_connection, post_connection,
 };
 pub use self::dialogs::{DialogEntry, apply_dialog};
+pub use self::media::{MediaEntry, apply_media};
 
 /// A binding. The numbers of kinds are part of what two nodes say to each other: none is ever given another meaning.
 pub const BINDING: Kind = Kind(1);
@@ -46,15 +48,18 @@ pub const CALL: Kind = Kind(4);
 pub const DIALOG: Kind = Kind(5);
 /// A stream connection, which ends with the node that has it.
 pub const CONNECTION: Kind = Kind(6);
+/// The media of a call that pass the relay.
+pub const MEDIA: Kind = Kind(7);
 
 /// What this version understands of another node's.
-pub const KNOWN: [Known; 6] = [
+pub const KNOWN: [Known; 7] = [
     Known { kind: BINDING, format_max: BINDING_FORMAT },
     Known { kind: NONCE_COUNT, format_max: NONCE_FORMAT },
     Known { kind: BAN, format_max: BAN_FORMAT },
     Known { kind: CALL, format_max: CALL_FORMAT },
     Known { kind: DIALOG, format_max: StoredDialog::FORMAT },
     Known { kind: CONNECTION, format_max: STRANDED_FORMAT },
+    Known { kind: MEDIA, format_max: media::MEDIA_FORMAT },
 ];
 
 /// The owners of bans in places, behind all partitions: of IPv4 sources, and of IPv6 sources.
@@ -181,6 +186,8 @@ pub enum Entry {
     Dialog(Box<DialogEntry>),
     /// [`CONNECTION`].
     Connection(Stranded),
+    /// [`MEDIA`].
+    Media(Box<MediaEntry>),
 }
 
 /// Who owns an entry.
@@ -206,6 +213,7 @@ impl Entry {
             Self::Call(call) => OwnerOf::Shard(&call.call_id),
             Self::Dialog(dialog) => OwnerOf::Shard(dialog.call_id()),
             Self::Connection(_) => OwnerOf::Connections,
+            Self::Media(media) => OwnerOf::Shard(media.call_id()),
         }
     }
 }
@@ -229,6 +237,7 @@ pub fn read(now: Now, capsule: Capsule) -> Result<Entry, Unreadable> {
         CONNECTION => Stranded::from_capsule(&capsule.key, &capsule.bytes)
             .map(Entry::Connection)
             .map_err(|_| Unreadable::Malformed),
+        MEDIA => media::read(&capsule.key, capsule.bytes).map(|entry| Entry::Media(Box::new(entry))),
         _ => Err(Unreadable::Malformed),
     }
 }
@@ -252,7 +261,7 @@ pub fn apply(
             let nonce = partition.restore_nonce(now, *stored)?;
             Some(Place { owner: number, number: nonce })
         }
-        Entry::Ban(_) | Entry::Call(_) | Entry::Dialog(_) | Entry::Connection(_) => None,
+        Entry::Ban(_) | Entry::Call(_) | Entry::Dialog(_) | Entry::Connection(_) | Entry::Media(_) => None,
     }
 }
 

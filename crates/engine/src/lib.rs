@@ -12,6 +12,7 @@ mod call_capsule;
 mod call_holding;
 pub mod copies;
 mod holding;
+mod media_control;
 mod peer;
 mod place;
 mod relay;
@@ -19,8 +20,9 @@ mod shard;
 mod store;
 mod traffic;
 
-pub use call_holding::CallHolding;
+pub use call_holding::{CallHolding, HeldMessage};
 pub use holding::{Holding, Passage};
+pub use media_control::MediaCounts;
 pub use peer::{ByRole, Outcome, OwnEntry, Owners, Peer, PeerCounts, PeerView};
 pub use place::{owner_of_shard, partition_of, shard_of, shard_of_call, shard_of_owner};
 pub use relay::{RelayEvent, RelayOrder, RelayReport, RelaySettings};

@@ -14,9 +14,18 @@ pub fn shard_of(key: &Key, message: &[u8], shards: u16) -> u16 {
     }
 }
 
-/// The call shard of a Call-ID.
+/// The call shard of a Call-ID: all calls of a slice are of one shard.
 pub fn shard_of_call(key: &Key, call_id: &[u8], shards: u16) -> u16 {
-    if shards <= 1 { 0 } else { place(key, call_id, shards) }
+    if shards <= 1 { 0 } else { slice_of_call(key, call_id) % shards }
+}
+
+/// Into how many slices calls are parted, on each node alike. Where their number is no multiple of that of shards, some shards
+/// have one slice more than others.
+pub(crate) const SLICES: u16 = 64;
+
+/// The slice of a Call-ID.
+pub(crate) fn slice_of_call(key: &Key, call_id: &[u8]) -> u16 {
+    (key.mac(&[call_id]).short() % u64::from(SLICES)) as u16
 }
 
 /// Owners of entries from this number on are call shards, those below it are account partitions.
@@ -39,8 +48,4 @@ pub fn partition_of(key: &Key, aor: &Aor, partitions: u16) -> u16 {
     }
     let mac = key.mac(&[aor.user().as_bytes(), aor.domain().as_bytes()]);
     (mac.short() % u64::from(partitions)) as u16
-}
-
-fn place(key: &Key, bytes: &[u8], places: u16) -> u16 {
-    (key.mac(&[bytes]).short() % u64::from(places)) as u16
 }

@@ -31,11 +31,14 @@ use transport::{Destination, Flow, Listeners, Quoted, Source};
 use self::calls::Calls;
 pub(crate) use self::calls::number_of;
 pub use self::calls::{CallBytes, Waits};
+use crate::media_control::{MediaControl, MediaCounts};
 use crate::place::shard_of_call;
+use crate::relay::RelayOrder;
 use crate::traffic::Traffic;
 
 mod calls;
 mod dialogs;
+mod media;
 
 /// What a shard wants done, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +63,8 @@ pub enum Output {
         to: Destination,
         /// The whole message.
         message: Bytes,
+        /// The client transaction to be told of a failure.
+        of: Option<ClientKey>,
         /// For what.
         waits: Waits,
         /// The request that is settled when it leaves.
@@ -91,6 +96,8 @@ pub enum Output {
     ProbeAnswered(ProbeMark, Status),
     /// Tell the prober what became of a request to a gateway.
     GatewayOutcome(Arc<Gateway>, Outcome),
+    /// Those who forward packets are to do this.
+    Relay(RelayOrder),
     /// A request is settled: note how long that took when what is to be sent has left.
     Settled(Settled),
 }
@@ -126,6 +133,8 @@ pub struct ShardCounts {
     pub counts: Counts,
     /// What has happened to transactions.
     pub transactions: transaction::Counters,
+    /// What has happened to media.
+    pub media: MediaCounts,
 }
 
 /// One of an engine's call shards.
@@ -141,6 +150,7 @@ pub struct Shard {
     tenure: Tenure,
     malformed: u64,
     traffic: Traffic,
+    media: MediaControl,
     stamped: Vec<u8>,
     from_transactions: Vec<TransactionOutput<Destination>>,
     from_user: Vec<UserOutput>,
@@ -155,6 +165,7 @@ impl Shard {
             listeners: Arc::clone(&settings.listeners),
             transactions: Transactions::new(settings.timers, transaction::Limits::default()),
             user: TransactionUser::new(settings, keyring.clone(), number, boot),
+            media: MediaControl::new(keyring.partition),
             keyring,
             number,
             shards: None,
@@ -176,6 +187,7 @@ impl Shard {
         self.bequeath(now);
         self.transactions.forget_all();
         self.user.stand_by();
+        self.media.stand_by();
         self.forget_changes();
         self.tenure.leave();
     }
@@ -185,11 +197,15 @@ impl Shard {
     fn enter(&mut self, now: Now, lease: &ActiveLease<'_>) {
         match self.tenure.enter(lease) {
             Entry::Same => {}
-            Entry::Anew => self.user.took_over(now),
+            Entry::Anew => {
+                self.user.took_over(now);
+                self.media.take_over(now.instant);
+            }
             Entry::Overtaken => {
                 self.stand_by(now);
                 self.tenure.enter(lease);
                 self.user.took_over(now);
+                self.media.take_over(now.instant);
             }
         }
     }
@@ -442,6 +458,7 @@ impl Shard {
             traffic: self.traffic.clone(),
             counts,
             transactions: *self.transactions.counters(),
+            media: self.media.counts(),
         }
     }
 
@@ -546,14 +563,15 @@ impl Shard {
 
     /// Carries outputs between the layers until none is left.
     fn settle(&mut self, now: Now, lease: &ActiveLease<'_>, out: &mut Vec<Output>) {
+        self.give_orders(out);
         loop {
             self.rise(now, lease, out);
             if self.from_user.is_empty() {
-                return;
+                return self.give_orders(out);
             }
             let mut outputs = std::mem::take(&mut self.from_user);
             for output in outputs.drain(..) {
-                self.sink(now, output, out);
+                self.sink(now, lease, output, out);
                 self.rise(now, lease, out);
             }
             // The user may have answered an event meanwhile: its outputs come after these.
@@ -582,6 +600,9 @@ impl Shard {
                     out.push(Output::of_transaction(speaker.as_mut(), to, message, of));
                 }
                 TransactionOutput::Client(key, event) => {
+                    if event == ClientEvent::Terminated {
+                        self.media.handle_branch_ended(now.instant, key);
+                    }
                     self.user.handle_client_event(now, lease, key, event, &mut self.from_user);
                 }
                 TransactionOutput::Server(key, event) => {
@@ -595,7 +616,7 @@ impl Shard {
     }
 
     /// From the user: down to the transactions, or out.
-    fn sink(&mut self, now: Now, output: UserOutput, out: &mut Vec<Output>) {
+    fn sink(&mut self, now: Now, lease: &ActiveLease<'_>, output: UserOutput, out: &mut Vec<Output>) {
         match output {
             UserOutput::Respond { key, status, message } => {
                 let settled = self.answered(key, status);
@@ -639,7 +660,12 @@ impl Shard {
                 }
             }
             UserOutput::SendStateless { to, message } => out.push(Output::Send { to, message, of: None }),
-            UserOutput::Abandon { key } => self.transactions.abandon_client(key),
+            UserOutput::Abandon { key } => {
+                self.transactions.abandon_client(key);
+                self.media.handle_branch_ended(now.instant, key);
+            }
+            UserOutput::Relayed { ask, message } => self.sink_relayed(now, lease, &ask, *message, out),
+            UserOutput::MediaOver(end) => self.media.handle_end(now.instant, end),
             UserOutput::Ask { partition_of, token, question } => {
                 out.push(Output::Ask { partition_of, token, question });
             }

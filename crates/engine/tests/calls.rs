@@ -537,7 +537,7 @@ impl World {
         let holding = &mut self.nodes[self.acts].holding;
         let let_go: Vec<_> = self.waiting.drain(..).map(|ticket| holding.handle_settled(ticket)).collect();
         self.answered += let_go.iter().map(|(_, settled)| settled.len()).sum::<usize>();
-        let_go.into_iter().flat_map(|(messages, _)| messages).collect()
+        let_go.into_iter().flat_map(|(messages, _)| messages).map(|(to, message, _)| (to, message)).collect()
     }
 
     /// The standby has what it was told, and nothing else.

@@ -208,6 +208,21 @@ impl Call {
         legs.flat_map(|legs| [(Side::Caller, legs.caller), (Side::Callee, legs.callee)]).collect()
     }
 
+    /// The relay's addresses on both sides.
+    pub fn faces(&self) -> Faces {
+        self.terms.faces
+    }
+
+    /// The copies of its first INVITE that have not ended.
+    pub fn branches(&self) -> impl Iterator<Item = Branch> {
+        self.forks.keys().copied()
+    }
+
+    /// Whether somebody has accepted this dialog.
+    pub fn is_confirmed(&self, tag: Tag) -> bool {
+        self.dialogs.get(&tag).is_some_and(|dialog| dialog.is_confirmed)
+    }
+
     /// Whether nothing is left of it.
     pub fn is_over(&self) -> bool {
         self.forks.is_empty() && self.dialogs.is_empty()

@@ -301,7 +301,7 @@ impl Carrier {
                         match input {
                             ToShard::Settled(ticket) => {
                                 let (messages, settled) = owner.holding.handle_settled(ticket);
-                                let send = |(to, message)| Output::Send { to, message, of: None };
+                                let send = |(to, message, of)| Output::Send { to, message, of };
                                 out.extend(messages.into_iter().map(send));
                                 out.extend(settled.into_iter().map(Output::Settled));
                             }
@@ -356,9 +356,9 @@ impl Carrier {
                 Output::Send { to, message, of } => {
                     self.post(to, message, of.map(|key| Sender { shard, key }));
                 }
-                Output::SendWhenHeld { to, message, settled, .. } => {
+                Output::SendWhenHeld { to, message, of, settled, .. } => {
                     debug_assert!(false, "a shard that notes changes has what it posts looked at");
-                    self.post(to, message, None);
+                    self.post(to, message, of.map(|key| Sender { shard, key }));
                     self.settled.extend(settled);
                 }
                 Output::Ask { partition_of, token, question } => {
@@ -368,6 +368,8 @@ impl Carrier {
                         ToPartition::Question(Asker { shard, token }, question),
                     );
                 }
+                // Nobody forwards packets here.
+                Output::Relay(_) => {}
                 Output::Publish(news) => {
                     for number in 0..edge.machines.shards.len() as u16 {
                         self.hold_for_shard(number, ToShard::News(Arc::clone(&news)));

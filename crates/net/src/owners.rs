@@ -57,6 +57,12 @@ impl Owners for EdgeOwners {
             let apply = |shard: &mut _| engine::copies::apply_dialog(now, shard, number, &dialog);
             return seat.with(now, |owner, _| apply(&mut owner.shard));
         }
+        if let Entry::Media(media) = entry {
+            let number = edge.machines.shard_of_call(media.call_id());
+            let seat = &edge.machines.shards[usize::from(number)];
+            let apply = |shard: &mut _| engine::copies::apply_media(now, shard, number, &media);
+            return seat.with(now, |owner, _| apply(&mut owner.shard));
+        }
         let OwnerOf::Partition(aor) = entry.owner() else { return None };
         let number = edge.machines.partition_of(aor);
         edge.machines.partitions[usize::from(number)].with(now, |owner, now| {

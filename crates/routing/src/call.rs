@@ -37,6 +37,7 @@ mod leg;
 mod listener_mark;
 mod live_calls;
 mod mask;
+mod media;
 mod nat;
 mod nonce;
 mod orphan;
@@ -68,6 +69,7 @@ mod validation;
 mod tests;
 
 pub use live_calls::{CallState, CallView, StoredDialog};
+pub use media::{Anchoring, MediaAsk, MediaEnd, MediaRefusal, MediaSide, MediaWithin, RelayRules};
 pub use output::Output;
 pub use own::is_own;
 pub use standby::Readiness;

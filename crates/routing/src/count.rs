@@ -90,6 +90,10 @@ pub enum Count {
     SessionExpired,
     /// Calls that one of their phones does not know any more.
     CallDead,
+    /// Calls that were ended because no media came.
+    CallSilent,
+    /// Requests that the media relay did not let go on.
+    MediaRefused,
     /// Requests refused under overload that begin neither a call nor a registration.
     OverloadOther,
     /// Registrations refused under overload, from where nobody was registered.
@@ -144,6 +148,8 @@ const NAMES: [&str; Count::OverloadCall as usize + 1] = [
     "not_taken_over",
     "session_expired",
     "call_dead",
+    "call_silent",
+    "media_refused",
     "overload_refused_other",
     "overload_refused_new_registration",
     "overload_refused_known_registration",

@@ -34,6 +34,8 @@ pub use pattern::{Pattern, PatternError};
 pub use rewrite::{CallerPlace, CallerRules, HeaderEdits, Rewrite, is_number};
 pub use route::{Call, CallerName, Fits, Goal, ListenerName, Misfit, Origin, Route};
 
+use crate::Anchoring;
+
 /// All gateways and routes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DialPlan {
@@ -74,6 +76,8 @@ pub struct Gateway {
     pub caller: CallerRules,
     /// Header fields.
     pub headers: HeaderEdits,
+    /// Whether media of calls to it pass the relay; `None`: as the listeners say.
+    pub relay: Option<Anchoring>,
 }
 
 /// How a gateway is watched.

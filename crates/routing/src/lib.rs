@@ -30,7 +30,10 @@ mod trunk;
 pub use account::AccountPartition;
 pub use bans::{Admission, Bans, Report};
 pub use binding::{Account, BindingId, CallRules, StoredBinding, Target};
-pub use call::{CallState, CallView, Readiness, StoredCall, StoredDialog, TransactionUser, is_own};
+pub use call::{
+    Anchoring, CallState, CallView, MediaAsk, MediaEnd, MediaRefusal, MediaSide, MediaWithin, Readiness,
+    RelayRules, StoredCall, StoredDialog, TransactionUser, is_own,
+};
 pub use call_name::CallName;
 pub use count::{Count, Counts};
 pub use dial_plan::{DialPlan, Gateway, Route};

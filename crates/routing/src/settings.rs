@@ -11,7 +11,7 @@ use transaction::Timers;
 use transport::{ListenerId, Listeners};
 
 use crate::bans::{Admission, Enforcement};
-use crate::{DialPlan, Trunk};
+use crate::{DialPlan, RelayRules, Trunk};
 
 /// All settings of one start or reload. A transaction ends with the settings it began with.
 ///
@@ -34,6 +34,8 @@ pub struct Settings {
     pub digest: Digest,
     /// NAT rules.
     pub nat: Nat,
+    /// Which calls' media pass the relay.
+    pub relay: RelayRules,
     /// Peers that need no digest.
     pub trusted: Vec<TrustedPeer>,
     /// Domains whose registrar stands behind this server.

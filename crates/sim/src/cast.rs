@@ -290,6 +290,7 @@ pub(crate) fn gateway(
         rewrite: Rewrite::default(),
         caller: CallerRules::default(),
         headers: HeaderEdits::default(),
+        relay: None,
     })
 }
 
@@ -327,6 +328,7 @@ pub(crate) fn defaults() -> Settings {
         listeners: Arc::new(Listeners::new(listeners)),
         domains: BTreeSet::from([DOMAIN.to_owned()]),
         server: Some("Tandem".to_owned()),
+        relay: routing::RelayRules::default(),
         timers: TIMERS,
         proxy: Proxy::default(),
         registrar: Registrar::default(),

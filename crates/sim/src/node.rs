@@ -544,7 +544,10 @@ impl Node {
             engine::Output::Send { to, message, of } => {
                 self.send(now, to, message, of.map(|key| (shard, key)), out);
             }
-            engine::Output::SendWhenHeld { to, message, .. } => self.send(now, to, message, None, out),
+            engine::Output::SendWhenHeld { to, message, of, .. } => {
+                self.send(now, to, message, of.map(|key| (shard, key)), out);
+            }
+            engine::Output::Relay(_) => {}
             engine::Output::Ask { partition_of, token, question } => {
                 let number = self.partition_of(&partition_of);
                 self.step_partition(now, number, |partition, lease, out| {

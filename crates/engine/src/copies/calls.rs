@@ -8,7 +8,7 @@ use replica::{Capsule, Fetched, Kind, Place, Posted, Ticket, Wanted};
 use routing::account::Unreadable;
 use transaction::ServerKey;
 
-use super::{CALL, DIALOG, Replica, dialogs};
+use super::{CALL, DIALOG, MEDIA, Replica, dialogs, media};
 use crate::call_capsule::{CallCapsule, FORMAT};
 use crate::call_holding::{CallHolding, CallPassage};
 use crate::place::owner_of_shard;
@@ -38,6 +38,8 @@ pub fn post_calls(
     outputs: &mut Vec<Output>,
     waits: &mut Vec<(Ticket, Posted)>,
 ) {
+    // Before the calls: who waits for a call's capsule waits for its media's.
+    media::post(now, shard, holding.shard(), replica);
     dialogs::post(now, shard, holding.shard(), replica);
     let mut changed = std::mem::take(&mut holding.changed);
     shard.take_changed_calls(&mut changed);
@@ -52,12 +54,14 @@ pub fn post_calls(
     holding.changed = changed;
     let mut passed = Vec::new();
     outputs.retain_mut(|output| {
-        let Output::SendWhenHeld { call, to, message, waits: until, settled } = output else { return true };
-        let (message, settled) = ((*to, std::mem::take(message)), *settled);
+        let Output::SendWhenHeld { call, to, message, of, waits: until, settled } = output else {
+            return true;
+        };
+        let (message, settled) = ((*to, std::mem::take(message), *of), *settled);
         match holding.handle_message(*call, message, settled, *until, || replica.everything()) {
-            CallPassage::Passes(to, message) => {
+            CallPassage::Passes((to, message, of)) => {
                 passed.extend(settled.map(Output::Settled));
-                *output = Output::Send { to, message, of: None };
+                *output = Output::Send { to, message, of };
                 true
             }
             CallPassage::Behind => false,
@@ -89,6 +93,7 @@ pub fn remove_call(shard: &mut Shard, kind: Kind, place: Place) {
     match kind {
         CALL => shard.disinherit(place.number),
         DIALOG => dialogs::remove(shard, place),
+        MEDIA => media::remove(shard, place),
         _ => {}
     }
 }
@@ -97,6 +102,9 @@ pub fn remove_call(shard: &mut Shard, kind: Kind, place: Place) {
 pub fn fetch_call(now: Now, shard: &mut Shard, wanted: Wanted) -> Fetched {
     if wanted.name.kind == DIALOG {
         return dialogs::fetch(now, shard, wanted);
+    }
+    if wanted.name.kind == MEDIA {
+        return media::fetch(now, shard, wanted);
     }
     let call = shard.fetch(now, wanted.place.number);
     Fetched { wanted, capsule: call.map(|(key, call)| capsule(key, call)) }

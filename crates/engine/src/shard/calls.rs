@@ -44,6 +44,8 @@ pub(super) struct Calls {
     pending: Vec<ServerKey>,
     /// Whose the next messages of the transactions are.
     speaks: Option<Speaker>,
+    /// The request whose next answer names ports of the relay that the other node does not know.
+    names_ports: Option<ServerKey>,
     /// The CANCEL that was taken last, and the INVITE that it is for.
     cancel: Option<(ServerKey, ServerKey)>,
     /// Buffers, empty between two steps.
@@ -71,6 +73,8 @@ struct Inherited {
 pub(super) struct Speaker {
     call: ServerKey,
     waits: Waits,
+    /// Whether requests wait too.
+    of_requests: bool,
     /// The request that the first of them settles.
     pub(super) settled: Option<Settled>,
 }
@@ -117,6 +121,7 @@ impl Shard {
     pub fn note_changes(&mut self) {
         if self.calls.is_none() {
             self.calls = Some(Box::default());
+            self.media.note_changes();
             self.transactions.note_changes();
             // The first time that it is asked it says all, and notes what changes from there on.
             self.user.take_changed_calls(&mut Vec::new());
@@ -365,19 +370,22 @@ impl Shard {
         settled: Option<Settled>,
     ) -> Option<Settled> {
         let Some(calls) = &mut self.calls else { return settled };
+        let names_ports = std::mem::take(&mut calls.names_ports) == Some(key);
         let of_cancel = calls.cancel.filter(|(cancel, _)| *cancel == key).map(|(_, invite)| invite);
         let waits = match status {
             Status::TRYING => Waits::UntilHeld,
             status if status.is_final() => Waits::UntilHeld,
+            _ if names_ports => Waits::UntilHeld,
             // The INVITE may be repeated until one of them arrives.
             _ => Waits::BehindOthers,
         };
         let method = self.transactions.server_method(key);
         // The other node has to know that a call has ended before the sender of a BYE stops repeating it.
-        let is_held =
-            method == Some(MethodName::Invite) || method == Some(MethodName::Bye) && status.is_final();
+        let is_held = method == Some(MethodName::Invite)
+            || method == Some(MethodName::Bye) && status.is_final()
+            || names_ports;
         let call = of_cancel.or(is_held.then_some(key));
-        calls.speaks = call.map(|call| Speaker { call, waits, settled });
+        calls.speaks = call.map(|call| Speaker { call, waits, of_requests: false, settled });
         settled.filter(|_| call.is_none())
     }
 
@@ -386,7 +394,8 @@ impl Shard {
         if let Some(calls) = &mut self.calls
             && calls.told.contains_key(&number_of(key))
         {
-            calls.speaks = Some(Speaker { call: key, waits: Waits::BehindOthers, settled: None });
+            let waits = Waits::BehindOthers;
+            calls.speaks = Some(Speaker { call: key, waits, of_requests: false, settled: None });
         }
     }
 
@@ -394,7 +403,22 @@ impl Shard {
     pub(super) fn acknowledges(&mut self, client: ClientKey, waits: Waits) {
         if let Some(calls) = &mut self.calls {
             let call = calls.of_client.get(&client).copied();
-            calls.speaks = call.map(|call| Speaker { call, waits, settled: None });
+            calls.speaks = call.map(|call| Speaker { call, waits, of_requests: false, settled: None });
+        }
+    }
+
+    /// The next request, which goes on for `call`, names ports that only this node knows so far.
+    pub(super) fn announces(&mut self, call: ServerKey) {
+        if let Some(calls) = &mut self.calls {
+            let waits = Waits::UntilHeld;
+            calls.speaks = Some(Speaker { call, waits, of_requests: true, settled: None });
+        }
+    }
+
+    /// The next answer to `key` names such ports.
+    pub(super) fn answers_with_ports(&mut self, key: ServerKey) {
+        if let Some(calls) = &mut self.calls {
+            calls.names_ports = Some(key);
         }
     }
 
@@ -419,12 +443,12 @@ impl Output {
         message: Bytes,
         of: Option<ClientKey>,
     ) -> Self {
-        match (speaker, of) {
-            (Some(speaker), None) => {
+        match speaker.filter(|speaker| of.is_none() || speaker.of_requests) {
+            Some(speaker) => {
                 let Speaker { call, waits, .. } = *speaker;
-                Self::SendWhenHeld { call, to, message, waits, settled: speaker.settled.take() }
+                Self::SendWhenHeld { call, to, message, of, waits, settled: speaker.settled.take() }
             }
-            _ => Self::Send { to, message, of },
+            None => Self::Send { to, message, of },
         }
     }
 }

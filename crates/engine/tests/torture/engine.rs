@@ -109,7 +109,8 @@ impl Engine {
                     }
                 }
                 Output::SendWhenHeld { .. } => unreachable!("there is no other node"),
-                Output::Publish(_)
+                Output::Relay(_)
+                | Output::Publish(_)
                 | Output::KeepaliveAnswered(_)
                 | Output::Report(_)
                 | Output::Settled(_)

@@ -13,12 +13,14 @@ use super::failover;
 use super::forward::{self, Attempt, Forwarded};
 use super::inbound::{Inbound, Turn};
 use super::lead::Plan;
+use super::media::MediaWay;
 use super::response_context::{Candidate, ContextState, ResponseContext, Ringing};
 use super::round::Ending;
 use super::suspended::Stage;
 use super::user::{Reminder, TransactionUser};
-use super::{Output, own_request, target};
+use super::{Output, media, own_request, target};
 use crate::gateway::{Failure, Outcome};
+use crate::session_name::Anchor;
 use crate::{Count, Question, Target, Token};
 
 impl TransactionUser {
@@ -35,7 +37,10 @@ impl TransactionUser {
             Some(Method::Invite) if turn.request.to_tag().is_none() => {
                 self.call_begins(now, key, turn.request, None);
             }
-            Some(Method::Bye) => self.hung_up(now, turn.request, out),
+            Some(Method::Bye) => {
+                self.media_hung_up(&context.inbound, turn.request, out);
+                self.hung_up(now, turn.request, out);
+            }
             _ => self.request_in_dialog(turn.request),
         }
         for index in context.begin_round().into_iter().flatten() {
@@ -232,7 +237,8 @@ impl TransactionUser {
             match branch.aim.step(outlook) {
                 Step::Send(to, transport, size) => {
                     let credentials = self.trunks.credentials(inbound, request, branch);
-                    let leaving = self.attempt(inbound, request, branch, (to, transport, size), &credentials);
+                    let leaving =
+                        self.attempt(inbound, request, branch, (to, transport, size), (key, &credentials));
                     let Some(Leaving { forwarded, to }) = leaving else { continue };
                     let method = request.method().unwrap_or(Method::Other(b""));
                     let client = ClientKey::of(&self.keyring.transaction, &forwarded.branch, method);
@@ -271,13 +277,15 @@ impl TransactionUser {
                         answer_until: answer_until.map(|timeout| now.instant + timeout),
                     });
                     self.by_client.insert(client, (key, index));
-                    out.push(Output::Forward {
+                    let forward = Output::Forward {
                         key: client,
                         kind: Kind::of(method),
                         of: Some(key),
                         to,
                         request: forwarded.bytes,
-                    });
+                    };
+                    let ask = self.ask_of_request((key, inbound), request, branch, (client, &to));
+                    out.push(media::passing(ask, forward));
                     self.remind(key, context, index);
                     return;
                 }
@@ -329,11 +337,16 @@ impl TransactionUser {
         request: &Message<'_>,
         branch: &mut ClientBranch,
         (to, transport, size): (Destination, Transport, Size),
-        credentials: &[(Name, Vec<u8>)],
+        (key, credentials): (ServerKey, &[(Name, Vec<u8>)]),
     ) -> Option<Leaving> {
-        let make = |aim: &Aim, to, transport, number| {
+        if branch.media == MediaWay::Undecided {
+            branch.media = MediaWay::decide(inbound, request, &branch.aim, &to);
+        }
+        let anchor = (branch.media == MediaWay::Relayed).then(|| Anchor::of(key));
+        let make = |aim: &Aim, to: Destination, transport, number| {
             let (round, breadth) = (branch.round, branch.breadth);
-            let attempt = Attempt { inbound, aim, to, transport, round, number, breadth, credentials };
+            let attempt =
+                Attempt { inbound, aim, to, transport, round, number, breadth, credentials, anchor };
             forward::request(&self.keyring, request, &attempt)
         };
         let forwarded = make(&branch.aim, to, transport, branch.attempts)?;

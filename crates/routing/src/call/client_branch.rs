@@ -9,6 +9,7 @@ use transaction::ClientKey;
 use transport::Destination;
 
 use super::aim::Aim;
+use super::media::MediaWay;
 use crate::trunk::Proofs;
 use crate::{Gateway, Token};
 
@@ -37,6 +38,8 @@ pub(super) struct ClientBranch {
     pub(super) untold: Option<Arc<Gateway>>,
     /// Whether the call is counted at its gateway, for as long as the branch lives; then the call itself has it.
     pub(super) gateway_calls: GatewayCalls,
+    /// Whether its media pass the relay.
+    pub(super) media: MediaWay,
     /// The one reminder that is set for it.
     pub(super) reminder_at: Option<Instant>,
 }
@@ -140,6 +143,7 @@ impl ClientBranch {
             failure: aim.unreachable,
             untold: aim.leg.as_ref().map(|leg| Arc::clone(&leg.gateway)),
             gateway_calls: GatewayCalls::NotCounted,
+            media: MediaWay::Undecided,
             aim,
             proofs: Proofs::default(),
             state: BranchState::Idle,

@@ -16,7 +16,7 @@ use super::reply::Reply;
 use super::round::Round;
 use super::suspended::{Located as Look, Stage};
 use super::user::TransactionUser;
-use super::{Output, edge, tag, target, validation};
+use super::{Output, edge, media, tag, target, validation};
 use crate::bans::Deed;
 use crate::{Count, Located, Question, Report, Target};
 
@@ -174,9 +174,11 @@ impl TransactionUser {
                     number: 0,
                     breadth: 1,
                     credentials: &[],
+                    anchor: None,
                 };
                 if let Some(forwarded) = forward::request(&self.keyring, ack, &attempt) {
-                    out.push(Output::SendStateless { to, message: forwarded.bytes });
+                    let ask = self.ask_in_dialog(&inbound, ack);
+                    out.push(media::passing(ask, Output::SendStateless { to, message: forwarded.bytes }));
                 }
             }
             Step::Lookup(query, time) => {

@@ -15,6 +15,7 @@ use super::listener_mark::ListenerMark;
 use super::mask::Mask;
 use super::seal;
 use crate::Keyring;
+use crate::session_name::Anchor;
 
 /// An address of record that is longer is left out: the URI would grow beyond what phones keep.
 const AOR_BYTES_MAX: usize = 96;
@@ -25,6 +26,9 @@ const PEER: u8 = 0x20;
 const HAS_ACCOUNT: u8 = 0x10;
 const WAY: u8 = 0x0f;
 
+/// Stands before the number of a media session, where a URI of a mask would have its length.
+const ANCHORED: u8 = 0;
+
 /// What a token says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DialogToken {
@@ -34,6 +38,8 @@ pub(super) struct DialogToken {
     pub(super) callee: Side,
     /// A hash of the caller's From tag.
     pub(super) caller_tag: u32,
+    /// The media session, if media pass the relay.
+    pub(super) anchor: Option<Anchor>,
     /// The caller's URI on either side, where it is not the same.
     pub(super) mask: Option<Mask>,
 }
@@ -129,6 +135,10 @@ impl DialogToken {
         plain.extend_from_slice(&self.caller_tag.to_be_bytes());
         self.caller.write(&mut plain);
         self.callee.write(&mut plain);
+        if let Some(Anchor(number)) = self.anchor {
+            plain.push(ANCHORED);
+            plain.extend_from_slice(&number.to_be_bytes());
+        }
         if let Some(mask) = &self.mask {
             for uri in [&mask.original, &mask.presented] {
                 plain.push(uri.len() as u8);
@@ -159,6 +169,7 @@ impl DialogToken {
             caller_tag: u32::from_be_bytes(reader.array()?),
             caller: Side::read(&mut reader)?,
             callee: Side::read(&mut reader)?,
+            anchor: read_anchor(&mut reader)?,
             mask: match reader.is_empty() {
                 true => None,
                 false => Some(read_mask(&mut reader)?),
@@ -198,6 +209,15 @@ impl DialogToken {
             Direction::ToCaller => &self.caller,
         }
     }
+}
+
+/// `None` if what stands there is none and nothing else.
+fn read_anchor(reader: &mut Reader<'_>) -> Option<Option<Anchor>> {
+    if reader.0.first() != Some(&ANCHORED) {
+        return Some(None);
+    }
+    reader.byte()?;
+    Some(Some(Anchor(u32::from_be_bytes(reader.array()?))))
 }
 
 fn read_mask(reader: &mut Reader<'_>) -> Option<Mask> {
@@ -395,18 +415,21 @@ mod tests {
                 caller: side(Way::Uri, None, plain),
                 callee: side(Way::Datagram(v4), named(None), nat),
                 caller_tag: 1,
+                anchor: Some(Anchor(7)),
                 mask: None,
             },
             DialogToken {
                 caller: side(connection(v4), named(Some(9)), nat),
                 callee: side(connection(v6), None, peer),
                 caller_tag: u32::MAX,
+                anchor: Some(Anchor(u32::MAX)),
                 mask: Mask::new(b"sip:alice@example.org", b"sip:+4930123@192.0.2.5"),
             },
             DialogToken {
                 caller: side(Way::Datagram(v6), None, nat),
                 callee: Side { account, ..side(Way::Uri, None, peer) },
                 caller_tag: 0,
+                anchor: None,
                 mask: None,
             },
         ]

@@ -10,6 +10,7 @@ use super::branch::{Below, Branch};
 use super::inbound::{Inbound, Sender, makes_dialog};
 use super::listener_mark::ListenerMark;
 use super::{admission, diversion, edge, mask, own_request, record_route, session};
+use crate::session_name::Anchor;
 use crate::{Keyring, Settings, Trunk, trunk};
 
 /// RFC 3261 §16.6 item 3: what a request gets that has no Max-Forwards.
@@ -47,6 +48,8 @@ pub(super) struct Attempt<'a> {
     pub(super) breadth: u32,
     /// What proves to a carrier that we are its customer.
     pub(super) credentials: &'a [(Name, Vec<u8>)],
+    /// The media session, if it is the first request of a dialog whose media pass the relay.
+    pub(super) anchor: Option<Anchor>,
 }
 
 /// Makes the copy of a request. `request` is the framed form of the attempt's request.
@@ -262,7 +265,13 @@ fn record_routes(
         return Vec::new();
     }
     if request.to_tag().is_none() {
-        return record_route::values(keyring, attempt.inbound, request, attempt.aim, &attempt.to);
+        return record_route::values(
+            keyring,
+            attempt.inbound,
+            request,
+            attempt.aim,
+            (&attempt.to, attempt.anchor),
+        );
     }
     // RFC 6665 §4.3: every NOTIFY is recorded; within the dialog the recipient of it is told what its peer was told.
     match method {

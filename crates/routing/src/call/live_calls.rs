@@ -271,10 +271,11 @@ impl TransactionUser {
     /// One of the dialogs of a call has ended.
     pub(super) fn dialog_ended(&mut self, now: Now, name: CallName, index: usize, out: &mut Vec<Output>) {
         let ended = self.live.change(name, |call| {
-            call.dialogs.remove(index);
-            (call.invite, call.dialogs.is_empty())
+            let dialog = call.dialogs.remove(index);
+            (call.invite, call.dialogs.is_empty(), dialog.tag)
         });
-        let Some((invite, is_over)) = ended else { return };
+        let Some((invite, is_over, tag)) = ended else { return };
+        self.media_ended(name, &tag, out);
         self.note_invite(invite);
         self.dialog_changes.note(name);
         if is_over {
@@ -325,6 +326,9 @@ impl TransactionUser {
         self.note_invite(invite);
         if !dialogs.is_empty() {
             self.dialog_changes.note(name);
+        }
+        for dialog in dialogs {
+            self.media_ended(name, &dialog.tag, out);
         }
         for gateway in gateways {
             self.tell_left(now, gateway, name, out);

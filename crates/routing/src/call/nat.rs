@@ -31,6 +31,11 @@ fn contact_differs(message: &Message<'_>, seen: IpAddr) -> bool {
     }
 }
 
+/// Whether the sender of a response names a private address for its media and speaks from a public one.
+pub(super) fn names_unreachable_media(response: &Message<'_>, seen: IpAddr) -> bool {
+    sdp_is_unreachable(response, seen.to_canonical())
+}
+
 /// Media may rightly go to another host, so that only a private address that a public one speaks of counts.
 fn sdp_is_unreachable(message: &Message<'_>, seen: IpAddr) -> bool {
     let body = message.body();

@@ -8,6 +8,7 @@ use transaction::{ClientKey, Kind, ServerKey};
 use transport::Destination;
 use transport::selection::Query;
 
+use super::media::{MediaAsk, MediaEnd};
 use crate::gateway::{Outcome, ProbeMark};
 use crate::{CarrierNews, Gateway, KeepaliveMark, Question, Report, Token};
 
@@ -86,6 +87,16 @@ pub enum Output {
     Report(Report),
     /// A probe of this server's was answered.
     ProbeAnswered(ProbeMark, Status),
+    /// A message that passes the media relay: it goes on with the relay's body, or the user is told that it must not
+    /// ([`TransactionUser::handle_media_refused`](super::TransactionUser::handle_media_refused)).
+    Relayed {
+        /// What the relay has to know.
+        ask: Box<MediaAsk>,
+        /// What is to be done with it then: a response, a request, or what no transaction keeps.
+        message: Box<Output>,
+    },
+    /// The relay need not know of this any more.
+    MediaOver(MediaEnd),
     /// What became of a request that went to a gateway.
     GatewayOutcome(Arc<Gateway>, Outcome),
 }

@@ -12,6 +12,7 @@ use super::dialog_token::{
 use super::inbound::{Inbound, Sender};
 use super::listener_mark::ListenerMark;
 use super::{nat, own};
+use crate::session_name::Anchor;
 use crate::{Keyring, Target, Trunk};
 
 /// The Record-Route values for a request that begins a dialog, the topmost last.
@@ -20,13 +21,14 @@ pub(super) fn values(
     inbound: &Inbound,
     request: &Message<'_>,
     aim: &Aim,
-    to: &Destination,
+    (to, anchor): (&Destination, Option<Anchor>),
 ) -> Vec<Vec<u8>> {
     let listeners = &inbound.settings.listeners;
     let token = DialogToken {
         caller: caller(keyring, inbound, request),
         callee: callee(keyring, inbound, aim, to),
         caller_tag: tag_hash(keyring, request.from_tag().unwrap_or_default()),
+        anchor,
         mask: aim.leg.as_ref().and_then(|leg| leg.mask(request, inbound)),
     };
     let mut text = Vec::with_capacity(160);

@@ -40,6 +40,8 @@ pub(super) struct ResponseContext {
     pub(super) diversion: Option<Token>,
     /// Whether a gateway was left out because it had as many calls as it may have.
     pub(super) has_full_gateway: bool,
+    /// Whether the media relay had no ports for it.
+    pub(super) has_no_ports: bool,
     /// The round whose branches are under way.
     pub(super) round: CurrentRound,
     /// The rounds to come.
@@ -132,6 +134,7 @@ impl ResponseContext {
             state: ContextState::Open,
             diversion: None,
             has_full_gateway: false,
+            has_no_ports: false,
             round,
             rounds: VecDeque::new(),
             account: None,

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use clock::Now;
-use sip::{Message, Method, Status};
+use sip::{Message, Method, Name, Status};
 use transaction::{ClientKey, Kind, ServerKey};
 use transport::Source;
 
@@ -11,6 +11,7 @@ use super::challenge::Challenge;
 use super::client_branch::{BranchState, Cause, GatewayCalls, Phase};
 use super::inbound::{Inbound, Sender};
 use super::live_calls::is_for_an_end;
+use super::media::{MediaEnd, MediaWithin};
 use super::own_request;
 use super::proxy::{Resource, resource};
 use super::reply::Reply;
@@ -48,6 +49,15 @@ impl TransactionUser {
         let is_believed = context.inbound.settings.is_peer(source.flow.remote().0.ip());
         let leg = context.branches.get(index).and_then(|branch| branch.aim.leg.as_ref());
         let is_masked = leg.is_some_and(|leg| leg.may_mask());
+        let ask = self.ask_of_response((key, &context), (index, client), &source, response);
+        let first = out.len();
+        if let Some(ask) = &ask
+            && let MediaWithin::Fork(..) = ask.within
+            && status.is_final()
+            && !status.is_success()
+        {
+            out.push(Output::MediaOver(MediaEnd::Branch(client)));
+        }
         if !is_current {
             let copy = forward::response(&context.inbound, response, is_believed, is_masked);
             self.late_response(now, key, &mut context, index, client, status, copy, out);
@@ -84,6 +94,7 @@ impl TransactionUser {
                 self.final_response(now, key, &mut context, index, response, copy, out);
             }
         }
+        self.relay_responses(key, ask, |status| !status.is_final() || status.is_success(), &mut out[first..]);
         self.settle(now, key, context, out);
     }
 
@@ -312,6 +323,7 @@ impl TransactionUser {
         out: &mut Vec<Output>,
     ) -> bool {
         let is_invite = context.inbound.kind == Kind::Invite;
+        let first = out.len();
         let best = context.take_best().unwrap_or(Candidate::Local(Status::SERVER_INTERNAL_ERROR));
         self.refused_in_dialog(now, &context.inbound, best.status(), out);
         if best.status() == Status::REQUEST_TIMEOUT && !is_invite {
@@ -323,6 +335,19 @@ impl TransactionUser {
             // Here it is about this server: the limits are its own.
             Candidate::Local(Status::SERVICE_UNAVAILABLE) if context.has_full_gateway => {
                 let reply = Reply::later(Status::SERVICE_UNAVAILABLE).because("All Gateways Full");
+                self.respond_to(key, &context.inbound, &reply, out);
+            }
+            Candidate::Local(Status::SERVICE_UNAVAILABLE) if context.has_no_ports => {
+                let reply = Reply::new(Status::SERVICE_UNAVAILABLE).because("No Media Ports");
+                self.respond_to(key, &context.inbound, &reply, out);
+            }
+            // Only the media relay refuses so here. 305: the description has something that is not understood.
+            Candidate::Local(Status::NOT_ACCEPTABLE_HERE) => {
+                let warning = format!(
+                    "305 {} \"Session description can not be relayed\"",
+                    self.agent(&context.inbound)
+                );
+                let reply = Reply::new(Status::NOT_ACCEPTABLE_HERE).with(Name::Warning, warning);
                 self.respond_to(key, &context.inbound, &reply, out);
             }
             // RFC 3261 §16.7 item 6: a 503 is about the server that gave it, not about this one.
@@ -348,8 +373,16 @@ impl TransactionUser {
                 out.push(Output::Respond { key, status, message });
             }
         }
+        self.relay_refusal(key, &context.inbound, &mut out[first..]);
         true
     }
+
+    /// How this server is called where the request came in.
+    fn agent(&self, inbound: &Inbound) -> String {
+        let listener = inbound.source.flow.listener();
+        inbound.settings.listeners.sent_by(listener).unwrap_or("localhost").to_owned()
+    }
+
     /// Answers the request of a context by itself.
     fn respond_to(&self, key: ServerKey, inbound: &Inbound, reply: &Reply, out: &mut Vec<Output>) {
         let Some(request) = inbound.message() else { return };

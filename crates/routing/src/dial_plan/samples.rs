@@ -30,6 +30,7 @@ pub fn gateway(name: &str) -> Gateway {
         rewrite: Rewrite::default(),
         caller: CallerRules::default(),
         headers: HeaderEdits::default(),
+        relay: None,
     }
 }
 

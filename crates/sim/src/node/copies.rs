@@ -372,8 +372,8 @@ impl Node {
             return;
         }
         out.push(Output::Peer(PeerOutput::Settling(cause)));
-        for (to, message) in messages {
-            self.send(now, to, message, None, out);
+        for (to, message, of) in messages {
+            self.send(now, to, message, of.map(|key| (shard, key)), out);
         }
         out.push(Output::Peer(PeerOutput::Settled));
     }
@@ -507,6 +507,11 @@ impl Node {
                 let number = engine::shard_of_call(&self.keyring.partition, dialog.call_id(), SHARDS);
                 let shard = self.shards.get_mut(usize::from(number))?;
                 return copies::apply_dialog(now, shard, number, &dialog);
+            }
+            Entry::Media(media) => {
+                let number = engine::shard_of_call(&self.keyring.partition, media.call_id(), SHARDS);
+                let shard = self.shards.get_mut(usize::from(number))?;
+                return copies::apply_media(now, shard, number, &media);
             }
             entry => entry,
         };

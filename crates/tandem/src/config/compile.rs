@@ -60,6 +60,7 @@ impl Config {
             registrar: self.registrar.clone(),
             digest: self.digest.clone(),
             nat: self.nat.clone(),
+            relay: routing::RelayRules::default(),
             trusted: self.trusted.iter().cloned().chain(self.gateway_peers()).collect(),
             edges: self.edges.clone(),
             trunks: self.trunks.clone(),

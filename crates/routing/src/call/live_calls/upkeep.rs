@@ -16,12 +16,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clock::{Instant, Now};
+use lease::ActiveLease;
 use sip::{Message, Method, Name, NameAddr, RequestBuilder, Status, Uri};
 use transaction::ServerKey;
 
 use super::super::Output;
 use super::super::dialog_token::Direction;
 use super::super::inbound::{Inbound, Sender, Turn};
+use super::super::media;
 use super::super::own::is_own_route;
 use super::super::reply::Reply;
 use super::super::user::TransactionUser;
@@ -119,6 +121,30 @@ impl TransactionUser {
             let errand = Errand { call, tag, to: to.back(), purpose: Purpose::HangUp };
             self.run_errand(now, &call_id, &ends, errand, out);
         }
+    }
+
+    /// Ends a dialog of which no media come: both sides are told. Whether it is known.
+    pub fn hang_up(
+        &mut self,
+        now: Now,
+        _lease: &ActiveLease<'_>,
+        call: CallName,
+        media_tag: u64,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        let Some(live) = self.live.calls.get(&call) else { return false };
+        let is_it = |tag: &[u8]| media::media_tag(&self.keyring, tag) == media_tag;
+        let Some(index) = live.dialogs.iter().position(|dialog| is_it(&dialog.tag)) else { return false };
+        let tag = live.dialogs[index].tag.clone();
+        let found = live.parties.as_ref().map(|it| it.call_id.clone()).zip(live.dialogs[index].ends.clone());
+        self.counts.add(Count::CallSilent);
+        self.dialog_ended(now, call, index, out);
+        let Some((call_id, ends)) = found else { return true };
+        for to in [Direction::ToCaller, Direction::ToCallee] {
+            let errand = Errand { call, tag: tag.clone(), to, purpose: Purpose::HangUp };
+            self.run_errand(now, &call_id, &ends, errand, out);
+        }
+        true
     }
 
     fn run_errand(&mut self, now: Now, call_id: &[u8], ends: &Ends, errand: Errand, out: &mut Vec<Output>) {

@@ -6,6 +6,7 @@ use transaction::ClientKey;
 
 use super::super::client_branch::{BranchState, Cause, ClientBranch, GatewayCalls, Phase, Sent};
 use super::super::inbound::Inbound;
+use super::super::media::MediaWay;
 use super::aim::StoredAim;
 use super::delta::StoredDelta;
 use super::places::{Reader, StoredDestination, Writer, aor, final_status, number_of, one_of, write_aor};
@@ -24,6 +25,9 @@ const BRANCH_BYTES_MAX: usize = 512;
 
 /// The causes by their numbers, which stay.
 const CAUSES: [Cause; 4] = [Cause::CallerGone, Cause::Answered, Cause::Declined, Cause::TimedOut];
+
+/// The ways of media by their numbers, which stay.
+const MEDIA_WAYS: [MediaWay; 3] = [MediaWay::Undecided, MediaWay::Direct, MediaWay::Relayed];
 
 const IDLE: u32 = 0;
 const WAITS: u32 = 1;
@@ -62,6 +66,9 @@ pub(super) struct StoredBranch {
     /// The key under which its gateway counts the call.
     #[prost(bytes = "bytes", optional, tag = "13")]
     counted: Option<Bytes>,
+    /// Whether its media pass the relay: 0 undecided, 1 no, 2 yes.
+    #[prost(uint32, tag = "14")]
+    media: u32,
 }
 
 /// A client transaction.
@@ -180,6 +187,7 @@ impl StoredBranch {
                 .map(|(key, passed)| StoredSent { client: Some(client(*key)), ..sent(passed) })
                 .collect(),
             is_untold: branch.untold.is_some(),
+            media: number_of(&MEDIA_WAYS, &branch.media),
             counted: match &branch.gateway_calls {
                 GatewayCalls::NotCounted => None,
                 GatewayCalls::Counted(gateway) => Some(write_aor(gateway)),
@@ -241,6 +249,7 @@ impl StoredBranch {
                 Some(gateway) => GatewayCalls::Counted(aor(gateway)?),
                 None => GatewayCalls::NotCounted,
             },
+            media: one_of(&MEDIA_WAYS, self.media)?,
             reminder_at: None,
             aim,
         };

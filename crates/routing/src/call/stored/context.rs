@@ -65,6 +65,8 @@ pub(super) struct StoredContext {
     best: Option<StoredCandidate>,
     #[prost(message, repeated, tag = "13")]
     challenges: Vec<StoredChallenge>,
+    #[prost(bool, tag = "14")]
+    has_no_ports: bool,
 }
 
 /// A round to come.
@@ -125,6 +127,7 @@ pub(super) struct ReadContext {
     pub(super) best: Option<Candidate>,
     pub(super) challenges: Vec<(Name, Vec<u8>)>,
     pub(super) has_full_gateway: bool,
+    pub(super) has_no_ports: bool,
     pub(super) is_unanswered: bool,
 }
 
@@ -144,6 +147,7 @@ impl StoredContext {
             state: number_of(&STATES, &context.state),
             diversion: diversion.map(StoredSought::of),
             has_full_gateway: context.has_full_gateway,
+            has_no_ports: context.has_no_ports,
             round: number.into(),
             ring_timeout: ring_timeout.map(micros),
             onward: number_of(&ONWARDS, &onward),
@@ -193,6 +197,7 @@ impl StoredContext {
             best: self.best.as_ref().map(StoredCandidate::read).transpose()?,
             challenges: self.challenges.iter().map(StoredChallenge::read).collect::<Result<_, _>>()?,
             has_full_gateway: self.has_full_gateway,
+            has_no_ports: self.has_no_ports,
             is_unanswered: self.is_unanswered,
         })
     }

@@ -177,6 +177,7 @@ impl TransactionUser {
             state: read.state,
             diversion: None,
             has_full_gateway: read.has_full_gateway,
+            has_no_ports: read.has_no_ports,
             round: read.round,
             rounds: read.rounds,
             account: read.account,

@@ -327,6 +327,7 @@ impl GatewayDraft {
                 place: self.caller_in,
             },
             headers: self.headers.clone(),
+            relay: None,
         }
     }
 }

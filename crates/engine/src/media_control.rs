@@ -1,0 +1,415 @@
+//! The media of a shard's calls: which bodies go out, and what those who forward packets are to do.
+//!
+//! The transaction user says of which messages the relay is asked; `media` says what becomes of them. Here the one is
+//! handed to the other: a message gets another body, or does not go, and orders go out. Sessions stand in one table in both
+//! roles: what the other node has told of, and what this node has begun itself. Only a node that is active has ports in use.
+//!
+//! The range of ports is cut into slices, and a call has its ports from the slice of its Call-ID. Both nodes cut alike,
+//! however many shards they have, so that what the one has given is free on the other.
+
+mod message;
+mod stored;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use clock::Instant;
+use keys::Key;
+use media::offer_answer::{
+    Branch, Call, Face, Faces, Output as MediaOutput, Side, Tag, Terms, Unanchored, Verdict,
+};
+use media::ports::Pool;
+use routing::{CallName, MediaAsk, MediaEnd, MediaRefusal, MediaWithin, SessionName};
+use sip::{Editor, Message};
+use transaction::ClientKey;
+use transport::{ListenerId, Listeners};
+
+pub(crate) use self::stored::StoredSession;
+use crate::place::{SLICES, slice_of_call};
+use crate::relay::{RelayEvent, RelayOrder, RelayReport, RelaySettings};
+
+/// Sessions of one shard; those with media are bounded by the ports, and others by the calls that ring.
+const SESSIONS_MAX: usize = 65_536;
+
+/// What has happened to the media of calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MediaCounts {
+    /// Sessions that there are; on a standby the other node's.
+    pub sessions: usize,
+    /// Pairs of ports in use, and pairs that could be.
+    pub pairs_used: usize,
+    /// See `pairs_used`.
+    pub pairs: usize,
+    /// Descriptions that went on with the relay's addresses.
+    pub rewritten: u64,
+    /// Descriptions that went on as they were, because the relay could not read or place them.
+    pub passed_on: u64,
+    /// Requests refused because of what they say.
+    pub refused: u64,
+    /// Requests refused, or descriptions passed on, because there were no ports.
+    pub no_ports: u64,
+    /// Dialogs that ended because no packet came.
+    pub silent: u64,
+    /// Sessions that the other node could not be told of, because they are too large.
+    pub too_large: u64,
+    /// Sessions of the other node whose ports are not free here.
+    pub not_taken_over: u64,
+}
+
+/// What becomes of a message.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Passed {
+    /// It goes on like this.
+    On {
+        /// The whole message.
+        message: Bytes,
+        /// Whether it names ports that nobody was told of before.
+        names_ports: bool,
+    },
+    /// It does not go on.
+    Refused(MediaRefusal),
+}
+
+/// The media of a shard's calls.
+#[derive(Debug)]
+pub(crate) struct MediaControl {
+    settings: Option<Arc<RelaySettings>>,
+    /// Secrets of both nodes: which slice a call has, and where in it.
+    key: Key,
+    pools: BTreeMap<u16, Pool>,
+    sessions: BTreeMap<SessionName, Session>,
+    by_call: BTreeSet<(CallName, SessionName)>,
+    by_branch: BTreeMap<Branch, SessionName>,
+    orders: Vec<RelayOrder>,
+    changed: BTreeSet<SessionName>,
+    /// Those that the other node has, as far as is known.
+    told: BTreeSet<SessionName>,
+    notes_changes: bool,
+    /// Whether its sessions have their ports here.
+    is_active: bool,
+    counts: MediaCounts,
+}
+
+/// One passage of a call.
+#[derive(Debug)]
+struct Session {
+    call: Call,
+    name: CallName,
+    call_id: Bytes,
+    slice: u16,
+    branches: Vec<Branch>,
+}
+
+impl MediaControl {
+    /// Relays nothing.
+    pub(crate) fn new(key: Key) -> Self {
+        Self {
+            settings: None,
+            key,
+            pools: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            by_call: BTreeSet::new(),
+            by_branch: BTreeMap::new(),
+            orders: Vec::new(),
+            changed: BTreeSet::new(),
+            told: BTreeSet::new(),
+            notes_changes: false,
+            is_active: false,
+            counts: MediaCounts::default(),
+        }
+    }
+
+    /// Takes other settings. Calls keep what they were told; with another range of ports they lose nothing but the
+    /// promise that nobody else gets theirs.
+    pub(crate) fn reload(&mut self, now: Instant, settings: Option<Arc<RelaySettings>>) {
+        let range = |settings: &Option<Arc<RelaySettings>>| settings.as_ref().map(|it| it.ports);
+        let is_same_range = range(&self.settings) == range(&settings);
+        self.settings = settings;
+        if !is_same_range {
+            self.pools.clear();
+            if self.is_active {
+                self.claim_all(now);
+            }
+        }
+    }
+
+    /// From here on it is noted which sessions have changed.
+    pub(crate) fn note_changes(&mut self) {
+        self.notes_changes = true;
+    }
+
+    /// The relay is asked what becomes of a message.
+    pub(crate) fn handle(
+        &mut self,
+        now: Instant,
+        listeners: &Listeners,
+        ask: &MediaAsk,
+        bytes: Bytes,
+    ) -> Passed {
+        let as_it_is = |message| Passed::On { message, names_ports: false };
+        let Ok(message) = Message::parse(&bytes) else { return as_it_is(bytes) };
+        let Some(kind) = message::kind(&message) else { return as_it_is(bytes) };
+        match ask.within {
+            MediaWithin::Branch { client, caller, callee } => {
+                if self.sessions.len() >= SESSIONS_MAX && !self.sessions.contains_key(&ask.session) {
+                    self.counts.no_ports += 1;
+                    return Passed::Refused(MediaRefusal::NoPorts);
+                }
+                if !self.begin(ask, &message, listeners, (caller, callee)) {
+                    return as_it_is(bytes);
+                }
+                self.note_branch(ask.session, client);
+            }
+            // What went on without the relay is answered without it.
+            MediaWithin::Fork(client, _) if !self.by_branch.contains_key(&branch(client)) => {
+                return as_it_is(bytes);
+            }
+            MediaWithin::Fork(..) | MediaWithin::Dialog(_) => {}
+        }
+        let mut out = Vec::new();
+        let mut verdict = Verdict::NoDescription;
+        let told = message::told(ask, kind, &message);
+        self.with_session(ask.session, &mut out, |call, pool, out| {
+            verdict = call.handle(now, &told, pool, out);
+        });
+        let names_ports = out.iter().any(|output| matches!(output, MediaOutput::Bind(..)));
+        match verdict {
+            Verdict::NoDescription => as_it_is(bytes),
+            Verdict::PassedOn(Unanchored::Ports(_)) => {
+                self.counts.no_ports += 1;
+                as_it_is(bytes)
+            }
+            Verdict::PassedOn(_) => {
+                self.counts.passed_on += 1;
+                as_it_is(bytes)
+            }
+            Verdict::Rewritten { body, .. } => {
+                self.counts.rewritten += 1;
+                let mut rewritten = Vec::with_capacity(bytes.len() + 64);
+                Editor::new(&message).body(None, &body).write(&mut rewritten);
+                Passed::On { message: Bytes::from(rewritten), names_ports }
+            }
+            Verdict::Refused(Unanchored::Ports(_)) => {
+                self.counts.no_ports += 1;
+                Passed::Refused(MediaRefusal::NoPorts)
+            }
+            Verdict::Refused(_) => {
+                self.counts.refused += 1;
+                Passed::Refused(MediaRefusal::NotAcceptable)
+            }
+        }
+    }
+
+    /// Something is over.
+    pub(crate) fn handle_end(&mut self, now: Instant, end: MediaEnd) {
+        match end {
+            MediaEnd::Branch(client) => self.handle_branch_ended(now, client),
+            MediaEnd::Dialog(call, tag) => {
+                let of_call = (call, SessionName::from_u64(0))..=(call, SessionName::from_u64(u64::MAX));
+                let sessions: Vec<SessionName> = self.by_call.range(of_call).map(|(_, name)| *name).collect();
+                for name in sessions {
+                    self.with_session(name, &mut Vec::new(), |call, pool, out| {
+                        call.handle_dialog_ended(now, Tag(tag), pool, out);
+                    });
+                }
+            }
+        }
+    }
+
+    /// A client transaction is gone.
+    pub(crate) fn handle_branch_ended(&mut self, now: Instant, client: ClientKey) {
+        let branch = branch(client);
+        let Some(name) = self.by_branch.remove(&branch) else { return };
+        if let Some(session) = self.sessions.get_mut(&name) {
+            session.branches.retain(|known| *known != branch);
+        }
+        self.with_session(name, &mut Vec::new(), |call, pool, out| {
+            call.handle_branch_ended(now, branch, pool, out);
+        });
+    }
+
+    /// Something has happened to a stream. Gives the dialog that is to be ended because nothing comes.
+    pub(crate) fn handle_event(&mut self, event: RelayEvent) -> Option<(CallName, u64)> {
+        let RelayEvent { session: name, stream, report } = event;
+        let session = self.sessions.get_mut(&name)?;
+        match report {
+            RelayReport::Latched(side, latched) => {
+                session.call.handle_latched(stream, side, latched);
+                self.note(name);
+                None
+            }
+            RelayReport::Silent => {
+                if !session.call.is_confirmed(stream.dialog) {
+                    return None;
+                }
+                self.counts.silent += 1;
+                Some((session.name, stream.dialog.0))
+            }
+            RelayReport::Figures(caller, callee) => {
+                tracing::debug!(?stream, ?caller, ?callee, "media");
+                None
+            }
+        }
+    }
+
+    /// What is to be done by those who forward packets, since this was asked last.
+    pub(crate) fn take_orders(&mut self) -> std::vec::Drain<'_, RelayOrder> {
+        self.orders.drain(..)
+    }
+
+    /// The node has become active: what stands in the table goes on here.
+    pub(crate) fn take_over(&mut self, now: Instant) {
+        self.is_active = true;
+        self.claim_all(now);
+        let mut out = Vec::new();
+        for (name, session) in &self.sessions {
+            session.call.handle_takeover(&mut out);
+            let faces = session.call.faces();
+            self.orders.extend(out.drain(..).map(|output| RelayOrder { session: *name, faces, output }));
+        }
+    }
+
+    /// The node is not active any more. What the other node was told of stays.
+    pub(crate) fn stand_by(&mut self) {
+        self.is_active = false;
+        self.pools.clear();
+        self.changed.clear();
+        if !self.notes_changes {
+            let names: Vec<SessionName> = self.sessions.keys().copied().collect();
+            names.into_iter().for_each(|name| self.forget(name));
+        }
+    }
+
+    /// How it stands.
+    pub(crate) fn counts(&self) -> MediaCounts {
+        let pairs = self.pools.values().map(Pool::pairs).sum();
+        let unused: usize = self.pools.values().map(Pool::unused).sum();
+        MediaCounts { sessions: self.sessions.len(), pairs, pairs_used: pairs - unused, ..self.counts }
+    }
+
+    /// Begins a session unless it is there; `false` if nothing is relayed.
+    fn begin(
+        &mut self,
+        ask: &MediaAsk,
+        message: &Message<'_>,
+        listeners: &Listeners,
+        (caller, callee): (ListenerId, ListenerId),
+    ) -> bool {
+        if self.sessions.contains_key(&ask.session) {
+            return true;
+        }
+        let (Some(settings), Ok(call_id)) = (&self.settings, message.call_id()) else { return false };
+        let face = |listener| face(settings, listeners, listener);
+        let (Some(caller), Some(callee)) = (face(caller), face(callee)) else { return false };
+        let terms =
+            Terms { faces: Faces { caller, callee }, broken: settings.broken, origin: settings.origin };
+        let session = Session {
+            call: Call::new(terms),
+            name: ask.call,
+            call_id: Bytes::copy_from_slice(call_id),
+            slice: slice_of_call(&self.key, call_id),
+            branches: Vec::new(),
+        };
+        self.by_call.insert((ask.call, ask.session));
+        self.sessions.insert(ask.session, session);
+        true
+    }
+
+    fn note_branch(&mut self, name: SessionName, client: ClientKey) {
+        let branch = branch(client);
+        if self.by_branch.insert(branch, name).is_none()
+            && let Some(session) = self.sessions.get_mut(&name)
+        {
+            session.branches.push(branch);
+        }
+    }
+
+    /// Does something with a session, says what is to be done, and forgets it if nothing is left.
+    fn with_session(
+        &mut self,
+        name: SessionName,
+        out: &mut Vec<MediaOutput>,
+        act: impl FnOnce(&mut Call, &mut Pool, &mut Vec<MediaOutput>),
+    ) {
+        let Some(session) = self.sessions.get_mut(&name) else { return };
+        let ports = self.settings.as_ref().map(|settings| settings.ports);
+        let slice = session.slice;
+        let pool = self.pools.entry(slice).or_insert_with(|| pool(&self.key, ports, slice));
+        act(&mut session.call, pool, out);
+        let faces = session.call.faces();
+        self.orders.extend(out.iter().map(|output| RelayOrder {
+            session: name,
+            faces,
+            output: output.clone(),
+        }));
+        let is_over = session.call.is_over();
+        self.note(name);
+        if is_over {
+            self.forget(name);
+        }
+    }
+
+    fn note(&mut self, name: SessionName) {
+        if self.notes_changes {
+            self.changed.insert(name);
+        }
+    }
+
+    /// Takes a session out; its ports are closed.
+    fn forget(&mut self, name: SessionName) {
+        let Some(session) = self.sessions.remove(&name) else { return };
+        self.by_call.remove(&(session.name, name));
+        for branch in session.branches {
+            self.by_branch.remove(&branch);
+        }
+        let faces = session.call.faces();
+        let unbind = |(side, ports): (Side, _)| MediaOutput::Unbind(side, ports);
+        let outputs = session.call.ports().into_iter().map(unbind);
+        self.orders.extend(outputs.map(|output| RelayOrder { session: name, faces, output }));
+    }
+
+    /// Takes the ports of all sessions; those whose ports somebody else has are forgotten.
+    fn claim_all(&mut self, now: Instant) {
+        let ports = self.settings.as_ref().map(|settings| settings.ports);
+        let mut refused = Vec::new();
+        for (name, session) in &self.sessions {
+            let slice = session.slice;
+            let pool = self.pools.entry(slice).or_insert_with(|| pool(&self.key, ports, slice));
+            if session.call.claim(now, pool).is_err() {
+                refused.push(*name);
+            }
+        }
+        self.counts.not_taken_over += refused.len() as u64;
+        for name in refused {
+            self.note(name);
+            self.forget(name);
+        }
+    }
+}
+
+fn branch(client: ClientKey) -> Branch {
+    Branch(client.as_u128() as u64)
+}
+
+/// The relay's address towards whoever uses a listener.
+fn face(settings: &RelaySettings, listeners: &Listeners, listener: ListenerId) -> Option<Face> {
+    let own = listeners.get(listener)?.local.0.ip();
+    let faces = || settings.faces.iter();
+    let same = faces().find(|face| face.local == own);
+    let family = || faces().find(|face| face.local.is_ipv4() == own.is_ipv4());
+    same.or_else(family).or_else(|| faces().next()).copied()
+}
+
+/// One slice of the range, in whole pairs.
+fn pool(key: &Key, ports: Option<(u16, u16)>, slice: u16) -> Pool {
+    let Some((first, last)) = ports else { return Pool::new(1, 0, 0) };
+    let first = u32::from(first.max(2)).next_multiple_of(2);
+    let pairs = (u32::from(last) + 1).saturating_sub(first) / 2;
+    let at = |slice: u32| first + 2 * (pairs * slice / u32::from(SLICES));
+    let (from, to) = (at(slice.into()), at(u32::from(slice) + 1));
+    let seed = key.mac(&[b"ports", &slice.to_be_bytes()]).short();
+    // Within the range, unless it is empty.
+    let port = |port: u32| u16::try_from(port).unwrap_or(u16::MAX);
+    if from >= to { Pool::new(1, 0, seed) } else { Pool::new(port(from), port(to - 1), seed) }
+}

@@ -1,0 +1,127 @@
+//! The media of a shard's calls: what the user wants relayed, what forwards packets, and what the other node is told of.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use clock::{Instant, Now};
+use lease::ActiveLease;
+use routing::call::Output as UserOutput;
+use routing::{MediaAsk, SessionName};
+
+use super::{Output, Shard};
+use crate::media_control::{Passed, StoredSession};
+use crate::relay::{RelayEvent, RelayOrder, RelaySettings};
+
+impl Shard {
+    /// Relays media like this from here on; `None`: no call that begins.
+    pub fn set_relay(&mut self, now: Instant, settings: Option<Arc<RelaySettings>>) {
+        self.media.reload(now, settings);
+    }
+
+    /// Takes what those who forward packets tell.
+    pub fn handle_relay_event(
+        &mut self,
+        now: Now,
+        lease: &ActiveLease<'_>,
+        event: RelayEvent,
+        out: &mut Vec<Output>,
+    ) {
+        self.enter(now, lease);
+        if let Some((call, dialog)) = self.media.handle_event(event) {
+            let is_known = self.user.hang_up(now, lease, call, dialog, &mut self.from_user);
+            if !is_known {
+                self.media.handle_end(now.instant, routing::MediaEnd::Dialog(call, dialog));
+            }
+        }
+        self.settle(now, lease, out);
+    }
+
+    /// What is to be done by those who forward packets because this node stands by, or because of what it was told while it
+    /// does. To be called behind each step of that kind.
+    pub fn take_relay_orders(&mut self, out: &mut Vec<RelayOrder>) {
+        out.extend(self.media.take_orders());
+    }
+
+    pub(super) fn give_orders(&mut self, out: &mut Vec<Output>) {
+        out.extend(self.media.take_orders().map(Output::Relay));
+    }
+
+    /// A message leaves with the relay's body, or it does not.
+    pub(super) fn sink_relayed(
+        &mut self,
+        now: Now,
+        lease: &ActiveLease<'_>,
+        ask: &MediaAsk,
+        output: UserOutput,
+        out: &mut Vec<Output>,
+    ) {
+        match output {
+            UserOutput::Forward { key, kind, of, to, request } => {
+                match self.media.handle(now.instant, &self.listeners, ask, request) {
+                    Passed::On { message, names_ports } => {
+                        self.give_orders(out);
+                        if let Some(call) = of.filter(|_| names_ports) {
+                            self.announces(call);
+                        }
+                        let output = UserOutput::Forward { key, kind, of, to, request: message };
+                        self.sink(now, lease, output, out);
+                    }
+                    Passed::Refused(refusal) => {
+                        self.user.handle_media_refused(now, lease, key, refusal, &mut self.from_user);
+                    }
+                }
+            }
+            UserOutput::Respond { key, status, message } => {
+                let (message, names_ports) = self.relayed(now, ask, message, out);
+                if names_ports {
+                    self.answers_with_ports(key);
+                }
+                self.sink(now, lease, UserOutput::Respond { key, status, message }, out);
+            }
+            UserOutput::SendStateless { to, message } => {
+                let (message, _) = self.relayed(now, ask, message, out);
+                self.sink(now, lease, UserOutput::SendStateless { to, message }, out);
+            }
+            other => self.sink(now, lease, other, out),
+        }
+    }
+
+    /// What can not be refused any more.
+    fn relayed(&mut self, now: Now, ask: &MediaAsk, message: Bytes, out: &mut Vec<Output>) -> (Bytes, bool) {
+        let passed = self.media.handle(now.instant, &self.listeners, ask, message.clone());
+        self.give_orders(out);
+        match passed {
+            Passed::On { message, names_ports } => (message, names_ports),
+            Passed::Refused(_) => (message, false),
+        }
+    }
+
+    /// The media sessions that have begun, changed or ended since this was asked last; none if changes are not noted.
+    pub(crate) fn take_changed_sessions(&mut self) -> Vec<SessionName> {
+        self.media.take_changed()
+    }
+
+    /// A media session, for the other node.
+    pub(crate) fn stored_session(&mut self, now: Now, name: SessionName) -> Option<StoredSession> {
+        self.media.stored(now.instant, name)
+    }
+
+    /// The media sessions, in order.
+    pub fn media_sessions(&self) -> Vec<SessionName> {
+        self.media.names()
+    }
+
+    /// On a standby: takes a media session that the active node tells of. Whether there is room for it.
+    pub(crate) fn inherit_session(&mut self, now: Now, name: SessionName, session: &StoredSession) -> bool {
+        if !self.tenure.is_standby() {
+            // As for a call that rings.
+            self.stand_by(now);
+        }
+        self.media.inherit(now.instant, name, session)
+    }
+
+    /// On a standby: lets a media session go.
+    pub(crate) fn disinherit_session(&mut self, name: SessionName) {
+        self.media.disinherit(name);
+    }
+}
