@@ -246,8 +246,8 @@ impl MediaControl {
                 self.counts.silent += 1;
                 Some((session.name, stream.dialog.0))
             }
-            RelayReport::Figures(caller, callee) => {
-                tracing::debug!(?stream, ?caller, ?callee, "media");
+            RelayReport::Figures(figures) => {
+                tracing::debug!(?stream, ?figures, "media");
                 None
             }
         }
