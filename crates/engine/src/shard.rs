@@ -97,7 +97,7 @@ pub enum Output {
     /// Tell the prober what became of a request to a gateway.
     GatewayOutcome(Arc<Gateway>, Outcome),
     /// Those who forward packets are to do this.
-    Relay(RelayOrder),
+    Relay(Box<RelayOrder>),
     /// A request is settled: note how long that took when what is to be sent has left.
     Settled(Settled),
 }

@@ -190,7 +190,7 @@ fn what_names_ports_waits_until_the_other_node_has_them() {
         world.receive(CALLEE, &response(&forwarded, "183 Session Progress", "c", ANSWER)),
         [] as [Sent; 0]
     );
-    assert_eq!(port_of(&sole(world.settle())) == port_of(&first[0].1), false);
+    assert_ne!(port_of(&sole(world.settle())), port_of(&first[0].1));
 }
 
 #[test]
@@ -353,7 +353,7 @@ impl World {
         for output in out {
             match output {
                 Output::Send { to, message, .. } => sent.push((to, message)),
-                Output::Relay(order) => self.orders[self.acts].push(order),
+                Output::Relay(order) => self.orders[self.acts].push(*order),
                 _ => {}
             }
         }

@@ -43,7 +43,7 @@ impl Shard {
     }
 
     pub(super) fn give_orders(&mut self, out: &mut Vec<Output>) {
-        out.extend(self.media.take_orders().map(Output::Relay));
+        out.extend(self.media.take_orders().map(|order| Output::Relay(Box::new(order))));
     }
 
     /// A message leaves with the relay's body, or it does not.
