@@ -300,8 +300,11 @@ impl Voter {
     }
 
     fn grant(&mut self, now: Instant, ask: &Ask, out: &mut Vec<Output>) {
-        let lease = self.granted_lease(ask);
-        self.grant = Some(Grant { holder: ask.holder, epoch: ask.epoch, until: now + lease });
+        let until = now + self.granted_lease(ask);
+        // A holder that asks for less counts by what it was granted before until that has run out.
+        let before = self.grant.filter(|grant| same_holder(grant.holder, ask.holder));
+        let until = before.map_or(until, |before| before.until.max(until));
+        self.grant = Some(Grant { holder: ask.holder, epoch: ask.epoch, until });
         out.push(self.answer(ask, Verdict::Granted(ask.lease)));
     }
 

@@ -49,6 +49,20 @@ fn a_renewal_for_longer_waits_for_the_disk() {
 }
 
 #[test]
+fn a_renewal_for_less_takes_nothing_of_what_was_granted_before() {
+    let mut bench = Bench::granted_to(A);
+    let mut ask = bench.question(A, 1);
+    ask.lease = LEASE / 5;
+    bench.voter.handle_ask(bench.now, ask, &mut bench.out);
+    bench.out.clear();
+
+    bench.now += LEASE / 2;
+    bench.ask(B, 2);
+
+    assert_eq!(bench.refusal().left, LEASE / 2, "A counts by what it was granted first");
+}
+
+#[test]
 fn nobody_else_is_granted_while_a_grant_lasts() {
     let mut bench = Bench::granted_to(A);
 
