@@ -36,6 +36,7 @@ mod hostile;
 mod identity;
 mod internet;
 mod keepalive;
+mod media;
 mod nat_port_change;
 mod nonce_count;
 mod open_relay;
@@ -131,6 +132,7 @@ pub fn all() -> Vec<Scenario> {
         sipp_call::SCENARIOS,
         sipp_fork::SCENARIOS,
         baresip_call::SCENARIOS,
+        media::SCENARIOS,
         call_limit::SCENARIOS,
         restart::SCENARIOS,
         nat_port_change::SCENARIOS,

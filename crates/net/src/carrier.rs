@@ -20,7 +20,6 @@ use routing::gateway::{GatewayMark, Outcome, ProbeMark};
 use routing::overload::Rejection;
 use routing::{Answer, CarrierNews, Gateway, KeepaliveMark, Question, Report, Token};
 use sip::{Aor, Status};
-use tracing::debug;
 use transaction::ClientKey;
 use transport::selection::{Query, Records};
 use transport::{ConnectionId, Destination, Flow, Source};
@@ -169,6 +168,7 @@ impl Carrier {
             for (source, message) in messages {
                 owner.shard.handle_as_standby(now, source, message, readiness, out);
             }
+            edge.relay.take_orders(number, &mut owner.shard);
         });
         self.sort_shard_outputs(edge, now, number);
     }
@@ -343,6 +343,12 @@ impl Carrier {
             if let Some(copies) = edge.copies.get() {
                 copies.post_calls(now, owner, out, waits);
             }
+            // Under the lock, so that a session's orders come in their order, and before the messages that name its ports.
+            for order in out.extract_if(.., |output| matches!(output, Output::Relay(_))) {
+                if let Output::Relay(order) = order {
+                    edge.relay.order(number, Some(lease.since()), order);
+                }
+            }
         });
         edge.remind_owner(number, seat.due());
         self.wait_for_other_node(edge);
@@ -369,7 +375,7 @@ impl Carrier {
                     );
                 }
                 // Nobody forwards packets here.
-                Output::Relay(_) => {}
+                Output::Relay(_) => unreachable!("orders are handed over under the shard's lock"),
                 Output::Publish(news) => {
                     for number in 0..edge.machines.shards.len() as u16 {
                         self.hold_for_shard(number, ToShard::News(Arc::clone(&news)));
@@ -541,7 +547,7 @@ fn give_shard(shard: &mut Shard, now: Now, lease: &ActiveLease<'_>, input: ToSha
         ToShard::Refused(flow, quote) => shard.handle_refused(now, lease, flow, &quote, out),
         ToShard::SendFailed(key) => shard.handle_send_failed(now, lease, key, out),
         ToShard::News(news) => shard.handle_news(news),
-        ToShard::Relayed(event) => debug!(?event, "told by the media relay"),
+        ToShard::Relayed(event) => shard.handle_relay_event(now, lease, event, out),
         ToShard::Settled(_) => unreachable!("its messages are held beside the shard"),
         ToShard::Timeout => shard.handle_timeout(now, lease, out),
         ToShard::Stop => shard.handle_stop(now, lease, out),

@@ -41,7 +41,7 @@ mod test_settings;
 mod udp;
 mod upkeep;
 
-pub use engine::{ByRole, PeerView, Readiness, Traffic};
+pub use engine::{ByRole, PeerView, Readiness, RelaySettings, Traffic};
 pub use latency::Latency;
 pub use mandate::{Lease, Permanent};
 pub use relay::{Board, RelayRules};

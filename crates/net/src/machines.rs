@@ -18,6 +18,7 @@ use crate::bans::SharedBans;
 use crate::clocks;
 use crate::copies::{Owner, ShardOwner};
 use crate::overload::Overloads;
+use crate::relay::RelayRules;
 use crate::seat::Seat;
 
 /// The event loop that lets the prober's deadlines pass.
@@ -119,6 +120,13 @@ impl Machines {
     }
 
     /// Gives everybody the new settings, one after the other.
+    /// Has media relayed like this from here on.
+    pub(crate) fn set_relay(&self, now: Now, rules: &RelayRules) {
+        for seat in &self.shards {
+            seat.with(now, |owner, now| owner.shard.set_relay(now.instant, rules.settings.clone()));
+        }
+    }
+
     pub(crate) fn reload(&self, now: Now, settings: &Arc<Settings>) {
         for partition in &self.partitions {
             partition.with(now, |owner, _| owner.partition.reload(Arc::clone(settings)));

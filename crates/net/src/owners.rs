@@ -49,19 +49,31 @@ impl Owners for EdgeOwners {
             let number = edge.machines.shard_of_call(&call.call_id);
             let seat = &edge.machines.shards[usize::from(number)];
             let apply = |shard: &mut _| engine::copies::apply_call(now, shard, number, call);
-            return seat.with(now, |owner, _| apply(&mut owner.shard));
+            return seat.with(now, |owner, _| {
+                let place = apply(&mut owner.shard);
+                edge.relay.take_orders(number, &mut owner.shard);
+                place
+            });
         }
         if let Entry::Dialog(dialog) = entry {
             let number = edge.machines.shard_of_call(dialog.call_id());
             let seat = &edge.machines.shards[usize::from(number)];
             let apply = |shard: &mut _| engine::copies::apply_dialog(now, shard, number, &dialog);
-            return seat.with(now, |owner, _| apply(&mut owner.shard));
+            return seat.with(now, |owner, _| {
+                let place = apply(&mut owner.shard);
+                edge.relay.take_orders(number, &mut owner.shard);
+                place
+            });
         }
         if let Entry::Media(media) = entry {
             let number = edge.machines.shard_of_call(media.call_id());
             let seat = &edge.machines.shards[usize::from(number)];
             let apply = |shard: &mut _| engine::copies::apply_media(now, shard, number, &media);
-            return seat.with(now, |owner, _| apply(&mut owner.shard));
+            return seat.with(now, |owner, _| {
+                let place = apply(&mut owner.shard);
+                edge.relay.take_orders(number, &mut owner.shard);
+                place
+            });
         }
         let OwnerOf::Partition(aor) = entry.owner() else { return None };
         let number = edge.machines.partition_of(aor);
@@ -85,6 +97,7 @@ impl Owners for EdgeOwners {
             let Some(seat) = edge.machines.shards.get(usize::from(shard)) else { return };
             return seat.with(clocks::now(), |owner, _| {
                 engine::copies::remove_call(&mut owner.shard, kind, place);
+                edge.relay.take_orders(shard, &mut owner.shard);
             });
         }
         let Some(seat) = edge.machines.partitions.get(usize::from(place.owner)) else { return };

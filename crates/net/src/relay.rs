@@ -22,7 +22,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use clock::Instant;
-use engine::{RelayEvent, RelayOrder, SessionName};
+use engine::{RelayEvent, RelayOrder, RelaySettings, SessionName, Shard};
 use lease::Epoch;
 use media::latch::Policy;
 use media::offer_answer::StreamId;
@@ -36,8 +36,10 @@ use crate::mandate::Mandate;
 use crate::tally::{Tallies, Tally};
 
 /// How media are relayed, as far as packets are concerned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RelayRules {
+    /// What shards go by; `None`: no call that begins is relayed.
+    pub settings: Option<Arc<RelaySettings>>,
     /// How a side's place is found.
     pub policy: Policy,
     /// A stream of which nothing has come for so long is told as silent.
@@ -48,7 +50,7 @@ pub struct RelayRules {
 
 impl Default for RelayRules {
     fn default() -> Self {
-        Self { policy: Policy::default(), silence: Duration::from_secs(60), dscp: 46 }
+        Self { settings: None, policy: Policy::default(), silence: Duration::from_secs(60), dscp: 46 }
     }
 }
 
@@ -75,7 +77,7 @@ impl Relay {
     /// Starts `count` workers.
     pub(crate) fn start(
         count: usize,
-        rules: RelayRules,
+        rules: &RelayRules,
         mandate: &Arc<Mandate>,
         tallies: &Arc<Tallies>,
         tell: &Tell,
@@ -85,7 +87,7 @@ impl Relay {
             let desk = Arc::new(Desk { inbox: Inbox::new(clocks::instant())?, board: Mutex::default() });
             let worker = Worker::new(
                 Arc::clone(&desk),
-                rules,
+                rules.clone(),
                 Arc::clone(mandate),
                 Arc::clone(tallies),
                 Arc::clone(tell),
@@ -99,7 +101,6 @@ impl Relay {
 
     /// Hands an order of a shard over. `since` is the epoch under which the node became active that gave it; `None`: it
     /// stands by.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no shard gives orders yet"))]
     pub(crate) fn order(&self, shard: u16, since: Option<Epoch>, order: RelayOrder) {
         let desk = &self.desks[order.session.as_u64() as usize % self.desks.len()];
         if desk.inbox.put(Given::Order { shard, since, order: Box::new(order) }).is_err() {
@@ -107,10 +108,19 @@ impl Relay {
         }
     }
 
+    /// Carries out what a shard orders that stands by. To be called with its lock.
+    pub(crate) fn take_orders(&self, number: u16, shard: &mut Shard) {
+        let mut orders = Vec::new();
+        shard.take_relay_orders(&mut orders);
+        for order in orders {
+            self.order(number, None, order);
+        }
+    }
+
     /// Has these rules for what begins from now on.
-    pub(crate) fn reload(&self, rules: RelayRules) {
+    pub(crate) fn reload(&self, rules: &RelayRules) {
         for desk in &self.desks {
-            if desk.inbox.put(Given::Rules(rules)).is_err() {
+            if desk.inbox.put(Given::Rules(rules.clone())).is_err() {
                 warn!("a worker of the media relay has too much to do for other rules; reload once more");
             }
         }

@@ -159,6 +159,7 @@ impl Server {
 
         let now = clocks::now();
         let machines = Machines::new(now, &settings, &start.root_key, start.boot, loops);
+        machines.set_relay(now, &start.relay);
         let own = machines.restore(now, start.store.bindings()?, start.store.nonces()?);
 
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -173,7 +174,7 @@ impl Server {
         let tell: Tell = Arc::new(move |shard, event| {
             inboxes[usize::from(shard) % inboxes.len()].deliver(Event::Relayed { shard, event });
         });
-        let relay = Relay::start(loops, start.relay, &mandate, &tallies, &tell)?;
+        let relay = Relay::start(loops, &start.relay, &mandate, &tallies, &tell)?;
         let edge = Arc::new_cyclic(|me| Edge {
             overloads: machines.overloads(now.instant),
             machines,
@@ -261,7 +262,8 @@ impl Server {
             ReloadError::Stopped
         })?;
         self.edge.streams.reload(limits);
-        self.edge.relay.reload(relay);
+        self.edge.relay.reload(&relay);
+        self.edge.machines.set_relay(now, &relay);
         self.edge.machines.reload(now, &settings);
         self.edge.udp.store(Arc::new(opened.udp));
         self.edge.streams.keep_listeners(|id| settings.listeners.get(id).is_some());

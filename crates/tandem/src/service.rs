@@ -91,9 +91,11 @@ impl Service {
             host::addresses().map_err(|error| format!("the host's addresses can not be read: {error}"))?;
         let settings = new.compile(&addresses).map_err(|error| error.to_string())?;
         let metrics = self.open_metrics(&new)?;
-        self.server.reload(&settings, new.tcp, new.relay.rules()).map_err(|error| match error {
-            net::ReloadError::Bind(error) => port_owner::explain(&error),
-            other => other.to_string(),
+        self.server.reload(&settings, new.tcp, new.relay.rules(&settings.listeners)).map_err(|error| {
+            match error {
+                net::ReloadError::Bind(error) => port_owner::explain(&error),
+                other => other.to_string(),
+            }
         })?;
         if let Some(metrics) = metrics {
             *self.metrics.lock().unwrap_or_else(PoisonError::into_inner) = metrics;

@@ -148,6 +148,7 @@ fn start_server(
     let boot = state.next_boot(lock)?;
     let store = database.store()?;
     let peer = pair.map(|pair| pair.opener(&root_key)).transpose()?;
+    let relay = config.relay.rules(&settings.listeners);
     let start = net::Start {
         settings,
         connection_limits: config.tcp,
@@ -160,7 +161,7 @@ fn start_server(
         virtual_addresses,
         peer,
         tickler,
-        relay: config.relay.rules(),
+        relay,
     };
     net::Server::start(start).map_err(|error| match error {
         net::StartError::Bind(error) => anyhow!(port_owner::explain(&error)),

@@ -269,7 +269,7 @@ impl Bench {
         let tell: Tell = Arc::new(move |_, event| {
             let _ = told.lock().expect("no test panics inside").send(event);
         });
-        let relay = Relay::start(1, rules, &mandate, &tallies, &tell).expect("a thread");
+        let relay = Relay::start(1, &rules, &mandate, &tallies, &tell).expect("a thread");
         Self { relay, tallies, events, lease }
     }
 

@@ -166,6 +166,12 @@ impl EventLoop {
             None => {
                 self.edge.stand_by();
                 self.edge.machines.stand_by(now, self.lane);
+                if self.since.is_some() {
+                    for number in self.edge.machines.owned_by(self.lane) {
+                        let seat = &self.edge.machines.shards[usize::from(number)];
+                        seat.with(now, |owner, _| self.edge.relay.take_orders(number, &mut owner.shard));
+                    }
+                }
             }
         }
         self.since = since;

@@ -60,10 +60,10 @@ impl Config {
             registrar: self.registrar.clone(),
             digest: self.digest.clone(),
             nat: self.nat.clone(),
-            relay: routing::RelayRules::default(),
             trusted: self.trusted.iter().cloned().chain(self.gateway_peers()).collect(),
             edges: self.edges.clone(),
             trunks: self.trunks.clone(),
+            relay: routing::RelayRules { default: self.relay.anchoring, ..Default::default() },
             admission: self.admission(),
             dial_plan: self.dial_plan.clone(),
         })

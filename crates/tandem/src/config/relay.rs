@@ -1,6 +1,7 @@
 //! `[relay]`: media that pass this server.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use engine::RelaySettings;
@@ -8,6 +9,7 @@ use media::latch::Policy;
 use media::offer_answer::{Broken, Face};
 use media::sdp::Origin;
 use net::RelayRules;
+pub use routing::Anchoring;
 use transport::{Listeners, Transport};
 
 use super::problem::Wrong;
@@ -41,18 +43,6 @@ pub struct Relay {
     pub silence: Option<Duration>,
     /// The class of packets.
     pub dscp: u8,
-}
-
-/// Which calls are relayed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Anchoring {
-    /// None.
-    #[default]
-    Never,
-    /// Those with a phone behind NAT.
-    Nat,
-    /// All.
-    Always,
 }
 
 /// One address of media.
@@ -167,9 +157,10 @@ impl Relay {
         RelaySettings { ports: self.ports, faces, broken: self.broken, origin: self.origin }
     }
 
-    /// What the workers are told.
-    pub fn rules(&self) -> RelayRules {
+    /// What the server is told.
+    pub fn rules(&self, listeners: &Listeners) -> RelayRules {
         RelayRules {
+            settings: self.is_on().then(|| Arc::new(self.settings(listeners))),
             policy: Policy { window: self.window, ..Policy::default() },
             silence: self.silence.unwrap_or(FOREVER),
             dscp: self.dscp,
@@ -190,8 +181,6 @@ impl Relay {
         if !self.is_on() {
             return;
         }
-        let what = "asks for a media relay, which this version does not have: media flow between the phones";
-        reading.conflict("relay.relay", what, "write \"never\", or leave it out");
         if let Some(listen) = config.sip.listen.iter().find(taken) {
             let what = format!(
                 "conflicts: SIP is served within the ports of media, sip.listen has {}",
@@ -236,7 +225,7 @@ mod tests {
         };
         assert_eq!(settings.faces, [face("10.0.0.5", "203.0.113.10"), face("2001:db8::5", "2001:db8::5")]);
         assert_eq!((settings.broken, settings.origin), (Broken::Refuse, Origin::Replaced));
-        let rules = config.relay.rules();
+        let rules = config.relay.rules(&Listeners::default());
         assert_eq!((rules.policy.window, rules.dscp), (Duration::from_secs(10), 34));
         assert!(rules.silence > Duration::from_secs(365 * 86_400));
     }
