@@ -131,6 +131,7 @@ fn start() -> Result<Server, Box<dyn Error>> {
         registrar: routing::Registrar::default(),
         digest: routing::Digest::default(),
         nat: routing::Nat::default(),
+        relay: Default::default(),
         edges: Vec::new(),
         trunks: Vec::new(),
         trusted: Vec::new(),

@@ -346,7 +346,7 @@ impl Carrier {
             // Under the lock, so that a session's orders come in their order, and before the messages that name its ports.
             for order in out.extract_if(.., |output| matches!(output, Output::Relay(_))) {
                 if let Output::Relay(order) = order {
-                    edge.relay.order(number, Some(lease.since()), order);
+                    edge.relay.order(number, Some(lease.since()), *order);
                 }
             }
         });

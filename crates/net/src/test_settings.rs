@@ -27,6 +27,7 @@ pub(crate) fn settings(listeners: &[&str]) -> Settings {
         registrar: routing::Registrar::default(),
         digest: routing::Digest::default(),
         nat: routing::Nat::default(),
+        relay: Default::default(),
         edges: Vec::new(),
         trunks: Vec::new(),
         trusted: Vec::new(),

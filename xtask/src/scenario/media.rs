@@ -13,7 +13,7 @@ use crate::server::{Server, Settings};
 
 /// The scenarios of this file.
 pub const SCENARIOS: &[Scenario] = &[Scenario {
-    name: "baresip_phones_behind_two_nats_hear_each_other_through_the_relay",
+    name: "phones_behind_two_nats_talk",
     run: behind_two_nats,
 }];
 

@@ -53,6 +53,7 @@ pub(crate) fn settings(listeners: &[(Transport, SocketAddr)]) -> Settings {
         registrar: routing::Registrar::default(),
         digest: routing::Digest::default(),
         nat: routing::Nat::default(),
+        relay: Default::default(),
         edges: Vec::new(),
         trunks: Vec::new(),
         trusted: vec![trusted],

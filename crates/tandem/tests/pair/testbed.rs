@@ -405,6 +405,7 @@ fn settings(service: SocketAddr) -> Settings {
         registrar: routing::Registrar::default(),
         digest: routing::Digest::default(),
         nat: routing::Nat::default(),
+        relay: Default::default(),
         edges: Vec::new(),
         trunks: Vec::new(),
         trusted: vec![trusted],
