@@ -12,10 +12,7 @@ use crate::phone::wire::Transport;
 use crate::server::{Server, Settings};
 
 /// The scenarios of this file.
-pub const SCENARIOS: &[Scenario] = &[Scenario {
-    name: "phones_behind_two_nats_talk",
-    run: behind_two_nats,
-}];
+pub const SCENARIOS: &[Scenario] = &[Scenario { name: "phones_behind_two_nats_talk", run: behind_two_nats }];
 
 const ALICE_HERTZ: u32 = 440;
 const BOB_HERTZ: u32 = 1000;
