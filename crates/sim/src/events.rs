@@ -166,6 +166,9 @@ const OF_A_BUSY_HOST: [&str; 4] = [
 /// these worlds; `session` and `upkeep` in `crates/routing/src/call/tests` have such.
 const OF_LONG_CALLS: [&str; 2] = ["session_expired", "call_dead"];
 
+/// What a server counts only where media go by it. These worlds carry none; `crates/engine/tests/media.rs` has calls with media.
+const OF_A_RELAY: [&str; 2] = ["call_silent", "media_refused"];
+
 /// All names with their figures, zeros included, in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table(Vec<(String, u64)>);
@@ -232,7 +235,7 @@ impl Events {
         let world = Event::ALL.iter().map(|&event| (event.name().to_owned(), self.of(event)));
         let none = routing::Counts::default();
         let server = none.iter().filter(|(name, _)| {
-            let elsewhere = [&OF_A_PAIR[..], &OF_A_BUSY_HOST, &OF_LONG_CALLS];
+            let elsewhere = [&OF_A_PAIR[..], &OF_A_BUSY_HOST, &OF_LONG_CALLS, &OF_A_RELAY];
             !elsewhere.iter().any(|names| names.contains(name))
         });
         let server = server.map(|(name, _)| (format!("server.{name}"), self.of_server(name)));
