@@ -39,6 +39,8 @@ pub struct Phone {
     register_call_id: String,
     register_cseq: u32,
     credentials: Option<(Challenge, u32)>,
+    /// What it said of the INVITE that rings, to say it again.
+    provisional: Option<Message>,
     inbox: VecDeque<Message>,
 }
 
@@ -92,6 +94,7 @@ impl Phone {
             flow: None,
             register_cseq: 0,
             credentials: None,
+            provisional: None,
             inbox: VecDeque::new(),
         }
     }
@@ -310,6 +313,9 @@ impl Phone {
             response = response.with_to_tag(&tag).with("Contact", format!("<{}>", self.contact()));
         }
         self.send(&response)?;
+        if request.method() == Some("INVITE") {
+            self.provisional = Some(response.clone()).filter(|_| status < 200);
+        }
         Ok(response)
     }
 
@@ -326,6 +332,13 @@ impl Phone {
             if message.method() == Some("OPTIONS") {
                 self.reply(&message, 200, "OK")?;
                 continue;
+            }
+            // RFC 3261 §17.2.1: an INVITE that comes again gets the last provisional response again.
+            let is_again = |it: &&Message| it.answers(&message) && it.header("Via") == message.header("Via");
+            if message.method() == Some("INVITE")
+                && let Some(ringing) = self.provisional.as_ref().filter(is_again)
+            {
+                self.wire.send(&ringing.to_bytes())?;
             }
             self.inbox.push_back(message);
         }
