@@ -1,9 +1,7 @@
 //! Reading an account, whoever made the tables.
 
-use std::time::Duration;
-
 use engine::StoreError;
-use routing::{Account, Algorithm, CallRules, ForwardTarget, Forwards};
+use routing::{Account, Algorithm, CallRules, Forwards};
 use sip::Aor;
 
 use super::link::{Row, Value};
@@ -144,21 +142,7 @@ pub async fn forwards(session: &mut Session, account: &Aor) -> Result<Forwards, 
     let query =
         format!("SELECT {} FROM tandem_forward WHERE username = ? AND domain = ?", columns.join(", "));
     for row in session.rows(&query, &[Value::Text(account.user()), Value::Text(account.domain())]).await? {
-        let target = ForwardTarget::parse(row.text(1), account.domain());
-        if target.is_none() {
-            tracing::warn!(%account, kind = row.text(0), "a forward whose target is no URI is not followed");
-        }
-        match row.text(0) {
-            "always" => forwards.always = target,
-            "busy" => forwards.busy = target,
-            "no_answer" => {
-                forwards.no_answer = target;
-                forwards.no_answer_after = row.number(2).map(Duration::from_millis);
-            }
-            "not_registered" => forwards.not_registered = target,
-            // Of a later release, which has gone back to this one.
-            _ => {}
-        }
+        crate::forwards::take_row(&mut forwards, account, (row.text(0), row.text(1), row.number(2)));
     }
     Ok(forwards)
 }

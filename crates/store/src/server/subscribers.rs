@@ -342,15 +342,7 @@ async fn insert_alias(session: &mut Session, aor: &Aor, alias: &Aor) -> Result<(
 async fn write_forwards(session: &mut Session, aor: &Aor, forwards: &Forwards) -> Result<(), StoreError> {
     let (user, domain) = (Value::Text(aor.user()), Value::Text(aor.domain()));
     session.run("DELETE FROM tandem_forward WHERE username = ? AND domain = ?", &[user, domain]).await?;
-    let Forwards { always, busy, no_answer, no_answer_after, not_registered } = forwards;
-    let after = no_answer_after.map(|after| i64::try_from(after.as_millis()).unwrap_or(i64::MAX));
-    for (kind, target, after) in [
-        ("always", always, None),
-        ("busy", busy, None),
-        ("no_answer", no_answer, after),
-        ("not_registered", not_registered, None),
-    ] {
-        let Some(target) = target else { continue };
+    for (kind, target, after) in crate::forwards::rows(forwards) {
         let values = [user, domain, Value::Text(kind), Value::Text(target.as_str()), Value::Number(after)];
         let sql = "INSERT INTO tandem_forward (username, domain, kind, uri, after_ms) VALUES (?, ?, ?, ?, ?)";
         session.run(sql, &values).await?;
