@@ -33,7 +33,6 @@ pub(crate) use self::calls::number_of;
 pub use self::calls::{CallBytes, Waits};
 use crate::media_control::{MediaControl, MediaCounts};
 use crate::place::shard_of_call;
-use crate::relay::RelayOrder;
 use crate::traffic::Traffic;
 
 mod calls;
@@ -96,8 +95,6 @@ pub enum Output {
     ProbeAnswered(ProbeMark, Status),
     /// Tell the prober what became of a request to a gateway.
     GatewayOutcome(Arc<Gateway>, Outcome),
-    /// Those who forward packets are to do this.
-    Relay(Box<RelayOrder>),
     /// A request is settled: note how long that took when what is to be sent has left.
     Settled(Settled),
 }
@@ -563,11 +560,10 @@ impl Shard {
 
     /// Carries outputs between the layers until none is left.
     fn settle(&mut self, now: Now, lease: &ActiveLease<'_>, out: &mut Vec<Output>) {
-        self.give_orders(out);
         loop {
             self.rise(now, lease, out);
             if self.from_user.is_empty() {
-                return self.give_orders(out);
+                return;
             }
             let mut outputs = std::mem::take(&mut self.from_user);
             for output in outputs.drain(..) {

@@ -349,12 +349,13 @@ impl World {
             copies::post_calls(self.now, shard, holding, &mut &mut self.told, &mut out, &mut waits);
         }
         self.waiting.extend(waits.into_iter().map(|(ticket, _)| ticket));
+        let mut orders = Vec::new();
+        shard.take_relay_orders(&mut orders);
+        self.orders[self.acts].extend(orders);
         let mut sent = Vec::new();
         for output in out {
-            match output {
-                Output::Send { to, message, .. } => sent.push((to, message)),
-                Output::Relay(order) => self.orders[self.acts].push(*order),
-                _ => {}
+            if let Output::Send { to, message, .. } = output {
+                sent.push((to, message));
             }
         }
         without_100(sent)

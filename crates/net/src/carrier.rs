@@ -168,7 +168,7 @@ impl Carrier {
             for (source, message) in messages {
                 owner.shard.handle_as_standby(now, source, message, readiness, out);
             }
-            edge.relay.take_orders(number, &mut owner.shard);
+            edge.relay.take_orders(number, None, &mut owner.shard);
         });
         self.sort_shard_outputs(edge, now, number);
     }
@@ -344,11 +344,7 @@ impl Carrier {
                 copies.post_calls(now, owner, out, waits);
             }
             // Under the lock, so that a session's orders come in their order, and before the messages that name its ports.
-            for order in out.extract_if(.., |output| matches!(output, Output::Relay(_))) {
-                if let Output::Relay(order) = order {
-                    edge.relay.order(number, Some(lease.since()), *order);
-                }
-            }
+            edge.relay.take_orders(number, Some(lease.since()), &mut owner.shard);
         });
         edge.remind_owner(number, seat.due());
         self.wait_for_other_node(edge);
@@ -374,8 +370,6 @@ impl Carrier {
                         ToPartition::Question(Asker { shard, token }, question),
                     );
                 }
-                // Nobody forwards packets here.
-                Output::Relay(_) => unreachable!("orders are handed over under the shard's lock"),
                 Output::Publish(news) => {
                     for number in 0..edge.machines.shards.len() as u16 {
                         self.hold_for_shard(number, ToShard::News(Arc::clone(&news)));

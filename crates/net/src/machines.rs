@@ -119,7 +119,6 @@ impl Machines {
         }
     }
 
-    /// Gives everybody the new settings, one after the other.
     /// Has media relayed like this from here on.
     pub(crate) fn set_relay(&self, now: Now, rules: &RelayRules) {
         for seat in &self.shards {
@@ -127,6 +126,7 @@ impl Machines {
         }
     }
 
+    /// Gives everybody the new settings, one after the other.
     pub(crate) fn reload(&self, now: Now, settings: &Arc<Settings>) {
         for partition in &self.partitions {
             partition.with(now, |owner, _| owner.partition.reload(Arc::clone(settings)));

@@ -2,8 +2,9 @@
 
 use std::sync::Weak;
 
+use clock::Now;
 use engine::copies::{Entry, OwnerOf, banned_at, connection_at};
-use engine::{Holding, Outcome, Owners, PartitionOutput, shard_of_owner};
+use engine::{Holding, Outcome, Owners, PartitionOutput, Shard, shard_of_owner};
 use replica::{Apply, Cause, Epoch, Fetched, Kind, Place, Ticket, Wanted};
 use routing::Bans;
 use tracing::{debug, error};
@@ -45,33 +46,11 @@ impl Owners for EdgeOwners {
         if let Entry::Connection(stranded) = entry {
             return edge.streams.stranding.apply(stranded);
         }
-        if let Entry::Call(call) = entry {
-            let number = edge.machines.shard_of_call(&call.call_id);
-            let seat = &edge.machines.shards[usize::from(number)];
-            let apply = |shard: &mut _| engine::copies::apply_call(now, shard, number, call);
-            return seat.with(now, |owner, _| {
-                let place = apply(&mut owner.shard);
-                edge.relay.take_orders(number, &mut owner.shard);
-                place
-            });
-        }
-        if let Entry::Dialog(dialog) = entry {
-            let number = edge.machines.shard_of_call(dialog.call_id());
-            let seat = &edge.machines.shards[usize::from(number)];
-            let apply = |shard: &mut _| engine::copies::apply_dialog(now, shard, number, &dialog);
-            return seat.with(now, |owner, _| {
-                let place = apply(&mut owner.shard);
-                edge.relay.take_orders(number, &mut owner.shard);
-                place
-            });
-        }
-        if let Entry::Media(media) = entry {
-            let number = edge.machines.shard_of_call(media.call_id());
-            let seat = &edge.machines.shards[usize::from(number)];
-            let apply = |shard: &mut _| engine::copies::apply_media(now, shard, number, &media);
-            return seat.with(now, |owner, _| {
-                let place = apply(&mut owner.shard);
-                edge.relay.take_orders(number, &mut owner.shard);
+        if let Some(number) = shard_of(&edge, &entry) {
+            return edge.machines.shards[usize::from(number)].with(now, |owner, _| {
+                let place = apply_to_shard(now, &mut owner.shard, number, entry);
+                // What a shard is told may change which ports this node holds.
+                edge.relay.take_orders(number, None, &mut owner.shard);
                 place
             });
         }
@@ -97,7 +76,7 @@ impl Owners for EdgeOwners {
             let Some(seat) = edge.machines.shards.get(usize::from(shard)) else { return };
             return seat.with(clocks::now(), |owner, _| {
                 engine::copies::remove_call(&mut owner.shard, kind, place);
-                edge.relay.take_orders(shard, &mut owner.shard);
+                edge.relay.take_orders(shard, None, &mut owner.shard);
             });
         }
         let Some(seat) = edge.machines.partitions.get(usize::from(place.owner)) else { return };
@@ -197,5 +176,25 @@ fn tally_of(outcome: Outcome) -> Tally {
         Outcome::Degraded(Cause::UnknownKind) => Tally::DegradedUnknownKind,
         Outcome::Degraded(Cause::TooLong) => Tally::DegradedTooLong,
         Outcome::Degraded(Cause::TooMany) => Tally::DegradedTooMany,
+    }
+}
+
+/// The shard that has the call of an entry; `None` if it is no shard's.
+fn shard_of(edge: &Edge, entry: &Entry) -> Option<u16> {
+    let call_id = match entry {
+        Entry::Call(call) => &call.call_id,
+        Entry::Dialog(dialog) => dialog.call_id(),
+        Entry::Media(media) => media.call_id(),
+        _ => return None,
+    };
+    Some(edge.machines.shard_of_call(call_id))
+}
+
+fn apply_to_shard(now: Now, shard: &mut Shard, number: u16, entry: Entry) -> Option<Place> {
+    match entry {
+        Entry::Call(call) => engine::copies::apply_call(now, shard, number, call),
+        Entry::Dialog(dialog) => engine::copies::apply_dialog(now, shard, number, &dialog),
+        Entry::Media(media) => engine::copies::apply_media(now, shard, number, &media),
+        _ => None,
     }
 }

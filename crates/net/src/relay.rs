@@ -108,12 +108,12 @@ impl Relay {
         }
     }
 
-    /// Carries out what a shard orders that stands by. To be called with its lock.
-    pub(crate) fn take_orders(&self, number: u16, shard: &mut Shard) {
+    /// Hands over what a shard orders, see [`Self::order`]. To be called with its lock.
+    pub(crate) fn take_orders(&self, number: u16, since: Option<Epoch>, shard: &mut Shard) {
         let mut orders = Vec::new();
         shard.take_relay_orders(&mut orders);
         for order in orders {
-            self.order(number, None, order);
+            self.order(number, since, order);
         }
     }
 

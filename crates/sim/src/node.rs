@@ -547,7 +547,6 @@ impl Node {
             engine::Output::SendWhenHeld { to, message, of, .. } => {
                 self.send(now, to, message, of.map(|key| (shard, key)), out);
             }
-            engine::Output::Relay(_) => {}
             engine::Output::Ask { partition_of, token, question } => {
                 let number = self.partition_of(&partition_of);
                 self.step_partition(now, number, |partition, lease, out| {

@@ -36,14 +36,10 @@ impl Shard {
         self.settle(now, lease, out);
     }
 
-    /// What is to be done by those who forward packets because this node stands by, or because of what it was told while it
-    /// does. To be called behind each step of that kind.
+    /// Appends what is to be done by those who forward packets, since this was asked last. To be called behind each step, before
+    /// what it sends leaves: a message may name ports that are ordered here.
     pub fn take_relay_orders(&mut self, out: &mut Vec<RelayOrder>) {
         out.extend(self.media.take_orders());
-    }
-
-    pub(super) fn give_orders(&mut self, out: &mut Vec<Output>) {
-        out.extend(self.media.take_orders().map(|order| Output::Relay(Box::new(order))));
     }
 
     /// A message leaves with the relay's body, or it does not.
@@ -59,7 +55,6 @@ impl Shard {
             UserOutput::Forward { key, kind, of, to, request } => {
                 match self.media.handle(now.instant, &self.listeners, ask, request) {
                     Passed::On { message, names_ports } => {
-                        self.give_orders(out);
                         if let Some(call) = of.filter(|_| names_ports) {
                             self.announces(call);
                         }
@@ -72,14 +67,14 @@ impl Shard {
                 }
             }
             UserOutput::Respond { key, status, message } => {
-                let (message, names_ports) = self.relayed(now, ask, message, out);
+                let (message, names_ports) = self.relayed(now, ask, message);
                 if names_ports {
                     self.answers_with_ports(key);
                 }
                 self.sink(now, lease, UserOutput::Respond { key, status, message }, out);
             }
             UserOutput::SendStateless { to, message } => {
-                let (message, _) = self.relayed(now, ask, message, out);
+                let (message, _) = self.relayed(now, ask, message);
                 self.sink(now, lease, UserOutput::SendStateless { to, message }, out);
             }
             other => self.sink(now, lease, other, out),
@@ -87,10 +82,8 @@ impl Shard {
     }
 
     /// What can not be refused any more.
-    fn relayed(&mut self, now: Now, ask: &MediaAsk, message: Bytes, out: &mut Vec<Output>) -> (Bytes, bool) {
-        let passed = self.media.handle(now.instant, &self.listeners, ask, message.clone());
-        self.give_orders(out);
-        match passed {
+    fn relayed(&mut self, now: Now, ask: &MediaAsk, message: Bytes) -> (Bytes, bool) {
+        match self.media.handle(now.instant, &self.listeners, ask, message.clone()) {
             Passed::On { message, names_ports } => (message, names_ports),
             Passed::Refused(_) => (message, false),
         }

@@ -109,8 +109,7 @@ impl Engine {
                     }
                 }
                 Output::SendWhenHeld { .. } => unreachable!("there is no other node"),
-                Output::Relay(_)
-                | Output::Publish(_)
+                Output::Publish(_)
                 | Output::KeepaliveAnswered(_)
                 | Output::Report(_)
                 | Output::Settled(_)

@@ -169,7 +169,9 @@ impl EventLoop {
                 if self.since.is_some() {
                     for number in self.edge.machines.owned_by(self.lane) {
                         let seat = &self.edge.machines.shards[usize::from(number)];
-                        seat.with(now, |owner, _| self.edge.relay.take_orders(number, &mut owner.shard));
+                        seat.with(now, |owner, _| {
+                            self.edge.relay.take_orders(number, None, &mut owner.shard)
+                        });
                     }
                 }
             }
