@@ -192,7 +192,10 @@ fn the_tables_of_opensips_and_kamailio_are_read() {
         }
         let readable = Credentials::of(&aor("bob@example.org"), "example.org", "secret");
         assert_eq!(&*bob.ha1[0].1, readable.md5);
-        assert_eq!(load(&store, "carol@example.org"), Loaded::NotFound);
+        // MariaDB itself takes one case of letters for the other.
+        for nobody in ["carol@example.org", "Bob@example.org"] {
+            assert_eq!(load(&store, nobody), Loaded::NotFound, "{nobody}");
+        }
         let seen = inspect(&settings).expect("it is well");
         assert!(seen.dialect.contains(name) && seen.wanting.len() == 3, "{seen:?}");
 
