@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ::replica::{Epoch, Kind, Lag, ReceiverCounts, ReceiverView, SenderCounts, SenderView};
-use engine::copies::{BAN, BINDING, CALL, CONNECTION, DIALOG, KNOWN, NONCE_COUNT};
+use engine::copies::{BAN, BINDING, CALL, CONNECTION, DIALOG, KNOWN, MEDIA, NONCE_COUNT};
 use keys::RootKey;
 use peer::{Identity, Peer, Plan};
 use serde::{Deserialize, Serialize};
@@ -233,6 +233,7 @@ fn name_of(kind: Kind) -> String {
         CALL => "invites".to_owned(),
         DIALOG => "calls".to_owned(),
         CONNECTION => "connections".to_owned(),
+        MEDIA => "media".to_owned(),
         Kind(number) => format!("kind {number}"),
     }
 }
