@@ -37,10 +37,26 @@ pub enum Fault {
     HandoverBeforeGate,
     /// The vote of a hand-over counts from when its answer arrived.
     HandoverFromArrival,
+    /// A write of a row whose answer never came counts.
+    RowUnknownCounted,
+    /// A row is written whatever is there.
+    RowUncompared,
+    /// A renewal leaves the number of a row's writes as it was.
+    RowWritesUncounted,
+    /// A row is watched from when it was asked for, not from when it was shown.
+    RowWatchedFromAsking,
+    /// A row is watched for the own lease, however long its holder's is.
+    RowOwnLease,
+    /// A row is written wherever it stands, also on a server that has not shown it.
+    RowHistoryUnchecked,
+    /// A watch outlasts an error of the connection.
+    RowErrorIgnored,
+    /// A released row is taken at once from a server that was not there before.
+    RowStrangerTrusted,
 }
 
 /// All faults.
-pub const ALL: [Fault; 16] = [
+pub const ALL: [Fault; 24] = [
     Fault::NoMargin,
     Fault::NoRestartWait,
     Fault::AnswerBeforeDisk,
@@ -57,6 +73,14 @@ pub const ALL: [Fault; 16] = [
     Fault::ReleaseBeforeGate,
     Fault::HandoverBeforeGate,
     Fault::HandoverFromArrival,
+    Fault::RowUnknownCounted,
+    Fault::RowUncompared,
+    Fault::RowWritesUncounted,
+    Fault::RowWatchedFromAsking,
+    Fault::RowOwnLease,
+    Fault::RowHistoryUnchecked,
+    Fault::RowErrorIgnored,
+    Fault::RowStrangerTrusted,
 ];
 
 #[cfg(feature = "test-faults")]

@@ -2,6 +2,8 @@
 
 use lease::Epoch;
 
+use crate::fault::{self, Fault};
+
 /// One host that can be active, by its place in the configured list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub u8);
@@ -31,6 +33,11 @@ pub struct Holder {
     pub node: NodeId,
     /// Its start.
     pub incarnation: Incarnation,
+}
+
+/// Whether one holder is the other: another start of a node is another holder.
+pub(crate) fn same_holder(one: Holder, other: Holder) -> bool {
+    if fault::is_planted(Fault::OneIncarnation) { one.node == other.node } else { one == other }
 }
 
 /// A voter, made at its first start. One whose disk was emptied has another.

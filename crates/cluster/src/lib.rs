@@ -19,6 +19,7 @@ pub mod health;
 pub mod heartbeat;
 pub mod link;
 pub mod peer;
+pub mod row;
 pub mod standstill;
 pub mod wire;
 

@@ -2,14 +2,19 @@
 
 use std::time::Duration;
 
+use crate::fault::{self, Fault};
+use crate::identity::same_holder;
 use crate::list::SEATS_MAX;
-use crate::{Epoch, Holder, Incarnation, ListVersion, MemberId, NodeId, Seat, VoterId, VoterList};
+use crate::{
+    Ask, Epoch, Holder, Incarnation, LEASE_MAX, ListVersion, MemberId, NodeId, RefusalCause, Seat, VoterId,
+    VoterList,
+};
 
 /// The first bytes of a record: the name and version of its form.
 const MAGIC: &[u8; 8] = b"TDMVOTE1";
 
 /// How long a record is.
-const RECORD_BYTES: usize = LIST_AT + 8 + SEAT_BYTES * (SEATS_MAX + 1) + 4;
+pub(crate) const RECORD_BYTES: usize = LIST_AT + 8 + SEAT_BYTES * (SEATS_MAX + 1) + 4;
 
 /// Where the list of voters begins.
 const LIST_AT: usize = 8 + 8 + 8 + 8 + 8 + 1 + 1 + 8 + 8;
@@ -82,6 +87,47 @@ impl Record {
     /// The highest epoch that is used in any way.
     pub fn highest(&self) -> Epoch {
         self.epoch.max(self.reserved).max(self.closed)
+    }
+
+    /// Why a question is refused whoever has the grant: what it asks for, or the list that it counts by.
+    pub(crate) fn objection(&self, ask: &Ask) -> Option<RefusalCause> {
+        if ask.lease.is_zero() || ask.lease > LEASE_MAX {
+            return Some(RefusalCause::LeaseUnfit);
+        }
+        // A voter that has never granted anything believes whoever asks first.
+        let is_other = self.holder.is_some() && ask.list.contradicts(&self.list);
+        let is_old = self.knows_later_list(ask) || is_other;
+        (is_old && !fault::is_planted(Fault::OldListServed)).then_some(RefusalCause::OldList)
+    }
+
+    /// Whether whoever asks is to be told of the list of voters.
+    pub(crate) fn knows_later_list(&self, ask: &Ask) -> bool {
+        ask.list.version() < self.list.version()
+    }
+
+    /// Whether a question is for the grant that was given last.
+    pub(crate) fn is_renewed_by(&self, ask: &Ask) -> bool {
+        self.epoch == ask.epoch && self.holder.is_some_and(|holder| same_holder(holder, ask.holder))
+    }
+
+    /// Whether an epoch is neither granted nor set aside.
+    pub(crate) fn has_unused(&self, epoch: Epoch) -> bool {
+        let is_new = epoch > self.epoch && epoch > self.reserved;
+        is_new || epoch == self.epoch && fault::is_planted(Fault::EpochRepeated)
+    }
+
+    /// The record with what is asked for granted.
+    pub(crate) fn granting(&self, ask: &Ask, lease: Duration) -> Self {
+        Self {
+            epoch: ask.epoch,
+            holder: Some(ask.holder),
+            longest: self.longest.max(lease),
+            list: match ask.list.version() > self.list.version() || self.holder.is_none() {
+                true => ask.list,
+                false => self.list.with_voters_of(&ask.list),
+            },
+            ..*self
+        }
     }
 
     /// The bytes for the disk.

@@ -16,6 +16,7 @@ use std::time::Duration;
 use clock::Instant;
 
 use crate::fault::{self, Fault};
+use crate::identity::same_holder;
 use crate::{
     Answer, Ask, Epoch, Holder, LEASE_MAX, NodeId, Record, Refusal, RefusalCause, Release, ServiceId,
     Verdict, VoterId, VoterList,
@@ -255,17 +256,11 @@ impl Voter {
         if self.is_faulty {
             return refuse(RefusalCause::NotVoting, Duration::ZERO);
         }
-        if ask.lease.is_zero() || ask.lease > LEASE_MAX {
-            return refuse(RefusalCause::LeaseUnfit, Duration::ZERO);
-        }
-        let is_old = ask.list.version() < self.record.list.version();
-        // A voter that has never granted anything believes whoever asks first.
-        let is_other = self.record.holder.is_some() && ask.list.contradicts(&self.record.list);
-        if (is_old || is_other) && !fault::is_planted(Fault::OldListServed) {
-            if is_old {
+        if let Some(cause) = self.record.objection(ask) {
+            if self.record.knows_later_list(ask) && cause == RefusalCause::OldList {
                 out.push(Output::Tell(ask.holder.node, self.record.list));
             }
-            return refuse(RefusalCause::OldList, Duration::ZERO);
+            return refuse(cause, Duration::ZERO);
         }
         if self.is_cloned(now, ask, out) {
             return refuse(RefusalCause::Cloned, ask.lease);
@@ -273,8 +268,7 @@ impl Voter {
         if ask.epoch <= self.record.closed {
             return refuse(RefusalCause::EpochUsed, Duration::ZERO);
         }
-        let is_renewal = self.record.epoch == ask.epoch
-            && self.record.holder.is_some_and(|holder| same_holder(holder, ask.holder));
+        let is_renewal = self.record.is_renewed_by(ask);
         if now < self.waits_until && !is_renewal {
             return refuse(RefusalCause::Restarted, self.waits_until - now);
         }
@@ -282,21 +276,10 @@ impl Voter {
         if !barred.is_zero() {
             return refuse(RefusalCause::Held, barred);
         }
-        let is_new = ask.epoch > self.record.epoch && ask.epoch > self.record.reserved;
-        let is_repeated = ask.epoch == self.record.epoch && fault::is_planted(Fault::EpochRepeated);
-        if !is_renewal && !is_new && !is_repeated {
+        if !is_renewal && !self.record.has_unused(ask.epoch) {
             return refuse(RefusalCause::EpochUsed, Duration::ZERO);
         }
-        Ok(Record {
-            epoch: ask.epoch,
-            holder: Some(ask.holder),
-            longest: self.record.longest.max(self.granted_lease(ask)),
-            list: match ask.list.version() > self.record.list.version() || self.record.holder.is_none() {
-                true => ask.list,
-                false => self.record.list.with_voters_of(&ask.list),
-            },
-            ..self.record
-        })
+        Ok(self.record.granting(ask, self.granted_lease(ask)))
     }
 
     fn grant(&mut self, now: Instant, ask: &Ask, out: &mut Vec<Output>) {
@@ -356,10 +339,6 @@ impl Voter {
         };
         Output::Answer(ask.holder.node, answer)
     }
-}
-
-fn same_holder(one: Holder, other: Holder) -> bool {
-    if fault::is_planted(Fault::OneIncarnation) { one.node == other.node } else { one == other }
 }
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ pub const TESTS: &[&str] = &[
     "--test",
     "safety",
     "--test",
+    "row",
+    "--test",
     "model",
 ];
 

@@ -1,24 +1,30 @@
-//! Two nodes, a witness, and another one that may take its place, whose clocks drift, whose messages are lost, doubled and late, which freeze, crash and start
+//! Two nodes, a witness on a host or in a row, and another one that may take its place, whose clocks drift, whose messages are lost, doubled and late, which freeze, crash and start
 //! again, and a checker that knows when each gate was open.
 
 mod edge;
+mod server;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use clock::Instant;
+use cluster::row::RowVoter;
 use cluster::{
     Answer, Ask, Contender, Epoch, HandoverAnswer, HandoverAsk, Holder, Incarnation, LeasePlan, ListVersion,
     MemberId, NodeId, Record, Release, Role, Seat, ServiceId, Voter, VoterId, VoterList, WriteNumber,
 };
 
 use super::rng::Rng;
+pub use server::Loss;
+use server::{Reply, Request, Server};
 
 const SERVICE: ServiceId = ServiceId(0);
 const NODES: usize = 2;
 const PLACES: usize = 4;
 /// How many of them have a seat at first.
 const SEATED: usize = 3;
+/// Where the first witness is.
+const WITNESS: usize = 2;
 const MS: u64 = 1_000_000;
 const HEARTBEAT: u64 = 50 * MS;
 const MISSED: u64 = 120 * MS;
@@ -37,6 +43,7 @@ enum Message {
     List(VoterList),
 }
 
+#[expect(clippy::large_enum_variant, reason = "a world has a few of them at a time")]
 #[derive(Clone, Debug)]
 enum Event {
     Deliver {
@@ -65,6 +72,20 @@ enum Event {
     },
     Start(usize),
     Fault,
+    /// The process that speaks to the server is told something by its node.
+    Told {
+        place: usize,
+        boot: u64,
+        message: cluster::Message,
+    },
+    /// Something arrives at the server.
+    Requested(Request),
+    /// An answer of the server arrives, or has not come in time.
+    Replied {
+        place: usize,
+        number: u64,
+        reply: Reply,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +104,12 @@ struct Gate {
 
 struct Place {
     voter: Option<Voter>,
+    /// The voter of the witness's row; each node has its own.
+    row: Option<RowVoter>,
+    /// The operation that it waits for.
+    operation: u64,
+    /// Which connection it has.
+    connection: u64,
     contender: Option<Contender>,
     disk: Record,
     boot: u64,
@@ -106,6 +133,8 @@ pub struct World {
     number: u64,
     queue: BTreeMap<(u64, u64), Event>,
     places: Vec<Place>,
+    /// The witness is a row here.
+    server: Option<Server>,
     cut: BTreeSet<(usize, usize)>,
     is_hostile: bool,
     /// Which start of which place was active under an epoch.
@@ -117,11 +146,24 @@ pub struct World {
 }
 
 impl World {
+    /// A world whose witness is a host.
     pub fn new(seed: u64) -> Self {
+        Self::with(seed, None)
+    }
+
+    /// A world whose witness is a row of a server that may lose so much when it fails over.
+    pub fn with_row(seed: u64, loss: Loss) -> Self {
+        Self::with(seed, Some(Server::new(loss, VoterId(WITNESS as u64 + 1))))
+    }
+
+    fn with(seed: u64, server: Option<Server>) -> Self {
         let mut rng = Rng::new(seed);
         let places = (0..PLACES)
             .map(|place| Place {
                 voter: None,
+                row: None,
+                operation: 0,
+                connection: 0,
                 contender: None,
                 disk: Record::first(VoterId(place as u64 + 1)),
                 boot: 0,
@@ -143,6 +185,7 @@ impl World {
             number: 0,
             queue: BTreeMap::new(),
             places,
+            server,
             cut: BTreeSet::new(),
             is_hostile: true,
             tenures: BTreeMap::new(),
@@ -233,8 +276,10 @@ impl World {
                 *place
             }
             Event::Drained { place, .. } => *place,
+            Event::Told { place, .. } | Event::Replied { place, .. } => *place,
             Event::Start(place) => return self.start(*place),
             Event::Fault => return self.fault(),
+            Event::Requested(request) => return self.requested(request.clone()),
         };
         if !self.places[place].is_up {
             return;
@@ -265,6 +310,10 @@ impl World {
                 }
                 self.carry_contender(place, out);
             }
+            Event::Told { boot, message, .. } if boot == self.places[place].boot => {
+                self.told(place, message);
+            }
+            Event::Replied { number, reply, .. } => self.replied(place, number, reply),
             Event::GateWritten { boot, write, .. } if boot == self.places[place].boot => {
                 self.write_gate(place, write)
             }
@@ -280,13 +329,16 @@ impl World {
     }
 
     fn start(&mut self, place: usize) {
-        if self.places[place].is_up {
+        if self.places[place].is_up || place == WITNESS && self.server.is_some() {
             return;
         }
         self.count("start");
         let now = self.local(place);
         let boot = self.places[place].boot + 1;
-        let lease = Duration::from_millis(if self.rng.chance(300) { 200 } else { 500 });
+        // A server that loses anything may lose that somebody was granted a longer one.
+        let may_differ = self.server.as_ref().is_none_or(|server| server.loss() == Loss::Renewals);
+        let is_short = self.rng.chance(300) && may_differ;
+        let lease = Duration::from_millis(if is_short { 200 } else { 500 });
         let incarnation = Incarnation(self.rng.next());
         let list = match self.places[place].disk.list {
             VoterList::NONE => VoterList::new(ListVersion::FIRST, (0..SEATED).map(seat), None),
@@ -308,6 +360,9 @@ impl World {
                 Some(Contender::new(SERVICE, me, voter.id(), list, LeasePlan { lease }, voter.highest()));
         }
         this.voter = Some(voter);
+        if place < NODES && self.server.is_some() {
+            self.start_row(place);
+        }
         self.push(1, Event::Wake { place, boot });
     }
 
@@ -318,7 +373,9 @@ impl World {
         let is_silent = self.now - self.places[place].heard > MISSED;
         let wants_over = self.is_hostile && self.rng.chance(2);
         let gives_up = self.is_hostile && self.rng.chance(1);
-        let changes = (self.is_hostile && self.rng.chance(4)).then(|| self.rng.below(PLACES as u64) as usize);
+        let is_sound = self.server.as_ref().is_none_or(|server| server.loss() == Loss::Renewals);
+        let changes = (self.is_hostile && is_sound && self.rng.chance(4))
+            .then(|| self.rng.below(PLACES as u64) as usize);
         let this = &mut self.places[place];
         if let (Some(contender), Some(voter)) = (&mut this.contender, &this.voter) {
             contender.handle_timeout(now, &mut out);
@@ -339,6 +396,7 @@ impl World {
             }
         }
         self.carry_contender(place, out);
+        self.row_timeout(place);
         self.look_at_list(place);
         self.heartbeat(place);
         let after = self.rng.between(MS, 8 * MS);
@@ -370,6 +428,9 @@ impl World {
     }
 
     fn send(&mut self, from: usize, to: usize, message: Message) {
+        if to == WITNESS && self.server.is_some() {
+            return self.tell(from, message);
+        }
         if from != to && (self.cut.contains(&(from, to)) || (self.is_hostile && self.rng.chance(50))) {
             return self.count("message lost");
         }
@@ -464,12 +525,17 @@ impl World {
         });
         let any = self.rng.below(PLACES as u64) as usize;
         let place = writing.unwrap_or(any);
+        if self.server.is_some() && self.rng.chance(300) {
+            let count = self.rng.below(6);
+            self.server_fault(count);
+        }
         match self.rng.below(6) {
             0 => {
                 self.count(if writing.is_some() { "crash while writing" } else { "crash" });
                 let this = &mut self.places[place];
                 this.is_up = false;
                 this.voter = None;
+                this.row = None;
                 this.contender = None;
                 this.frozen_until = 0;
                 let after = if self.rng.chance(500) {
