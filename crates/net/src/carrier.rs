@@ -331,10 +331,10 @@ impl Carrier {
         act: impl FnOnce(&mut ShardOwner, Now, &ActiveLease<'_>, &mut Vec<Output>),
     ) {
         let seat = &edge.machines.shards[usize::from(number)];
-        let mirror = edge.mandate.mirror();
-        let Some(lease) = mirror.active(now.instant).filter(|lease| edge.may_act(lease.epoch())) else {
+        let mirror = edge.mirror_to_act(now.instant);
+        let Some(lease) = mirror.active(now.instant) else {
             edge.tallies.add(Tally::Inactive);
-            return seat.stand_by(now);
+            return seat.stand_by(now, || edge.mandate.is_standby());
         };
         let (out, waits) = (&mut self.from_shard, &mut self.waits);
         seat.act(now, |owner, now| {
@@ -408,7 +408,7 @@ impl Carrier {
         let Some(lease) = mirror.active(now.instant) else {
             edge.tallies.add_many(Tally::Inactive, inputs.len());
             inputs.clear();
-            return edge.machines.prober.stand_by(now);
+            return edge.machines.prober.stand_by(now, || edge.mandate.is_standby());
         };
         let out = &mut self.from_prober;
         edge.machines.prober.act(now, |prober, now| {
@@ -433,10 +433,10 @@ impl Carrier {
 
     fn step_partition(&mut self, edge: &Edge, now: Now, number: u16, inputs: &mut Vec<ToPartition>) {
         let seat = &edge.machines.partitions[usize::from(number)];
-        let mirror = edge.mandate.mirror();
-        let Some(lease) = mirror.active(now.instant).filter(|lease| edge.may_act(lease.epoch())) else {
+        let mirror = edge.mirror_to_act(now.instant);
+        let Some(lease) = mirror.active(now.instant) else {
             edge.tallies.add_many(Tally::Inactive, inputs.len());
-            return stand_by(seat, now, inputs);
+            return stand_by(edge, seat, now, inputs);
         };
         let (out, waits) = (&mut self.from_partition, &mut self.waits);
         seat.act(now, |owner, now| {
@@ -519,8 +519,8 @@ fn is_due<M: Machine>(seat: &Seat<M>, now: Now) -> bool {
 }
 
 /// A partition without the lease forgets which connections are gone, and hears of nothing else.
-fn stand_by(seat: &Seat<Owner>, now: Now, inputs: &mut Vec<ToPartition>) {
-    seat.stand_by(now);
+fn stand_by(edge: &Edge, seat: &Seat<Owner>, now: Now, inputs: &mut Vec<ToPartition>) {
+    seat.stand_by(now, || edge.mandate.is_standby());
     for input in inputs.drain(..) {
         if let ToPartition::ConnectionClosed(id) = input {
             seat.with(now, |owner, _| owner.partition.lose_connection(id));

@@ -1,6 +1,6 @@
 //! The other node of a pair, as the machines' keeper sees it: who tells it.
 //!
-//! Whoever is about to let a shard or partition act under an epoch first lets the peer be active under it ([`Copies::follow`]), so
+//! Whoever is about to let a shard or partition act under an epoch first lets the peer be active under it ([`Copies::mirror_to_act`]), so
 //! that nothing that another node said is applied to one that acts. On the way back the peer stands by as soon as one
 //! thread sees that the lease is gone; what one still changes by the proof that it has in hand is marked as
 //! different from everything, and the active node undoes it.
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use clock::{Instant, Now};
 use engine::{CallHolding, Holding, Output, Partition, PartitionOutput, Peer, Shard};
-use lease::{ActiveLease, Epoch, Tenure};
+use lease::{ActiveLease, Epoch, LeaseMirror, Tenure};
 use replica::{Posted, Ticket};
 use routing::Bans;
 use tokio::sync::Notify;
@@ -27,6 +27,10 @@ pub(crate) const AT_ONCE_MAX: usize = 64;
 /// Changes that nobody waits for are told as long as so few messages are on their way: they must not cost those time for
 /// which somebody waits.
 const ON_THE_WAY_MAX: usize = 256;
+
+/// How often the lease is looked at again that was another when the peer was to follow: an epoch may be raised between two
+/// looks, and is not raised again soon.
+const LOOKS_MAX: usize = 3;
 
 /// A partition with the answers that wait for the other node.
 #[derive(Debug)]
@@ -111,9 +115,20 @@ impl Copies {
         Self { peer, acting: AtomicU64::new(0), since: Mutex::new(None), became_active: Notify::new() }
     }
 
-    /// Whether the peer is active under this epoch, which it becomes if the lease still says so. Not to be called with a lock
-    /// of a machine.
-    pub(crate) fn follow(&self, mandate: &Mandate, epoch: Epoch) -> bool {
+    /// What machines may act by, the peer being active under the same epoch. Not to be called with a lock of a machine.
+    pub(crate) fn mirror_to_act(&self, mandate: &Mandate, now: Instant) -> LeaseMirror {
+        for _ in 0..LOOKS_MAX {
+            let mirror = mandate.mirror();
+            let Some(epoch) = mirror.active(now).map(|lease| lease.epoch()) else { break };
+            if self.follow(mandate, epoch) {
+                return mirror;
+            }
+        }
+        LeaseMirror::none()
+    }
+
+    /// Whether the peer is active under this epoch, which it becomes if the lease still says so.
+    fn follow(&self, mandate: &Mandate, epoch: Epoch) -> bool {
         let mark = mark_of(epoch);
         if self.acting.load(Ordering::Acquire) != mark {
             self.look(mandate);
@@ -121,7 +136,7 @@ impl Copies {
         self.acting.load(Ordering::Acquire) == mark
     }
 
-    /// Lets the peer stand by if the lease is gone. As [`Self::follow`].
+    /// Lets the peer stand by if the lease is gone. As [`Self::mirror_to_act`].
     pub(crate) fn stand_by(&self, mandate: &Mandate) {
         if self.acting.load(Ordering::Acquire) != 0 {
             self.look(mandate);
@@ -209,12 +224,16 @@ fn mark_of(epoch: Epoch) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use engine::{Asker, Passage};
+    use std::collections::VecDeque;
+    use std::time::Duration;
+
+    use engine::{Asker, Passage, PeerView};
     use keys::RootKey;
-    use lease::LeaseMirror;
+    use replica::{Capsule, Kind, Place};
     use routing::{Answer, Keyring, Registered, Token};
 
     use super::*;
+    use crate::mandate::Lease;
     use crate::test_settings::settings;
 
     #[test]
@@ -237,5 +256,71 @@ mod tests {
 
         enter(&mut owner, far(5));
         assert!(owner.holding.is_empty());
+    }
+
+    #[test]
+    fn a_node_whose_epoch_is_raised_between_two_looks_acts_by_the_higher_one() {
+        let far = |epoch| LeaseMirror::until(Instant::FAR, Epoch(epoch)).held_since(Epoch(3));
+        let lease = Raised(Mutex::new(VecDeque::from([far(3), far(5)])));
+        let mandate = Mandate::new(Arc::new(lease), Default::default());
+        let copies = Copies::new(Arc::new(Elsewhere));
+
+        assert_eq!(copies.mirror_to_act(&mandate, clocks::instant()), far(5));
+    }
+
+    /// What the lease says at each look; the last is said for ever.
+    struct Raised(Mutex<VecDeque<LeaseMirror>>);
+
+    impl Lease for Raised {
+        fn mirror(&self) -> LeaseMirror {
+            let mut looks = self.0.lock().expect("no test panics inside");
+            if looks.len() > 1 { looks.pop_front() } else { looks.front().copied() }
+                .expect("the last is never taken")
+        }
+
+        fn beat_every(&self) -> Option<Duration> {
+            None
+        }
+
+        fn beat(&self, _lane: usize, _now: Instant) {}
+
+        fn answered(&self, _epoch: Epoch, _at: Instant) {}
+    }
+
+    /// Another node that hears nothing.
+    struct Elsewhere;
+
+    impl Peer for Elsewhere {
+        fn put(&self, _capsule: Capsule, _place: Place) -> Posted {
+            Posted::nowhere()
+        }
+
+        fn remove(&self, _kind: Kind, _key: &[u8]) -> Posted {
+            Posted::nowhere()
+        }
+
+        fn everything(&self) -> Posted {
+            Posted::nowhere()
+        }
+
+        fn wait(&self, _waits: &[(Ticket, Posted)]) {}
+
+        fn become_active(&self, _epoch: Epoch) {}
+
+        fn raise(&self, _epoch: Epoch) {}
+
+        fn become_standby(&self, _highest: Epoch) {}
+
+        fn ready(&self) -> u8 {
+            100
+        }
+
+        fn on_the_way(&self) -> usize {
+            0
+        }
+
+        fn view(&self) -> PeerView {
+            unreachable!("nobody looks at it")
+        }
     }
 }

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use clock::Now;
+use clock::{Instant, Now};
 use engine::{Prober, Store};
-use lease::Epoch;
+use lease::LeaseMirror;
 use routing::bans::{Ban, Deed, Judgement, Measure};
 use routing::gateway::{Service, UnknownGateway};
 use routing::overload::Verdict;
@@ -199,10 +199,13 @@ impl Edge {
         seat.with(clocks::now(), |owner, now| owner.partition.handle_account_changed(now, aor));
     }
 
-    /// Whether shards and partitions may act under this epoch: what they change can be told from here on. Not to be asked with a lock of
-    /// a machine.
-    pub(crate) fn may_act(&self, epoch: Epoch) -> bool {
-        self.copies.get().is_none_or(|copies| copies.follow(&self.mandate, epoch))
+    /// What shards and partitions may act by: what they change under it can be told from here on. Not to be asked with a lock
+    /// of a machine.
+    pub(crate) fn mirror_to_act(&self, now: Instant) -> LeaseMirror {
+        match self.copies.get() {
+            Some(copies) => copies.mirror_to_act(&self.mandate, now),
+            None => self.mandate.mirror(),
+        }
     }
 
     /// The lease is gone: the other node is listened to.
@@ -244,7 +247,7 @@ impl Edge {
     }
 
     /// Wakes the owner of a shard or partition if it would sleep past its deadline.
-    pub(crate) fn remind_owner(&self, number: u16, due: clock::Instant) {
+    pub(crate) fn remind_owner(&self, number: u16, due: Instant) {
         self.alarm_of(number).remind(due);
     }
 

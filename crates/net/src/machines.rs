@@ -108,14 +108,14 @@ impl Machines {
             .unwrap_or(Instant::FAR)
     }
 
-    /// Lets all that an event loop owns stand by.
-    pub(crate) fn stand_by(&self, now: Now, event_loop: usize) {
+    /// Lets all that an event loop owns stand by, unless the lease has come meanwhile.
+    pub(crate) fn stand_by(&self, now: Now, event_loop: usize, is_over: impl Fn() -> bool) {
         for number in self.owned_by(event_loop).map(usize::from) {
-            self.shards[number].stand_by(now);
-            self.partitions[number].stand_by(now);
+            self.shards[number].stand_by(now, &is_over);
+            self.partitions[number].stand_by(now, &is_over);
         }
         if event_loop == PROBER_LOOP {
-            self.prober.stand_by(now);
+            self.prober.stand_by(now, &is_over);
         }
     }
 

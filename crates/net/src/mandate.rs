@@ -120,6 +120,11 @@ impl Mandate {
         self.mirror().active(now).map(|lease| lease.epoch())
     }
 
+    /// Whether this process does not act at this moment.
+    pub(crate) fn is_standby(&self) -> bool {
+        self.epoch(clocks::instant()).is_none()
+    }
+
     /// The proof's two epochs, if this process acts: the present one, and that under which it became active.
     pub(crate) fn epochs(&self, now: Instant) -> Option<Epochs> {
         self.mirror().active(now).map(|lease| Epochs { now: lease.epoch(), since: lease.since() })

@@ -69,12 +69,15 @@ impl<M: Machine> Seat<M> {
         })
     }
 
-    /// Lets the machine stand by, if it does not.
-    pub(crate) fn stand_by(&self, now: Now) {
+    /// Lets the machine stand by, if it does not. `is_over` is asked with the lock in hand whether there is no lease: since the
+    /// caller has looked it may have come, and another thread may have begun something by it that must not be let go of.
+    pub(crate) fn stand_by(&self, now: Now, is_over: impl FnOnce() -> bool) {
         if !self.stands_by.load(Ordering::Relaxed) {
             self.with(now, |machine, now| {
-                machine.stand_by(now);
-                self.stands_by.store(true, Ordering::Relaxed);
+                if is_over() {
+                    machine.stand_by(now);
+                    self.stands_by.store(true, Ordering::Relaxed);
+                }
             });
         }
     }
@@ -145,15 +148,28 @@ mod tests {
     fn who_stands_by_has_no_deadline_until_it_acts_again() {
         let seat = Seat::new(at(1), Clockwork(Some(at(5).instant)));
 
-        seat.stand_by(at(2));
+        seat.stand_by(at(2), || true);
         assert_eq!(seat.due(), Instant::FAR);
         assert!(seat.is_standing_by());
 
         seat.act(at(3), |machine, _| machine.0 = Some(at(6).instant));
         assert_eq!(seat.due(), at(6).instant);
         assert!(!seat.is_standing_by());
-        seat.stand_by(at(4));
+        seat.stand_by(at(4), || true);
         assert_eq!(seat.due(), Instant::FAR);
+    }
+
+    #[test]
+    fn what_was_begun_by_a_lease_that_has_just_come_is_not_let_go_of() {
+        let seat = Seat::new(at(1), Clockwork(None));
+        seat.stand_by(at(2), || true);
+
+        // One thread has looked before the lease came, and is late.
+        seat.act(at(3), |machine, _| machine.0 = Some(at(6).instant));
+        seat.stand_by(at(2), || false);
+
+        assert_eq!(seat.due(), at(6).instant);
+        assert!(!seat.is_standing_by());
     }
 
     #[test]

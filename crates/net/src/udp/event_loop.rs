@@ -165,7 +165,7 @@ impl EventLoop {
             Some(_) => self.carrier.note_due(&self.edge, now, self.lane),
             None => {
                 self.edge.stand_by();
-                self.edge.machines.stand_by(now, self.lane);
+                self.edge.machines.stand_by(now, self.lane, || self.edge.mandate.is_standby());
                 if self.since.is_some() {
                     for number in self.edge.machines.owned_by(self.lane) {
                         let seat = &self.edge.machines.shards[usize::from(number)];
@@ -308,15 +308,15 @@ impl EventLoop {
     fn handle_early(&mut self) {
         self.early.forget_old(clocks::instant());
         while !self.early.is_empty() {
-            let taken = self.early.take(BATCH_MAX);
             let now = clocks::now();
+            if !self.edge.mandate.may_receive(Ownership::Virtual, now.instant) {
+                return;
+            }
+            let taken = self.early.take(BATCH_MAX);
             let Some(listener) = taken.first().and_then(|first| self.listeners.get(&first.listener)) else {
                 continue;
             };
             let (id, ownership) = (listener.id, listener.ownership);
-            if !self.edge.mandate.may_receive(ownership, now.instant) {
-                return;
-            }
             let count = self.batch.take(taken.iter().map(|it| (it.remote, &it.bytes[..])));
             self.edge.tallies.add_many(Tally::Early, count);
             self.handle_batch(now, id, ownership, count);
