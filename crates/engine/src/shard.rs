@@ -401,6 +401,11 @@ impl Shard {
         self.settle(now, lease, out);
     }
 
+    /// Whether a request waits for an answer of a partition, the store or the DNS.
+    pub fn has_suspended(&self) -> bool {
+        self.user.suspended() > 0
+    }
+
     /// Whether a request of our own is under way.
     pub fn has_own_requests(&self) -> bool {
         self.user.has_own_requests()

@@ -46,9 +46,18 @@ pub(crate) enum Event {
     /// The lease may be another.
     Look,
     /// Say so when what is in hand is done.
-    Drain(SyncSender<()>),
+    Drain(SyncSender<Turned>),
     /// End.
     Stop,
+}
+
+/// What a loop has found in the sockets of the virtual addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turned {
+    /// Nothing, since it turned last.
+    Empty,
+    /// Something, which it has begun.
+    Received,
 }
 
 /// One event loop as the other threads see it.

@@ -48,7 +48,9 @@ pub use relay::{Board, RelayRules};
 pub use routing::account::{BindingView, SlowedName};
 pub use routing::bans::{Ban, Cause, Measure, NeverBanned, SourceNetwork};
 pub use routing::{CallState, CallView};
-pub use server::{DRAIN_TIME_MAX, OpenPeer, PeerError, ReloadError, Server, Start, StartError};
+pub use server::{
+    DRAIN_TIME_MAX, DRAIN_TURNS_MAX, OpenPeer, PeerError, ReloadError, Server, Start, StartError,
+};
 pub use socket::BindError;
 pub use status::{Held, ListenerStatus, OverloadStatus, Status};
 pub use stream::Tickler;

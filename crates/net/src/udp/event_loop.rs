@@ -25,7 +25,7 @@ use super::batch::{BATCH_MAX, ReceiveBatch};
 use super::early::Early;
 use super::refusals::{self, Refusal};
 use super::{Datagram, UdpListener, UdpListeners, send_all};
-use crate::alarm::{Alarm, Event};
+use crate::alarm::{Alarm, Event, Turned};
 use crate::carrier::Carrier;
 use crate::clocks;
 use crate::edge::Edge;
@@ -66,7 +66,9 @@ pub(crate) struct EventLoop {
     /// Under which epoch the node became active in whose time this loop's machines act.
     since: Option<Epoch>,
     /// Who waits until what is in hand is done.
-    waiting: Vec<SyncSender<()>>,
+    waiting: Vec<SyncSender<Turned>>,
+    /// What has come for a virtual address since somebody waited so.
+    turned: Turned,
 }
 
 impl EventLoop {
@@ -99,6 +101,7 @@ impl EventLoop {
             early: Early::default(),
             since: None,
             waiting: Vec::new(),
+            turned: Turned::Empty,
         };
         event_loop.take_listeners()?;
         Ok(event_loop)
@@ -136,10 +139,11 @@ impl EventLoop {
             self.let_time_pass();
             if !self.waiting.is_empty() {
                 self.empty_sockets();
-            }
-            for waiting in self.waiting.drain(..) {
-                // Who has waited too long is not there any more.
-                let _ = waiting.try_send(());
+                let turned = std::mem::replace(&mut self.turned, Turned::Empty);
+                for waiting in self.waiting.drain(..) {
+                    // Who has waited too long is not there any more.
+                    let _ = waiting.try_send(turned);
+                }
             }
         }
     }
@@ -283,6 +287,9 @@ impl EventLoop {
         let Ok(count) = self.batch.receive(listener.lane(self.lane)) else { return 0 };
         let now = clocks::now();
         self.edge.tallies.add_many(Tally::DatagramReceived, count);
+        if ownership == Ownership::Virtual && count > 0 {
+            self.turned = Turned::Received;
+        }
         // The gate keeps this away from a standby; what comes all the same is for the active node.
         if !self.edge.mandate.may_receive(ownership, now.instant) {
             self.edge.tallies.add_many(Tally::Inactive, count);
