@@ -132,6 +132,14 @@ impl Gate {
         }
     }
 
+    /// Ends [`Self::admit`]: what comes goes on to where it went before.
+    pub fn turn_away(&mut self) -> Result<(), GateError> {
+        match &mut self.inner {
+            Inner::Program(program) => program.turn_away(),
+            Inner::Nftables(_) | Inner::None => Ok(()),
+        }
+    }
+
     /// Sends what comes for the virtual addresses on to another node's hardware address, until this time or until the gate is
     /// opened for a higher epoch. Says whether this gate can do that.
     pub fn pass_on(&mut self, heir: [u8; 6], until: Duration) -> Result<bool, GateError> {

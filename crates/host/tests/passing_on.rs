@@ -69,10 +69,16 @@ fn passing_on_ends_with_its_time_and_when_the_service_is_back() {
     assert!(is_passed_on());
     gate.admit(boot_time() + LONG).expect("admitted");
     assert!(!is_passed_on(), "who takes over keeps what comes");
+    gate.turn_away().expect("turned away");
+    assert!(is_passed_on(), "who has not taken over has nothing to keep");
 
+    gate.admit(boot_time() + LONG).expect("admitted");
     gate.pass_on(HEIR, boot_time() + LONG).expect("passed on");
     gate.open(5, boot_time() + LONG).expect("opened");
     assert!(!is_passed_on(), "who is active keeps what comes");
+    gate.admit(boot_time() + LONG).expect("admitted");
+    gate.turn_away().expect("turned away");
+    assert!(!is_passed_on(), "what is over does not come back");
 }
 
 #[test]
@@ -112,6 +118,8 @@ fn what_is_let_in_before_the_lease_is_received_and_not_answered() {
     let _ = socket.send_to(b"x", (PHONE, 5060));
     let dropped = || (gate.counts()?.dropped > before).then_some(());
     assert!(wait_for(dropped).is_some(), "nothing leaves");
+    gate.turn_away().expect("turned away");
+    assert_eq!(receives(), None, "it is closed as before");
 }
 
 struct Lab {

@@ -47,6 +47,8 @@ pub(super) struct Program {
     state: State,
     /// The epoch at whose end frames are passed on.
     passing: u64,
+    /// Until when they are, but for the time in which they are let in.
+    passes_until: u64,
 }
 
 impl Program {
@@ -68,7 +70,8 @@ impl Program {
             }
         }
         let state = State { own: interface.mac, ..State::default() };
-        let mut this = Self { program, interface: interface.name.clone(), state, passing: 0 };
+        let mut this =
+            Self { program, interface: interface.name.clone(), state, passing: 0, passes_until: 0 };
         this.write()?;
         // Both before anything of a predecessor is touched: the verifier takes its time, and it may refuse.
         for (name, _) in DIRECTIONS {
@@ -92,27 +95,40 @@ impl Program {
     }
 
     pub(super) fn open(&mut self, epoch: u64, deadline: Duration) -> Result<(), GateError> {
-        self.state.epoch = epoch;
-        self.state.deadline = nanoseconds(deadline);
-        self.state.admit = 0;
+        (self.state.epoch, self.state.deadline) = (epoch, nanoseconds(deadline));
         if epoch > self.passing {
             // The service is back, or was never given.
-            self.state.pass = 0;
+            (self.state.pass, self.passes_until) = (0, 0);
+        }
+        if self.state.admit != 0 {
+            // The program may read while this is written: it is open before it lets in no more.
+            self.write()?;
+            self.state.admit = 0;
         }
         self.write()
     }
 
     pub(super) fn admit(&mut self, until: Duration) -> Result<(), GateError> {
+        self.state.admit = nanoseconds(until);
+        self.write()?;
         // Two gates that pass on to each other would do so for ever.
-        (self.state.admit, self.state.pass) = (nanoseconds(until), 0);
+        self.state.pass = 0;
+        self.write()
+    }
+
+    pub(super) fn turn_away(&mut self) -> Result<(), GateError> {
+        self.state.pass = self.passes_until;
+        self.write()?;
+        self.state.admit = 0;
         self.write()
     }
 
     pub(super) fn pass_on(&mut self, heir: [u8; 6], until: Duration) -> Result<(), GateError> {
-        // The program may read while this is written: to whom is there before it is begun.
+        // To whom is there before it is begun.
         (self.state.heir, self.state.pass) = (heir, 0);
         self.write()?;
-        (self.state.pass, self.passing) = (nanoseconds(until), self.state.epoch);
+        (self.passes_until, self.passing) = (nanoseconds(until), self.state.epoch);
+        self.state.pass = self.passes_until;
         self.write()
     }
 

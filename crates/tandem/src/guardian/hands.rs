@@ -7,6 +7,7 @@
 //! Invariant: the gate is closed before [`Closing::Done`] is said, or the inbox is told so. A host that has no gate has the
 //! addresses removed before.
 
+mod admission;
 mod streams;
 mod worker;
 
@@ -20,6 +21,7 @@ use cluster::{Epoch, HardwareAddress};
 
 use super::inbox::Sender;
 use super::poll::now;
+use admission::Admission;
 use streams::Streams;
 use worker::{Addressed, GateWish, Worker};
 
@@ -31,7 +33,7 @@ pub trait Hands {
     fn close_gate(&mut self, epoch: Epoch) -> Closing;
     /// Adds the addresses, and lets frames in until then as soon as they are there, but none out.
     fn admit(&mut self, until: Instant);
-    /// Lets nothing in, and takes the addresses away.
+    /// Lets nothing in, and takes the addresses away: what comes goes on to where it went before.
     fn turn_away(&mut self);
     /// Sends what comes for the addresses on to another node, until then or until the gate is opened for a higher epoch.
     fn pass_on(&mut self, heir: HardwareAddress, until: Instant);
@@ -163,9 +165,7 @@ pub struct KernelHands {
     refusals: Vec<GateError>,
     worker: Worker,
     troubles: BTreeMap<Hand, String>,
-    /// Until when the gate is to let frames in, as soon as the addresses are there: a frame for an address that is not is lost,
-    /// and until then one that comes goes on to the active node.
-    admission: Option<Duration>,
+    admission: Admission,
     /// What this thread has done itself, and the event loop has not heard of.
     untold: Vec<(Deed, Instant)>,
 }
@@ -210,15 +210,9 @@ impl KernelHands {
             refusals,
             worker,
             troubles: BTreeMap::new(),
-            admission: None,
+            admission: Admission::default(),
             untold: Vec::new(),
         })
-    }
-
-    fn admit_until(&mut self, until: Duration) {
-        let Some(gate) = &mut self.gate else { return };
-        let result = gate.admit(until);
-        self.moved(result.map(drop));
     }
 
     /// Says whether the gate has moved.
@@ -247,7 +241,7 @@ impl KernelHands {
 impl Hands for KernelHands {
     fn open_gate(&mut self, epoch: Epoch, until: Instant) {
         let until = Duration::from_nanos(until.as_nanos());
-        self.admission = None;
+        self.admission.forget();
         match &mut self.gate {
             Some(gate) => {
                 let result = gate.open(epoch.0, until);
@@ -275,13 +269,16 @@ impl Hands for KernelHands {
     }
 
     fn admit(&mut self, until: Instant) {
-        self.admission = Some(Duration::from_nanos(until.as_nanos()));
+        self.admission.want(Duration::from_nanos(until.as_nanos()));
         self.worker.hold_addresses();
     }
 
     fn turn_away(&mut self) {
-        self.admission = None;
-        self.admit_until(Duration::ZERO);
+        self.admission.forget();
+        if let Some(gate) = &mut self.gate {
+            let result = gate.turn_away();
+            self.moved(result);
+        }
         self.worker.drop_addresses();
     }
 
@@ -313,11 +310,11 @@ impl Hands for KernelHands {
     }
 
     fn done(&mut self, deed: &Deed) {
-        // Of several addresses some may be there.
-        if matches!(deed, Deed::Held | Deed::Failed(Hand::Addresses, _))
-            && let Some(until) = self.admission.take()
+        if let Some(until) = self.admission.follow(deed)
+            && let Some(gate) = &mut self.gate
         {
-            self.admit_until(until);
+            let result = gate.admit(until);
+            self.moved(result.map(drop));
         }
         match deed {
             Deed::Failed(hand, reason) => {
