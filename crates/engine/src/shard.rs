@@ -16,7 +16,7 @@ use routing::call::Output as UserOutput;
 use routing::gateway::{Outcome, ProbeMark, Verdicts};
 use routing::overload::Rejection;
 use routing::{
-    Answer, CarrierNews, Count, Counts, Gateway, KeepaliveMark, Keyring, Question, Readiness,
+    Answer, CallRecord, CarrierNews, Count, Counts, Gateway, KeepaliveMark, Keyring, Question, Readiness,
     RegistrationView, Report, Settings, Token, TransactionUser,
 };
 use sip::limits::MESSAGE_BYTES_MAX;
@@ -95,6 +95,8 @@ pub enum Output {
     ProbeAnswered(ProbeMark, Status),
     /// Tell the prober what became of a request to a gateway.
     GatewayOutcome(Arc<Gateway>, Outcome),
+    /// Write down what is left of a call that has ended.
+    Record(Box<CallRecord>),
     /// A request is settled: note how long that took when what is to be sent has left.
     Settled(Settled),
 }
@@ -675,6 +677,7 @@ impl Shard {
             UserOutput::KeepaliveAnswered(mark) => out.push(Output::KeepaliveAnswered(mark)),
             UserOutput::Report(report) => out.push(Output::Report(report)),
             UserOutput::ProbeAnswered(mark, status) => out.push(Output::ProbeAnswered(mark, status)),
+            UserOutput::Record(record) => out.push(Output::Record(record)),
             UserOutput::GatewayOutcome(gateway, outcome) => {
                 out.push(Output::GatewayOutcome(gateway, outcome))
             }

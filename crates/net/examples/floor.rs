@@ -151,6 +151,7 @@ fn start() -> Result<Server, Box<dyn Error>> {
         peer: None,
         tickler: None,
         relay: net::RelayRules::default(),
+        records: None,
     })?)
 }
 

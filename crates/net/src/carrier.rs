@@ -340,6 +340,8 @@ impl Carrier {
         seat.act(now, |owner, now| {
             owner.enter(&lease);
             act(owner, now, &lease, out);
+            // Before the other node is told that the call has ended: it would write no record then.
+            edge.write_records(lease.epoch(), out);
             if let Some(copies) = edge.copies.get() {
                 copies.post_calls(now, owner, out, waits);
             }
@@ -383,6 +385,8 @@ impl Carrier {
                 }
                 Output::Report(report) => self.reports.push(report),
                 Output::Settled(settled) => self.settled.push(settled),
+                // Nobody wants them here.
+                Output::Record(_) => {}
                 Output::ProbeAnswered(mark, status) => self.prober.push(ToProber::Answered(mark, status)),
                 Output::GatewayOutcome(gateway, outcome) => {
                     self.prober.push(ToProber::Outcome(gateway, outcome));

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use clock::{Instant, Now};
-use engine::{Prober, Store};
-use lease::LeaseMirror;
+use engine::{Output, Prober, Records as CallRecords, Store};
+use lease::{Epoch, LeaseMirror};
 use routing::bans::{Ban, Deed, Judgement, Measure};
 use routing::gateway::{Service, UnknownGateway};
 use routing::overload::Verdict;
@@ -53,6 +53,7 @@ pub(crate) struct Edge {
     pub(crate) tallies: Arc<Tallies>,
     pub(crate) latencies: Latencies,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) records: Option<Arc<dyn CallRecords>>,
     /// The other node, if this one has a peer; set once, before anything is served.
     pub(crate) copies: OnceLock<Copies>,
     pub(crate) udp: ArcSwap<UdpListeners>,
@@ -69,6 +70,16 @@ impl Edge {
     /// Itself, for a task that outlives the call; `None` at the very end.
     pub(crate) fn shared(&self) -> Option<Arc<Self>> {
         self.me.upgrade()
+    }
+
+    /// Gives the records among what a shard wants to who writes them.
+    pub(crate) fn write_records(&self, epoch: Epoch, out: &mut Vec<Output>) {
+        let Some(records) = &self.records else { return };
+        for output in out.extract_if(.., |output| matches!(output, Output::Record(_))) {
+            if let Output::Record(record) = output {
+                records.write(epoch, *record);
+            }
+        }
     }
 
     /// Gives the messages of a stream to their shards, in their order, and carries what follows from them; unless

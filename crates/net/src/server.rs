@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use clock::Instant;
-use engine::{OwnEntry, Owners, Peer, Readiness, SlowedName, Store, StoreError, Traffic};
+use engine::{OwnEntry, Owners, Peer, Readiness, Records, SlowedName, Store, StoreError, Traffic};
 use keys::RootKey;
 use lease::Epoch;
 use routing::account::BindingView;
@@ -86,6 +86,8 @@ pub struct Start {
     pub tickler: Option<Arc<dyn Tickler>>,
     /// How media are relayed.
     pub relay: RelayRules,
+    /// Where the records of calls go; `None`: nowhere.
+    pub records: Option<Arc<dyn Records>>,
 }
 
 /// Opens the way to the other node: called once, within the server's runtime, with the owners of all entries and what they
@@ -191,6 +193,7 @@ impl Server {
             tallies,
             latencies: Latencies::default(),
             store: start.store,
+            records: start.records,
             copies: OnceLock::new(),
             udp: ArcSwap::from_pointee(opened.udp),
             streams: Streams::new(start.node, start.boot, start.connection_limits),

@@ -15,6 +15,7 @@ pub mod overload;
 
 mod binding;
 mod call_name;
+mod call_record;
 mod capsule;
 mod count;
 mod digest;
@@ -35,6 +36,7 @@ pub use call::{
     RelayRules, StoredCall, StoredDialog, TransactionUser, is_own,
 };
 pub use call_name::CallName;
+pub use call_record::{CallEnding, CallRecord, Party, Right};
 pub use count::{Count, Counts};
 pub use dial_plan::{DialPlan, Gateway, Route};
 pub use forwards::{ForwardReason, ForwardTarget, Forwards};

@@ -16,7 +16,7 @@ use keys::RootKey;
 use lease::{ActiveLease, LeaseMirror};
 use routing::account::BindingKey;
 use routing::bans::{BanCounts, Deed, Judgement};
-use routing::{Answer, Bans, BindingId, Counts, Keyring, Report, Settings, StoredBinding, Token};
+use routing::{Answer, Bans, BindingId, CallRecord, Counts, Keyring, Report, Settings, StoredBinding, Token};
 use sip::Aor;
 use transaction::ClientKey;
 use transport::selection::{Query, Records};
@@ -86,6 +86,8 @@ pub(crate) struct Node {
     /// The way to the other node, if there is one.
     copies: Option<Box<Copies>>,
     dropped: Dropped,
+    /// What is left of calls, and nobody has taken yet.
+    records: Vec<CallRecord>,
 }
 
 /// Datagrams, messages and connections that were not heard.
@@ -137,7 +139,13 @@ impl Node {
             lease: LeaseMirror::permanent(),
             copies: None,
             dropped: Dropped::default(),
+            records: Vec::new(),
         }
+    }
+
+    /// What is left of calls that have ended since this was asked last.
+    pub(crate) fn take_records(&mut self) -> Vec<CallRecord> {
+        std::mem::take(&mut self.records)
     }
 
     /// Sees the lease as its guardian has written it.
@@ -485,6 +493,12 @@ impl Node {
         };
         let mut outputs = Vec::new();
         step(shard, &lease, &mut outputs);
+        // As the edge does: before the other node is told that the call has ended.
+        for output in outputs.extract_if(.., |output| matches!(output, engine::Output::Record(_))) {
+            if let engine::Output::Record(record) = output {
+                self.records.push(*record);
+            }
+        }
         if let Some(copies) = &mut self.copies {
             copies.post_calls(now, number, shard, &mut outputs);
         }
@@ -576,7 +590,7 @@ impl Node {
                 self.prober.handle_answered(now, &lease, mark, status, &mut outputs);
                 self.work.extend(outputs.into_iter().map(Work::FromProber));
             }
-            engine::Output::Settled(_) => {}
+            engine::Output::Settled(_) | engine::Output::Record(_) => {}
             engine::Output::GatewayOutcome(gateway, outcome) => {
                 let mut outputs = Vec::new();
                 self.prober.handle_outcome(now, &gateway.name, outcome, &mut outputs);

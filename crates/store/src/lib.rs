@@ -21,6 +21,7 @@ mod lookups;
 mod names;
 mod nonces;
 mod queue;
+mod records;
 mod refreshes;
 mod row;
 mod schema;
@@ -30,6 +31,7 @@ mod subscribers;
 mod writer;
 
 pub use credentials::Credentials;
+pub use records::{Line, RecordFiles, RecordSettings, RecordState, Sync};
 pub use server::address::{BadUrl, ServerSettings, ServerUrl, Tls};
 pub use server::inspect::{Inspection, inspect};
 pub use server::schema::init as init_server;

@@ -39,6 +39,7 @@ pub use problem::Problems;
 pub use reference::reference;
 
 use crate::database;
+use crate::records::Records;
 use cluster::Unfit;
 use fields::SECTIONS;
 use reader::Reading;
@@ -80,6 +81,8 @@ pub struct Config {
     pub dial_plan: DialPlan,
     /// `[database]`
     pub database: database::Server,
+    /// `[records]`
+    pub records: Records,
     /// `[metrics]`
     pub metrics: Metrics,
     /// `[log]`
@@ -369,6 +372,7 @@ impl Default for Config {
             admission: Admission::default(),
             dial_plan: DialPlan::default(),
             database: database::Server::default(),
+            records: Records::default(),
             metrics: Metrics::default(),
             log: Log { level: LogLevel::Info, format: LogFormat::Text },
             cluster: None,

@@ -249,6 +249,9 @@ pub struct StatusView {
     pub counters: BTreeMap<String, u64>,
     /// The database.
     pub store: StoreView,
+    /// The records of calls, if any are written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records: Option<RecordsView>,
     /// The other node of a pair.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub replica: Option<ReplicaView>,
@@ -369,6 +372,20 @@ pub struct StoreView {
     pub owed: usize,
     /// Changes that will never be.
     pub dropped: u64,
+}
+
+/// The records of calls.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordsView {
+    /// What is wrong.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+    /// Those that were written since the start.
+    pub written: u64,
+    /// Those that are not yet written.
+    pub waiting: usize,
+    /// Those that will never be.
+    pub lost: u64,
 }
 
 /// One binding.

@@ -22,6 +22,7 @@ mod page_lease;
 mod password;
 mod phones;
 mod port_owner;
+mod records;
 mod replica;
 mod sequences;
 mod service;

@@ -10,7 +10,7 @@ use engine::StoreState;
 use routing::gateway::{GatewayView, Service as GatewayService, UnknownGateway};
 use serde_json::Value;
 use sip::{Aor, Host, MethodName};
-use store::{Credentials, NewSubscriber, Subscriber, SubscriberError, Subscribers};
+use store::{Credentials, NewSubscriber, RecordFiles, Subscriber, SubscriberError, Subscribers};
 use transaction::Progress;
 use transport::Transport;
 
@@ -30,6 +30,7 @@ use crate::metrics::http::HttpServer;
 use crate::metrics::process::ProcessFigures;
 use crate::metrics::{Figures, Gathered, Part as MetricsPart};
 use crate::port_owner;
+use crate::records;
 use crate::replica;
 
 /// Calls that are shown at most: more are no reading, and each thread stands still for as long as its own are told.
@@ -45,6 +46,8 @@ pub struct Service {
     pub config_file: Option<PathBuf>,
     /// The configuration in force.
     pub config: Mutex<Config>,
+    /// Who writes the records of calls; `None`: nobody.
+    pub records: Option<Arc<RecordFiles>>,
     /// What is logged.
     pub logs: Logs,
     /// When it began.
@@ -203,6 +206,7 @@ impl Service {
             replica: status.peer.as_ref().map(|peer| replica::view(peer, &status.counters)),
             counters: status.counters.iter().map(|(name, figure)| ((*name).to_owned(), *figure)).collect(),
             store: store_view(&status.store),
+            records: self.records.as_ref().map(|records| records::view(&records.state())),
         }
     }
 
@@ -509,6 +513,7 @@ fn needing_restart(old: &Config, new: &Config) -> Vec<String> {
         ("node.user", *user != new.node.user),
         ("log.format", format != new.log.format),
         ("database", old.database != new.database),
+        ("records", old.records != new.records),
     ];
     changed
         .into_iter()

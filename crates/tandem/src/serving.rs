@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow};
 use keys::RootKey;
 use routing::Settings;
-use store::Subscribers;
+use store::{RecordFiles, Subscribers};
 
 use crate::config::Config;
 use crate::control::server::Control;
@@ -18,7 +18,7 @@ use crate::logs::Logs;
 use crate::replica::Pair;
 use crate::service::{Metrics, Service, node_name};
 use crate::state_directory::{Lock, StateDirectory};
-use crate::{host, port_owner};
+use crate::{host, port_owner, records};
 
 /// What a server is started with.
 pub struct Start {
@@ -85,7 +85,9 @@ impl Serving {
         };
         let settings = Arc::new(config.compile(&host::addresses()?)?);
         let database = Database::of(&config, &state)?;
-        let server = start_server(&config, &state, &lock, &database, Arc::clone(&settings), part)?;
+        let records = records::start(&config, &state).context("records")?;
+        let server =
+            start_server(&config, &state, &lock, &database, Arc::clone(&settings), records.clone(), part)?;
         look_at_realms(&database, config.digest.realm.clone());
         warn_of_digest_off(&settings);
         let node = node_name(&config);
@@ -96,6 +98,7 @@ impl Serving {
             database,
             config_file,
             config: Mutex::new(config),
+            records,
             logs,
             started,
         });
@@ -119,7 +122,11 @@ impl Serving {
         tracing::info!("stopping");
         drop(control);
         service.stop_metrics();
-        service.server.stop().context("not everything could be written before the end")?;
+        let stopped = service.server.stop().context("not everything could be written before the end");
+        if let Some(records) = &service.records {
+            records.stop().context("not all records of calls could be written before the end")?;
+        }
+        stopped?;
         tracing::info!("stopped");
         drop(lock);
         Ok(())
@@ -132,6 +139,7 @@ fn start_server(
     lock: &Lock,
     database: &Database,
     settings: Arc<Settings>,
+    records: Option<Arc<RecordFiles>>,
     part: Part,
 ) -> Result<net::Server> {
     let Member { place, root_key, lease, virtual_addresses, pair, tickler } = match part {
@@ -162,6 +170,7 @@ fn start_server(
         peer,
         tickler,
         relay,
+        records: records.map(|records| records as Arc<dyn engine::Records>),
     };
     net::Server::start(start).map_err(|error| match error {
         net::StartError::Bind(error) => anyhow!(port_owner::explain(&error)),

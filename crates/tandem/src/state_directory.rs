@@ -71,6 +71,11 @@ impl StateDirectory {
         self.path.join("tandem.sqlite")
     }
 
+    /// Where the records of calls are, if nothing else is said.
+    pub fn records(&self) -> PathBuf {
+        self.path.join("records")
+    }
+
     /// Where a running server is spoken to.
     pub fn control_socket(&self) -> PathBuf {
         self.path.join("control.sock")

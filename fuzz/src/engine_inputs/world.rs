@@ -419,7 +419,7 @@ impl World {
                 });
             }
             // No gateway is configured.
-            Output::ProbeAnswered(..) | Output::GatewayOutcome(..) => {}
+            Output::ProbeAnswered(..) | Output::GatewayOutcome(..) | Output::Record(_) => {}
         }
     }
 

@@ -309,6 +309,9 @@ impl Shard {
             if let Some(calls) = &mut self.calls {
                 calls.pending.push(key);
             }
+            if let Some(call) = call {
+                self.user.call_lost(now, since, key, &call, &mut self.from_user);
+            }
             return;
         }
         let mut unreachable = Vec::new();

@@ -113,6 +113,7 @@ impl Engine {
                 | Output::KeepaliveAnswered(_)
                 | Output::Report(_)
                 | Output::Settled(_)
+                | Output::Record(_)
                 | Output::ProbeAnswered(..)
                 | Output::GatewayOutcome(..) => {}
             }

@@ -435,6 +435,7 @@ impl Node {
             peer: None,
             tickler: None,
             relay: net::RelayRules::default(),
+            records: None,
         });
         Self { server: server.expect("a server"), lease, host, service, own }
     }

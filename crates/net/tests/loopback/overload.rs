@@ -169,6 +169,7 @@ fn serve() -> (Server, SocketAddr) {
         peer: None,
         tickler: None,
         relay: net::RelayRules::default(),
+        records: None,
     })
     .expect("a server");
     (server, address)

@@ -79,6 +79,7 @@ pub(crate) fn start_with(
         virtual_addresses: Default::default(),
         tickler: None,
         relay: net::RelayRules::default(),
+        records: None,
         peer: None,
     })
 }

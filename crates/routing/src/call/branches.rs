@@ -35,7 +35,7 @@ impl TransactionUser {
         match turn.request.method() {
             _ if own_request::is_own(&context.inbound) => {}
             Some(Method::Invite) if turn.request.to_tag().is_none() => {
-                self.call_begins(now, key, turn.request, None);
+                self.call_begins(now, key, turn.request, &context.inbound, None);
             }
             Some(Method::Bye) => {
                 self.media_hung_up(&context.inbound, turn.request, out);

@@ -17,12 +17,14 @@ use sip::{Aor, Message, Method};
 use transaction::ServerKey;
 
 use super::Output;
+use super::inbound::Inbound;
 use super::response_context::ResponseContext;
 use super::suspended::{Stage, fixed_hasher};
 use super::user::TransactionUser;
-use crate::{CallName, Count, Question};
+use crate::{CallEnding, CallName, Count, Question};
 
 mod dialog;
+mod facts;
 mod inherit;
 mod parties;
 mod stored;
@@ -30,13 +32,14 @@ mod upkeep;
 mod view;
 
 pub(super) use self::dialog::LiveDialog;
+pub(super) use self::facts::{Facts, Failed, StoredFacts};
 pub(super) use self::parties::Parties;
 pub use self::stored::StoredDialog;
 pub(super) use self::upkeep::{Errands, is_for_an_end};
 pub use self::view::{CallState, CallView};
 
-/// Calls that a shard knows; others are neither shown nor do they end for a limit. One that rings has about 400 bytes, one
-/// that was answered about 1.3 KB, most of them the two Record-Routes: 260 MB where all are there.
+/// Calls that a shard knows; others are neither shown nor do they end for a limit. One that rings has about 800 bytes, one
+/// that was answered about 1.7 KB, most of them the two Record-Routes: 340 MB where all are there.
 const CALLS_MAX: usize = 200_000;
 /// Dialogs of one call: phones that answered at once.
 pub(super) const DIALOGS_MAX: usize = 8;
@@ -55,6 +58,8 @@ pub(super) struct LiveCall {
     pub(super) invite: Option<ServerKey>,
     /// Who calls whom; `None` if that takes more room than it is worth.
     pub(super) parties: Option<Box<Parties>>,
+    /// What its record needs; `None` if it gets none.
+    pub(super) facts: Option<Box<Facts>>,
     /// When the first INVITE of it came.
     pub(super) began: WallTime,
     /// When it is taken to have ended.
@@ -143,6 +148,7 @@ impl LiveCalls {
             call.dialogs.extend(unknown);
             call.dialogs.truncate(DIALOGS_MAX);
             call.began = call.began.min(known.began);
+            call.facts = Facts::either(known.facts.take(), call.facts);
         }
         self.insert(name, call)
     }
@@ -197,6 +203,7 @@ impl TransactionUser {
         now: Now,
         invite: ServerKey,
         request: &Message<'_>,
+        inbound: &Inbound,
         account: Option<Aor>,
     ) {
         let Some(name) = self.begun_call(request) else { return };
@@ -213,12 +220,20 @@ impl TransactionUser {
                 dialogs: Vec::new(),
                 invite: None,
                 parties: Parties::of(request).map(Box::new),
+                facts: None,
                 began: now.wall,
                 ends_at,
             }
         });
         call.account = account.or(call.account.take());
         let before = call.invite.replace(invite);
+        if let Some(facts) = Facts::of(now, invite, request, inbound) {
+            match &mut call.facts {
+                Some(known) => known.begin_again(facts),
+                None if call.dialogs.is_empty() => call.facts = Some(Box::new(facts)),
+                None => {}
+            }
+        }
         by_invite.insert(invite, name);
         self.note_invite(before);
         self.changes.note(invite);
@@ -241,6 +256,9 @@ impl TransactionUser {
             is_new.then(|| {
                 let mut dialog = LiveDialog::answered(now, tag, (context, index), response, copy);
                 dialog.check_at = upkeep::first_check(now.instant, &context.inbound.settings, name);
+                if let (Some(facts), Some(status)) = (&mut call.facts, response.status()) {
+                    facts.answered(now, tag, status, dialog.gateway.as_deref());
+                }
                 call.dialogs.push(dialog);
                 call.invite
             })
@@ -251,25 +269,39 @@ impl TransactionUser {
         }
     }
 
-    /// The INVITE of `invite` has its final response. It was no success if nobody answered.
-    pub(super) fn invite_ended(&mut self, now: Now, invite: ServerKey, out: &mut Vec<Output>) {
+    /// The INVITE of `invite` has its final response, which says this if nobody answered.
+    pub(super) fn invite_ended(
+        &mut self,
+        now: Now,
+        invite: ServerKey,
+        failed: impl FnOnce() -> Failed,
+        out: &mut Vec<Output>,
+    ) {
         let Some(name) = self.live.by_invite.remove(&invite) else { return };
         self.changes.note(invite);
         let is_over = |call: &LiveCall| call.dialogs.is_empty() && call.invite == Some(invite);
         if self.live.calls.get(&name).is_some_and(is_over) {
-            self.call_ended(now, name, out);
+            let failed = failed();
+            self.call_ended(now, name, failed.ending, Some(failed), out);
         }
     }
 
     /// A BYE passes.
     pub(super) fn hung_up(&mut self, now: Now, bye: &Message<'_>, out: &mut Vec<Output>) {
-        if let Some((name, index)) = self.dialog_of(bye) {
-            self.dialog_ended(now, name, index, out);
+        if let Some((name, index, sender)) = self.sent_by(bye) {
+            self.dialog_ended(now, name, index, CallEnding::HungUp(sender), out);
         }
     }
 
     /// One of the dialogs of a call has ended.
-    pub(super) fn dialog_ended(&mut self, now: Now, name: CallName, index: usize, out: &mut Vec<Output>) {
+    pub(super) fn dialog_ended(
+        &mut self,
+        now: Now,
+        name: CallName,
+        index: usize,
+        ending: CallEnding,
+        out: &mut Vec<Output>,
+    ) {
         let ended = self.live.change(name, |call| {
             let dialog = call.dialogs.remove(index);
             (call.invite, call.dialogs.is_empty(), dialog.tag)
@@ -279,7 +311,7 @@ impl TransactionUser {
         self.note_invite(invite);
         self.dialog_changes.note(name);
         if is_over {
-            self.call_ended(now, name, out);
+            self.call_ended(now, name, ending, None, out);
         }
     }
 
@@ -298,14 +330,14 @@ impl TransactionUser {
             && at <= now.instant
         {
             let Some(call) = self.live.calls.get(&name).filter(|call| now.instant < call.ends_at) else {
-                self.call_ended(now, name, out);
+                self.call_ended(now, name, CallEnding::TooLong, None, out);
                 self.live.deadlines.remove(&(at, name));
                 continue;
             };
             let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now.instant);
             if let Some(index) = call.dialogs.iter().position(|dialog| is_due(dialog.expires_at)) {
                 self.counts.add(Count::SessionExpired);
-                self.dialog_ended(now, name, index, out);
+                self.dialog_ended(now, name, index, CallEnding::SessionExpired, out);
             } else if let Some(index) =
                 call.dialogs.iter().position(|it| it.expires_at.is_none() && is_due(it.check_at))
             {
@@ -315,13 +347,21 @@ impl TransactionUser {
                     false => self.look_after_later(now, name, index),
                 }
             } else {
-                self.call_ended(now, name, out);
+                self.call_ended(now, name, CallEnding::TooLong, None, out);
             }
         }
     }
 
-    fn call_ended(&mut self, now: Now, name: CallName, out: &mut Vec<Output>) {
-        let Some(call) = self.live.remove(name) else { return };
+    fn call_ended(
+        &mut self,
+        now: Now,
+        name: CallName,
+        ending: CallEnding,
+        failed: Option<Failed>,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(mut call) = self.live.remove(name) else { return };
+        self.record(now, &mut call, ending, failed, out);
         let LiveCall { account, gateways, invite, dialogs, .. } = call;
         self.note_invite(invite);
         if !dialogs.is_empty() {

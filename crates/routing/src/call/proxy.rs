@@ -155,7 +155,7 @@ impl TransactionUser {
                 self.admitted(turn, inbound, sender, Some(home), out);
             }
             Authenticated::Counted { verdict, .. } => {
-                self.call_begins(turn.now, turn.key, turn.request, Some(account.clone()));
+                self.call_begins(turn.now, turn.key, turn.request, &inbound, Some(account.clone()));
                 self.authenticated(turn, inbound, account, *verdict, out);
             }
             Authenticated::No => {
@@ -206,6 +206,7 @@ impl TransactionUser {
     // RFC 4320 §4.1: no other request gets one, before or after.
     pub(super) fn trying(&mut self, turn: Turn<'_, '_>, inbound: &Inbound, out: &mut Vec<Output>) {
         if turn.request.method() == Some(Method::Invite) {
+            self.call_begins(turn.now, turn.key, turn.request, inbound, None);
             self.respond(turn, inbound, &Reply::new(Status::TRYING), out);
         }
     }

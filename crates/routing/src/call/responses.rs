@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use clock::Now;
-use sip::{Message, Method, Name, Status};
+use sip::{Message, Method, Name, StartLine, Status};
 use transaction::{ClientKey, Kind, ServerKey};
 use transport::Source;
 
@@ -10,7 +10,7 @@ use super::Output;
 use super::challenge::Challenge;
 use super::client_branch::{BranchState, Cause, GatewayCalls, Phase};
 use super::inbound::{Inbound, Sender};
-use super::live_calls::is_for_an_end;
+use super::live_calls::{Failed, is_for_an_end};
 use super::media::{MediaEnd, MediaWithin};
 use super::own_request;
 use super::proxy::{Resource, resource};
@@ -20,7 +20,7 @@ use super::round::Ending;
 use super::user::TransactionUser;
 use super::{branches, edge, failover, forward};
 use crate::gateway::{Failure, Outcome};
-use crate::{Count, Report};
+use crate::{CallEnding, Count, Report};
 
 impl TransactionUser {
     /// A response to one of our requests.
@@ -124,7 +124,7 @@ impl TransactionUser {
         }
         self.leave_gateways(now, key, &mut context, out);
         if context.state != ContextState::Answered && context.is_exhausted() {
-            context.state = ContextState::Answered;
+            let before = std::mem::replace(&mut context.state, ContextState::Answered);
             if is_for_an_end(&context.inbound) {
                 let status = context.take_best().map(|best| best.status());
                 return self.errand_done(now, key, status, out);
@@ -132,8 +132,16 @@ impl TransactionUser {
             if let Some(trunk) = own_request::trunk(&context.inbound).cloned() {
                 return self.conclude_own(now, &trunk, &mut context, out);
             }
+            let whose = match (before, &context.best) {
+                (ContextState::Cancelled, _) => CallEnding::Cancelled,
+                (_, Some(Candidate::Received(..))) => CallEnding::Refused,
+                (_, Some(Candidate::Local(Status::REQUEST_TIMEOUT))) => CallEnding::NoAnswer,
+                (_, Some(Candidate::Local(_)) | None) => CallEnding::Turned,
+            };
+            let first = out.len();
             let is_answered = self.send_best(now, key, &mut context, out);
-            self.invite_ended(now, key, out);
+            let sent = sent_to(key, &out[first..]);
+            self.invite_ended(now, key, || failed(whose, sent, &context), out);
             if !is_answered {
                 return;
             }
@@ -389,6 +397,26 @@ impl TransactionUser {
         let message = reply.write(&request, &self.keyring, &inbound.settings);
         out.push(Output::Respond { key, status: reply.status, message });
     }
+}
+
+/// The response that was just sent to a request.
+fn sent_to(request: ServerKey, out: &[Output]) -> Option<Bytes> {
+    out.iter().rev().find_map(|output| match output {
+        Output::Respond { key, message, .. } if *key == request => Some(message.clone()),
+        _ => None,
+    })
+}
+
+/// What the record of a call says that nobody answered.
+fn failed(ending: CallEnding, sent: Option<Bytes>, context: &ResponseContext) -> Failed {
+    let line = sent.as_ref().and_then(|bytes| Message::parse(bytes).ok()).map(|sent| sent.start_line());
+    let (status, reason) = match line {
+        Some(StartLine::Response(line)) => {
+            (line.status, Some(String::from_utf8_lossy(line.reason).into_owned()))
+        }
+        _ => (Status::SERVER_INTERNAL_ERROR, None),
+    };
+    Failed { ending, status, reason, gateway: Failed::gateway_of(context) }
 }
 
 /// What a response says of the gateway that gave it; a 100 says nothing yet.

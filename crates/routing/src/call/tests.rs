@@ -17,6 +17,7 @@ mod hostile;
 mod identity;
 mod limits;
 mod orphan;
+mod records;
 mod register;
 mod round;
 mod routing;

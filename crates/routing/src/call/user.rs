@@ -15,7 +15,7 @@ use transport::{Destination, Source};
 
 use super::admission::{self, Proof};
 use super::inbound::{Inbound, Turn};
-use super::live_calls::{Errands, LiveCalls, is_for_an_end};
+use super::live_calls::{Errands, Failed, LiveCalls, is_for_an_end};
 use super::reply::Reply;
 use super::response_context::ResponseContext;
 use super::stored::Changes;
@@ -302,7 +302,7 @@ impl TransactionUser {
                     self.note_stage(&stage);
                 }
                 self.end_context(key, out);
-                self.invite_ended(now, key, out);
+                self.invite_ended(now, key, || Failed::here(Status::REQUEST_TIMEOUT, None), out);
             }
         }
     }
@@ -492,7 +492,8 @@ impl TransactionUser {
         let message = reply.write(request, &self.keyring, &inbound.settings);
         out.push(Output::Respond { key, status: reply.status, message });
         if !reply.status.is_provisional() {
-            self.invite_ended(turn.now, key, out);
+            let reason = reply.reason.map(str::to_owned);
+            self.invite_ended(turn.now, key, || Failed::here(reply.status, reason), out);
         }
     }
 

@@ -13,7 +13,7 @@ use clock::{Instant, Now, WallTime};
 use keys::RootKey;
 use lease::{Epoch, LeaseMirror};
 use replica::{Cause, Origin, Wanted};
-use routing::{Settings, Token};
+use routing::{CallRecord, Settings, Token};
 use sip::Aor;
 use transport::selection::Records;
 
@@ -117,6 +117,8 @@ pub(super) struct World {
     of_new_node: usize,
     last_said: Instant,
     degraded: Option<Instant>,
+    /// What the nodes wrote down of calls, those of one call once.
+    records: BTreeMap<u128, String>,
     pub(super) broken: Vec<String>,
     pub(super) events: Events,
     pub(super) trace: Trace,
@@ -162,6 +164,7 @@ impl World {
             of_new_node: 0,
             last_said: now,
             degraded: None,
+            records: BTreeMap::new(),
             broken: Vec::new(),
             events: Events::default(),
             trace: Trace::new(shown),
@@ -199,7 +202,12 @@ impl World {
             said.sort_by_key(|said| said.thread);
             (name(&self.phones, number), said)
         });
-        said.collect()
+        let mut facts: Vec<String> = self.records.values().cloned().collect();
+        facts.sort();
+        // Who handles the end of a call writes its record, at whatever time that is.
+        let record = |fact| Said { thread: (0, "record"), fact, at: Instant::START };
+        let records = ("records".to_owned(), facts.into_iter().map(record).collect());
+        said.chain([records]).collect()
     }
 
     /// The inputs and outputs of the nodes while the call went on.
@@ -355,6 +363,17 @@ impl World {
         let mut out = Vec::new();
         if let Some(node) = &mut self.sides[side].node {
             act(node, now, &mut out);
+            for record in node.take_records() {
+                let CallRecord { id, status, ending, caller, callee, .. } = record;
+                let fact = format!(
+                    "{} {} by {}, {caller} to {callee}",
+                    status.0,
+                    ending.why(),
+                    ending.by().as_str()
+                );
+                self.trace.add(self.now, format_args!("node {side} writes down: {fact}"), b"");
+                self.records.entry(id).or_insert(fact);
+            }
         }
         let mut settling: Option<Option<Cause>> = None;
         for output in out {

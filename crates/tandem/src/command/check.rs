@@ -8,7 +8,7 @@ use std::path::Path;
 use ::host::{Interface, remarks as remarks_of_host};
 use anyhow::Result;
 use routing::Settings;
-use store::{Inspection, inspect};
+use store::{Inspection, RecordSettings, inspect};
 
 use super::print;
 use crate::cluster_key::ClusterKey;
@@ -16,7 +16,9 @@ use crate::config::cluster::{GatewayCheck, Here, ManageRoutes, Unfit, Vip};
 use crate::config::{Cluster, Config, write_duration};
 use crate::database;
 use crate::host;
+use crate::records;
 use crate::service::node_name;
+use crate::state_directory::StateDirectory;
 
 /// Reads the file and tells what it means here.
 pub fn check(file: &Path) -> Result<()> {
@@ -27,6 +29,9 @@ pub fn check(file: &Path) -> Result<()> {
     let kernel = relay::Kernel::here();
     text.push_str(&relay::text(&config.relay, &settings, &kernel, config.tcp.connections_max));
     text.push_str(&metrics_text(&config));
+    if let Some(settings) = records::settings(&config, &StateDirectory::of(&config)?) {
+        text.push_str(&records_text(&settings));
+    }
     if let Some(settings) = database::server(&config)? {
         text.push_str(&database_text(&inspect(&settings)?));
     }
@@ -98,6 +103,34 @@ fn metrics_text(config: &Config) -> String {
         text.push_str(&format!(
             "note: whoever reaches {address} can read them: there is no password; let a firewall keep others out\n"
         ));
+    }
+    text
+}
+
+fn records_text(settings: &RecordSettings) -> String {
+    let RecordSettings { directory, file_bytes_max, files_max, .. } = settings;
+    let mebibytes = file_bytes_max >> 20;
+    let place = directory.display();
+    let mut text = format!(
+        "Records of calls are written to {place}: {files_max} files of {mebibytes} MiB at most, {} GiB in all\n",
+        (mebibytes * *files_max as u64).div_ceil(1_024)
+    );
+    match std::fs::metadata(directory) {
+        Ok(found) if !found.is_dir() => {
+            text.push_str(&format!(
+                "note: {place} is no directory: move it away, or name another one in records.directory\n"
+            ));
+        }
+        Ok(_) => {
+            if let Ok(disk) = rustix::fs::statvfs(directory)
+                && disk.f_bavail.saturating_mul(disk.f_frsize) < *file_bytes_max
+            {
+                text.push_str(&format!(
+                    "note: the disk of {place} has no room for one more file: make room, or records wait in memory and are lost\n"
+                ));
+            }
+        }
+        Err(_) => text.push_str(&format!("note: {place} is not there yet: it is made at the start\n")),
     }
     text
 }

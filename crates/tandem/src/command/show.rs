@@ -8,7 +8,9 @@ use serde_json::Value;
 use super::print;
 use crate::config::write_duration;
 use crate::control::client::Client;
-use crate::control::{CallView, ContactView, OverloadView, RegistrationView, Request, StatusView};
+use crate::control::{
+    CallView, ContactView, OverloadView, RecordsView, RegistrationView, Request, StatusView,
+};
 use crate::replica::ReplicaView;
 use crate::table::Table;
 
@@ -105,6 +107,7 @@ pub fn status_text(status: &StatusView) -> String {
         ),
         ("in progress", format!("{} waiting, {} forwarded", status.suspended, status.forwarding)),
         ("database", database + &lost),
+        ("call records", status.records.as_ref().map(records_text).unwrap_or_default()),
         ("other node", status.replica.as_ref().map(ReplicaView::text).unwrap_or_default()),
     ]
     .into_iter()
@@ -120,6 +123,13 @@ pub fn status_text(status: &StatusView) -> String {
         text.push_str(&format!("\n{counters}"));
     }
     text
+}
+
+fn records_text(records: &RecordsView) -> String {
+    let RecordsView { error, written, waiting, lost } = records;
+    let state = error.as_ref().map_or_else(|| "ok".to_owned(), |error| format!("FAILING: {error}"));
+    let lost = if *lost == 0 { String::new() } else { format!(", {lost} LOST") };
+    format!("{state} ({written} written, {waiting} wait){lost}")
 }
 
 fn overload_text(overload: OverloadView) -> String {

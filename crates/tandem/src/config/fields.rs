@@ -4,6 +4,7 @@
 mod admission;
 mod database;
 mod edge;
+mod records;
 mod relay;
 mod sip;
 
@@ -317,6 +318,7 @@ pub const SECTIONS: &[Section] = &[
     relay::SECTION,
     admission::SECTION,
     database::SECTION,
+    records::SECTION,
     Section {
         name: "metrics",
         meaning: &["What Prometheus asks for, over HTTP."],

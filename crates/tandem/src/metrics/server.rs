@@ -114,6 +114,16 @@ fn store(view: &MetricsView, out: &mut Exposition) {
     out.gauge("tandem_store_owed_changes", "Changes that wait to be written.").is(store.owed);
     out.counter("tandem_store_lost_changes_total", "Changes that found no room and will never be written.")
         .is(store.dropped);
+    let records = view.status.records.clone().unwrap_or_default();
+    out.gauge("tandem_records_failing", "Whether records of calls can not be written.")
+        .is(records.error.is_some());
+    out.gauge("tandem_records_waiting", "Records of calls that wait to be written.").is(records.waiting);
+    out.counter("tandem_records_written_total", "Records of calls that were written.").is(records.written);
+    out.counter(
+        "tandem_records_lost_total",
+        "Records of calls that found no room and will never be written.",
+    )
+    .is(records.lost);
 }
 
 fn carriers(view: &MetricsView, out: &mut Exposition) {

@@ -89,6 +89,7 @@ impl Node {
             virtual_addresses: BTreeSet::from([host, other]),
             tickler: None,
             relay: net::RelayRules::default(),
+            records: None,
             peer: Some(Box::new(move |owners, own| {
                 let known = engine::copies::KNOWN.to_vec();
                 let plan = Plan { node, incarnation: u64::from(node) + 1, listen, peers, known };

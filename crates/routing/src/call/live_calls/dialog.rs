@@ -17,7 +17,7 @@ use super::super::response_context::ResponseContext;
 use super::super::session;
 use super::super::user::TransactionUser;
 use super::parties::text;
-use crate::CallName;
+use crate::{CallEnding, CallName, Party};
 
 /// One dialog.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,6 +131,16 @@ impl TransactionUser {
         self.directed(message).map(|(name, index, _)| (name, index))
     }
 
+    /// The same with who has sent a request.
+    pub(in crate::call) fn sent_by(&self, request: &Message<'_>) -> Option<(CallName, usize, Party)> {
+        let (name, index, direction) = self.directed(request)?;
+        let sender = match direction {
+            Direction::ToCallee => Party::Caller,
+            Direction::ToCaller => Party::Callee,
+        };
+        Some((name, index, sender))
+    }
+
     /// The same with the direction in which a request goes.
     fn directed(&self, message: &Message<'_>) -> Option<(CallName, usize, Direction)> {
         let (call_id, from, to) = (message.call_id().ok()?, message.from_tag()?, message.to_tag()?);
@@ -170,7 +180,7 @@ impl TransactionUser {
         }
         let request = inbound.message().filter(is_of_session);
         if let Some((name, index)) = request.and_then(|request| self.dialog_of(&request)) {
-            self.dialog_ended(now, name, index, out);
+            self.dialog_ended(now, name, index, CallEnding::Lost, out);
         }
     }
 

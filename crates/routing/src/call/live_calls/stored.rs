@@ -13,6 +13,7 @@ use sip::Aor;
 use sip::limits::{CALL_ID_BYTES_MAX, TAG_BYTES_MAX};
 
 use super::dialog::{End, Ends, LiveDialog};
+use super::facts::StoredFacts;
 use super::parties::{Parties, TEXT_BYTES_MAX};
 use super::{DIALOGS_MAX, LiveCall};
 use crate::account::Unreadable;
@@ -55,6 +56,9 @@ struct Parts {
     passed: u64,
     #[prost(message, repeated, tag = "8")]
     dialogs: Vec<StoredPart>,
+    /// What its record needs.
+    #[prost(message, optional, tag = "9")]
+    facts: Option<StoredFacts>,
 }
 
 /// One dialog.
@@ -108,6 +112,7 @@ impl StoredDialog {
                 left: millis(call.ends_at.since(now.instant)),
                 passed: millis(now.wall.since(call.began)),
                 dialogs: call.dialogs.iter().map(|dialog| StoredPart::of(now, dialog)).collect(),
+                facts: call.facts.as_deref().map(|facts| StoredFacts::of(now.instant, facts)),
             },
         })
     }
@@ -146,7 +151,7 @@ impl StoredDialog {
     }
 
     pub(super) fn read(&self, now: Now) -> Result<LiveCall, Unreadable> {
-        let Parts { call_id, from, to, account, gateways, left, passed, dialogs } = &self.parts;
+        let Parts { call_id, from, to, account, gateways, left, passed, dialogs, facts } = &self.parts;
         if call_id.is_empty()
             || dialogs.is_empty()
             || dialogs.len() > DIALOGS_MAX
@@ -162,6 +167,7 @@ impl StoredDialog {
             dialogs: dialogs.iter().map(|it| it.read(now)).collect::<Result<_, _>>()?,
             invite: None,
             parties: Some(Box::new(parties)),
+            facts: facts.as_ref().map(|it| it.read(now.instant, Duration::ZERO).map(Box::new)).transpose()?,
             began: before(now.wall, *passed),
             ends_at: now.instant + duration(*left),
         })

@@ -28,7 +28,7 @@ use super::super::own::is_own_route;
 use super::super::reply::Reply;
 use super::super::user::TransactionUser;
 use super::dialog::{End, Ends};
-use crate::{CallName, Count, Settings};
+use crate::{CallEnding, CallName, Count, Settings};
 
 /// Requests of this kind that are under way; each may take a minute.
 const ERRANDS_MAX: usize = 4_096;
@@ -116,7 +116,7 @@ impl TransactionUser {
         let Some(index) = live.dialogs.iter().position(|dialog| dialog.tag == tag) else { return };
         let found = live.parties.as_ref().map(|it| it.call_id.clone()).zip(live.dialogs[index].ends.clone());
         self.counts.add(Count::CallDead);
-        self.dialog_ended(now, call, index, out);
+        self.dialog_ended(now, call, index, CallEnding::Lost, out);
         if let Some((call_id, ends)) = found {
             let errand = Errand { call, tag, to: to.back(), purpose: Purpose::HangUp };
             self.run_errand(now, &call_id, &ends, errand, out);
@@ -138,7 +138,7 @@ impl TransactionUser {
         let tag = live.dialogs[index].tag.clone();
         let found = live.parties.as_ref().map(|it| it.call_id.clone()).zip(live.dialogs[index].ends.clone());
         self.counts.add(Count::CallSilent);
-        self.dialog_ended(now, call, index, out);
+        self.dialog_ended(now, call, index, CallEnding::Silent, out);
         let Some((call_id, ends)) = found else { return true };
         for to in [Direction::ToCaller, Direction::ToCallee] {
             let errand = Errand { call, tag: tag.clone(), to, purpose: Purpose::HangUp };

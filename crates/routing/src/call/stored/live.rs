@@ -6,7 +6,7 @@ use sip::Aor;
 use sip::limits::TAG_BYTES_MAX;
 use transaction::ServerKey;
 
-use super::super::live_calls::{DIALOGS_MAX, LiveCall, LiveDialog};
+use super::super::live_calls::{DIALOGS_MAX, LiveCall, LiveDialog, StoredFacts};
 use super::places::{Reader, Writer, aor, write_aor};
 use super::{at_most, bounded};
 use crate::account::Unreadable;
@@ -33,6 +33,9 @@ struct StoredLiveCall {
     dialogs: Vec<Bytes>,
     #[prost(uint64, tag = "4")]
     left: u64,
+    /// What its record needs.
+    #[prost(message, optional, tag = "5")]
+    facts: Option<StoredFacts>,
 }
 
 impl StoredBegun {
@@ -42,6 +45,7 @@ impl StoredBegun {
             gateways: call.gateways.iter().map(write_aor).collect(),
             dialogs: call.dialogs.iter().map(|dialog| Bytes::copy_from_slice(&dialog.tag)).collect(),
             left: writer.left(call.ends_at),
+            facts: call.facts.as_deref().map(|facts| StoredFacts::of(writer.now, facts)),
         });
         Self { call }
     }
@@ -59,6 +63,11 @@ impl StoredBegun {
             dialogs: call.dialogs.iter().map(|tag| LiveDialog::bare(tag, began)).collect(),
             invite: Some(invite),
             parties: None,
+            facts: call
+                .facts
+                .as_ref()
+                .map(|facts| facts.read(reader.now, reader.since).map(Box::new))
+                .transpose()?,
             began,
             ends_at: reader.at(call.left),
         }))

@@ -22,7 +22,7 @@ use super::places::{Reader, Writer};
 use super::request::{StoredRequest, StoredSought};
 use super::{Parts, StoredCall};
 use crate::account::Unreadable;
-use crate::{CallName, Count, Keyring, Settings};
+use crate::{CallEnding, CallName, Count, Keyring, Settings};
 
 /// Whether a call could go on where all is there that it names.
 pub(super) fn check(parts: &Parts) -> Result<(), Unreadable> {
@@ -121,6 +121,25 @@ impl TransactionUser {
         if self.restore(now, reader, &settings, key, &call.parts, out).is_none() {
             self.counts.add(Count::NotTakenOver);
             self.changes.note(key);
+            self.call_lost(now, since, key, &call, out);
+        }
+    }
+
+    /// Tells what is left of a call of another node, which was told of `since` ago, and that can not go on here.
+    pub fn call_lost(
+        &self,
+        now: Now,
+        since: Duration,
+        key: ServerKey,
+        call: &StoredCall,
+        out: &mut Vec<Output>,
+    ) {
+        let reader = Reader { now: now.instant, since, settings: None };
+        let begun = call.parts.begun.as_ref().and_then(|begun| begun.read(reader, key).ok().flatten());
+        let Some(begun) = begun.filter(|begun| begun.dialogs.is_empty()) else { return };
+        if let Some(Ok(invite)) = call.parts.request.as_ref().map(|it| Message::parse(&it.bytes)) {
+            let mut lost = self.as_begun(now, &invite, begun);
+            self.record(now, &mut lost, CallEnding::NodeLost, None, out);
         }
     }
 
@@ -229,7 +248,10 @@ impl TransactionUser {
         call.parties = Parties::of(invite).map(Box::new);
         let passed = self.settings.proxy.longest_call.saturating_sub(call.ends_at.since(now.instant));
         let passed = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX);
-        call.began = WallTime::from_millis(now.wall.as_millis().saturating_sub(passed));
+        call.began = match &call.facts {
+            Some(facts) => facts.began(now),
+            None => WallTime::from_millis(now.wall.as_millis().saturating_sub(passed)),
+        };
         for dialog in &mut call.dialogs {
             dialog.answered = call.began;
         }

@@ -19,7 +19,8 @@ use super::takeovers::Takeovers;
 use crate::call::inbound::Inbound;
 use crate::call::{Output, Readiness, TransactionUser};
 use crate::{
-    Answer, Authenticated, Counts, Keyring, Located, Question, Report, Settings, Target, Token, TrustedPeer,
+    Answer, Authenticated, CallRecord, Counts, Keyring, Located, Question, Report, Settings, Target, Token,
+    TrustedPeer,
 };
 
 pub(super) const UDP: ListenerId = ListenerId(0);
@@ -48,6 +49,8 @@ pub(in crate::call) struct SceneOf<const TAKEN_OVER: bool> {
     pub(super) now: Now,
     /// What the bans were told.
     pub(super) reports: Vec<Report>,
+    /// What was left of calls.
+    pub(super) records: Vec<CallRecord>,
     mirror: LeaseMirror,
     takeovers: Takeovers,
 }
@@ -76,6 +79,7 @@ impl<const TAKEN_OVER: bool> SceneOf<TAKEN_OVER> {
             keyring,
             now: Now::new(Instant::START, WallTime::from_millis(1_700_000_000_000)),
             reports: Vec::new(),
+            records: Vec::new(),
             mirror: LeaseMirror::permanent(),
             takeovers: Takeovers::new(TAKEN_OVER),
         }
@@ -276,16 +280,18 @@ impl<const TAKEN_OVER: bool> SceneOf<TAKEN_OVER> {
         self.answer(token, Answer::Located(Located::Targets(targets)))
     }
 
-    /// What came out of a step, but for the reports, which are kept apart. Then another node goes on.
+    /// What came out of a step, but for reports and records, which are kept apart. Then another node goes on.
     fn without_reports(&mut self, out: Vec<Output>) -> Vec<Output> {
         self.takeovers.after_step(&mut self.user, &out);
         self.takeovers.take_over(&mut self.user, &self.keyring, self.now, &self.mirror);
-        let (reports, others): (Vec<_>, Vec<_>) =
-            out.into_iter().partition(|output| matches!(output, Output::Report(_)));
-        self.reports.extend(reports.into_iter().map(|output| match output {
-            Output::Report(report) => report,
-            other => unreachable!("{other:?} is no report"),
-        }));
+        let mut others = Vec::new();
+        for output in out {
+            match output {
+                Output::Report(report) => self.reports.push(report),
+                Output::Record(record) => self.records.push(*record),
+                other => others.push(other),
+            }
+        }
         others
     }
 }

@@ -33,6 +33,8 @@ mod hostile;
 mod identity;
 #[path = "limits.rs"]
 mod limits;
+#[path = "records.rs"]
+mod records;
 #[path = "register.rs"]
 mod register;
 #[path = "round.rs"]

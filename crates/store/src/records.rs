@@ -1,0 +1,325 @@
+//! Records of calls, as lines of JSON in files.
+//!
+//! A thread of its own takes records from a bounded queue and appends them, as many at a time as there are. A disk that is
+//! full or gone stops nobody: the queue keeps what it has room for, the state says what is wrong, and writing is tried again
+//! until it succeeds. What finds no room is lost and counted.
+//!
+//! A record is in a file, though perhaps not on the disk, as soon as the thread has been scheduled: a process that is killed
+//! loses those of its last milliseconds. What a loss of power takes, the [`Sync`] says.
+
+mod calendar;
+mod journal;
+mod line;
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use engine::{Records, StoreError};
+use lease::Epoch;
+use routing::CallRecord;
+
+pub use self::line::Line;
+
+use self::journal::Journal;
+use crate::writer::wall_now;
+
+/// Records that wait. With half a kilobyte each they take 50 MB, and are those of 1,000 seconds at 100 calls each second.
+const WAITING_MAX: usize = 100_000;
+/// Records that are written at a time.
+const BATCH_MAX: usize = 1_000;
+/// How soon a write that failed is tried again.
+const RETRY_MIN: Duration = Duration::from_millis(200);
+/// The interval of tries while nothing helps.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+/// How often what was written is forced to the disk.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+/// How long a clean stop waits for the disk.
+const STOP_MAX: Duration = Duration::from_secs(10);
+
+/// Where records are written, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordSettings {
+    /// In this directory.
+    pub directory: PathBuf,
+    /// A file of so many bytes is followed by another one, and so is that of a day.
+    pub file_bytes_max: u64,
+    /// So many files stay.
+    pub files_max: usize,
+    /// What a loss of power may take.
+    pub sync: Sync,
+    /// The name of this node.
+    pub node: String,
+}
+
+/// When what was written is forced to the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sync {
+    /// Before anything else is written.
+    Always,
+    /// Each second.
+    #[default]
+    Second,
+    /// When the kernel likes.
+    Never,
+}
+
+/// How the writing goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecordState {
+    /// What is wrong, if it fails.
+    pub failing: Option<StoreError>,
+    /// Records that were written since the start.
+    pub written: u64,
+    /// Records that are not yet written.
+    pub waiting: usize,
+    /// Records that found no room and will never be written.
+    pub lost: u64,
+}
+
+/// Writes records until it is dropped.
+#[derive(Debug)]
+pub struct RecordFiles {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    settings: RecordSettings,
+    queue: Mutex<Queue>,
+    wake: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<Line>,
+    /// Those that are being written.
+    under_way: usize,
+    written: u64,
+    lost: u64,
+    failing: Option<StoreError>,
+    /// When the end is not waited for any more.
+    stops: Option<Instant>,
+}
+
+impl RecordFiles {
+    /// Makes the directory if it is not there, and starts the thread.
+    pub fn start(settings: RecordSettings) -> Result<Self, StoreError> {
+        let directory = settings.directory.clone();
+        let wrong = |reason: std::io::Error| StoreError {
+            place: directory.display().to_string(),
+            reason: reason.to_string(),
+        };
+        std::fs::create_dir_all(&settings.directory).map_err(&wrong)?;
+        let shared = Arc::new(Shared { settings, queue: Mutex::default(), wake: Condvar::new() });
+        let writer = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("store-records".to_owned())
+            .spawn(move || writer.run())
+            .map_err(&wrong)?;
+        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// How the writing goes.
+    pub fn state(&self) -> RecordState {
+        let queue = self.shared.queue();
+        RecordState {
+            failing: queue.failing.clone(),
+            written: queue.written,
+            waiting: queue.waiting.len() + queue.under_way,
+            lost: queue.lost,
+        }
+    }
+
+    /// Writes what waits and ends the thread. Blocks, for ten seconds at most.
+    ///
+    /// # Errors
+    ///
+    /// The files could not take all of it.
+    pub fn stop(&self) -> Result<(), StoreError> {
+        self.shared.queue().stops = Some(Instant::now() + STOP_MAX);
+        self.shared.wake.notify_all();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            return Err(self.shared.wrong("the thread that writes has failed".to_owned()));
+        }
+        let queue = self.shared.queue();
+        match (queue.waiting.len(), &queue.failing) {
+            (0, _) => Ok(()),
+            (_, Some(failing)) => Err(failing.clone()),
+            (_, None) => Err(self.shared.wrong("the disk was too slow to write everything".to_owned())),
+        }
+    }
+}
+
+impl Drop for RecordFiles {
+    fn drop(&mut self) {
+        // Who wants to know of a failure has stopped it before.
+        let _ = self.stop();
+    }
+}
+
+impl Records for RecordFiles {
+    fn write(&self, epoch: Epoch, record: CallRecord) {
+        let line = Line::of(&record, &self.shared.settings.node, epoch);
+        let mut queue = self.shared.queue();
+        if queue.waiting.len() >= WAITING_MAX {
+            queue.lost += 1;
+            return;
+        }
+        queue.waiting.push_back(line);
+        let was_idle = queue.waiting.len() == 1 && queue.under_way == 0;
+        drop(queue);
+        if was_idle {
+            self.shared.wake.notify_all();
+        }
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        let mut journal = Journal::new(self.settings.clone());
+        let mut retry = RETRY_MIN;
+        let mut synced = Instant::now();
+        loop {
+            let is_owed = journal.is_dirty() && self.settings.sync != Sync::Never;
+            let sync_in = is_owed.then(|| (synced + SYNC_EVERY).saturating_duration_since(Instant::now()));
+            let tried = match self.next_batch(sync_in) {
+                Next::Batch(batch) => {
+                    let tried = journal.append(wall_now(), &bytes_of(&batch));
+                    self.wrote(batch, tried.is_ok());
+                    tried
+                }
+                Next::Sync => Ok(()),
+                Next::Stop => break,
+            };
+            let is_due = match self.settings.sync {
+                Sync::Always => true,
+                Sync::Second => synced.elapsed() >= SYNC_EVERY,
+                Sync::Never => false,
+            };
+            let tried = tried.and_then(|()| match is_due {
+                true => {
+                    synced = Instant::now();
+                    journal.sync()
+                }
+                false => Ok(()),
+            });
+            self.tried(tried.as_ref().err());
+            match tried {
+                Ok(()) => retry = RETRY_MIN,
+                Err(_) => {
+                    self.pause(retry);
+                    retry = (retry * 2).min(RETRY_MAX);
+                }
+            }
+        }
+        if self.settings.sync != Sync::Never
+            && let Err(error) = journal.sync()
+        {
+            tracing::warn!(%error, "the last records may not be on the disk");
+        }
+    }
+
+    /// Waits for records, or until what was written is to be forced to the disk.
+    fn next_batch(&self, sync_in: Option<Duration>) -> Next {
+        let sync_at = sync_in.map(|left| Instant::now() + left);
+        let mut queue = self.queue();
+        loop {
+            if let Some(stops) = queue.stops
+                && (queue.waiting.is_empty() || stops <= Instant::now())
+            {
+                return Next::Stop;
+            }
+            if !queue.waiting.is_empty() {
+                let number = queue.waiting.len().min(BATCH_MAX);
+                queue.under_way = number;
+                return Next::Batch(queue.waiting.drain(..number).collect());
+            }
+            queue = match sync_at {
+                None => self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                Some(at) => {
+                    let left = at.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Next::Sync;
+                    }
+                    self.wake.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+
+    /// A batch was written, or waits again.
+    fn wrote(&self, batch: Vec<Line>, is_written: bool) {
+        let mut queue = self.queue();
+        queue.under_way = 0;
+        if is_written {
+            queue.written += batch.len() as u64;
+        } else {
+            for line in batch.into_iter().rev() {
+                queue.waiting.push_front(line);
+            }
+        }
+    }
+
+    fn tried(&self, error: Option<&std::io::Error>) {
+        let mut queue = self.queue();
+        let Some(error) = error else {
+            if queue.failing.take().is_some() {
+                tracing::info!("records of calls can be written again");
+            }
+            return;
+        };
+        let error = self.wrong(error.to_string());
+        if queue.failing.as_ref() != Some(&error) {
+            let waiting = queue.waiting.len();
+            tracing::error!(%error, waiting, "records of calls can not be written; it is tried again");
+        }
+        queue.failing = Some(error);
+    }
+
+    /// Lets time pass, unless the end has come: then once more is tried, and again.
+    fn pause(&self, time: Duration) {
+        let end = Instant::now() + time;
+        let mut queue = self.queue();
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let is_stopped = queue.stops.is_some_and(|stops| stops <= Instant::now());
+            if left.is_zero() || is_stopped {
+                return;
+            }
+            queue = self.wake.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn wrong(&self, reason: String) -> StoreError {
+        StoreError { place: self.settings.directory.display().to_string(), reason }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the thread does next.
+enum Next {
+    Batch(Vec<Line>),
+    Sync,
+    Stop,
+}
+
+fn bytes_of(batch: &[Line]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(batch.len() * 768);
+    for line in batch {
+        line.write(&mut bytes);
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests;
