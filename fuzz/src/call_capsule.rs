@@ -22,7 +22,9 @@ use transport::{Flow, Listener, ListenerId, Listeners, LocalAddr, RemoteAddr, So
 /// What one call can bring about, more than its rounds, servers and forwards allow.
 const STEPS_MAX: usize = 20_000;
 
-const NOW: Now = Now::new(Instant::from_nanos(5_000_000_000), WallTime::from_millis(1_700_000_000_000));
+/// When everything begins.
+pub(crate) const NOW: Now =
+    Now::new(Instant::from_nanos(5_000_000_000), WallTime::from_millis(1_700_000_000_000));
 
 /// Goes on with the call that the bytes are.
 pub fn run(data: &[u8]) {
@@ -82,18 +84,8 @@ pub fn capsules() -> Vec<(&'static str, Vec<u8>)> {
     let keyring = keyring();
     let mirror = LeaseMirror::permanent();
     let lease = mirror.active(NOW.instant).expect("it is permanent");
-    let invite = Bytes::from_static(
-        b"INVITE sip:bob@example.org SIP/2.0\r\n\
-          Via: SIP/2.0/UDP 198.51.100.200:5060;branch=z9hG4bKone\r\n\
-          Max-Forwards: 70\r\n\
-          From: <sip:+49301@carrier.example>;tag=caller\r\n\
-          To: <sip:bob@example.org>\r\n\
-          Call-ID: one@carrier.example\r\n\
-          CSeq: 1 INVITE\r\n\
-          Contact: <sip:carrier@198.51.100.200:5060>\r\n\
-          Content-Length: 0\r\n\r\n",
-    );
-    let message = Message::parse(&invite).expect("it is written above");
+    let invite = invite();
+    let message = Message::parse(&invite).expect("it is whole");
     let key = ServerKey::of(&keyring.transaction, &message).expect("it has all that is needed");
     let told = |user: &TransactionUser| match user.stored_call(NOW, key) {
         Some(call) => call.to_bytes().to_vec(),
@@ -124,7 +116,22 @@ pub fn capsules() -> Vec<(&'static str, Vec<u8>)> {
     vec![("sought", sought), ("rings", rings), ("answered", told(&user))]
 }
 
-fn answer(question: Question) -> Answer {
+/// A carrier's call to a user of ours.
+pub(crate) fn invite() -> Bytes {
+    Bytes::from_static(
+        b"INVITE sip:bob@example.org SIP/2.0\r\n\
+          Via: SIP/2.0/UDP 198.51.100.200:5060;branch=z9hG4bKone\r\n\
+          Max-Forwards: 70\r\n\
+          From: <sip:+49301@carrier.example>;tag=caller\r\n\
+          To: <sip:bob@example.org>\r\n\
+          Call-ID: one@carrier.example\r\n\
+          CSeq: 1 INVITE\r\n\
+          Contact: <sip:carrier@198.51.100.200:5060>\r\n\
+          Content-Length: 0\r\n\r\n",
+    )
+}
+
+pub(crate) fn answer(question: Question) -> Answer {
     match question {
         Question::EnterGateway(gateway, call, _) => Answer::AtGateway(gateway, call),
         Question::Locate(_) | Question::Call(_) | Question::LocatePhone(..) | Question::AwaitReturn(..) => {
@@ -134,7 +141,7 @@ fn answer(question: Question) -> Answer {
     }
 }
 
-fn user() -> TransactionUser {
+pub(crate) fn user() -> TransactionUser {
     let listener = Listener {
         id: ListenerId(0),
         transport: Transport::Udp,
@@ -142,7 +149,11 @@ fn user() -> TransactionUser {
         advertise: None,
         digest: true,
     };
+    let mut proxy = Settings::default().proxy;
+    // What is looked after in the meantime has no part in calls that are under way.
+    proxy.long_call_check = Some(Duration::from_secs(3_600));
     let settings = Settings {
+        proxy,
         listeners: Arc::new(Listeners::new(vec![listener])),
         domains: BTreeSet::from(["example.org".to_owned()]),
         trusted: vec![TrustedPeer {
@@ -154,16 +165,16 @@ fn user() -> TransactionUser {
     TransactionUser::new(Arc::new(settings), keyring(), 0, 1)
 }
 
-fn keyring() -> Keyring {
+pub(crate) fn keyring() -> Keyring {
     Keyring::derive(&keys::RootKey::new([7; 32]))
 }
 
-fn source(remote: &str) -> Source {
+pub(crate) fn source(remote: &str) -> Source {
     let remote = RemoteAddr(remote.parse().expect("an address"));
     Source { flow: Flow::Datagram { listener: ListenerId(0), remote }, transport: Transport::Udp }
 }
 
-fn target(contact: &'static str) -> Target {
+pub(crate) fn target(contact: &'static str) -> Target {
     Target {
         aor: Aor::parse("bob@example.org").expect("an address of record"),
         contact: Bytes::from_static(contact.as_bytes()),

@@ -5,6 +5,7 @@
 //! The targets read no clock and no file: the same bytes always give the same end.
 
 pub mod call_capsule;
+pub mod dialog_capsule;
 pub mod engine_inputs;
 pub mod framing;
 pub mod message;
@@ -27,7 +28,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     Target { name: "message", bytes_max: 70_000, body: message::run },
     Target { name: "values", bytes_max: 4_096, body: values::run },
     Target { name: "uri", bytes_max: 1_024, body: values::run_uris },
@@ -37,6 +38,7 @@ pub const TARGETS: [Target; 10] = [
     Target { name: "selection", bytes_max: 1_024, body: selection::run },
     Target { name: "replica", bytes_max: 32_768, body: replication::run },
     Target { name: "call", bytes_max: 16_384, body: call_capsule::run },
+    Target { name: "dialog", bytes_max: 8_192, body: dialog_capsule::run },
     Target { name: "engine", bytes_max: 8_192, body: engine_inputs::run },
 ];
 

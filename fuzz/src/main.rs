@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 
 use fuzz::rng::Rng;
-use fuzz::{TARGETS, Target, call_capsule, engine_inputs, mutator, replication};
+use fuzz::{TARGETS, Target, call_capsule, dialog_capsule, engine_inputs, mutator, replication};
 
 /// An input that takes longer, three times, is a finding: what is linear takes a hundredth of it.
 const INPUT_TIME_MAX: Duration = Duration::from_secs(1);
@@ -160,6 +160,11 @@ fn corpus(target: &Target) -> io::Result<BTreeMap<String, Vec<u8>>> {
     if target.name == "call" {
         corpus.extend(
             call_capsule::capsules().into_iter().map(|(name, bytes)| (format!("call {name}"), bytes)),
+        );
+    }
+    if target.name == "dialog" {
+        corpus.extend(
+            dialog_capsule::capsules().into_iter().map(|(name, bytes)| (format!("dialog {name}"), bytes)),
         );
     }
     if target.name == "replica" {

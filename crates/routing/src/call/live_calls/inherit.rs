@@ -66,9 +66,8 @@ impl TransactionUser {
     /// On a standby: takes a call that the active node tells of in the place of what was known of it. Whether there is room
     /// for it, and whether it is the one of that name.
     pub fn inherit_dialog(&mut self, now: Now, name: CallName, stored: &StoredDialog) -> bool {
-        let named =
-            stored.caller_tag().map(|tag| CallName::of(&self.keyring.transaction, stored.call_id(), tag));
-        let mut call = stored.read(now).ok().filter(|_| named == Some(name));
+        let is_named_so = stored.name(&self.keyring) == Some(name);
+        let mut call = stored.read(now).ok().filter(|_| is_named_so);
         for dialog in call.iter_mut().flat_map(|call| &mut call.dialogs) {
             dialog.check_at = upkeep::first_check(now.instant, &self.settings, name);
         }

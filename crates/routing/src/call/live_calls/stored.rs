@@ -17,6 +17,7 @@ use super::facts::StoredFacts;
 use super::parties::{Parties, TEXT_BYTES_MAX};
 use super::{DIALOGS_MAX, LiveCall};
 use crate::account::Unreadable;
+use crate::{CallName, Keyring};
 
 /// Larger capsules are not read. A call with one dialog has 1 KB.
 const BYTES_MAX: usize = 128 << 10;
@@ -145,9 +146,10 @@ impl StoredDialog {
         duration(self.parts.left)
     }
 
-    /// The tag of the caller; none if From has none.
-    pub(super) fn caller_tag(&self) -> Option<&[u8]> {
-        sip::NameAddr::parse(&self.parts.from).ok()?.tag()
+    /// Its name on every node with this keyring; none if the caller has no tag.
+    pub fn name(&self, keyring: &Keyring) -> Option<CallName> {
+        let tag = sip::NameAddr::parse(&self.parts.from).ok()?.tag()?;
+        Some(CallName::of(&keyring.transaction, self.call_id(), tag))
     }
 
     pub(super) fn read(&self, now: Now) -> Result<LiveCall, Unreadable> {
