@@ -119,10 +119,11 @@ impl TransactionUser {
         context: &mut ResponseContext,
         index: usize,
         client: ClientKey,
-        status: Status,
+        response: &Message<'_>,
         copy: Bytes,
         out: &mut Vec<Output>,
     ) {
+        let status = response.status().unwrap_or(Status::SERVER_INTERNAL_ERROR);
         let freed_at = now.instant + context.inbound.settings.timers.transaction_lifetime();
         let is_invite = context.inbound.kind == Kind::Invite;
         let Some(branch) = context.branches.get_mut(index) else { return };
@@ -141,6 +142,9 @@ impl TransactionUser {
             1 => {}
             // RFC 3261 §16.7 item 5: every 2xx to INVITE is passed on, and one to any other request.
             2 if is_invite || context.state != ContextState::Answered => {
+                if is_invite {
+                    self.call_answered(now, key, (context, index), response, &copy);
+                }
                 out.push(Output::Respond { key, status, message: copy });
                 context.state = ContextState::Answered;
                 if is_invite {

@@ -60,7 +60,7 @@ impl TransactionUser {
         }
         if !is_current {
             let copy = forward::response(&context.inbound, response, is_believed, is_masked);
-            self.late_response(now, key, &mut context, index, client, status, copy, out);
+            self.late_response(now, key, &mut context, index, client, response, copy, out);
         } else {
             let branch = &mut context.branches[index];
             if let Some(outcome) = outcome(response, status)

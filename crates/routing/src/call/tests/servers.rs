@@ -120,6 +120,7 @@ fn a_server_that_accepts_after_it_was_passed_over_has_the_call() {
     let cancel = only_left(&out);
     assert_eq!((&*method(&cancel.request), cancel.to), ("CANCEL", second.to));
     assert_eq!(statuses(&scene.reply(&first, 200, "")), [200], "and again, until it is acknowledged");
+    assert_eq!(scene.user.answered_calls().len(), 1, "it is a call like any other");
 }
 
 #[test]
