@@ -229,6 +229,16 @@ impl Streams {
         self.lock().of_virtual_addresses().all(|(_, queue)| queue.is_empty())
     }
 
+    /// Ends all connections of virtual addresses in order: what waits is written, and then their end.
+    pub(crate) fn hand_over(&self) {
+        self.lock().of_virtual_addresses().for_each(|(_, queue)| queue.hand_over());
+    }
+
+    /// Whether the end of all of them is written.
+    pub(crate) fn is_handed_over(&self) -> bool {
+        !self.lock().of_virtual_addresses().any(|(_, queue)| queue.is_handing_over())
+    }
+
     /// A connection's task is over.
     fn ended(&self, link: &Link) {
         {

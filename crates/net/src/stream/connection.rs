@@ -37,6 +37,8 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(4);
 const WRITE_TIME_MAX: Duration = Duration::from_secs(30);
 /// What is left to be written when the peer has ended its side.
 const FINISH_TIME_MAX: Duration = Duration::from_secs(2);
+/// A connection that is handed over is cut as soon as the lease is gone. If that does not come it ends by itself.
+const HANDED_OVER_TIME_MAX: Duration = Duration::from_secs(2);
 /// When the kernel asks a silent peer whether it is there, how often, and how many times.
 const PROBE_AFTER: Duration = Duration::from_secs(60);
 const PROBE_EVERY: Duration = Duration::from_secs(15);
@@ -114,7 +116,12 @@ pub(super) async fn serve(link: Link, mut stream: TcpStream, began: Began) {
                 // Too late is as good as written: the peer does not read.
                 let _ = timeout(FINISH_TIME_MAX, &mut writing).await;
             }
-            () = &mut writing => {}
+            () = &mut writing => {
+                // The peer has the end of what was written. What it sends in answer is the other node's to hear.
+                if link.queue.ended() {
+                    let _ = timeout(HANDED_OVER_TIME_MAX, link.queue.is_cut()).await;
+                }
+            }
         }
     };
     let is_cut = tokio::select! {

@@ -45,6 +45,10 @@ enum Phase {
     Open,
     /// What waits is still written, and nothing is added.
     Finishing,
+    /// What waits is still written and then its end, and nothing is added. The connection stays until it is cut.
+    HandingOver,
+    /// The end is written.
+    HandedOver,
     /// Nothing is written.
     Closed,
     /// The connection goes without a word to its peer.
@@ -74,7 +78,8 @@ impl SendQueue {
             {
                 let waiting = self.lock();
                 match (waiting.phase, waiting.messages.front()) {
-                    (Phase::Closed | Phase::Cut, _) | (Phase::Finishing, None) => return None,
+                    (Phase::Closed | Phase::Cut | Phase::HandedOver, _)
+                    | (Phase::Finishing | Phase::HandingOver, None) => return None,
                     (_, Some((message, _))) => return Some(message.clone()),
                     (Phase::Open, None) => {}
                 }
@@ -99,6 +104,31 @@ impl SendQueue {
         }
         drop(waiting);
         self.changed.notify_one();
+    }
+
+    /// Takes nothing more; what waits is still written, then the peer is told that nothing follows, and the connection stays
+    /// until [`Self::cut`].
+    pub(super) fn hand_over(&self) {
+        let mut waiting = self.lock();
+        if waiting.phase == Phase::Open {
+            waiting.phase = Phase::HandingOver;
+        }
+        drop(waiting);
+        self.changed.notify_one();
+    }
+
+    /// The peer was told that nothing follows. Whether the connection stays until it is cut.
+    pub(super) fn ended(&self) -> bool {
+        let mut waiting = self.lock();
+        if waiting.phase == Phase::HandingOver {
+            waiting.phase = Phase::HandedOver;
+        }
+        waiting.phase == Phase::HandedOver
+    }
+
+    /// Whether [`Self::hand_over`] has still something to write.
+    pub(super) fn is_handing_over(&self) -> bool {
+        self.lock().phase == Phase::HandingOver
     }
 
     /// Takes nothing more and writes nothing more.
@@ -196,6 +226,22 @@ mod tests {
         assert_eq!(next(&queue).as_deref(), Some(&b"last"[..]));
         queue.written();
         assert_eq!(next(&queue), None);
+    }
+
+    #[test]
+    fn a_queue_that_is_handed_over_writes_what_waits_and_then_its_end() {
+        let queue = SendQueue::default();
+        queue.push(Bytes::from_static(b"last"), None).expect("room");
+        queue.hand_over();
+
+        assert_eq!(queue.push(Bytes::from_static(b"late"), None), Err(Unqueued::Closed));
+        assert_eq!(next(&queue).as_deref(), Some(&b"last"[..]));
+        queue.written();
+        assert_eq!(next(&queue), None);
+        assert!(queue.is_handing_over(), "its end is not written");
+        assert!(queue.ended() && !queue.is_handing_over());
+        queue.cut();
+        assert!(!queue.ended(), "it does not stay");
     }
 
     #[test]

@@ -242,6 +242,18 @@ impl TcpPhone {
         room
     }
 
+    /// Reads until the server has ended the connection in order; `None` if it was reset.
+    pub(crate) fn receive_to_the_end(&mut self) -> Option<String> {
+        let mut text = String::new();
+        match self.0.read_to_string(&mut text) {
+            Ok(_) => Some(text),
+            Err(error) => {
+                assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "it was not ended");
+                None
+            }
+        }
+    }
+
     /// Waits until the server ends the connection.
     pub(crate) fn expect_end(&mut self) {
         let mut room = [0; 1_024];
