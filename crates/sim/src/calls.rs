@@ -159,7 +159,7 @@ fn play(kind: Kind, case: Case, reference: Option<&Ending>, telling: Telling) ->
         world.play();
         let ending = world.said();
         let mut why = world.broken.clone();
-        why.extend(differences(reference.unwrap_or(&ending), &ending, case.late_max()));
+        why.extend(differences(reference.unwrap_or(&ending), &ending, world.late_max()));
         if !why.is_empty() && world.is_excused() {
             world.events.add(events::Event::Excused);
             why.clear();

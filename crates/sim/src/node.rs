@@ -228,6 +228,11 @@ impl Node {
         })
     }
 
+    /// How many calls it has as the active one, ringing ones included.
+    pub(crate) fn calls(&self) -> usize {
+        self.shards.iter().map(|shard| shard.counts().calls).sum()
+    }
+
     /// What it did not hear.
     pub(crate) fn dropped(&self) -> Dropped {
         self.dropped

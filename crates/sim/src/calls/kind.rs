@@ -60,11 +60,15 @@ pub enum Kind {
     Thoughtful,
     /// It is changed by an UPDATE.
     Updated,
+    /// The callee loses its power in mid-call, and the caller waits to be told.
+    Abandoned,
+    /// Both lose it, and no phone knows of the call any more.
+    Forgotten,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::Plain,
         Self::CalleeEnds,
         Self::Forked,
@@ -88,6 +92,8 @@ impl Kind {
         Self::ByName,
         Self::Thoughtful,
         Self::Updated,
+        Self::Abandoned,
+        Self::Forgotten,
     ];
 
     /// Its name on the command line.
@@ -116,6 +122,8 @@ impl Kind {
             Self::ByName => "by-name",
             Self::Thoughtful => "re-invite-slow",
             Self::Updated => "update",
+            Self::Abandoned => "abandoned",
+            Self::Forgotten => "forgotten",
         }
     }
 
@@ -147,12 +155,22 @@ pub(super) struct Play {
     pub(super) is_progress_heard: bool,
     /// Whether a callee may hear of the call's end before it has the ACK.
     pub(super) may_end_unacknowledged: bool,
+    /// The members that lose their power [`POWER_LASTS`] after they were in the call.
+    pub(super) mortals: &'static [usize],
+    /// How much later than undisturbed the call may end, because the node that takes over asks when it is its turn.
+    pub(super) asked_late: Duration,
 }
 
 /// The number of the call; that of a transfer is the next one.
 pub(super) const NUMBER: u32 = 1;
 /// When all comes again that a repeating caller sends: soon, and after a takeover.
 const AGAIN_AFTER: &[Duration] = &[Duration::from_millis(40), Duration::from_millis(620)];
+/// How long a phone of a call that nobody ends has power.
+pub(super) const POWER_LASTS: Duration = Duration::from_secs(3);
+/// When the sides of such a call are asked whether they are there.
+const CHECK: Duration = Duration::from_secs(20);
+/// Asked up to a quarter of that later, and silent for 64·T1.
+const CHECKED_IN: Duration = Duration::from_secs(20 + 5 + 32);
 /// Long enough for a 200 to be repeated until its ACK arrives, of which one was lost with its node and one after it.
 const HANG_UP_AFTER: Duration = Duration::from_secs(9);
 /// The gateways, in their order.
@@ -218,7 +236,13 @@ impl Play {
                 bobs = vec![(None, Answering { changes_after, ..answers(2) })];
             }
             Kind::Updated => order.update_after = Some(Duration::from_secs(1)),
+            Kind::Abandoned | Kind::Forgotten => order.hang_up_after = None,
         }
+        let mortals: &[usize] = match kind {
+            Kind::Abandoned => &[1],
+            Kind::Forgotten => &[0, 1],
+            _ => &[],
+        };
         let nats = match kind {
             Kind::BehindNat => [Some(0), Some(1)],
             _ => [None, None],
@@ -247,6 +271,8 @@ impl Play {
             again_after,
             is_progress_heard: kind == Kind::Pracked,
             may_end_unacknowledged: kind == Kind::Brief,
+            mortals,
+            asked_late: if mortals.is_empty() { Duration::ZERO } else { CHECKED_IN },
         }
     }
 }
@@ -312,8 +338,9 @@ pub(super) fn nats() -> Vec<Nat> {
 }
 
 /// What both nodes are set to.
-pub(super) fn settings() -> Arc<Settings> {
+pub(super) fn settings(kind: Kind) -> Arc<Settings> {
     let mut settings = crate::cast::defaults();
+    settings.proxy.long_call_check = matches!(kind, Kind::Abandoned | Kind::Forgotten).then_some(CHECK);
     settings.timers = TIMERS;
     settings.nat.keepalive = Keepalive::Options;
     settings.nat.interval = Duration::from_secs(25);

@@ -59,6 +59,7 @@ mod takeover;
 enum Happening {
     Register(usize),
     Call,
+    LosePower(usize),
     Datagram { from: SocketAddr, to: SocketAddr, bytes: Bytes },
     Account { side: usize, partition: u16, aor: Aor },
     Connect,
@@ -128,7 +129,7 @@ impl World {
     /// A world at its beginning.
     pub(super) fn new(kind: Kind, case: Case, shown: bool) -> Self {
         let play = Play::of(kind);
-        let settings = kind::settings();
+        let settings = kind::settings(kind);
         let root = RootKey::new([9; 32]);
         let now = Instant::from_nanos(1_000_000_000);
         let sides = [0, 1].map(|number| side(number, now, kind, &settings, &root));
@@ -191,6 +192,22 @@ impl World {
         let held = self.sides[self.active].node.as_ref().map(Node::held).unwrap_or_default();
         if held.contexts + held.suspended > 0 {
             self.broken.push(format!("the active node goes on with the call for ever: {held:?}"));
+        }
+        if self.counted() > 0 {
+            self.broken.push("the active node counts a call that is over".to_owned());
+        }
+    }
+
+    /// How many calls the active node has.
+    fn counted(&self) -> usize {
+        self.sides[self.active].node.as_ref().map_or(0, Node::calls)
+    }
+
+    /// How much later than undisturbed something may be.
+    pub(super) fn late_max(&self) -> Duration {
+        match self.case.0 {
+            Played::Undisturbed | Played::Slow => self.case.late_max(),
+            Played::Lost(_) | Played::Killed(..) => self.case.late_max() + self.play.asked_late,
         }
     }
 
@@ -271,7 +288,7 @@ impl World {
         let comes_back = matches!(self.case.0, Played::Killed(_, Trouble::Back)) && self.killed.is_some();
         let waits = self.is_vacant || comes_back && !self.is_back;
         let held = self.sides[self.active].node.as_ref().map(Node::held).unwrap_or_default();
-        if phones && !waits && held == Default::default() {
+        if phones && !waits && held == Default::default() && self.counted() == 0 {
             return true;
         }
         self.later(Duration::from_secs(1), Happening::LookForRest);
@@ -286,6 +303,11 @@ impl World {
                 self.carry_phone(number, out);
             }
             Happening::Call => self.begin(),
+            Happening::LosePower(number) => {
+                self.trace.add(self.now, format_args!("{} loses its power", name(&self.phones, number)), b"");
+                self.phones[number].phone.lose_power();
+                self.last_said = self.now;
+            }
             Happening::Datagram { from, to, bytes } => self.deliver(from, to, &bytes),
             Happening::Account { side, partition, aor } => {
                 if let Some(loaded) = self.sides[side].store.look_up(partition, &aor) {
@@ -590,6 +612,9 @@ impl World {
             }
             _ => return,
         };
+        if matches!(fact, Fact::Established { .. }) && self.play.mortals.contains(&number) {
+            self.later(kind::POWER_LASTS, Happening::LosePower(number));
+        }
         self.last_said = self.now;
         let part = match fact {
             Fact::Within { method, .. } => *method,
