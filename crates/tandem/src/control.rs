@@ -232,6 +232,9 @@ pub struct StatusView {
     /// Calls that ring or are up.
     #[serde(default)]
     pub calls: usize,
+    /// INVITEs under way and calls of the other node that this one would go on with, or has still to.
+    #[serde(default)]
+    pub calls_known: usize,
     /// TCP connections.
     pub connections: usize,
     /// TCP connections of this node that the other one would end if this one died.

@@ -198,6 +198,7 @@ impl Service {
             suspended: status.suspended,
             forwarding: status.contexts,
             calls: status.calls,
+            calls_known: status.inherited,
             connections: status.connections,
             connections_told: status.connections_told,
             connections_known: status.connections_known,

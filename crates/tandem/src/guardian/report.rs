@@ -15,6 +15,9 @@ use serde::{Deserialize, Serialize};
 /// How long is waited for the first answer to a phone before the report is written without it.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
+/// How long after the first answer the address is waited for: a message may leave before the kernel has said that it is there.
+const REST_MAX: Duration = Duration::from_millis(500);
+
 /// A hand-over that was asked for longer ago is another one.
 const HANDOVER_MAX: Duration = Duration::from_secs(5);
 
@@ -122,6 +125,8 @@ struct Began {
 struct Open {
     began: Instant,
     active: Instant,
+    /// When the first message had left.
+    answered: Option<Instant>,
     report: Report,
 }
 
@@ -168,7 +173,7 @@ impl Reporter {
             kept: Some(kept),
             degraded: None,
         };
-        self.open = Some(Open { began: began.at, active: now.instant, report });
+        self.open = Some(Open { began: began.at, active: now.instant, answered: None, report });
         self.ended(began.detected, Phase::Detected);
         self.ended(now.instant, Phase::Majority);
     }
@@ -180,9 +185,12 @@ impl Reporter {
 
     /// A phase is over. Only the first time counts.
     pub fn ended(&mut self, at: Instant, phase: Phase) {
-        let Some(Open { began, report, .. }) = &mut self.open else { return };
+        let Some(Open { began, answered, report, .. }) = &mut self.open else { return };
         if report.phases.iter().any(|end| end.phase == phase) {
             return;
+        }
+        if phase == Phase::FirstAnswer {
+            *answered = Some(at);
         }
         let after = at.since(*began);
         report.phases.push(PhaseEnd { phase, after_ms: after.as_micros() as f64 / 1_000.0 });
@@ -208,10 +216,7 @@ impl Reporter {
 
     /// The report, when it is whole or has waited long enough.
     pub fn finished(&mut self, now: Instant) -> Option<Report> {
-        let open = self.open.as_ref()?;
-        let is_whole = open.report.phases.iter().any(|end| end.phase == Phase::FirstAnswer);
-        let is_due = is_whole || now.since(open.active) >= ANSWER_MAX;
-        if is_due { self.close() } else { None }
+        if self.poll_timeout()? <= now { self.close() } else { None }
     }
 
     fn close(&mut self) -> Option<Report> {
@@ -223,7 +228,13 @@ impl Reporter {
 
     /// When [`Self::finished`] is to be asked.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.open.as_ref().map(|open| open.active + ANSWER_MAX)
+        self.open.as_ref().map(|open| {
+            let Some(answered) = open.answered else { return open.active + ANSWER_MAX };
+            // In a planned hand-over the addresses are there before it begins.
+            let is_planned = matches!(open.report.event, Event::Switchover | Event::PeerIll);
+            let has_address = open.report.phases.iter().any(|end| end.phase == Phase::Address);
+            if is_planned || has_address { answered } else { answered + REST_MAX }
+        })
     }
 }
 
@@ -279,6 +290,24 @@ mod tests {
         assert_eq!(report.kept, Some(kept));
         assert_eq!(report.degraded, Some(BTreeMap::from([("no_peer".to_owned(), 2)])));
         assert_eq!(reporter.finished(at(99_000).instant), None);
+    }
+
+    #[test]
+    fn an_address_that_is_confirmed_after_the_first_answer_is_told_and_not_waited_for_for_long() {
+        let mut reporter = Reporter::default();
+        reporter.became_active(at(1_000), Epoch(3), Reason::PeerSilent, Kept::default());
+        reporter.ended(at(1_002).instant, Phase::FirstAnswer);
+        assert_eq!(reporter.finished(at(1_002).instant), None);
+        let due = reporter.poll_timeout().expect("it waits");
+        assert_eq!(due, at(1_002).instant + REST_MAX);
+
+        reporter.ended(at(1_003).instant, Phase::Address);
+
+        let report = reporter.finished(at(1_003).instant).expect("it is whole");
+        assert_eq!(report.phases_text(), "detected 0.0, majority 0.0, first answer 2.0, address 3.0");
+        reporter.became_active(at(2_000), Epoch(4), Reason::PeerSilent, Kept::default());
+        reporter.ended(at(2_002).instant, Phase::FirstAnswer);
+        assert!(reporter.finished(at(2_002).instant + REST_MAX).is_some(), "others may hold the address");
     }
 
     #[test]

@@ -49,6 +49,8 @@ pub fn write(view: &MetricsView, out: &mut Exposition) {
     out.gauge("tandem_bindings", "Phones that are registered.").is(status.bindings);
     out.gauge("tandem_accounts_cached", "Accounts that are in memory.").is(status.accounts_cached);
     out.gauge("tandem_calls", "Calls that ring or are up.").is(status.calls);
+    out.gauge("tandem_calls_known", "Calls of the other node that this one would go on with.")
+        .is(status.calls_known);
     out.gauge("tandem_connections", "Open TCP connections.").is(status.connections);
     out.gauge("tandem_connections_told", "TCP connections that the other node would end if this one died.")
         .is(status.connections_told);
