@@ -41,6 +41,8 @@ pub struct Settings {
     pub digest: Digest,
     /// More lines of `[sip]`.
     pub sip: String,
+    /// Sources that are never slowed or banned.
+    pub never: &'static [&'static str],
     /// More lines of `[cluster]`.
     pub cluster: String,
     /// More lines of the file.
@@ -88,6 +90,7 @@ impl Default for Settings {
             node: String::new(),
             digest: Digest::On,
             sip: String::new(),
+            never: &["203.0.113.0/24", "198.51.100.0/24", "2001:db8:113::/64"],
             cluster: String::new(),
             toml: String::new(),
             paths: Paths::One,
@@ -313,14 +316,15 @@ fn known_name(host: &Host) -> Result<&'static str> {
 }
 
 fn configuration(pair: &Pair, host: &Host, settings: &Settings, key: &str) -> String {
-    let Settings { lease, engine_silence, log_level, node, digest, sip, cluster, toml, paths, .. } = settings;
+    let Settings { lease, engine_silence, log_level, node, digest, sip, never, cluster, toml, paths, .. } =
+        settings;
     let name = &host.name;
     let digest = if *digest == Digest::On { "" } else { " digest off" };
     let mut text = format!(
         "[node]\nname = \"{name}\"\nstate_directory = \"{}\"\n{node}\n\
          [log]\nlevel = \"{log_level}\"\n\n\
          [sip]\nlisten = [\"udp://{VIP}:5060{digest}\", \"tcp://{VIP}:5060{digest}\", \"udp://{SECOND_VIP}:5060\", \"udp://[{VIP_V6}]:5060\", \"tcp://[{VIP_V6}]:5060{digest}\"]\n{sip}\n\
-         [admission]\nnever = [\"203.0.113.0/24\", \"198.51.100.0/24\", \"2001:db8:113::/64\"]\n\n\
+         [admission]\nnever = {never:?}\n\n\
          [cluster]\nkey = \"{key}\"\naddresses = [\"{VIP}\", \"{SECOND_VIP}\", \"{VIP_V6}\"]\n\
          lease = \"{lease}\"\nengine_silence = \"{engine_silence}\"\nwitness = [\"tandem://{}:7950\"]\n{cluster}\n",
         state_directory(name),

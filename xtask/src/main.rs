@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use bench::pair::Subject::{Bindings, Calls};
+use bench::pair::Subject::{Bindings, Calls, Connections};
 
 mod baresip;
 mod bench;
@@ -59,6 +59,9 @@ cargo xtask bench pair [--yes] [--runs N] [--program PATH] [FILTER]
 cargo xtask bench calls [--yes] [--runs N] [--program PATH] [FILTER]
     Measures what it costs to hold every call at two nodes: processor time, delay, bytes on the link and
     in memory, into bench/CALLS.md. It continues where it was stopped.
+cargo xtask bench reconnect [--yes] [--runs N] [--program PATH] [FILTER]
+    Measures how soon 10,000 phones on TCP are back after their node is lost, into bench/RECONNECT.md.
+    It continues where it was stopped.
 cargo xtask bench flames [--yes]
     Draws where the server's time goes, into bench/flame-register.svg and bench/flame-call.svg.
 cargo xtask soak [worlds]
@@ -109,6 +112,9 @@ fn run(words: &[&str]) -> Result<ExitCode> {
         }
         ["bench", "pair", options @ ..] => bench::pair::run(Bindings, &bench::pair::Options::parse(options)?),
         ["bench", "calls", options @ ..] => bench::pair::run(Calls, &bench::pair::Options::parse(options)?),
+        ["bench", "reconnect", options @ ..] => {
+            bench::pair::run(Connections, &bench::pair::Options::parse(options)?)
+        }
         ["pair-here", words @ ..] => bench::pair::run_here(words),
         ["failover-here", words @ ..] => bench::failover::run_here(words),
         ["flames-here", dir] => bench::run_flames_here(Path::new(dir)),

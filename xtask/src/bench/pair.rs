@@ -1,5 +1,6 @@
 //! `cargo xtask bench pair`: what it costs to hold every binding at two nodes, and that a takeover costs the same with any
-//! number of them. `cargo xtask bench calls`: the same cost of calls.
+//! number of them. `cargo xtask bench calls`: the same cost of calls. `cargo xtask bench reconnect`: how soon phones on TCP are
+//! back after their node was lost.
 //!
 //! Each piece of work has a lab of its own and is kept at once, so an interrupted run goes on where it was.
 
@@ -19,6 +20,8 @@ mod cost;
 mod kept;
 mod load;
 mod page;
+mod reconnect;
+mod reconnect_page;
 mod takeover;
 mod work;
 
@@ -35,6 +38,8 @@ pub enum Subject {
     Bindings,
     /// Calls: `bench calls`.
     Calls,
+    /// Where the phones with connections are: `bench reconnect`.
+    Connections,
 }
 
 impl Subject {
@@ -42,6 +47,7 @@ impl Subject {
         match self {
             Subject::Bindings => &Work::OF_PAIR,
             Subject::Calls => &Work::OF_CALLS,
+            Subject::Connections => &Work::OF_RECONNECT,
         }
     }
 
@@ -50,6 +56,7 @@ impl Subject {
         workspace::root().join(match self {
             Subject::Bindings => "bench/PAIR.md",
             Subject::Calls => "bench/CALLS.md",
+            Subject::Connections => "bench/RECONNECT.md",
         })
     }
 
@@ -57,6 +64,7 @@ impl Subject {
         match self {
             Subject::Bindings => page::page(kept, failures, runs, binary),
             Subject::Calls => calls_page::page(kept, failures, runs, binary),
+            Subject::Connections => reconnect_page::page(kept, failures, runs, binary),
         }
     }
 }
@@ -121,7 +129,9 @@ pub fn run(subject: Subject, options: &Options) -> Result<ExitCode> {
             workspace::target().join("release/tandem")
         }
     };
-    process::loudly(&mut workspace::cargo(&["build", "--release", "-p", "net", "--example", "load"]))?;
+    if subject != Subject::Connections {
+        process::loudly(&mut workspace::cargo(&["build", "--release", "-p", "net", "--example", "load"]))?;
+    }
     let dir = workspace::target().join("bench-pair");
     fs::create_dir_all(&dir)?;
     let mut kept = Kept::open(&dir.join("figures.jsonl"), &binary)?;
@@ -185,6 +195,7 @@ pub fn run_here(words: &[&str]) -> Result<ExitCode> {
         Work::Cost(setup) => cost::measure(&lab, setup)?,
         Work::Calls(setup) => calls::measure(&lab, setup)?,
         Work::Takeover(bindings) => takeover::measure(&lab, bindings)?,
+        Work::Reconnect(loss) => reconnect::measure(&lab, loss)?,
     };
     fs::write(lab.dir.join(FIGURES), figures.to_string())?;
     Ok(ExitCode::SUCCESS)

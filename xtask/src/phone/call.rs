@@ -128,8 +128,13 @@ impl Dialog {
     }
 
     fn build(&self, phone: &mut Phone, method: &str) -> Message {
-        let mut message =
-            Message::request(method, &self.target).with("Via", phone.via()).with("Max-Forwards", "70");
+        let via = phone.via();
+        self.request_with(method, self.cseq, via, &phone.contact())
+    }
+
+    /// A request with this number by whoever has this Via and Contact.
+    pub fn request_with(&self, method: &str, cseq: u32, via: String, contact: &str) -> Message {
+        let mut message = Message::request(method, &self.target).with("Via", via).with("Max-Forwards", "70");
         for route in &self.routes {
             message = message.with("Route", route.clone());
         }
@@ -137,8 +142,8 @@ impl Dialog {
             .with("From", self.local.clone())
             .with("To", self.remote.clone())
             .with("Call-ID", self.call_id.clone())
-            .with("CSeq", format!("{} {method}", self.cseq))
-            .with("Contact", format!("<{}>", phone.contact()))
+            .with("CSeq", format!("{cseq} {method}"))
+            .with("Contact", format!("<{contact}>"))
     }
 }
 

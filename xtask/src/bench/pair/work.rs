@@ -11,6 +11,17 @@ pub enum Setup {
     Pair,
 }
 
+/// How phones on TCP lose their node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Loss {
+    /// kill -9 of everything.
+    Killed,
+    /// The switch drops its frames.
+    CutOff,
+    /// `tandem switchover`.
+    Planned,
+}
+
 /// A piece of it, with a lab of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Work {
@@ -20,12 +31,18 @@ pub enum Work {
     Takeover(u64),
     /// Processor time, delay, and bytes on the link and in memory for calls.
     Calls(Setup),
+    /// How soon ten thousand phones on TCP are back.
+    Reconnect(Loss),
 }
 
 impl Work {
     /// All for `bench calls`, in the order in which it is done.
     pub const OF_CALLS: [Work; 3] =
         [Work::Calls(Setup::Single), Work::Calls(Setup::Alone), Work::Calls(Setup::Pair)];
+
+    /// All for `bench reconnect`, in the order in which it is done.
+    pub const OF_RECONNECT: [Work; 3] =
+        [Work::Reconnect(Loss::Killed), Work::Reconnect(Loss::CutOff), Work::Reconnect(Loss::Planned)];
 
     /// All for `bench pair`, in the order in which it is done.
     pub const OF_PAIR: [Work; 6] = [
@@ -47,6 +64,9 @@ impl Work {
             Work::Takeover(1_000) => "1 thousand bindings",
             Work::Takeover(100_000) => "100 thousand bindings",
             Work::Takeover(_) => "1 million bindings",
+            Work::Reconnect(Loss::Killed) => "everything killed",
+            Work::Reconnect(Loss::CutOff) => "host cut off",
+            Work::Reconnect(Loss::Planned) => "planned switchover",
         }
     }
 
@@ -62,12 +82,20 @@ impl Work {
             Work::Takeover(1_000) => "takeover-1000",
             Work::Takeover(100_000) => "takeover-100000",
             Work::Takeover(_) => "takeover-1000000",
+            Work::Reconnect(Loss::Killed) => "reconnect-killed",
+            Work::Reconnect(Loss::CutOff) => "reconnect-cut-off",
+            Work::Reconnect(Loss::Planned) => "reconnect-planned",
         }
+    }
+
+    /// Everything of every page.
+    fn all() -> impl Iterator<Item = Work> {
+        Work::OF_PAIR.into_iter().chain(Work::OF_CALLS).chain(Work::OF_RECONNECT)
     }
 
     /// From the command line.
     pub fn named(word: &str) -> Option<Work> {
-        Work::OF_PAIR.into_iter().chain(Work::OF_CALLS).find(|work| work.word() == word)
+        Work::all().find(|work| work.word() == word)
     }
 
     /// How often at most: a million bindings take long to be made, and each run has several takeovers.
@@ -85,7 +113,7 @@ mod tests {
 
     #[test]
     fn every_work_is_found_by_its_word() {
-        for work in Work::OF_PAIR.into_iter().chain(Work::OF_CALLS) {
+        for work in Work::all() {
             assert_eq!(Work::named(work.word()), Some(work));
         }
     }

@@ -14,7 +14,7 @@ use crate::lab::router::Router;
 use crate::phone::Phone;
 use crate::process;
 use crate::scenario::Scenario;
-use crate::stream_phones::StreamPhones;
+use crate::stream_phones::{Habits, StreamPhones};
 
 /// The scenarios of this file.
 pub const SCENARIOS: &[Scenario] = &[
@@ -46,8 +46,9 @@ fn lose(lab: &Lab, fault: Option<Fault>) -> Result<()> {
     let router = Router::new(lab, "home", 50)?;
     let inside = router.host("inside", 10)?;
     let near = stage.pair.phone.clone();
-    let phones = StreamPhones::start(&[(&near, PHONES), (&inside, PHONES)], (VIP, 5060).into())?;
-    let v6 = StreamPhones::start(&[(&near, 1)], SocketAddr::from((VIP_V6, 5060)))?;
+    let phones =
+        StreamPhones::start(&[(&near, PHONES), (&inside, PHONES)], (VIP, 5060).into(), Habits::default())?;
+    let v6 = StreamPhones::start(&[(&near, 1)], SocketAddr::from((VIP_V6, 5060)), Habits::default())?;
     phones.wait_for(ALL, TIME_MAX)?;
     v6.wait_for(1, TIME_MAX)?;
     let told = |status: &Value| status["connections_known"].as_u64() == Some(ALL as u64 + 1);
