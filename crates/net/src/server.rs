@@ -51,8 +51,6 @@ pub const DRAIN_TIME_MAX: Duration = Duration::from_millis(100);
 /// How long a drain waits for threads of its own, which want nothing but a busy host's processor. The lease is renewed
 /// meanwhile, and what comes waits at the other node.
 pub const DRAIN_TURNS_MAX: Duration = Duration::from_millis(500);
-/// How long the ends of connections may take behind that: nobody is served meanwhile.
-const FAREWELL_TIME_MAX: Duration = Duration::from_millis(10);
 const DRAIN_LOOK_EVERY: Duration = Duration::from_micros(200);
 /// How often a drain looks into the sockets again in which something was. Where the gate passes nothing on there is always
 /// something.
@@ -526,19 +524,10 @@ impl Server {
         self.empty_sockets(turns_until);
         let epoch = self.edge.mandate.drain();
         self.finish(turns_until);
-        self.hand_over_connections();
+        self.edge.streams.hand_over();
         self.edge.mandate.close(epoch);
         self.look_at_lease();
         self.flush_later();
-    }
-
-    /// Ends connections in order, as many as there is time for; the others' peers learn it from the other node.
-    fn hand_over_connections(&self) {
-        let deadline = clocks::instant() + FAREWELL_TIME_MAX;
-        self.edge.streams.hand_over();
-        while !self.edge.streams.is_handed_over() && clocks::instant() < deadline {
-            std::thread::sleep(DRAIN_LOOK_EVERY);
-        }
     }
 
     /// Has what waits in the sockets taken, until nothing comes any more: what still comes is dropped once nothing is begun.

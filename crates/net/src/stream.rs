@@ -39,6 +39,9 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// How long the end waits for peers to take what waits for them.
 const FINISH_TIME_MAX: Duration = Duration::from_millis(500);
 const FINISH_LOOK_EVERY: Duration = Duration::from_millis(2);
+/// How long the ends of connections may take when the node hands over: nobody is served meanwhile.
+const HAND_OVER_TIME_MAX: Duration = Duration::from_millis(10);
+const HAND_OVER_LOOK_EVERY: Duration = Duration::from_micros(200);
 
 pub(crate) struct Streams {
     table: Mutex<Table>,
@@ -229,14 +232,15 @@ impl Streams {
         self.lock().of_virtual_addresses().all(|(_, queue)| queue.is_empty())
     }
 
-    /// Ends all connections of virtual addresses in order: what waits is written, and then their end.
+    /// Ends connections of virtual addresses in order: what waits is written, and then their end. These are as many as there
+    /// is time for; the others' peers learn it from the other node.
     pub(crate) fn hand_over(&self) {
         self.lock().of_virtual_addresses().for_each(|(_, queue)| queue.hand_over());
-    }
-
-    /// Whether the end of all of them is written.
-    pub(crate) fn is_handed_over(&self) -> bool {
-        !self.lock().of_virtual_addresses().any(|(_, queue)| queue.is_handing_over())
+        let deadline = clocks::instant() + HAND_OVER_TIME_MAX;
+        let is_left = || self.lock().of_virtual_addresses().any(|(_, queue)| queue.is_handing_over());
+        while is_left() && clocks::instant() < deadline {
+            std::thread::sleep(HAND_OVER_LOOK_EVERY);
+        }
     }
 
     /// A connection's task is over.
