@@ -203,14 +203,6 @@ impl World {
         self.sides[self.active].node.as_ref().map_or(0, Node::calls)
     }
 
-    /// How much later than undisturbed something may be.
-    pub(super) fn late_max(&self) -> Duration {
-        match self.case.0 {
-            Played::Undisturbed | Played::Slow => self.case.late_max(),
-            Played::Lost(_) | Played::Killed(..) => self.case.late_max() + self.play.asked_late,
-        }
-    }
-
     /// What each party said, in its order, and when.
     pub(super) fn said(&self) -> super::Ending {
         let parties = self.phones.iter().enumerate();

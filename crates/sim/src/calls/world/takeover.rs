@@ -20,6 +20,14 @@ const RESTART: Duration = Duration::from_millis(300);
 const LOOK: Duration = Duration::from_millis(20);
 
 impl World {
+    /// How much later than undisturbed something may be.
+    pub(in crate::calls) fn late_max(&self) -> Duration {
+        match self.case.0 {
+            Played::Undisturbed | Played::Slow => self.case.late_max(),
+            Played::Lost(_) | Played::Killed(..) => self.case.late_max() + self.play.asked_late,
+        }
+    }
+
     /// The node that was killed is active again, or the other one.
     pub(super) fn take_over(&mut self) {
         self.is_back = std::mem::replace(&mut self.took_over, true);
