@@ -1,9 +1,9 @@
 //! Tries the targets with stable Rust: first every input of the committed corpus, then changes of them.
 //!
 //! ```text
-//! cargo run --profile fuzz -p fuzz -- [--seconds N] [--seed N] [--target NAME]
-//! cargo run --profile fuzz -p fuzz -- --target NAME --input FILE
-//! cargo run --profile fuzz -p fuzz -- --list
+//! cargo run --profile checked -p fuzz -- [--seconds N] [--seed N] [--target NAME]
+//! cargo run --profile checked -p fuzz -- --target NAME --input FILE
+//! cargo run --profile checked -p fuzz -- --list
 //! ```
 //!
 //! `--seconds` is the time that each target gets for changed inputs. An input that fails is kept below
@@ -212,7 +212,7 @@ fn try_changed(
                     let file = keep(target, &input)?;
                     println!("{}: {problem}", target.name);
                     println!(
-                        "  again: cargo run --profile fuzz -p fuzz -- --target {} --input {}",
+                        "  again: cargo run --profile checked -p fuzz -- --target {} --input {}",
                         target.name,
                         file.display()
                     );

@@ -10,6 +10,7 @@ mod baresip;
 mod bench;
 mod calls;
 mod chance;
+mod checked;
 mod cluster;
 mod control;
 mod dns;

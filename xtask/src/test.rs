@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::packages::{self, Consent};
 use crate::scenario::{self, Place, Tally};
-use crate::{gate, process, soak, tidy, workspace};
+use crate::{checked, gate, process, soak, tidy, workspace};
 
 /// The seeds of the short simulation.
 const SEEDS: &str = "200";
@@ -74,26 +74,15 @@ const STEPS: &[Step] = &[
     // must find every one.
     Step {
         name: "planted_faults",
-        // A fault is planted in the whole process.
         run: || {
-            let replica =
-                ["test", "-p", "replica", "--release", "--features", "test-faults", "--test", "world"];
-            let pair = ["test", "-p", "sim", "--release", "--features", "test-faults", "--test", "planted"];
             cargo(&[LEASE, &["--", "--test-threads", "1", "planted"]].concat())?;
-            cargo(&[&replica[..], &["--", "--test-threads", "1"]].concat())?;
-            cargo(&[&pair[..], &["--", "--test-threads", "1", "--nocapture"]].concat())
+            checked::planted_faults()
         },
     },
     Step { name: "fuzz", run: soak::fuzz::once },
-    Step { name: "simulation", run: || cargo(&["run", "-p", "sim", "--release", "--", "--seeds", SEEDS]) },
-    Step {
-        name: "simulated_pair",
-        run: || cargo(&["run", "-p", "sim", "--release", "--", "--pair", "--seeds", SEEDS]),
-    },
-    Step {
-        name: "simulated_calls",
-        run: || cargo(&["run", "-p", "sim", "--release", "--", "--calls", "--jobs", "2"]),
-    },
+    Step { name: "simulation", run: || checked::simulate(&["--seeds", SEEDS]) },
+    Step { name: "simulated_pair", run: || checked::simulate(&["--pair", "--seeds", SEEDS]) },
+    Step { name: "simulated_calls", run: || checked::simulate(&["--calls", "--jobs", "2"]) },
 ];
 
 /// The lease's proofs, as `cargo xtask soak lease` builds them too.

@@ -7,6 +7,8 @@ use sim::{Telling, run_pair};
 
 /// So many worlds are tried before a fault counts as not found.
 const SEEDS: u64 = 400;
+/// Worlds that have found rare faults are tried before all: they find them again in a hundredth of the time.
+const TELLING: [u64; 2] = [220, 84];
 
 #[test]
 fn each_rule_of_who_joins_engine_and_replica_is_found_if_it_is_left_out() {
@@ -90,7 +92,7 @@ fn find(faults: impl IntoIterator<Item = (String, impl Fn(bool))>) {
             continue;
         }
         plant(true);
-        let found = (1..=seeds).find_map(|seed| {
+        let found = TELLING.into_iter().chain(1..=seeds).find_map(|seed| {
             let verdict = run_pair(seed, Telling::Verdict);
             let broken = verdict.violations.first().map(|violation| violation.rule.to_owned());
             broken.or(verdict.errors.first().cloned()).map(|broken| (seed, broken))

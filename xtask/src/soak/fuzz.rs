@@ -80,8 +80,8 @@ struct Fuzzer(PathBuf);
 
 impl Fuzzer {
     fn build() -> Result<Fuzzer> {
-        process::loudly(&mut workspace::cargo(&["build", "--profile", "fuzz", "-p", "fuzz"]))?;
-        Ok(Fuzzer(workspace::target().join("fuzz/fuzz")))
+        crate::checked::build()?;
+        Ok(Fuzzer(crate::checked::program("fuzz")))
     }
 
     fn targets(&self) -> Result<Vec<String>> {
