@@ -37,10 +37,8 @@ const SESSIONS_MAX: usize = 65_536;
 pub struct MediaCounts {
     /// Sessions that there are; on a standby the other node's.
     pub sessions: usize,
-    /// Pairs of ports in use, and pairs that could be.
+    /// Pairs of ports that calls have, or had a moment ago; none on a standby.
     pub pairs_used: usize,
-    /// See `pairs_used`.
-    pub pairs: usize,
     /// Descriptions that went on with the relay's addresses.
     pub rewritten: u64,
     /// Descriptions that went on as they were, because the relay could not read or place them.
@@ -55,6 +53,24 @@ pub struct MediaCounts {
     pub too_large: u64,
     /// Sessions of the other node whose ports are not free here.
     pub not_taken_over: u64,
+}
+
+impl MediaCounts {
+    /// What has happened, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+        let Self { sessions: _, pairs_used: _, rewritten, passed_on, refused, .. } = *self;
+        let Self { no_ports, silent, too_large, not_taken_over, .. } = *self;
+        [
+            ("media_rewritten", rewritten),
+            ("media_passed_on", passed_on),
+            ("media_refused", refused),
+            ("media_no_ports", no_ports),
+            ("media_silent", silent),
+            ("media_too_large", too_large),
+            ("media_not_taken_over", not_taken_over),
+        ]
+        .into_iter()
+    }
 }
 
 /// What becomes of a message.
@@ -206,9 +222,7 @@ impl MediaControl {
         match end {
             MediaEnd::Branch(client) => self.handle_branch_ended(now, client),
             MediaEnd::Dialog(call, tag) => {
-                let of_call = (call, SessionName::from_u64(0))..=(call, SessionName::from_u64(u64::MAX));
-                let sessions: Vec<SessionName> = self.by_call.range(of_call).map(|(_, name)| *name).collect();
-                for name in sessions {
+                for name in self.sessions_of(call).collect::<Vec<_>>() {
                     self.with_session(name, &mut Vec::new(), |call, pool, out| {
                         call.handle_dialog_ended(now, Tag(tag), pool, out);
                     });
@@ -281,11 +295,16 @@ impl MediaControl {
         }
     }
 
+    /// The sessions of a call, in order.
+    pub(crate) fn sessions_of(&self, call: CallName) -> impl Iterator<Item = SessionName> + '_ {
+        let of_call = (call, SessionName::from_u64(0))..=(call, SessionName::from_u64(u64::MAX));
+        self.by_call.range(of_call).map(|(_, name)| *name)
+    }
+
     /// How it stands.
     pub(crate) fn counts(&self) -> MediaCounts {
-        let pairs = self.pools.values().map(Pool::pairs).sum();
-        let unused: usize = self.pools.values().map(Pool::unused).sum();
-        MediaCounts { sessions: self.sessions.len(), pairs, pairs_used: pairs - unused, ..self.counts }
+        let pairs_used = self.pools.values().map(|pool| pool.pairs() - pool.unused()).sum();
+        MediaCounts { sessions: self.sessions.len(), pairs_used, ..self.counts }
     }
 
     /// Begins a session unless it is there; `false` if nothing is relayed.

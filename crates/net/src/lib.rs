@@ -44,7 +44,8 @@ mod upkeep;
 pub use engine::{ByRole, PeerView, Readiness, RelaySettings, Traffic};
 pub use latency::Latency;
 pub use mandate::{Lease, Permanent};
-pub use relay::{Board, RelayRules};
+pub use media::stream::{SideFigures, StreamFigures};
+pub use relay::RelayRules;
 pub use routing::account::{BindingView, SlowedName};
 pub use routing::bans::{Ban, Cause, Measure, NeverBanned, SourceNetwork};
 pub use routing::{CallState, CallView};
@@ -52,7 +53,7 @@ pub use server::{
     DRAIN_TIME_MAX, DRAIN_TURNS_MAX, OpenPeer, PeerError, ReloadError, Server, Start, StartError,
 };
 pub use socket::BindError;
-pub use status::{Held, ListenerStatus, OverloadStatus, Status};
+pub use status::{CallStatus, Held, ListenerStatus, OverloadStatus, Status};
 pub use stream::Tickler;
 pub use tally::DEGRADED;
 pub use transport::{ConnectionLimits, Ends, Handshake, LocalAddr, RemoteAddr, Tickle};

@@ -7,6 +7,7 @@
 //! Packets leave a virtual address under the lease alone (`mandate`), looked at before each send. Who is not active any more ends its streams and
 //! keeps the ports: the other node tells which calls there are, and a takeover then binds nothing.
 
+mod early;
 mod inbox;
 mod sockets;
 mod streams;
@@ -17,7 +18,7 @@ mod worker;
 use std::collections::BTreeMap;
 use std::io;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use clock::Instant;
 use engine::{RelayEvent, RelayOrder, RelaySettings, SessionName, Shard};
 use lease::Epoch;
 use media::latch::Policy;
-use media::offer_answer::StreamId;
+use media::offer_answer::{StreamId, Tag};
 use media::stream::StreamFigures;
 use tracing::warn;
 
@@ -55,7 +56,13 @@ impl Default for RelayRules {
 }
 
 /// How each stream does, as it was told last.
-pub type Board = BTreeMap<(SessionName, StreamId), StreamFigures>;
+pub(crate) type Board = BTreeMap<(SessionName, StreamId), StreamFigures>;
+
+/// The streams of one session, in the order of its description's lines.
+pub(crate) fn of_session(board: &Board, session: SessionName) -> impl Iterator<Item = StreamFigures> + '_ {
+    let named = |dialog, number| (session, StreamId { dialog: Tag(dialog), line: number, pair: number });
+    board.range(named(0, 0)..=named(u64::MAX, u16::MAX)).map(|(_, figures)| *figures)
+}
 
 /// Takes an event to the shard with this number.
 pub(crate) type Tell = Arc<dyn Fn(u16, RelayEvent) + Send + Sync>;
@@ -129,6 +136,27 @@ impl Relay {
     /// The lease may be another.
     pub(crate) fn look_at_lease(&self) {
         self.desks.iter().for_each(|desk| desk.inbox.wake());
+    }
+
+    /// Waits until each worker has sent on what was in its sockets.
+    pub(crate) fn let_workers_turn(&self, deadline: Instant) {
+        let (done, is_done) = mpsc::sync_channel(self.desks.len());
+        for desk in &self.desks {
+            if desk.inbox.put(Given::Drain(done.clone())).is_err() {
+                warn!(
+                    "a worker of the media relay has too much to do to empty its sockets for the hand-over"
+                );
+            }
+        }
+        drop(done);
+        for _ in &self.desks {
+            if let Err(mpsc::RecvTimeoutError::Timeout) =
+                is_done.recv_timeout(deadline.since(clocks::instant()))
+            {
+                warn!("a worker of the media relay did not empty its sockets before the hand-over");
+                break;
+            }
+        }
     }
 
     /// How each stream does.

@@ -13,6 +13,7 @@ use clock::Instant;
 use engine::{OwnEntry, Owners, Peer, Readiness, Records, SlowedName, Store, StoreError, Traffic};
 use keys::RootKey;
 use lease::Epoch;
+use media::stream::StreamFigures;
 use routing::account::BindingView;
 use routing::bans::{Ban, NeverBanned, SourceNetwork};
 use routing::gateway::{GatewayView, Service, UnknownGateway};
@@ -31,11 +32,11 @@ use crate::machines::Machines;
 use crate::mandate::{Lease, Mandate};
 use crate::numbering::{Exhausted, Numbering};
 use crate::owners::EdgeOwners;
-use crate::relay::{Board, Relay, RelayRules, Tell};
+use crate::relay::{self, Relay, RelayRules, Tell};
 use crate::resolver::Resolver;
 use crate::seat::Seat;
 use crate::socket::{self, BindError};
-use crate::status::{Held, ListenerStatus, Status};
+use crate::status::{CallStatus, Held, ListenerStatus, Status};
 use crate::stream::{self, Streams, Tickler};
 use crate::tally::Tallies;
 use crate::udp::{EventLoop, UdpListener, UdpListeners};
@@ -307,6 +308,8 @@ impl Server {
             contexts: 0,
             calls: 0,
             inherited: 0,
+            media_sessions: 0,
+            media_pairs_used: 0,
             connections_told: self.edge.streams.stranding.told(),
             connections_known: self.edge.streams.stranding.orphans(),
             bindings: 0,
@@ -325,9 +328,12 @@ impl Server {
             status.contexts += shard.contexts;
             status.calls += shard.calls;
             status.inherited += shard.inherited;
+            status.media_sessions += shard.media.sessions;
+            status.media_pairs_used += shard.media.pairs_used;
             status.traffic.merge(&shard.traffic);
             count(&mut shard.counts.iter());
             count(&mut shard.transactions.iter());
+            count(&mut shard.media.iter());
         }
         for partition in &machines.partitions {
             partition.read(|Owner { partition, .. }| {
@@ -408,25 +414,27 @@ impl Server {
     }
 
     /// The calls, at most so many, those that began first first; and how many there are.
-    pub fn calls(&self, count_max: usize) -> (Vec<CallView>, usize) {
+    pub fn calls(&self, count_max: usize) -> (Vec<CallStatus>, usize) {
         let now = clocks::now();
-        let (mut views, mut count) = (Vec::new(), 0);
+        let (mut calls, mut count) = (Vec::new(), 0);
         for shard in &self.edge.machines.shards {
             shard.read(|owner| {
-                views.extend(owner.shard.call_views(now, count_max));
+                let views = owner.shard.call_views(now, count_max);
+                let sessions = |name| owner.shard.media_sessions_of(name).collect::<Vec<_>>();
+                calls.extend(views.into_iter().map(|view| (sessions(view.name), view)));
                 count += owner.shard.count_of_calls();
             });
         }
-        views.sort_by(|one: &CallView, other| {
+        calls.sort_by(|(_, one): &(_, CallView), (_, other)| {
             other.age.cmp(&one.age).then_with(|| one.call_id.cmp(&other.call_id))
         });
-        views.truncate(count_max);
-        (views, count)
-    }
-
-    /// How each stream of media does that passes here.
-    pub fn relayed(&self) -> Board {
-        self.edge.relay.figures()
+        calls.truncate(count_max);
+        let board = self.edge.relay.figures();
+        let streams = |sessions: Vec<_>| -> Vec<StreamFigures> {
+            sessions.into_iter().flat_map(|session| relay::of_session(&board, session)).collect()
+        };
+        let calls = calls.into_iter().map(|(sessions, view)| CallStatus { view, streams: streams(sessions) });
+        (calls.collect(), count)
     }
 
     /// Who is held now.
@@ -523,6 +531,8 @@ impl Server {
         let turns_until = clocks::instant() + DRAIN_TURNS_MAX;
         self.empty_sockets(turns_until);
         let epoch = self.edge.mandate.drain();
+        // Before the loops: where packets come from that it sees now is told to the other node by them.
+        self.edge.relay.let_workers_turn(turns_until);
         self.finish(turns_until);
         self.edge.streams.hand_over();
         self.edge.mandate.close(epoch);

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use engine::{PeerView, SlowedName, StoreState, Traffic};
+use media::stream::StreamFigures;
+use routing::CallView;
 use routing::bans::Ban;
 use transport::{Advertise, ListenerId, LocalAddr, Transport};
 
@@ -33,6 +35,10 @@ pub struct Status {
     pub calls: usize,
     /// On a standby: INVITEs under way and calls that are up on the other node, to go on with.
     pub inherited: usize,
+    /// Calls whose media the relay has; on a standby the other node's.
+    pub media_sessions: usize,
+    /// Pairs of ports that they have; none on a standby.
+    pub media_pairs_used: usize,
     /// Connections of this node that the other one knows.
     pub connections_told: usize,
     /// Connections of the node that is, or was, active that this one knows.
@@ -51,6 +57,15 @@ pub struct Status {
     pub store: StoreState,
     /// The other node, if there is one.
     pub peer: Option<PeerView>,
+}
+
+/// A call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CallStatus {
+    /// Who talks with whom.
+    pub view: CallView,
+    /// How its media do that pass the relay.
+    pub streams: Vec<StreamFigures>,
 }
 
 /// More comes than can be handled.

@@ -235,6 +235,9 @@ pub struct StatusView {
     /// INVITEs under way and calls of the other node that this one would go on with, or has still to.
     #[serde(default)]
     pub calls_known: usize,
+    /// The media relay, if calls go by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<RelayView>,
     /// TCP connections.
     pub connections: usize,
     /// TCP connections of this node that the other one would end if this one died.
@@ -279,8 +282,19 @@ pub struct MetricsView {
     pub registrations: Vec<RegistrationView>,
 }
 
+/// What the media relay has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayView {
+    /// Calls whose media it knows; on a standby those of the active node.
+    pub calls: usize,
+    /// Ports in use by calls that are here, RTP and RTCP counted apart.
+    pub ports_used: usize,
+    /// Ports in all.
+    pub ports: usize,
+}
+
 /// One call.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CallView {
     /// The URI of who calls.
     pub caller: String,
@@ -299,8 +313,42 @@ pub struct CallView {
     /// The gateways that have it.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub gateways: Vec<String>,
+    /// The streams that pass the relay.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub media: Vec<StreamView>,
     /// The Call-ID.
     pub call_id: String,
+}
+
+/// A stream of media.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StreamView {
+    /// What comes from the caller.
+    pub caller: VoiceView,
+    /// What comes from the callee.
+    pub callee: VoiceView,
+    /// Packets of others, or for nobody.
+    pub dropped: u64,
+}
+
+/// What comes from one side of a stream.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct VoiceView {
+    /// Where it comes from.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub from: Option<String>,
+    /// Packets that came.
+    pub packets: u64,
+    /// Packets that were sent, by their numbers, and did not come.
+    pub lost: u64,
+    /// How unevenly they come (RFC 3550 §6.4.1).
+    pub jitter_ms: f64,
+    /// How long a packet takes to it and back, by its reports.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub round_trip_ms: Option<f64>,
+    /// What a listener would say of it, from 1 to 4.5: an estimate.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub opinion: Option<f64>,
 }
 
 /// How many requests of one method were answered by one class.

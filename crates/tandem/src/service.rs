@@ -18,8 +18,8 @@ use crate::config::{Config, Log, Node};
 use crate::control::server::Answer;
 use crate::control::{
     AnswersView, BanView, CallView, ContactView, ForwardChange, Hashes, LatencyView, ListenerView,
-    MetricsView, OverloadView, RegistrationView, Request, StatusView, StoreView, SubscriberView,
-    TransactionsView,
+    MetricsView, OverloadView, RegistrationView, RelayView, Request, StatusView, StoreView, StreamView,
+    SubscriberView, TransactionsView, VoiceView,
 };
 use crate::database::Database;
 use crate::forwards;
@@ -199,6 +199,11 @@ impl Service {
             forwarding: status.contexts,
             calls: status.calls,
             calls_known: status.inherited,
+            relay: config.relay.is_on().then(|| RelayView {
+                calls: status.media_sessions,
+                ports_used: 2 * status.media_pairs_used,
+                ports: config.relay.count_of_ports() as usize,
+            }),
             connections: status.connections,
             connections_told: status.connections_told,
             connections_known: status.connections_known,
@@ -416,8 +421,9 @@ fn overload_view(overload: net::OverloadStatus) -> OverloadView {
 }
 
 /// A call as it is shown.
-fn call_view(call: net::CallView) -> CallView {
-    let net::CallView { caller, callee, call_id, age, state, account, gateways } = call;
+fn call_view(call: net::CallStatus) -> CallView {
+    let net::CallStatus { view, streams } = call;
+    let net::CallView { name: _, caller, callee, call_id, age, state, account, gateways } = view;
     let answered = match state {
         net::CallState::Ringing => None,
         net::CallState::Up(age) => Some(age),
@@ -430,7 +436,29 @@ fn call_view(call: net::CallView) -> CallView {
         up_s: answered.as_ref().map(Duration::as_secs),
         account,
         gateways,
+        media: streams.iter().map(stream_view).collect(),
         call_id,
+    }
+}
+
+fn stream_view(stream: &net::StreamFigures) -> StreamView {
+    let net::StreamFigures { caller, callee, discards } = stream;
+    StreamView {
+        caller: voice_view(caller),
+        callee: voice_view(callee),
+        dropped: discards.strangers + discards.noise + discards.no_target,
+    }
+}
+
+fn voice_view(side: &net::SideFigures) -> VoiceView {
+    let milliseconds = |time: Duration| (time.as_secs_f64() * 10_000.0).round() / 10.0;
+    VoiceView {
+        from: side.source.map(|source| source.to_string()),
+        packets: side.received.packets,
+        lost: side.received.lost,
+        jitter_ms: milliseconds(side.received.jitter),
+        round_trip_ms: side.round_trip.map(milliseconds),
+        opinion: side.opinion().map(|hundredths| f64::from(hundredths) / 100.0),
     }
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use clock::{Instant, Now};
 use lease::ActiveLease;
 use routing::call::Output as UserOutput;
-use routing::{MediaAsk, SessionName};
+use routing::{CallName, MediaAsk, SessionName};
 
 use super::{Output, Shard};
 use crate::media_control::{Passed, StoredSession};
@@ -97,6 +97,11 @@ impl Shard {
     /// A media session, for the other node.
     pub(crate) fn stored_session(&mut self, now: Now, name: SessionName) -> Option<StoredSession> {
         self.media.stored(now.instant, name)
+    }
+
+    /// The media sessions of a call, in order.
+    pub fn media_sessions_of(&self, call: CallName) -> impl Iterator<Item = SessionName> + '_ {
+        self.media.sessions_of(call)
     }
 
     /// The media sessions, in order.

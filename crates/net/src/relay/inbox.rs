@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ pub(super) enum Given {
     },
     /// Other rules.
     Rules(RelayRules),
+    /// Somebody waits until the sockets are empty.
+    Drain(SyncSender<()>),
 }
 
 /// There is too much already.

@@ -164,6 +164,56 @@ fn a_node_that_is_not_active_relays_nothing_and_keeps_its_ports() {
 }
 
 #[test]
+fn what_comes_while_the_service_moves_here_goes_on_when_its_call_is_known() {
+    let bench = Bench::new(SILENCE);
+    bench.lease(LeaseMirror::none());
+    let call = bench.call(1, "127.0.0.1", "127.0.0.1");
+    bench.bind(&call);
+    bench.pause();
+    call.caller.send(&call.ports_of_caller, &rtp(1, 7));
+    bench.until("relay_inactive", 1);
+
+    bench.lease(LeaseMirror::until(Instant::FAR, Epoch(9)));
+    call.caller.send(&call.ports_of_caller, &rtp(2, 7));
+    bench.until("relay_early", 1);
+    bench.take_over(&call, Epoch(9));
+    bench.pause();
+    call.caller.send(&call.ports_of_caller, &rtp(3, 7));
+
+    for number in 1..=3 {
+        assert_eq!(call.callee.receive(), (rtp(number, 7), call.ports_of_callee[0]));
+    }
+}
+
+#[test]
+fn what_has_come_leaves_before_a_hand_over() {
+    const CALLS: u64 = 8;
+    const PACKETS: u8 = 200;
+    let bench = Bench::new(SILENCE);
+    let calls: Vec<TestCall> = (0..CALLS).map(|name| bench.call(name, "127.0.0.1", "127.0.0.1")).collect();
+    calls.iter().for_each(|call| bench.begin(call));
+    bench.pause();
+
+    let held = bench.hold();
+    calls[0].caller.send(&calls[0].ports_of_caller, &rtp(0, 7));
+    held.reached();
+    for call in &calls {
+        (1..=PACKETS).for_each(|number| call.caller.send(&call.ports_of_caller, &rtp(number, 7)));
+    }
+    let sent = std::thread::scope(|scope| {
+        let turn = scope.spawn(|| {
+            bench.relay.let_workers_turn(clocks::instant() + PATIENCE);
+            bench.tallies.iter().find(|(name, _)| *name == "relay_sent").map(|(_, sent)| sent)
+        });
+        wait_for(|| (!bench.relay.desks[0].inbox.is_empty()).then_some(()));
+        drop(held);
+        turn.join().expect("it ends")
+    });
+
+    assert_eq!(sent, Some(1 + CALLS * u64::from(PACKETS)));
+}
+
+#[test]
 fn a_flooded_port_keeps_no_other_call_waiting() {
     let bench = Bench::new(SILENCE);
     let mut flooded = bench.call(1, "127.0.0.1", "127.0.0.1");

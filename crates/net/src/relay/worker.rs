@@ -8,6 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use clock::Instant;
@@ -21,6 +22,7 @@ use media::stream::{Discard, Forward, Port, Stream};
 use rustix::event::{Timespec, epoll};
 use tracing::{debug, error, warn};
 
+use super::early::{EARLY_FOR, Early};
 use super::inbox::Given;
 use super::sockets::{MediaSocket, Served, Sockets};
 use super::streams::{LegSockets, RelayedStream, Streams};
@@ -41,6 +43,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 const SEND_AGAIN_MAX: u32 = 2;
 /// Complaints about ports that can not be bound, each second.
 const COMPLAINTS_MAX: u32 = 5;
+/// Turns of all sockets that have something, before a hand-over: a flood must not hold it up.
+const DRAIN_TURNS_MAX: usize = 256;
 /// The inbox's number in epoll; sockets have theirs plus one.
 const INBOX: u64 = 0;
 
@@ -55,9 +59,14 @@ pub(super) struct Worker {
     streams: Streams,
     /// Under which epoch the node became active in whose time the streams began.
     since: Option<Epoch>,
+    /// Until when what comes to a port without a stream may be of one that is not told of yet.
+    settled_at: Instant,
+    early: Early,
     batch: ReceiveBatch,
     leaving: Vec<Leaving>,
     given: Vec<Given>,
+    /// Who waits until the sockets are empty.
+    waiting: Vec<SyncSender<()>>,
     sweep_at: Instant,
     complaints: u32,
 }
@@ -93,9 +102,12 @@ impl Worker {
             sockets: Sockets::default(),
             streams: Streams::default(),
             since: None,
+            settled_at: Instant::START,
+            early: Early::default(),
             batch: ReceiveBatch::new(),
             leaving: Vec::with_capacity(PER_TURN_MAX),
             given: Vec::new(),
+            waiting: Vec::new(),
             sweep_at: clocks::instant() + SWEEP_EVERY,
             complaints: 0,
         })
@@ -105,7 +117,8 @@ impl Worker {
     pub(super) fn run(mut self) {
         let mut ready = Vec::with_capacity(READY_MAX);
         while !self.desk.inbox.is_to_stop() {
-            if let Err(error) = self.sleep(&mut ready) {
+            let left = self.sweep_at.since(clocks::instant());
+            if let Err(error) = self.sleep(&mut ready, left) {
                 // Nothing that is done here can make epoll fail; if it does, the watchdog sees the silence.
                 error!(%error, "a worker of the media relay can not wait for its sockets");
                 return;
@@ -118,6 +131,9 @@ impl Worker {
                     number => self.receive((number - 1) as usize),
                 }
             }
+            if !self.waiting.is_empty() {
+                self.empty_sockets(&mut ready);
+            }
             if self.sweep_at <= now {
                 self.sweep_at = now + SWEEP_EVERY;
                 self.follow_lease(now);
@@ -126,9 +142,27 @@ impl Worker {
         }
     }
 
-    fn sleep(&self, ready: &mut Vec<epoll::Event>) -> io::Result<()> {
-        let left = self.sweep_at.since(clocks::instant());
-        let time = Timespec::try_from(left).map_err(|_| io::ErrorKind::InvalidInput)?;
+    /// Takes what waits in the sockets, the last chance before a hand-over, and tells those who wait for it.
+    fn empty_sockets(&mut self, ready: &mut Vec<epoll::Event>) {
+        for _ in 0..DRAIN_TURNS_MAX {
+            if self.sleep(ready, Duration::ZERO).is_err() {
+                break;
+            }
+            let sockets = ready.drain(..).map(|event| event.data.u64()).filter(|number| *number != INBOX);
+            let sockets: Vec<u64> = sockets.collect();
+            sockets.iter().for_each(|number| self.receive((number - 1) as usize));
+            if sockets.is_empty() {
+                break;
+            }
+        }
+        for waiting in self.waiting.drain(..) {
+            // Who has waited too long is not there any more.
+            let _ = waiting.try_send(());
+        }
+    }
+
+    fn sleep(&self, ready: &mut Vec<epoll::Event>, time: Duration) -> io::Result<()> {
+        let time = Timespec::try_from(time).map_err(|_| io::ErrorKind::InvalidInput)?;
         match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(ready), Some(&time)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
@@ -144,9 +178,11 @@ impl Worker {
             match given {
                 Given::Order { shard, since, order } => self.obey(now, shard, since, *order),
                 Given::Rules(rules) => self.rules = rules,
+                Given::Drain(waiting) => self.waiting.push(waiting),
             }
         }
         self.given = given;
+        self.handle_early(now);
     }
 
     /// Ends all streams if another node may have been active: theirs are told anew. Ports stay.
@@ -154,6 +190,7 @@ impl Worker {
         let since = self.mandate.epochs(now).map(|epochs| epochs.since);
         if since != self.since {
             self.since = since;
+            self.settled_at = now + EARLY_FOR;
             self.streams.clear();
             self.sockets.forget_all();
             self.desk.board().clear();
@@ -319,13 +356,56 @@ impl Worker {
         let Ok(count) = self.batch.receive_some::<PER_TURN_MAX>(from.socket.as_fd()) else { return };
         self.tallies.add_many(Tally::RelayReceived, count);
         let now = clocks::instant();
-        // The gate keeps this away from a standby.
-        if self.mandate.epoch(now).is_none() {
-            return self.tallies.add_many(Tally::RelayInactive, count);
+        let since = self.mandate.epochs(now).map(|epochs| epochs.since);
+        if since != self.since {
+            self.follow_lease(now);
         }
-        if from.served.is_empty() {
-            return self.tallies.add_many(Tally::RelayEarly, count);
+        if since.is_none() {
+            // The gate keeps this away from a standby, but for one that is about to take over.
+            self.tallies.add_many(Tally::RelayInactive, count);
+            if !self.mandate.is_over() {
+                self.keep(now, number, count);
+            }
+            return;
         }
+        if self.sockets.get(number).is_some_and(|from| from.served.is_empty()) {
+            self.tallies.add_many(Tally::RelayEarly, count);
+            if now < self.settled_at {
+                self.keep(now, number, count);
+            }
+            return;
+        }
+        self.forward(now, number, count);
+    }
+
+    /// Keeps what has come to a port.
+    fn keep(&mut self, now: Instant, number: usize, count: usize) {
+        let Some(local) = self.sockets.get(number).map(|from| from.local) else { return };
+        for (bytes, source) in (0..count).filter_map(|packet| self.batch.datagram(packet)) {
+            self.early.keep(now, local, source, bytes);
+        }
+    }
+
+    /// Sends on what came before it was known where to.
+    fn handle_early(&mut self, now: Instant) {
+        if self.early.is_empty() || self.since.is_none() {
+            return;
+        }
+        let number_of = |local| {
+            let number = self.sockets.at(local)?;
+            self.sockets.get(number).filter(|it| !it.served.is_empty()).map(|_| number)
+        };
+        for packet in self.early.take(now, |local| number_of(local).is_some()) {
+            let Some(number) = self.sockets.at(packet.local) else { continue };
+            let count = self.batch.take(std::iter::once((packet.source, &packet.bytes[..])));
+            // As of then, so that the wait does not count as jitter.
+            self.forward(packet.came, number, count);
+        }
+    }
+
+    /// Sends on the packets of the batch, which have come to this socket.
+    fn forward(&mut self, now: Instant, number: usize, count: usize) {
+        let Some(from) = self.sockets.get(number) else { return };
         self.leaving.clear();
         for packet in 0..count {
             let Some((bytes, source)) = self.batch.datagram(packet) else { continue };

@@ -82,7 +82,7 @@ impl ReceiveBatch {
     }
 
     /// Takes datagrams as if they were received, at most [`BATCH_MAX`] of them.
-    pub(super) fn take<'d>(&mut self, datagrams: impl Iterator<Item = (SocketAddr, &'d [u8])>) -> usize {
+    pub(crate) fn take<'d>(&mut self, datagrams: impl Iterator<Item = (SocketAddr, &'d [u8])>) -> usize {
         self.received.clear();
         for (room, (remote, bytes)) in self.bytes.chunks_exact_mut(ROOM_BYTES).zip(datagrams) {
             let length = bytes.len().min(DATAGRAM_BYTES_MAX);

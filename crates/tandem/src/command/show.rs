@@ -9,7 +9,8 @@ use super::print;
 use crate::config::write_duration;
 use crate::control::client::Client;
 use crate::control::{
-    CallView, ContactView, OverloadView, RecordsView, RegistrationView, Request, StatusView,
+    CallView, ContactView, OverloadView, RecordsView, RegistrationView, RelayView, Request, StatusView,
+    VoiceView,
 };
 use crate::replica::ReplicaView;
 use crate::table::Table;
@@ -98,6 +99,7 @@ pub fn status_text(status: &StatusView) -> String {
         ("bindings", status.bindings.to_string()),
         ("accounts cached", status.accounts_cached.to_string()),
         ("calls", status.calls.to_string()),
+        ("media relay", status.relay.map(relay_text).unwrap_or_default()),
         ("connections", status.connections.to_string()),
         ("banned", banned),
         ("OVERLOADED", status.overload.map_or_else(String::new, overload_text)),
@@ -130,6 +132,11 @@ fn records_text(records: &RecordsView) -> String {
     let state = error.as_ref().map_or_else(|| "ok".to_owned(), |error| format!("FAILING: {error}"));
     let lost = if *lost == 0 { String::new() } else { format!(", {lost} LOST") };
     format!("{state} ({written} written, {waiting} wait){lost}")
+}
+
+fn relay_text(relay: RelayView) -> String {
+    let RelayView { calls, ports_used, ports } = relay;
+    format!("{calls} calls, {ports_used} of {ports} ports in use")
 }
 
 fn overload_text(overload: OverloadView) -> String {
@@ -181,13 +188,14 @@ fn calls_text(calls: &[CallView], count: usize) -> String {
             count => format!("There are {count} calls.\n"),
         };
     }
-    let mut table = Table::new(["CALLER", "CALLED", "STATE", "FOR", "ACCOUNT", "GATEWAY"]);
+    let mut table = Table::new(["CALLER", "CALLED", "STATE", "FOR", "VOICE", "ACCOUNT", "GATEWAY"]);
     for call in calls {
         table.push([
             call.caller.clone(),
             call.callee.clone(),
             call.state.clone(),
             write_duration(Duration::from_secs(call.up_s.unwrap_or(call.began_s))),
+            voice_text(call),
             call.account.clone().unwrap_or_default(),
             call.gateways.join(", "),
         ]);
@@ -197,6 +205,19 @@ fn calls_text(calls: &[CallView], count: usize) -> String {
         text.push_str(&format!("... and {} more: see --count.\n", count - calls.len()));
     }
     text
+}
+
+/// What is worst of what the call's sides send: its opinion, and what was lost.
+fn voice_text(call: &CallView) -> String {
+    let sides = || call.media.iter().flat_map(|stream| [&stream.caller, &stream.callee]);
+    let Some(opinion) = sides().filter_map(|side| side.opinion).reduce(f64::min) else {
+        return String::new();
+    };
+    let lost_of = |side: &VoiceView| side.lost as f64 * 100.0 / (side.packets + side.lost).max(1) as f64;
+    match sides().map(lost_of).fold(0.0, f64::max) {
+        lost if lost < 0.05 => format!("{opinion:.1}"),
+        lost => format!("{opinion:.1}, {lost:.1} % lost"),
+    }
 }
 
 fn registrations_text(registrations: &[RegistrationView]) -> String {
@@ -236,6 +257,7 @@ mod tests {
             "listeners": [{"listener": "udp:192.0.2.5:5060", "digest": false}],
             "domains": ["example.org"], "edges": {"pbx.example": "sip:10.0.0.20"}, "bindings": 2, "accounts_cached": 1,
             "transactions": {"server": 3, "client": 4}, "suspended": 0, "forwarding": 0, "connections": 0, "held": 2,
+            "relay": {"calls": 3, "ports_used": 12, "ports": 10_000},
             "overload": {"lasts_s": 65, "other": 100, "new_registrations": 40, "known_registrations": 0, "calls": 0},
             "counters": {"forwarded": 5, "loop": 0},
             "store": {"state": "failing", "error": "/s/tandem.sqlite: disk full", "owed": 6, "dropped": 1}
@@ -250,6 +272,7 @@ mod tests {
             "domains         example.org, and the listeners' addresses",
             "edge of         pbx.example at sip:10.0.0.20",
             "banned          2 sources",
+            "media relay     3 calls, 12 of 10000 ports in use",
             "OVERLOADED      for 1m5s; refused: 100 % of other requests, 40 % of new registrations\n",
             "database        FAILING: /s/tandem.sqlite: disk full (6 changes wait), 1 LOST",
             "forwarded        5",
@@ -277,13 +300,17 @@ mod tests {
     fn a_call_is_shown_with_who_talks_and_for_how_long() {
         let view: CallView = serde_json::from_value(serde_json::json!({
             "caller": "sip:alice@example.org", "callee": "sip:+4930@example.org", "state": "up", "began_s": 70,
-            "up_s": 61, "account": "alice@example.org", "gateways": ["carrier-a"], "call_id": "1"
+            "up_s": 61, "account": "alice@example.org", "gateways": ["carrier-a"], "call_id": "1", "media": [{
+                "caller": {"packets": 3_000, "lost": 0, "jitter_ms": 0.4, "opinion": 4.39},
+                "callee": {"packets": 985, "lost": 15, "jitter_ms": 2.0, "round_trip_ms": 40.5, "opinion": 3.84},
+                "dropped": 2
+            }]
         }))
         .expect("it is a call");
 
         let text = calls_text(&[view], 3);
 
-        assert!(text.contains("up     1m1s  alice@example.org  carrier-a\n"), "{text}");
+        assert!(text.contains("up     1m1s  3.8, 1.5 % lost  alice@example.org  carrier-a\n"), "{text}");
         assert!(text.ends_with("... and 2 more: see --count.\n"), "{text}");
         assert_eq!(calls_text(&[], 0), "There is no call.\n");
     }

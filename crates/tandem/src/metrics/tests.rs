@@ -205,6 +205,7 @@ fn whole() -> Figures {
             "listeners": [{"listener": "udp:192.0.2.5:5060", "digest": true}],
             "domains": [], "bindings": 2, "accounts_cached": 1, "transactions": {"server": 3, "client": 4},
             "suspended": 0, "forwarding": 0, "connections": 0, "held": 2,
+            "relay": {"calls": 3, "ports_used": 12, "ports": 10_000},
             "counters": {
                 "banned_for_wrong_credentials": 4, "binding_added": 5, "malformed": 6, "forwarded": 7,
                 "datagram_dropped_by_kernel": 0, "degraded_no_peer": 2, "degraded_late": 1, "replicated": 3, "challenged": 8, "wrong_credentials": 9

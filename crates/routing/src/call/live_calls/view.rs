@@ -7,11 +7,13 @@ use clock::WallTime;
 use sip::NameAddr;
 
 use super::super::user::TransactionUser;
-use super::{LiveCall, LiveDialog};
+use super::{CallName, LiveCall, LiveDialog};
 
 /// One call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallView {
+    /// Its name on both nodes.
+    pub name: CallName,
     /// The URI of who calls; empty if it is too long to be kept.
     pub caller: String,
     /// The URI of who is called.
@@ -48,11 +50,12 @@ impl TransactionUser {
                 oldest.pop_last();
             }
         }
-        oldest.iter().filter_map(|(_, name)| self.live.calls.get(name)).map(|call| view(now, call)).collect()
+        let calls = oldest.iter().filter_map(|(_, name)| Some((*name, self.live.calls.get(name)?)));
+        calls.map(|(name, call)| view(now, name, call)).collect()
     }
 }
 
-fn view(now: WallTime, call: &LiveCall) -> CallView {
+fn view(now: WallTime, name: CallName, call: &LiveCall) -> CallView {
     let parties = call.parties.as_deref();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let uri = |value: &[u8]| NameAddr::parse(value).map(|address| text(address.uri)).unwrap_or_default();
@@ -65,6 +68,7 @@ fn view(now: WallTime, call: &LiveCall) -> CallView {
     gateways.sort();
     gateways.dedup();
     CallView {
+        name,
         caller: parties.map(|it| uri(&it.from)).unwrap_or_default(),
         callee: parties.map(|it| uri(&it.to)).unwrap_or_default(),
         call_id: parties.map(|it| text(&it.call_id)).unwrap_or_default(),
