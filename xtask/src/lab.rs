@@ -24,6 +24,7 @@ pub mod pair;
 pub mod prober;
 pub mod router;
 pub mod switch;
+pub mod tap;
 
 /// Where the names of the network namespaces are; `ip netns` gives the place.
 const NAMESPACES: &str = "/run/netns";

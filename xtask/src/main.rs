@@ -29,6 +29,7 @@ mod soak;
 mod sound;
 mod standstill;
 mod stream_phones;
+mod talker;
 mod test;
 mod tidy;
 mod workspace;

@@ -307,7 +307,16 @@ impl Phone {
 
     /// Answers a request; a status above 100 gets a tag and a Contact.
     pub fn reply(&mut self, request: &Message, status: u16, reason: &str) -> Result<Message> {
-        let mut response = Message::response(request, status, reason);
+        self.answer(request, Message::response(request, status, reason))
+    }
+
+    /// Takes a call, with this description of its media.
+    pub fn accept(&mut self, invite: &Message, description: &str) -> Result<Message> {
+        self.answer(invite, Message::response(invite, 200, "OK").with_body("application/sdp", description))
+    }
+
+    fn answer(&mut self, request: &Message, mut response: Message) -> Result<Message> {
+        let status = response.status().unwrap_or_default();
         if status > 100 {
             let tag = format!("{}x{}", self.user, self.wire.local().port());
             response = response.with_to_tag(&tag).with("Contact", format!("<{}>", self.contact()));

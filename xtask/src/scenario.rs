@@ -61,6 +61,8 @@ const RUNS_MAX: usize = 3;
 const SECOND_TRIES_MAX: usize = 2;
 /// The room in the last lines for what one said, which those who keep only the end of the output still see.
 const REASON_MAX: usize = 1_500;
+/// How a line begins that a scenario wants to be shown also when it has passed.
+const MEASURED: &str = "measured: ";
 /// How much of each log is shown after a failure.
 const TAIL_LINES: usize = 25;
 
@@ -174,6 +176,7 @@ pub fn all() -> Vec<Scenario> {
         cluster::fallback::SCENARIOS,
         cluster::streams::SCENARIOS,
         cluster::survival::SCENARIOS,
+        cluster::talk::SCENARIOS,
     ]
     .concat()
 }
@@ -317,6 +320,8 @@ fn report(
         Ok(()) => {
             tally.passed += 1;
             println!("scenario {name} ... ok ({seconds:.1} s)");
+            let said = process::read_lossy(&dir.join("scenario.log"));
+            said.lines().filter(|line| line.starts_with(MEASURED)).for_each(|line| println!("  {line}"));
             // What is left after a success is of no use; if it stays, the next run removes it.
             let _ = fs::remove_dir_all(dir);
             None

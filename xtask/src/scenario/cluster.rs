@@ -20,4 +20,5 @@ pub mod start;
 pub mod strangers;
 pub mod streams;
 pub mod survival;
+pub mod talk;
 pub mod witness;
