@@ -87,6 +87,15 @@ struct Outcome {
     verdict: Verdict,
 }
 
+/// Whether nobody is left to repeat what is lost in this trouble: a phone that died behind its ACK, or the node that had
+/// begun to end the call by a BYE of its own and died with it.
+fn is_beyond(kind: Kind, trouble: Trouble) -> bool {
+    matches!(
+        (kind, trouble),
+        (Kind::Forgotten, Trouble::LostDatagram) | (Kind::Abandoned | Kind::Forgotten, Trouble::LostBefore)
+    )
+}
+
 /// Plays a kind of call in all its cases, with so many threads.
 pub fn run_calls(kind: Kind, depth: Depth, jobs: usize) -> Report {
     let reference = match Reference::of(kind) {
@@ -95,7 +104,7 @@ pub fn run_calls(kind: Kind, depth: Depth, jobs: usize) -> Report {
     };
     let mut cases = vec![Case(Played::Slow)];
     cases.extend((0..reference.datagrams).map(|number| Case(Played::Lost(number))));
-    for trouble in Trouble::ALL {
+    for trouble in Trouble::ALL.into_iter().filter(|trouble| !is_beyond(kind, *trouble)) {
         let points = if trouble == Trouble::SlowLink { &reference.slow_points } else { &reference.points };
         cases.extend(Case::kills(points, &[trouble]));
     }
