@@ -17,6 +17,7 @@ use crate::lab::{Host, Lab};
 use crate::process::{self, Running, tree};
 
 mod accounts;
+mod etcd;
 pub mod fault;
 mod roles;
 
@@ -49,8 +50,19 @@ pub struct Settings {
     pub toml: String,
     /// Whether the nodes have a second path; the lab must have made it.
     pub paths: Paths,
+    /// What the third vote is.
+    pub witness: WitnessKind,
     /// What the programs may do.
     pub rights: Rights,
+}
+
+/// What the third vote is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WitnessKind {
+    /// `tandem witness`.
+    Host,
+    /// A key of etcd, on the same host.
+    Etcd,
 }
 
 /// What root may do on the hosts.
@@ -94,6 +106,7 @@ impl Default for Settings {
             cluster: String::new(),
             toml: String::new(),
             paths: Paths::One,
+            witness: WitnessKind::Host,
             rights: Rights::All,
         }
     }
@@ -107,6 +120,7 @@ pub struct Cluster {
     configs: BTreeMap<&'static str, PathBuf>,
     running: BTreeMap<&'static str, Running>,
     rights: Rights,
+    witness: WitnessKind,
 }
 
 /// The name of the witness's host.
@@ -125,7 +139,14 @@ impl Cluster {
             configs.insert(name, write_for(lab, host, "tandem.toml", &text)?);
         }
         let (binary, logs) = (lab.binary.clone(), lab.dir.clone());
-        Ok(Cluster { binary, logs, configs, running: BTreeMap::new(), rights: settings.rights })
+        Ok(Cluster {
+            binary,
+            logs,
+            configs,
+            running: BTreeMap::new(),
+            rights: settings.rights,
+            witness: settings.witness,
+        })
     }
 
     /// Starts all, so that the first node is active and the second one ready.
@@ -151,7 +172,19 @@ impl Cluster {
 
     /// Starts the witness.
     pub fn start_witness(&mut self, pair: &Pair) -> Result<()> {
-        self.run(&pair.witness, "witness")
+        match self.witness {
+            WitnessKind::Host => self.run(&pair.witness, "witness"),
+            WitnessKind::Etcd => {
+                let running = etcd::start(&pair.witness, &self.logs)?;
+                self.running.insert(WITNESS, running);
+                Ok(())
+            }
+        }
+    }
+
+    /// The witness hears and does not answer any more, or answers again.
+    pub fn signal_witness(&self, signal: Signal) -> Result<()> {
+        self.running.get(WITNESS).context("the witness does not run")?.signal(signal)
     }
 
     /// Starts a node, and waits for nothing.
@@ -316,8 +349,24 @@ fn known_name(host: &Host) -> Result<&'static str> {
 }
 
 fn configuration(pair: &Pair, host: &Host, settings: &Settings, key: &str) -> String {
-    let Settings { lease, engine_silence, log_level, node, digest, sip, never, cluster, toml, paths, .. } =
-        settings;
+    let Settings {
+        lease,
+        engine_silence,
+        log_level,
+        node,
+        digest,
+        sip,
+        never,
+        cluster,
+        toml,
+        paths,
+        witness,
+        ..
+    } = settings;
+    let witness = match witness {
+        WitnessKind::Host => format!("tandem://{}:7950", pair.witness.v4),
+        WitnessKind::Etcd => format!("etcd://{}:{}", pair.witness.v4, etcd::PORT),
+    };
     let name = &host.name;
     let digest = if *digest == Digest::On { "" } else { " digest off" };
     let mut text = format!(
@@ -326,9 +375,8 @@ fn configuration(pair: &Pair, host: &Host, settings: &Settings, key: &str) -> St
          [sip]\nlisten = [\"udp://{VIP}:5060{digest}\", \"tcp://{VIP}:5060{digest}\", \"udp://{SECOND_VIP}:5060\", \"udp://[{VIP_V6}]:5060\", \"tcp://[{VIP_V6}]:5060{digest}\"]\n{sip}\n\
          [admission]\nnever = {never:?}\n\n\
          [cluster]\nkey = \"{key}\"\naddresses = [\"{VIP}\", \"{SECOND_VIP}\", \"{VIP_V6}\"]\n\
-         lease = \"{lease}\"\nengine_silence = \"{engine_silence}\"\nwitness = [\"tandem://{}:7950\"]\n{cluster}\n",
+         lease = \"{lease}\"\nengine_silence = \"{engine_silence}\"\nwitness = [\"{witness}\"]\n{cluster}\n",
         state_directory(name),
-        pair.witness.v4,
     );
     for (side, number) in [(Side::A, 1), (Side::B, 2)] {
         let second = match paths {

@@ -39,6 +39,7 @@ pub const FOR_TESTS: &[Needed] = &[
     Needed { program: "clang-14", package: "clang-14", reason: "the gate's program for the kernel" },
     Needed { program: "llvm-strip-14", package: "llvm-14", reason: "the gate's program for the kernel" },
     Needed { program: "keepalived", package: "keepalived", reason: "a pair whose nodes both answer" },
+    Needed { program: "etcd", package: "etcd-server", reason: "a witness in etcd" },
     Needed { program: "dnsmasq", package: "dnsmasq-base", reason: "the DNS of other domains" },
     Needed { program: "initdb", package: "postgresql-15", reason: "accounts on a database server" },
     Needed { program: "mariadbd", package: "mariadb-server-core", reason: "accounts on a database server" },

@@ -170,6 +170,7 @@ pub fn all() -> Vec<Scenario> {
         cluster::calls::SCENARIOS,
         cluster::load::SCENARIOS,
         cluster::witness::SCENARIOS,
+        cluster::etcd::SCENARIOS,
         cluster::start::SCENARIOS,
         cluster::planned::SCENARIOS,
         cluster::strangers::SCENARIOS,

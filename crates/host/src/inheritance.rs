@@ -74,6 +74,21 @@ impl ExporterInheritance {
     }
 }
 
+/// All that the process which speaks to the witness's server inherits.
+#[derive(Debug)]
+pub struct RowInheritance {
+    /// The way to the guardian.
+    pub guardian: UnixDatagram,
+}
+
+impl RowInheritance {
+    /// Takes what this process has inherited; this works once. Whoever was not started by a guardian has nothing.
+    pub fn take() -> io::Result<Self> {
+        let [guardian] = take([PAIR_DESCRIPTOR])?;
+        Ok(Self { guardian: guardian.into() })
+    }
+}
+
 impl Inheritance {
     /// Takes what this process has inherited; this works once. Whoever was not started by a guardian has nothing.
     pub fn take() -> io::Result<Self> {

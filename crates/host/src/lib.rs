@@ -38,7 +38,7 @@ pub use gate::{Counts, Gate, GateError, GateKind, run_nft};
 pub use generation::Generation;
 pub use inheritance::{
     ExporterInheritance, Inheritance, KEY_BYTES, KEY_DESCRIPTOR, Key, PAGE_DESCRIPTOR, PAIR_DESCRIPTOR,
-    SEGMENTS_DESCRIPTOR, key_pipe,
+    RowInheritance, SEGMENTS_DESCRIPTOR, key_pipe,
 };
 pub use interface::{Interface, InterfaceError, Network, networks};
 pub use page::{LANES_MAX, SharedLease, SharedPage};

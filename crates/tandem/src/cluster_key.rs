@@ -20,6 +20,7 @@ const FILE_BYTES_MAX: u64 = 4_096;
 const LINK_LABEL: &str = "link of the cluster";
 /// Root of the keys for nonces and tokens: a phone that one node has challenged may answer the other.
 const ENGINE_LABEL: &str = "engines of the cluster";
+const ROW_LABEL: &str = "name of the witness's row";
 
 /// The secret of a cluster.
 #[derive(Debug)]
@@ -72,6 +73,11 @@ impl ClusterKey {
     /// The root of what engines make: the same on all nodes.
     pub fn engine(&self) -> RootKey {
         self.0.derived(ENGINE_LABEL)
+    }
+
+    /// What tells the row of this cluster's witness from those of others on the same server. It is no secret.
+    pub fn row_name(&self) -> String {
+        format!("{:016x}", self.0.subkey(ROW_LABEL, 0).mac(&[]).short())
     }
 }
 

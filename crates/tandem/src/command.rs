@@ -30,6 +30,7 @@ use crate::control::Request;
 use crate::control::client::Client;
 use crate::demo::{Course, demo};
 use crate::guardian::question::Question;
+use crate::row_witness;
 use crate::state_directory::StateDirectory;
 use bans::BansCommand;
 use cluster::ClusterCommand;
@@ -69,6 +70,16 @@ enum Command {
         /// The engine's control socket
         #[arg(long, value_name = "SOCKET")]
         engine: PathBuf,
+    },
+    /// Speak to the server that has the witness's row; the guardian starts this
+    #[command(hide = true)]
+    RowWitness {
+        /// The configuration
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// What tells the rows of clusters apart
+        #[arg(long, value_name = "NAME")]
+        name: String,
     },
     /// Show a failover: two nodes, a witness and phones inside this machine, which are broken and mended
     Demo {
@@ -233,6 +244,7 @@ impl CommandLine {
             Command::Run { config } => run::run(config),
             Command::Engine { config } => engine::run(config),
             Command::Exporter { config, engine } => exporter::run(&config, engine),
+            Command::RowWitness { config, name } => row_witness::run(&config, &name),
             Command::Demo { auto: false } => demo(Course::ByKeys),
             Command::Demo { auto: true } => demo(Course::ByItself),
             Command::Drill(options) => options.run(),
@@ -306,6 +318,7 @@ mod tests {
             "run --config a.toml",
             "engine --config a.toml",
             "exporter --config a.toml --engine /s/control.sock",
+            "row-witness --config a.toml --name 0011",
             "demo",
             "demo --auto",
             "drill --phone d1@example.org --phone d2@example.org --password-file p",

@@ -24,6 +24,7 @@ pub mod question;
 pub mod reload;
 pub mod report;
 pub mod routes;
+pub mod row_witness;
 pub mod segments;
 pub mod standing;
 pub mod start;

@@ -24,6 +24,7 @@ mod phones;
 mod port_owner;
 mod records;
 mod replica;
+mod row_witness;
 mod sequences;
 mod service;
 mod serving;

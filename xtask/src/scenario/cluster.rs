@@ -7,6 +7,7 @@ pub mod bindings;
 pub mod cables;
 pub mod calls;
 pub mod drill;
+pub mod etcd;
 pub mod fallback;
 pub mod frozen;
 pub mod killed;

@@ -17,6 +17,7 @@ use crate::config::{Cluster, Config, write_duration};
 use crate::database;
 use crate::host;
 use crate::records;
+use crate::row_witness::{Probed, probe};
 use crate::service::node_name;
 use crate::state_directory::StateDirectory;
 
@@ -39,8 +40,17 @@ pub fn check(file: &Path) -> Result<()> {
         let here = cluster.here(&node_name(&config), &host::interfaces()?);
         let key = ClusterKey::read(&cluster.key_file).map_err(Unfit::from);
         match (here.and_then(|here| Ok((interface_of(&here)?, here))), key) {
-            (Ok((interface, here)), Ok(_)) => {
+            (Ok((interface, here)), Ok(key)) => {
                 text.push_str(&cluster_text(cluster, &here, &settings));
+                if let Some(row) = &cluster.row {
+                    let probed = probe(row, &key.row_name(), cluster.lease);
+                    let probed = probed.map_err(|error| {
+                        let what = format!("can not be used: {error:#}");
+                        let mend = "see docs/witness.md".to_owned();
+                        Config::unfit(file, vec![Unfit { key: "cluster.witness", what, mend }])
+                    })?;
+                    text.push_str(&row_text(&probed));
+                }
                 if let Some(interface) = interface.filter(|_| cluster.manage_routes == ManageRoutes::No) {
                     text.push_str(&host_text(cluster, &interface));
                 }
@@ -61,6 +71,12 @@ fn interface_of(here: &Here) -> Result<Option<Interface>, Vec<Unfit>> {
         let mend = "write the name of one that is there, or leave it out".to_owned();
         vec![Unfit { key: "cluster.interface", what: format!("can not be used: {error}"), mend }]
     })
+}
+
+/// The servers of the witness's row, as they answer from this host.
+fn row_text(probed: &Probed) -> String {
+    let lines = probed.lines.iter().map(|line| format!("  {:<11}{line}\n", "witness"));
+    lines.chain(probed.remarks.iter().map(|remark| format!("note: {remark}\n"))).collect()
 }
 
 /// What of the host's own settings stands in the way of the virtual addresses.
@@ -219,7 +235,7 @@ fn cluster_text(cluster: &Cluster, here: &Here, settings: &Settings) -> String {
 fn remarks(cluster: &Cluster, here: &Here, settings: &Settings) -> Vec<String> {
     let mut remarks = Vec::new();
     let members = cluster.members();
-    if cluster.witness.is_empty() && members == 2 {
+    if !cluster.has_witness() && members == 2 {
         remarks.push(
             "two nodes without a witness: neither takes over from the other when that one dies, because it could not \
              tell it from a cut cable; run `tandem witness` on a third host"

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::config::write_duration;
 use crate::guardian::view::{ClusterView, LinkView, NodeView, PathView, VoterView, WITNESS_SILENCE_MAX_MS};
+use crate::row_witness::RowReport;
 use crate::table::Table;
 use card::{Border, Card, beside, centred};
 pub use witness::witness_text;
@@ -109,7 +110,7 @@ fn cards(view: &ClusterView) -> String {
         }
     }
     if let Some(witness) = &view.witness {
-        text.push_str(&centred(&witness_card(witness)));
+        text.push_str(&centred(&witness_card(witness, view.row.as_ref())));
     }
     text
 }
@@ -162,14 +163,14 @@ fn node_card(view: &ClusterView, node: &NodeView) -> Card {
     Card { title, state, border, lines }
 }
 
-fn witness_card(witness: &VoterView) -> Card {
+fn witness_card(witness: &VoterView, row: Option<&RowReport>) -> Card {
     let is_there = witness.heard_ms.is_some_and(|heard| heard <= WITNESS_SILENCE_MAX_MS);
     let granted = match &witness.granted {
         Some(grant) => format!("its vote is {}'s for {}", grant.node, millis(grant.left_ms)),
         None if witness.votes => "votes for this node".to_owned(),
         None => "its vote is free".to_owned(),
     };
-    let lines = match (is_there, witness.is_stranger, witness.is_able) {
+    let mut lines = match (is_there, witness.is_stranger, witness.is_able) {
         (false, ..) => vec![match witness.heard_ms {
             Some(_) => format!("last heard {}", ago(witness.heard_ms)),
             None => "was never heard".to_owned(),
@@ -179,6 +180,11 @@ fn witness_card(witness: &VoterView) -> Card {
         (true, false, true) if !witness.is_seated => vec!["has no seat: it does not count".to_owned()],
         (true, false, true) => vec![granted, format!("heard {}", ago(witness.heard_ms))],
     };
+    lines.extend(row.map(|row| {
+        let latency = row.latency_us.filter(|_| row.trouble.is_none());
+        let took = latency.map_or(String::new(), |us| format!(", {}.{} ms", us / 1_000, us / 100 % 10));
+        format!("{} at {}{took}", row.kind, row.server)
+    }));
     let state = if is_there { "up" } else { "SILENT" };
     let border = if is_there { Border::Single } else { Border::Dashed };
     Card { title: "witness".to_owned(), state: state.to_owned(), border, lines }

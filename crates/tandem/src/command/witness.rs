@@ -64,6 +64,10 @@ impl WitnessOptions {
             return started(key, listen, nodes, directory);
         };
         let Some(cluster) = &config.cluster else { bail!("{} has no [cluster]", file.display()) };
+        if let Some(row) = &cluster.row {
+            let kind = row.kind.name();
+            bail!("{} names {kind} as cluster.witness: it votes without `tandem witness`", file.display());
+        }
         let listen = if listen.is_empty() { cluster.witness.clone() } else { listen };
         if listen.is_empty() {
             bail!("{} names no cluster.witness: the nodes would not ask this one", file.display());

@@ -7,6 +7,7 @@ mod build;
 mod digest;
 mod draft;
 mod here;
+mod row;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ pub use build::build;
 pub use digest::digest_of;
 pub use draft::{CHECKS, CLUSTER, CLUSTER_NAME, NODES, Read};
 pub use here::Here;
+pub use row::{RowKind, RowWitness};
 
 /// What `[cluster]` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +36,10 @@ pub struct Cluster {
     pub lease: Duration,
     /// UDP port of the link.
     pub port: u16,
-    /// The witness at each of its addresses; empty: there is none.
+    /// `tandem witness` at each of its addresses; empty: it is a row, or there is none.
     pub witness: Vec<SocketAddr>,
+    /// The servers that have the witness's row.
+    pub row: Option<RowWitness>,
     /// The place of the node that takes the service back, and how long it must have been well before.
     pub preferred: Option<(usize, Duration)>,
     /// Gateways that must answer.
@@ -150,7 +154,12 @@ impl Cluster {
 
     /// How many vote: the nodes, and the witness if there is one.
     pub fn members(&self) -> usize {
-        self.nodes.len() + usize::from(!self.witness.is_empty())
+        self.nodes.len() + usize::from(self.has_witness())
+    }
+
+    /// Whether there is a witness of any kind.
+    pub fn has_witness(&self) -> bool {
+        !self.witness.is_empty() || self.row.is_some()
     }
 
     /// A number that is the same on all nodes whose files say the same.

@@ -18,6 +18,7 @@ use ::host::{Order, Reloaded, Report as Said, Seen, Signal, Signals, Watch};
 use clock::{Instant, Now};
 use cluster::guardian::{Engine, Guardian, Input, Output, Wish};
 use cluster::health::{AT_ONCE, Check};
+use cluster::peer::PathId;
 use cluster::{MemberId, Message, VoterId};
 
 use super::engine_process::{Change, EngineProcess};
@@ -31,6 +32,7 @@ use super::poll::{Poll, Source, now};
 use super::question::Reply;
 use super::reload::{Reload, Reloading};
 use super::report::{Phase, Reporter};
+use super::row_witness::RowWitness;
 use super::standing::Standing;
 use super::vigil::Vigil;
 use crate::degraded;
@@ -61,6 +63,8 @@ pub struct Parts {
     pub known: BTreeMap<MemberId, VoterId>,
     /// The sockets.
     pub links: Links,
+    /// The witness, if it is a row on a server.
+    pub row: Option<RowWitness>,
     /// Gate and addresses.
     pub hands: Box<dyn Hands>,
     /// The engine.
@@ -132,6 +136,9 @@ impl EventLoop {
         if let Some(signals) = &parts.signals {
             parts.poll.add(signals, Source::Signals)?;
         }
+        if let Some(row) = &parts.row {
+            parts.poll.add(row, Source::Row)?;
+        }
         if let Some(watch) = &parts.watch {
             parts.poll.add(watch, Source::Watch)?;
         }
@@ -182,6 +189,7 @@ impl EventLoop {
                     }
                 }
             }
+            Source::Row => self.hear_row(),
             Source::Inbox => {
                 let mut inward = Vec::new();
                 self.parts.inbox.take(INWARD_PER_TURN, &mut inward);
@@ -208,6 +216,21 @@ impl EventLoop {
                 self.engine_changed();
             }
         }
+    }
+
+    fn hear_row(&mut self) {
+        for _ in 0..DATAGRAMS_PER_TURN {
+            let witness = self.witness();
+            let Some(heard) = self.parts.row.as_mut().and_then(RowWitness::receive) else { return };
+            if let Some(message) = heard {
+                self.handle(now(), Input::Message(witness, PathId(0), message));
+            }
+        }
+    }
+
+    /// The member after the last node.
+    fn witness(&self) -> MemberId {
+        MemberId(self.parts.about.cluster.nodes.len() as u8)
     }
 
     fn hear(&mut self, inward: Inward) {

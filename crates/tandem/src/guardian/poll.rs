@@ -28,6 +28,8 @@ pub enum Source {
     EngineEnd,
     /// The engine says something.
     Engine,
+    /// The process of the witness's row says something.
+    Row,
     /// A socket of the links, by its place.
     Link(u32),
 }
@@ -107,6 +109,7 @@ impl Source {
             Self::Watch => 3,
             Self::EngineEnd => 4,
             Self::Engine => 5,
+            Self::Row => 6,
             Self::Link(place) => Self::LINKS | u64::from(place),
         }
     }
@@ -119,6 +122,7 @@ impl Source {
             3 => Self::Watch,
             4 => Self::EngineEnd,
             5 => Self::Engine,
+            6 => Self::Row,
             link if link & Self::LINKS != 0 => Self::Link(link as u32),
             _ => return None,
         })
@@ -173,6 +177,7 @@ mod tests {
             Source::Watch,
             Source::EngineEnd,
             Source::Engine,
+            Source::Row,
             Source::Link(0),
             Source::Link(u32::MAX),
         ] {

@@ -33,6 +33,7 @@ use super::notify::Notifier;
 use super::poll::{Poll, now};
 use super::reload::{Reload, Reloading};
 use super::routes::ManagedRoutes;
+use super::row_witness::{self, RowWitness};
 use super::segments::Segments;
 use super::standing::Standing;
 use crate::cluster_key::ClusterKey;
@@ -94,6 +95,8 @@ pub fn run(start: NodeStart) -> Result<End> {
     let me = MemberId(u8::try_from(here.me).context("there are more nodes than a cluster may have")?);
     let poll = Poll::new()?;
     let links = links(&cluster, me, key.link(), &poll)?;
+    let row = cluster.row.is_some().then(|| RowWitness::start(row_recipe(&config_file, &key, user)));
+    let row = row.transpose().context("the thread of the witness's process can not be started")?;
     let keeper = Keeper::start(kept.directory(), memory.directory(), sender.clone())?;
     let segments = Segments::start(here.interface.as_deref(), &cluster.addresses)?;
     let recipe = Recipe {
@@ -111,7 +114,7 @@ pub fn run(start: NodeStart) -> Result<End> {
             service: ServiceId(0),
             me: Holder { node: NodeId(me.0), incarnation: incarnation()? },
             nodes: (0..cluster.nodes.len()).map(|place| NodeId(place as u8)).collect(),
-            has_witness: !cluster.witness.is_empty(),
+            has_witness: cluster.has_witness(),
             known: known.clone(),
             record,
             settings: settings(&cluster, here.me),
@@ -152,6 +155,7 @@ pub fn run(start: NodeStart) -> Result<End> {
         guardian,
         known,
         links,
+        row,
         hands,
         engine,
         keeper,
@@ -171,11 +175,14 @@ pub fn run(start: NodeStart) -> Result<End> {
         reload: reload(sender, config_file, config, as_in_file, logs, exporter.listening()),
         notifier: Notifier::from_environment(at.instant),
     };
-    let (Parts { hands, keeper, inbox, hooks, .. }, end) = EventLoop::new(parts)?.run()?;
+    let (Parts { row, hands, keeper, inbox, hooks, .. }, end) = EventLoop::new(parts)?.run()?;
     drop(control);
     // Nobody may wait for room in an inbox that nobody reads, or for an answer from it.
     drop(inbox);
     exporter.finish();
+    if let Some(row) = row {
+        row.finish();
+    }
     hands.finish();
     segments.finish();
     checks.finish();
@@ -205,6 +212,15 @@ fn exporter_recipe(config_file: &Path, state: &StateDirectory, user: Option<User
     }
 }
 
+fn row_recipe(config_file: &Path, key: &ClusterKey, user: Option<User>) -> row_witness::Recipe {
+    row_witness::Recipe {
+        program: "/proc/self/exe".into(),
+        config_file: config_file.to_owned(),
+        name: key.row_name(),
+        user,
+    }
+}
+
 /// A vote is more than figures: a port that is taken ends nothing.
 fn serve_metrics(listening: &Listening, metrics: Metrics) {
     let Some(address) = metrics.listen else { return };
@@ -220,6 +236,7 @@ fn voting(mut cluster: Cluster, here: Here) -> (Cluster, Here) {
     }
     cluster.nodes = vec![cluster.nodes.swap_remove(here.me)];
     cluster.witness.clear();
+    cluster.row = None;
     cluster.preferred = None;
     (cluster, Here { me: 0, ..here })
 }
@@ -413,7 +430,7 @@ fn reload(
 fn needing_restart(old: &Cluster, new: &Cluster) -> Vec<&'static str> {
     let changed: BTreeMap<&str, bool> = BTreeMap::from([
         ("cluster.node", old.nodes != new.nodes),
-        ("cluster.witness", old.witness != new.witness),
+        ("cluster.witness", (&old.witness, &old.row) != (&new.witness, &new.row)),
         ("cluster.addresses", old.addresses != new.addresses),
         ("cluster.interface", old.interface != new.interface),
         ("cluster.vip", old.vip != new.vip),

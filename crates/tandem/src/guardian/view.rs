@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::links::{Links, STRANGERS};
 use super::wording::{Names, alarm_text, engine_name, role_name, stance_name, vip_name};
 use crate::config::Cluster;
+use crate::row_witness::RowReport;
 
 /// A witness answers once in a second. One that was not heard for so many milliseconds is silent.
 pub const WITNESS_SILENCE_MAX_MS: u64 = 3_000;
@@ -65,6 +66,9 @@ pub struct ClusterView {
     /// The witness, if there is one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub witness: Option<VoterView>,
+    /// The server that has the witness's row, if the witness is one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub row: Option<RowReport>,
     /// The ways to the others.
     pub paths: Vec<PathView>,
     /// This node's checks.

@@ -13,6 +13,7 @@ use super::super::fields::{Field, List, line_of_text};
 use super::super::problem::Wrong;
 use super::super::reader::Entry;
 use super::super::value::{Value, Wrongs};
+use super::row::RowServer;
 use super::{GatewayCheck, Hooks, ManageRoutes, Vip};
 
 /// The table's name.
@@ -61,8 +62,9 @@ pub struct ClusterDraft {
     pub(super) vip: Vip,
     pub(super) lease: Duration,
     pub(super) port: u16,
-    /// Without a port it is the link's.
-    pub(super) witness: Vec<Placed<(IpAddr, Option<u16>)>>,
+    pub(super) witness: Vec<Placed<WitnessAt>>,
+    pub(super) witness_password_file: PathBuf,
+    pub(super) witness_ca: PathBuf,
     pub(super) preferred: String,
     pub(super) preferred_after: Duration,
     pub(super) gateways: Vec<GatewayCheck>,
@@ -70,6 +72,15 @@ pub struct ClusterDraft {
     pub(super) hooks: Hooks,
     pub(super) hook_timeout: Duration,
     pub(super) engine_silence: Duration,
+}
+
+/// Where a witness is.
+#[derive(Clone, Debug)]
+pub enum WitnessAt {
+    /// `tandem witness`; without a port it is the link's.
+    Host(IpAddr, Option<u16>),
+    /// A server that has its row.
+    Row(RowServer),
 }
 
 /// A `[[cluster.node]]` that is being read.
@@ -297,26 +308,48 @@ const FIELDS: &[Field<ClusterDraft>] = &[
         key: "witness",
         default: "[]",
         meaning: &[
-            "`tandem witness` on a third host, at each of its addresses: [\"tandem://192.0.2.9:7950\"]. Two nodes without a",
-            "witness can not tell a dead node from a cut cable: neither takes over from the other.",
+            "The third vote. `tandem witness` on a third host, at each of its addresses: [\"tandem://192.0.2.9:7950\"]; or a key in",
+            "etcd, with all its servers: [\"etcd://10.0.0.5:2379\", \"etcd://10.0.0.6:2379\"], and a user: \"etcd://tandem@10.0.0.5\".",
+            "See docs/witness.md. Two nodes without a witness can not tell a dead node from a cut cable: neither takes over.",
         ],
         set: |draft, value| {
             draft.witness = placed_list(value, PATHS_MAX, |value| {
                 const FORM: &str = "write \"tandem://192.0.2.9:7950\" or \"tandem://[2001:db8::9]:7950\"";
                 let text = value.text()?;
-                let Some(authority) = text.strip_prefix("tandem://") else {
-                    let what = match text.split_once("://") {
-                        Some((scheme, _)) => {
-                            format!("names a witness by `{scheme}`, which this version does not know")
-                        }
-                        None => "does not say what kind of witness it is".to_owned(),
-                    };
-                    return Err(value.wrong(what, FORM));
+                let Some((scheme, rest)) = text.split_once("://") else {
+                    return Err(value.wrong("does not say what kind of witness it is", FORM));
                 };
-                let witness = address_and_port(value, authority.trim_end_matches('/'), FORM)?;
-                own_address(value, witness.0)?;
-                Ok(witness)
+                if scheme != "tandem" {
+                    return RowServer::read(value, scheme, rest).map(WitnessAt::Row);
+                }
+                let (address, port) = address_and_port(value, rest.trim_end_matches('/'), FORM)?;
+                own_address(value, address)?;
+                Ok(WitnessAt::Host(address, port))
             })?;
+            Ok(())
+        },
+    },
+    Field {
+        key: "witness_password_file",
+        default: "\"\"",
+        meaning: &[
+            "The file with the password of the user that `witness` names, alone on its first line. node.user must be able to",
+            "read it, and nobody else.",
+        ],
+        set: |draft, value| {
+            draft.witness_password_file = PathBuf::from(line_of_text(value)?);
+            Ok(())
+        },
+    },
+    Field {
+        key: "witness_ca",
+        default: "\"\"",
+        meaning: &[
+            "The file with the certificates (PEM) that the servers of the witness's row are believed by. With it they are",
+            "spoken to by TLS, without it in the clear.",
+        ],
+        set: |draft, value| {
+            draft.witness_ca = PathBuf::from(line_of_text(value)?);
             Ok(())
         },
     },
@@ -432,6 +465,8 @@ impl Default for ClusterDraft {
             lease: LEASE_MAX,
             port: 0,
             witness: Vec::new(),
+            witness_password_file: PathBuf::new(),
+            witness_ca: PathBuf::new(),
             preferred: String::new(),
             preferred_after: Duration::ZERO,
             gateways: Vec::new(),

@@ -51,7 +51,11 @@ impl EventLoop {
                 if matches!(message, Message::HandoverAsk(_)) {
                     self.reporter.asks_handover(at.instant);
                 }
-                self.parts.links.send(at.instant, to, &message);
+                let is_row = to == self.witness();
+                match self.parts.row.as_mut().filter(|_| is_row) {
+                    Some(row) => row.send(&message),
+                    None => self.parts.links.send(at.instant, to, &message),
+                }
             }
             Output::Keep(number, record) => {
                 if self.parts.keeper.keep(number, record).is_err() {

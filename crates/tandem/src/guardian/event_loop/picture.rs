@@ -13,6 +13,7 @@ use super::super::hands::Hand;
 use super::super::hooks::{HookResult, Occasion};
 use super::super::poll::now;
 use super::super::question::{Question, Reply};
+use super::super::row_witness::RowWitness;
 use super::super::view::{
     ClusterView, GateView, HookView, LinkView, PathView, WITNESS_SILENCE_MAX_MS, millis,
 };
@@ -160,6 +161,14 @@ impl EventLoop {
         picture.engine.last_end.clone_from(&record.last_end);
         picture.link = LinkView::of(&parts.links);
         picture.paths = self.paths(instant);
+        if let Some(row) = parts.row.as_ref().and_then(RowWitness::report) {
+            let trouble = row
+                .trouble
+                .as_ref()
+                .map(|trouble| format!("the witness's server ({} at {}): {trouble}", row.kind, row.server));
+            picture.alarms.extend(trouble);
+            picture.row = Some(row.clone());
+        }
         picture.hooks = remembered
             .hooks
             .iter()

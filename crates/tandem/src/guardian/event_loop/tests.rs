@@ -341,6 +341,7 @@ fn run_node(
         guardian: Guardian::new(at, start),
         known: BTreeMap::new(),
         links,
+        row: None,
         hands: Box::new(hands),
         engine: EngineProcess::new(at, recipe, sender.clone()).expect("a thread can be started"),
         keeper: Keeper::start(memory.directory(), memory.directory(), sender.clone())

@@ -1,0 +1,109 @@
+//! The witness is a key of etcd.
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+
+use super::stage::Stage;
+use crate::cluster::{Settings, WitnessKind, is_active, peer_stance};
+use crate::lab::Lab;
+use crate::lab::pair::Side;
+use crate::process;
+use crate::scenario::Scenario;
+
+/// The scenarios of this file.
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario { name: "with_a_witness_in_etcd_a_dead_node_is_replaced", run: dead },
+    Scenario {
+        name: "with_a_witness_in_etcd_who_still_reaches_it_serves_when_the_nodes_are_cut_apart",
+        run: cut_off,
+    },
+    Scenario { name: "the_service_goes_on_when_etcd_dies_or_hangs_and_it_votes_again_after", run: gone },
+    Scenario { name: "with_etcd_gone_nobody_takes_over_and_the_status_says_why", run: majority_gone },
+];
+
+fn begin(lab: &Lab) -> Result<Stage<'_>> {
+    let stage = Stage::begin(lab, &Settings { witness: WitnessKind::Etcd, ..Settings::default() })?;
+    stage.wait_for(Side::A, "a witness that votes", |status| votes(status) && is_active(status))?;
+    Ok(stage)
+}
+
+fn votes(status: &serde_json::Value) -> bool {
+    status["cluster"]["witness"]["votes"] == true
+}
+
+fn dead(lab: &Lab) -> Result<()> {
+    let mut stage = begin(lab)?;
+    let epoch = stage.epoch(Side::A)?;
+
+    stage.cluster.kill(Side::A)?;
+    stage.wait_until_served_by(Side::B)?;
+
+    stage.wait_for(Side::B, "a witness that votes", votes)?;
+    ensure!(stage.epoch(Side::B)? > epoch, "an epoch was used twice");
+    stage.cluster.start(&stage.pair, Side::A)?;
+    stage.wait_until_ready(Side::A)?;
+    stage.cluster.switch_over(&stage.pair, Side::A).context("the witness does not vote for the heir")?;
+    stage.wait_until_served_by(Side::A)?;
+    stage.end(&["a", "b", "a"])
+}
+
+fn cut_off(lab: &Lab) -> Result<()> {
+    let stage = begin(lab)?;
+    let epoch = stage.epoch(Side::A)?;
+
+    lab.cut_off(&stage.cable(Side::B))?;
+    stage.wait_for(Side::A, "a silent peer", |status| peer_stance(status) == Some("silent"))?;
+    stage.wait_for_service()?;
+    lab.heal()?;
+    stage.wait_until_ready(Side::B)?;
+    ensure!(stage.epoch(Side::A)? == epoch, "the active node has lost the service with the standby");
+
+    lab.cut_off(&stage.cable(Side::A))?;
+    stage.wait_until_served_by(Side::B)?;
+    lab.heal()?;
+
+    stage.wait_until_ready(Side::A)?;
+    stage.wait_for_service()?;
+    stage.end(&["a", "b"])
+}
+
+fn gone(lab: &Lab) -> Result<()> {
+    let mut stage = begin(lab)?;
+    let epoch = stage.epoch(Side::A)?;
+    let guardian = stage.cluster.guardian(Side::A)?;
+
+    stage.cluster.signal_witness(Signal::STOP)?;
+    stage.wait_for(Side::A, "a witness that hangs", |status| !votes(status))?;
+    stage.wait_for_service()?;
+    stage.wait_for(Side::A, "what is wrong", |status| status["cluster"]["row"]["trouble"].is_string())?;
+    stage.cluster.signal_witness(Signal::CONT)?;
+    stage.wait_for(Side::A, "a witness that votes", votes)?;
+
+    stage.cluster.kill_witness()?;
+    stage.wait_for(Side::A, "a witness that does not vote", |status| !votes(status))?;
+    for _ in 0..5 {
+        stage.wait_for_service()?;
+    }
+    stage.cluster.start_witness(&stage.pair)?;
+    stage.wait_for(Side::A, "a witness that votes", votes)?;
+
+    ensure!(stage.epoch(Side::A)? == epoch, "the active node has acquired the service anew");
+    ensure!(stage.cluster.guardian(Side::A)? == guardian, "it was started anew");
+    stage.end(&["a"])
+}
+
+fn majority_gone(lab: &Lab) -> Result<()> {
+    let mut stage = begin(lab)?;
+    stage.cluster.kill_witness()?;
+    stage.wait_for(Side::A, "a witness that does not vote", |status| !votes(status))?;
+
+    stage.cluster.kill(Side::A)?;
+
+    stage.wait_for(Side::B, "a silent peer", |status| peer_stance(status) == Some("silent"))?;
+    let picture = process::output(&mut stage.cluster.command(&stage.pair, Side::B, &["status"]))?;
+    ensure!(picture.contains("etcd"), "the status does not say that etcd is gone:\n{picture}");
+    ensure!(stage.spoken() == ["a"], "without a majority {:?} spoke", stage.spoken());
+    stage.cluster.start_witness(&stage.pair)?;
+    stage.wait_until_served_by(Side::B).context("when etcd is back")?;
+    stage.end(&["a", "b"])
+}
