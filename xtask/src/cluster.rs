@@ -373,7 +373,7 @@ fn configuration(pair: &Pair, host: &Host, settings: &Settings, key: &str) -> St
         "[node]\nname = \"{name}\"\nstate_directory = \"{}\"\n{node}\n\
          [log]\nlevel = \"{log_level}\"\n\n\
          [sip]\nlisten = [\"udp://{VIP}:5060{digest}\", \"tcp://{VIP}:5060{digest}\", \"udp://{SECOND_VIP}:5060\", \"udp://[{VIP_V6}]:5060\", \"tcp://[{VIP_V6}]:5060{digest}\"]\n{sip}\n\
-         [admission]\nnever = {never:?}\n\n\
+         [admission]\nnever = {never:?}\ncalls_per_minute_per_account = 0\n\n\
          [cluster]\nkey = \"{key}\"\naddresses = [\"{VIP}\", \"{SECOND_VIP}\", \"{VIP_V6}\"]\n\
          lease = \"{lease}\"\nengine_silence = \"{engine_silence}\"\nwitness = [\"{witness}\"]\n{cluster}\n",
         state_directory(name),

@@ -173,6 +173,7 @@ pub fn all() -> Vec<Scenario> {
         cluster::etcd::SCENARIOS,
         cluster::start::SCENARIOS,
         cluster::planned::SCENARIOS,
+        cluster::lossless::SCENARIOS,
         cluster::strangers::SCENARIOS,
         cluster::fallback::SCENARIOS,
         cluster::streams::SCENARIOS,

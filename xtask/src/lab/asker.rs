@@ -1,5 +1,6 @@
 //! A phone that asks the virtual address by OPTIONS all the time, and remembers when it was answered.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,6 +34,7 @@ pub struct Asker {
     name: String,
     stop: Arc<AtomicBool>,
     answers: Arc<Mutex<Vec<Answer>>>,
+    sent: Arc<Mutex<Vec<Duration>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -45,13 +47,13 @@ impl Asker {
         socket.set_nonblocking(true)?;
         let stop = Arc::new(AtomicBool::new(false));
         let answers = Arc::new(Mutex::new(Vec::new()));
-        let ear =
-            Ear { socket, to: SocketAddr::from((address, 5060)), sent: Vec::new(), answers: answers.clone() };
+        let (to, sent) = (SocketAddr::from((address, 5060)), Arc::new(Mutex::new(Vec::new())));
+        let ear = Ear { socket, to, sent: sent.clone(), answers: answers.clone() };
         let (until, name) = (stop.clone(), host.name.clone());
         let thread = std::thread::Builder::new()
             .name(format!("asker-{name}"))
             .spawn(move || ear.ask(every, &until))?;
-        Ok(Asker { name: format!("{name} to {address}"), stop, answers, thread: Some(thread) })
+        Ok(Asker { name: format!("{name} to {address}"), stop, answers, sent, thread: Some(thread) })
     }
 
     /// All that was answered, in the order in which the answers came.
@@ -70,6 +72,19 @@ impl Asker {
                 .nth(count - 1)
                 .map(|answer| answer.at))
         })
+    }
+
+    /// When those requests were sent, of all between two moments, that have got no answer. Each is asked once and not repeated.
+    pub fn unanswered(&self, from: Duration, to: Duration) -> Vec<Duration> {
+        let answered: BTreeSet<Duration> = self.answers().iter().map(|answer| answer.sent).collect();
+        let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = sent.iter().filter(|at| (from..=to).contains(*at));
+        asked.filter(|at| !answered.contains(*at)).copied().collect()
+    }
+
+    /// Whom it asks, from where.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The longest time without an answer between two moments.
@@ -104,14 +119,14 @@ fn longest_gap(answers: &[Answer], from: Duration, to: Duration) -> Duration {
 struct Ear {
     socket: UdpSocket,
     to: SocketAddr,
-    sent: Vec<Duration>,
+    sent: Arc<Mutex<Vec<Duration>>>,
     answers: Arc<Mutex<Vec<Answer>>>,
 }
 
 impl Ear {
     fn ask(mut self, every: Duration, until: &AtomicBool) {
         let mut next = Instant::now();
-        while !until.load(Ordering::Relaxed) && self.sent.len() < ASKED_MAX {
+        while !until.load(Ordering::Relaxed) && self.asked() < ASKED_MAX {
             let left = next.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 self.send();
@@ -127,15 +142,19 @@ impl Ear {
         }
     }
 
+    fn asked(&self) -> usize {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     fn send(&mut self) {
-        let (number, to) = (self.sent.len(), self.to);
+        let (number, to) = (self.asked(), self.to);
         let local = self.socket.local_addr().map_or_else(|_| String::new(), |local| local.to_string());
         let text = format!(
             "OPTIONS sip:{to} SIP/2.0\r\nVia: SIP/2.0/UDP {local};branch=z9hG4bKlab{number};rport\r\n\
              From: <sip:asker@example.org>;tag={number}\r\nTo: <sip:{to}>\r\nCall-ID: {number}@{local}\r\n\
              CSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
         );
-        self.sent.push(now());
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner).push(now());
         // No route, no neighbour, a full queue: it is not answered, which is what is measured.
         let _ = self.socket.send_to(text.as_bytes(), to);
     }
@@ -144,8 +163,10 @@ impl Ear {
         let mut buffer = [0; ANSWER_BYTES_MAX];
         while let Ok((length, from)) = self.socket.recv_from(&mut buffer) {
             let at = now();
-            let sent = number(&buffer[..length]).and_then(|number| self.sent.get(number));
-            if let Some(&sent) = sent.filter(|_| from == self.to) {
+            let sent = number(&buffer[..length]).and_then(|number| {
+                self.sent.lock().unwrap_or_else(PoisonError::into_inner).get(number).copied()
+            });
+            if let Some(sent) = sent.filter(|_| from == self.to) {
                 self.answers.lock().unwrap_or_else(PoisonError::into_inner).push(Answer { sent, at });
             }
         }

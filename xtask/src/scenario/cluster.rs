@@ -12,6 +12,7 @@ pub mod fallback;
 pub mod frozen;
 pub mod killed;
 pub mod load;
+pub mod lossless;
 pub mod metrics;
 pub mod observed;
 pub mod office;

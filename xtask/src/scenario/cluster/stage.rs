@@ -83,6 +83,16 @@ impl<'l> Stage<'l> {
         Ok(())
     }
 
+    /// The phones that ask.
+    pub fn phones(&self) -> &[Asker] {
+        &self.phones
+    }
+
+    /// The hardware address of a node.
+    pub fn mac(&self, side: Side) -> Mac {
+        self.macs[side as usize]
+    }
+
     /// Waits until a node has spoken for each address, from here on, and the phones are answered.
     pub fn wait_until_served_by(&self, side: Side) -> Result<()> {
         let (start, mac) = (now(), self.macs[side as usize]);
