@@ -21,7 +21,8 @@ use crate::sipp;
 pub mod books;
 mod counts;
 
-use books::{Book, Books};
+use books::Book;
+pub use books::Books;
 use counts::Counts;
 
 /// How long the slowest call may take to end: one whose messages nobody answers is given up after 32 s.

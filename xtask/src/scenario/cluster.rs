@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod observed;
 pub mod office;
 pub mod planned;
+pub mod records;
 pub mod stage;
 pub mod start;
 pub mod strangers;

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 
+use super::records;
 use super::stage::Stage;
 use crate::calls::{self, Calls, Kind};
 use crate::cluster::fault::Fault;
@@ -79,21 +80,29 @@ fn moved(lab: &Lab) -> Result<()> {
 struct Scene<'l> {
     stage: Stage<'l>,
     calls: Calls,
+    /// Faults that a node does not outlive.
+    killed: u64,
 }
 
 impl<'l> Scene<'l> {
     fn open(lab: &'l Lab) -> Result<Scene<'l>> {
-        let settings = Settings { digest: Digest::Off, log_level: "info", ..Settings::default() };
+        let settings = Settings {
+            digest: Digest::Off,
+            log_level: "info",
+            toml: records::TOML.to_owned(),
+            ..Settings::default()
+        };
         let stage = Stage::begin(lab, &settings)?;
         let (from, to) = (&stage.pair.phone, &stage.pair.far);
         calls::register(lab, to, VIP)?;
         stage.cluster.wait_until_whole(TIME_MAX)?;
         let calls = Calls::begin(lab, from, to, A_SECOND, "calls")?;
-        Ok(Scene { stage, calls })
+        Ok(Scene { stage, calls, killed: 0 })
     }
 
     /// Something happens to the node that serves, whichever that is: a machine that stands still lets the lease move by itself.
     fn lose(&mut self, fault: Fault) -> Result<()> {
+        self.killed += 1;
         self.calls.wait_for(BEFORE)?;
         let side = self.stage.cluster.wait_until_whole(TIME_MAX)?;
         self.lose_side(side, fault).with_context(|| format!("{}: {}", side.name(), fault.name()))
@@ -119,6 +128,7 @@ impl<'l> Scene<'l> {
             ensure!(books.of(kind).calls > 0, "there was no call of the kind {}", kind.name());
         }
         ensure!(books.hurt() == 0, "{books}: {}", books.complaints().join("\n"));
+        records::check(&books, self.killed)?;
         let spoken = self.stage.spoken();
         self.stage.end(&spoken)
     }
