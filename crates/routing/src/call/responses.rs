@@ -134,6 +134,8 @@ impl TransactionUser {
             }
             let whose = match (before, &context.best) {
                 (ContextState::Cancelled, _) => CallEnding::Cancelled,
+                // RFC 3261 §21.4.25: nothing but a CANCEL makes one. It was taken by a node that was lost.
+                (_, Some(best)) if best.status() == Status::REQUEST_TERMINATED => CallEnding::Cancelled,
                 (_, Some(Candidate::Received(..))) => CallEnding::Refused,
                 (_, Some(Candidate::Local(Status::REQUEST_TIMEOUT))) => CallEnding::NoAnswer,
                 (_, Some(Candidate::Local(_)) | None) => CallEnding::Turned,
