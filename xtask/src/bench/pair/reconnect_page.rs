@@ -75,7 +75,7 @@ pub fn page(kept: &Kept, failures: &[String], runs: usize, binary: &Path) -> Res
          of the active node: its kernel still ends some connections; *cut off*: the switch drops all of its frames, so that nobody hears of\n\
          the end but from the new node. Each phone connects again {} ms later at most (drawn), and 200 ms later than that when it was refused. It\n\
          asks by an empty line every {} s at most whether its connection is there. Every second phone registers without credentials\n\
-         first and answers the 401, the others use their last nonce. Bans are in force as they come; `sip.tcp` has room for 20,000\n\
+         first and answers the 401, the others use their last nonce. Bans spare the hosts of the phones; `sip.tcp` has room for 20,000\n\
          connections, 10,000 from one address. Phones, nodes and all else share the same cores.\n\n{}\n\n| | |\n|---|---|\n",
         HABITS.jitter.as_millis(),
         HABITS.keepalive.as_secs(),
