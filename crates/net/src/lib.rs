@@ -20,6 +20,7 @@ mod bans;
 mod carrier;
 mod clocks;
 mod copies;
+mod early;
 mod edge;
 mod latency;
 mod machines;

@@ -7,7 +7,6 @@
 //! Packets leave a virtual address under the lease alone (`mandate`), looked at before each send. Who is not active any more ends its streams and
 //! keeps the ports: the other node tells which calls there are, and a takeover then binds nothing.
 
-mod early;
 mod inbox;
 mod sockets;
 mod streams;

@@ -1,7 +1,6 @@
 //! The datagram side of the edge: one socket for each listener and event loop.
 
 pub(crate) mod batch;
-mod early;
 mod event_loop;
 mod refusals;
 

@@ -22,12 +22,12 @@ use media::stream::{Discard, Forward, Port, Stream};
 use rustix::event::{Timespec, epoll};
 use tracing::{debug, error, warn};
 
-use super::early::{EARLY_FOR, Early};
 use super::inbox::Given;
 use super::sockets::{MediaSocket, Served, Sockets};
 use super::streams::{LegSockets, RelayedStream, Streams};
 use super::{Desk, RelayRules, Tell};
 use crate::clocks;
+use crate::early::Early;
 use crate::mandate::{Leave, Mandate};
 use crate::socket;
 use crate::tally::{Tallies, Tally};
@@ -45,6 +45,10 @@ const SEND_AGAIN_MAX: u32 = 2;
 const COMPLAINTS_MAX: u32 = 5;
 /// Turns of all sockets that have something, before a hand-over: a flood must not hold it up.
 const DRAIN_TURNS_MAX: usize = 256;
+/// How long a packet is kept that came before its streams: longer than a hand-over takes. Phones play nothing that is later.
+const EARLY_FOR: Duration = Duration::from_secs(1);
+/// So many are kept: what thousands of calls send in the time that a hand-over takes.
+const EARLY_MAX: usize = 8_192;
 /// The inbox's number in epoll; sockets have theirs plus one.
 const INBOX: u64 = 0;
 
@@ -61,7 +65,7 @@ pub(super) struct Worker {
     since: Option<Epoch>,
     /// Until when what comes to a port without a stream may be of one that is not told of yet.
     settled_at: Instant,
-    early: Early,
+    early: Early<SocketAddr>,
     batch: ReceiveBatch,
     leaving: Vec<Leaving>,
     given: Vec<Given>,
@@ -103,7 +107,7 @@ impl Worker {
             streams: Streams::default(),
             since: None,
             settled_at: Instant::START,
-            early: Early::default(),
+            early: Early::new(EARLY_FOR, EARLY_MAX),
             batch: ReceiveBatch::new(),
             leaving: Vec::with_capacity(PER_TURN_MAX),
             given: Vec::new(),
@@ -395,9 +399,10 @@ impl Worker {
             let number = self.sockets.at(local)?;
             self.sockets.get(number).filter(|it| !it.served.is_empty()).map(|_| number)
         };
-        for packet in self.early.take(now, |local| number_of(local).is_some()) {
-            let Some(number) = self.sockets.at(packet.local) else { continue };
-            let count = self.batch.take(std::iter::once((packet.source, &packet.bytes[..])));
+        self.early.forget_old(now);
+        for packet in self.early.take_served(|local| number_of(local).is_some()) {
+            let Some(number) = self.sockets.at(packet.place) else { continue };
+            let count = self.batch.take(std::iter::once((packet.remote, &packet.bytes[..])));
             // As of then, so that the wait does not count as jitter.
             self.forward(packet.came, number, count);
         }

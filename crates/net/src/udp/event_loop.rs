@@ -22,12 +22,12 @@ use tracing::{error, trace};
 use transport::{Classified, Flow, ListenerId, RemoteAddr, Source, Transport};
 
 use super::batch::{BATCH_MAX, ReceiveBatch};
-use super::early::Early;
 use super::refusals::{self, Refusal};
 use super::{Datagram, UdpListener, UdpListeners, send_all};
 use crate::alarm::{Alarm, Event, Turned};
 use crate::carrier::Carrier;
 use crate::clocks;
+use crate::early::Early;
 use crate::edge::Edge;
 use crate::mandate::Ownership;
 use crate::tally::Tally;
@@ -38,6 +38,11 @@ const SLEEP_MAX: Duration = Duration::from_millis(500);
 const READY_MAX: usize = 64;
 /// Batches that a drain takes from one socket: more than the kernel keeps for it in a short queue, and an end for a long one.
 const DRAIN_BATCHES_MAX: usize = 64;
+/// How long what came before the lease is kept: longer than a hand-over takes, and no longer than whoever sent it waits for an
+/// answer.
+const EARLY_FOR: Duration = Duration::from_secs(2);
+/// So many are kept: what a saturated node receives in the time that a hand-over takes.
+const EARLY_MAX: usize = 4_096;
 /// The loop that cuts connections when the lease is over.
 const STREAMS_LOOP: usize = 0;
 /// The alarm's number in epoll; listeners have theirs plus one.
@@ -62,7 +67,7 @@ pub(crate) struct EventLoop {
     /// Which requests of a batch are refused for it.
     rejections: [Option<Rejection>; BATCH_MAX],
     /// What came before the lease.
-    early: Early,
+    early: Early<ListenerId>,
     /// Under which epoch the node became active in whose time this loop's machines act.
     since: Option<Epoch>,
     /// Who waits until what is in hand is done.
@@ -98,7 +103,7 @@ impl EventLoop {
             queue: Queue::Drained,
             load_changes: Vec::new(),
             rejections: [None; BATCH_MAX],
-            early: Early::default(),
+            early: Early::new(EARLY_FOR, EARLY_MAX),
             since: None,
             waiting: Vec::new(),
             turned: Turned::Empty,
@@ -302,7 +307,6 @@ impl EventLoop {
 
     /// Keeps what came to a node without the lease. What comes behind the end of an epoch is nobody's.
     fn keep_early(&mut self, now: Instant, listener: ListenerId, count: usize) {
-        self.early.forget_old(now);
         if self.edge.mandate.is_over() {
             return;
         }
@@ -319,8 +323,8 @@ impl EventLoop {
             if !self.edge.mandate.may_receive(Ownership::Virtual, now.instant) {
                 return;
             }
-            let taken = self.early.take(BATCH_MAX);
-            let Some(listener) = taken.first().and_then(|first| self.listeners.get(&first.listener)) else {
+            let taken = self.early.take_first(BATCH_MAX);
+            let Some(listener) = taken.first().and_then(|first| self.listeners.get(&first.place)) else {
                 continue;
             };
             let (id, ownership) = (listener.id, listener.ownership);
