@@ -83,6 +83,24 @@ pub const ALL: [Fault; 24] = [
     Fault::RowStrangerTrusted,
 ];
 
+impl Fault {
+    /// Whether it leaves out a rule of the witness that is a row on a server: a world without one can not find it.
+    pub fn is_of_row(self) -> bool {
+        use Fault::*;
+        matches!(
+            self,
+            RowUnknownCounted
+                | RowUncompared
+                | RowWritesUncounted
+                | RowWatchedFromAsking
+                | RowOwnLease
+                | RowHistoryUnchecked
+                | RowErrorIgnored
+                | RowStrangerTrusted
+        )
+    }
+}
+
 #[cfg(feature = "test-faults")]
 mod planted {
     use std::sync::atomic::{AtomicUsize, Ordering};

@@ -112,7 +112,7 @@ fn each_planted_fault_is_found() {
         fault::plant(Some(fault));
         let found = (1..=3_000).find(|seed| {
             let mut worlds = vec![World::new(*seed)];
-            if format!("{fault:?}").starts_with("Row") {
+            if fault.is_of_row() {
                 worlds = [Loss::Renewals, Loss::Anything].map(|loss| World::with_row(*seed, loss)).into();
             }
             worlds.iter_mut().any(|world| {

@@ -12,7 +12,7 @@ use crate::control::RecordsView;
 use crate::service::node_name;
 use crate::state_directory::StateDirectory;
 
-/// Of `[records]`, in mebibytes.
+/// The bytes of what `[records]` counts sizes in.
 const MEBIBYTE: u64 = 1 << 20;
 
 /// `[records]`

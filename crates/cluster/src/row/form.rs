@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Row;
 use crate::record::RECORD_BYTES;
-use crate::{Record, RecordError};
+use crate::{LEASE_MAX, Record, RecordError};
 
 /// The first bytes of a row: the name and version of its form.
 const MAGIC: &[u8; 8] = b"TDMROW01";
@@ -25,6 +25,9 @@ pub enum RowError {
     Checksum,
     /// What a voter remembers is no record.
     Record(RecordError),
+    /// It is written otherwise than it is here, so that no comparison with what was read would ever fit; or no voter could have
+    /// come so far.
+    Unlikely,
 }
 
 impl std::fmt::Display for RowError {
@@ -34,6 +37,7 @@ impl std::fmt::Display for RowError {
             Self::Magic => formatter.write_str("not a witness's row, or that of another version"),
             Self::Checksum => formatter.write_str("damaged, or changed by hand: its checksum does not fit"),
             Self::Record(error) => write!(formatter, "its record is {error}"),
+            Self::Unlikely => formatter.write_str("made by hand: no witness writes it so"),
         }
     }
 }
@@ -75,6 +79,8 @@ impl Row {
             u64::from_be_bytes(bytes)
         };
         let record = Record::from_bytes(&body[24..]).map_err(RowError::Record)?;
-        Ok(Self { record, lease: Duration::from_nanos(number(16)), writes: number(8) })
+        let row = Self { record, lease: Duration::from_nanos(number(16)), writes: number(8) };
+        let is_likely = row.lease <= LEASE_MAX && row.writes < u64::MAX && row.to_text() == text;
+        is_likely.then_some(row).ok_or(RowError::Unlikely)
     }
 }

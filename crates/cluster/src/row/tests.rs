@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Epoch, Incarnation, MemberId, NodeId, RequestNumber, Seat, VoterId, VoterList};
+use crate::{Epoch, Incarnation, LEASE_MAX, MemberId, NodeId, RequestNumber, Seat, VoterId, VoterList};
 
 const LEASE: Duration = Duration::from_millis(500);
 const SERVICE: ServiceId = ServiceId(0);
@@ -19,6 +19,11 @@ fn a_row_is_read_as_it_was_written_and_no_changed_digit_goes_unseen() {
     }
     for bad in ["", "00", &text[1..], &text.replace('0', "g"), &text.replace('0', "\u{e9}")] {
         assert!(Row::from_text(bad).is_err(), "{bad}");
+    }
+    // What reads well and is written otherwise could never be compared with.
+    assert_eq!(Row::from_text(&text.to_uppercase()), Err(RowError::Unlikely));
+    for unlikely in [Row { lease: LEASE_MAX * 2, ..row }, Row { writes: u64::MAX, ..row }] {
+        assert_eq!(Row::from_text(&unlikely.to_text()), Err(RowError::Unlikely));
     }
 }
 

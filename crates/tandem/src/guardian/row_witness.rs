@@ -18,6 +18,7 @@ use cluster::wire::{self, MESSAGE_BYTES_MAX};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
+use super::view::WITNESS_SILENCE_MAX_MS;
 use crate::row_witness::{DATAGRAM_BYTES_MAX, MESSAGE, REPORT, RowReport};
 use crate::small_thread::spawn;
 
@@ -46,6 +47,8 @@ pub struct RowWitness {
     way: UnixDatagram,
     message: Vec<u8>,
     report: Option<RowReport>,
+    /// When that came; at first when the thread was started.
+    heard: Instant,
     process: RowProcess,
 }
 
@@ -66,7 +69,8 @@ impl RowWitness {
         let told = Arc::clone(&signal);
         let thread = spawn("row-witness", move || keep(&recipe, &theirs, &told))?;
         let process = RowProcess { signal, thread: Some(thread) };
-        Ok(Self { way, message: Vec::with_capacity(MESSAGE_BYTES_MAX + 1), report: None, process })
+        let message = Vec::with_capacity(MESSAGE_BYTES_MAX + 1);
+        Ok(Self { way, message, report: None, heard: Instant::now(), process })
     }
 
     /// Says something to the witness.
@@ -85,16 +89,24 @@ impl RowWitness {
         match datagram[..length].split_first() {
             Some((&MESSAGE, bytes)) => Some(wire::read(bytes).ok()),
             Some((&REPORT, bytes)) => {
-                self.report = serde_json::from_slice(bytes).ok().or(self.report.take());
+                if let Ok(report) = serde_json::from_slice(bytes) {
+                    self.report = Some(report);
+                    self.heard = Instant::now();
+                }
                 Some(None)
             }
             _ => Some(None),
         }
     }
 
-    /// How the server is, as far as was said.
+    /// How the server is, as was said last.
     pub fn report(&self) -> Option<&RowReport> {
         self.report.as_ref()
+    }
+
+    /// Whether the process says nothing, which it does each second: it has died, hangs, or could not be started.
+    pub fn is_silent(&self) -> bool {
+        self.heard.elapsed() > Duration::from_millis(WITNESS_SILENCE_MAX_MS)
     }
 
     /// Ends the child.
@@ -193,22 +205,31 @@ mod tests {
     fn a_child_that_ends_is_started_again_and_none_is_left_at_the_end() {
         let place = TempDir::new().expect("there is a place for it");
         let program = place.path().join("child");
-        std::fs::write(&program, "#!/bin/sh\necho $$ >> \"${0%/*}/began\"\n").expect("it can be written");
+        std::fs::write(
+            &program,
+            "#!/bin/sh\n[ -e \"${0%/*}/began\" ] && echo $$ >> \"${0%/*}/began\" && exec sleep 600\n\
+             echo $$ >> \"${0%/*}/began\"\n",
+        )
+        .expect("it can be written");
         std::fs::set_permissions(&program, Permissions::from_mode(0o700)).expect("it is ours");
         let recipe = Recipe { program, config_file: "none".into(), name: "x".to_owned(), user: None };
 
         let row = RowWitness::start(recipe).expect("a thread can be started");
-        let starts =
-            || std::fs::read_to_string(place.path().join("began")).map_or(0, |text| text.lines().count());
+        let starts = || {
+            let began = std::fs::read_to_string(place.path().join("began")).unwrap_or_default();
+            began.lines().map(str::to_owned).collect::<Vec<_>>()
+        };
         let deadline = Instant::now() + Duration::from_secs(20);
-        while starts() < 2 && Instant::now() < deadline {
+        while starts().len() < 2 && Instant::now() < deadline {
             std::thread::yield_now();
         }
         row.finish();
 
-        let after = starts();
-        assert!(after >= 2, "it was started again");
-        assert_eq!(starts(), after);
+        let pids = starts();
+        assert_eq!(pids.len(), 2, "it was started again");
+        for pid in pids {
+            assert!(!std::fs::exists(format!("/proc/{pid}")).expect("it can be looked for"), "{pid} is left");
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::http::{Connection, tls};
 use super::server::Trouble;
 use crate::config::cluster::RowWitness;
 
-/// Revisions that a cluster with automatic compaction has at the most: three hours of renewals, five times in each lease.
+/// Revisions that a cluster with automatic compaction has at the most: an hour of renewals, five times in each lease of 100 ms.
 const REVISIONS_KEPT_MAX: u64 = 200_000;
 
 /// The servers, and the connection to one of them.

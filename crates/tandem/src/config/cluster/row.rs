@@ -1,4 +1,4 @@
-//! A witness whose memory is a row on a server: `cluster.witness` that names a database or etcd.
+//! A witness whose memory is a row on a server: `cluster.witness` that names etcd.
 
 use std::path::PathBuf;
 

@@ -161,7 +161,11 @@ impl EventLoop {
         picture.engine.last_end.clone_from(&record.last_end);
         picture.link = LinkView::of(&parts.links);
         picture.paths = self.paths(instant);
-        if let Some(row) = parts.row.as_ref().and_then(RowWitness::report) {
+        if parts.row.as_ref().is_some_and(RowWitness::is_silent) {
+            picture
+                .alarms
+                .push("the process that speaks to the witness's server says nothing; see the log".to_owned());
+        } else if let Some(row) = parts.row.as_ref().and_then(RowWitness::report) {
             let trouble = row
                 .trouble
                 .as_ref()
