@@ -340,7 +340,6 @@ impl Carrier {
         seat.act(now, |owner, now| {
             owner.enter(&lease);
             act(owner, now, &lease, out);
-            // Before the other node is told that the call has ended: it would write no record then.
             edge.write_records(lease.epoch(), out);
             if let Some(copies) = edge.copies.get() {
                 copies.post_calls(now, owner, out, waits);

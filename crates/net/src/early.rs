@@ -67,6 +67,9 @@ impl<P: Copy + PartialEq> Early<P> {
 
     /// Takes those whose place is served by now, in their order.
     pub(crate) fn take_served(&mut self, is_served: impl Fn(P) -> bool) -> Vec<EarlyDatagram<P>> {
+        if !self.kept.iter().any(|it| is_served(it.place)) {
+            return Vec::new();
+        }
         let (taken, left): (Vec<_>, Vec<_>) = self.kept.drain(..).partition(|it| is_served(it.place));
         self.kept = left.into();
         self.count_out(&taken);

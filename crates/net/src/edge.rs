@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use clock::{Instant, Now};
-use engine::{Output, Prober, Records as CallRecords, Store};
+use engine::{Output, Prober, Records as CallRecords, Store, take_records};
 use lease::{Epoch, LeaseMirror};
 use routing::bans::{Ban, Deed, Judgement, Measure};
 use routing::gateway::{Service, UnknownGateway};
@@ -75,11 +75,7 @@ impl Edge {
     /// Gives the records among what a shard wants to who writes them.
     pub(crate) fn write_records(&self, epoch: Epoch, out: &mut Vec<Output>) {
         let Some(records) = &self.records else { return };
-        for output in out.extract_if(.., |output| matches!(output, Output::Record(_))) {
-            if let Output::Record(record) = output {
-                records.write(epoch, *record);
-            }
-        }
+        take_records(out).for_each(|record| records.write(epoch, record));
     }
 
     /// Gives the messages of a stream to their shards, in their order, and carries what follows from them; unless

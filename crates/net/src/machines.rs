@@ -177,6 +177,13 @@ impl Machines {
         own
     }
 
+    /// From here on calls leave records.
+    pub(crate) fn keep_records(&self) {
+        for seat in &self.shards {
+            seat.with(clocks::now(), |owner, _| owner.shard.keep_records());
+        }
+    }
+
     /// From here on it is noted what changes beside bindings, for the other node.
     pub(crate) fn note_changes(&self) {
         for seat in &self.shards {

@@ -196,6 +196,9 @@ impl Server {
             me: me.clone(),
         });
 
+        if edge.records.is_some() {
+            edge.machines.keep_records();
+        }
         if let Some(open) = start.peer {
             let _within = edge.runtime.enter();
             edge.machines.note_changes();

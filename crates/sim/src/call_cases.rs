@@ -104,6 +104,9 @@ fn show(report: &Report) {
         for reason in why.iter().take(REASONS_MAX) {
             println!("    {reason}");
         }
-        println!("    repeat: cargo run -p sim --release -- --calls {} --case {case}", report.kind.name());
+        println!(
+            "    repeat: cargo run --profile checked -p sim -- --calls {} --case {case}",
+            report.kind.name()
+        );
     }
 }

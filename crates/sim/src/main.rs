@@ -136,7 +136,7 @@ fn many(wish: &Wish) -> ExitCode {
             println!("seed {}: broken: {}", verdict.seed, violation.rule);
         }
         println!(
-            "repeat: cargo run -p sim --release -- {}--seed {} --trace",
+            "repeat: cargo run --profile checked -p sim -- {}--seed {} --trace",
             wish.world.word(),
             verdict.seed
         );

@@ -120,6 +120,7 @@ impl Node {
         let shard = |number| {
             let mut shard = Shard::new(settings.clone(), keyring.clone(), number, boot);
             shard.keep_registrations(SHARDS);
+            shard.keep_records();
             shard
         };
         let shards = (0..SHARDS).map(shard).collect();
@@ -498,12 +499,7 @@ impl Node {
         };
         let mut outputs = Vec::new();
         step(shard, &lease, &mut outputs);
-        // As the edge does: before the other node is told that the call has ended.
-        for output in outputs.extract_if(.., |output| matches!(output, engine::Output::Record(_))) {
-            if let engine::Output::Record(record) = output {
-                self.records.push(*record);
-            }
-        }
+        self.records.extend(engine::take_records(&mut outputs));
         if let Some(copies) = &mut self.copies {
             copies.post_calls(now, number, shard, &mut outputs);
         }

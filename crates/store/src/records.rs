@@ -26,7 +26,7 @@ pub use self::line::Line;
 use self::journal::Journal;
 use crate::writer::wall_now;
 
-/// Records that wait. With half a kilobyte each they take 50 MB, and are those of 1,000 seconds at 100 calls each second.
+/// Records that wait. With a kilobyte each they take 100 MB, and are those of 1,000 seconds at 100 calls each second.
 const WAITING_MAX: usize = 100_000;
 /// Records that are written at a time.
 const BATCH_MAX: usize = 1_000;
@@ -95,7 +95,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Queue {
-    waiting: VecDeque<Line>,
+    waiting: VecDeque<Ended>,
     /// Those that are being written.
     under_way: usize,
     written: u64,
@@ -166,13 +166,12 @@ impl Drop for RecordFiles {
 
 impl Records for RecordFiles {
     fn write(&self, epoch: Epoch, record: CallRecord) {
-        let line = Line::of(&record, &self.shared.settings.node, epoch);
         let mut queue = self.shared.queue();
         if queue.waiting.len() >= WAITING_MAX {
             queue.lost += 1;
             return;
         }
-        queue.waiting.push_back(line);
+        queue.waiting.push_back((epoch, record));
         let was_idle = queue.waiting.len() == 1 && queue.under_way == 0;
         drop(queue);
         if was_idle {
@@ -191,7 +190,7 @@ impl Shared {
             let sync_in = is_owed.then(|| (synced + SYNC_EVERY).saturating_duration_since(Instant::now()));
             let tried = match self.next_batch(sync_in) {
                 Next::Batch(batch) => {
-                    let tried = journal.append(wall_now(), &bytes_of(&batch));
+                    let tried = journal.append(wall_now(), &bytes_of(&batch, &self.settings.node));
                     self.wrote(batch, tried.is_ok());
                     tried
                 }
@@ -255,14 +254,14 @@ impl Shared {
     }
 
     /// A batch was written, or waits again.
-    fn wrote(&self, batch: Vec<Line>, is_written: bool) {
+    fn wrote(&self, batch: Vec<Ended>, is_written: bool) {
         let mut queue = self.queue();
         queue.under_way = 0;
         if is_written {
             queue.written += batch.len() as u64;
         } else {
-            for line in batch.into_iter().rev() {
-                queue.waiting.push_front(line);
+            for ended in batch.into_iter().rev() {
+                queue.waiting.push_front(ended);
             }
         }
     }
@@ -308,15 +307,18 @@ impl Shared {
 
 /// What the thread does next.
 enum Next {
-    Batch(Vec<Line>),
+    Batch(Vec<Ended>),
     Sync,
     Stop,
 }
 
-fn bytes_of(batch: &[Line]) -> Vec<u8> {
+/// A call that ended, and the epoch under which it did.
+type Ended = (Epoch, CallRecord);
+
+fn bytes_of(batch: &[Ended], node: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(batch.len() * 768);
-    for line in batch {
-        line.write(&mut bytes);
+    for (epoch, record) in batch {
+        Line::of(record, node, *epoch).write(&mut bytes);
     }
     bytes
 }

@@ -116,6 +116,11 @@ impl Calls {
 }
 
 impl Shard {
+    /// From here on calls leave records, see [`crate::take_records`].
+    pub fn keep_records(&mut self) {
+        self.user.keep_records();
+    }
+
     /// From here on it is noted which calls have changed, and messages for which the other node has to hold a call are
     /// told apart. To be called before the shard has any.
     pub fn note_changes(&mut self) {

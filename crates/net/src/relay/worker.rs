@@ -140,6 +140,7 @@ impl Worker {
             }
             if self.sweep_at <= now {
                 self.sweep_at = now + SWEEP_EVERY;
+                self.early.forget_old(now);
                 self.follow_lease(now);
                 self.sweep(now);
             }
@@ -403,7 +404,7 @@ impl Worker {
         for packet in self.early.take_served(|local| number_of(local).is_some()) {
             let Some(number) = self.sockets.at(packet.place) else { continue };
             let count = self.batch.take(std::iter::once((packet.remote, &packet.bytes[..])));
-            // As of then, so that the wait does not count as jitter.
+            // As of then, so that the wait does not count as jitter. The stream may have begun a moment later; it does not mind.
             self.forward(packet.came, number, count);
         }
     }

@@ -227,11 +227,17 @@ impl TransactionUser {
         });
         call.account = account.or(call.account.take());
         let before = call.invite.replace(invite);
-        if let Some(facts) = Facts::of(now, invite, request, inbound) {
+        let wants_facts = match &call.facts {
+            Some(known) => known.may_begin_again(invite),
+            None => call.dialogs.is_empty(),
+        };
+        if self.keeps_records
+            && wants_facts
+            && let Some(facts) = Facts::of(now, invite, request, inbound)
+        {
             match &mut call.facts {
                 Some(known) => known.begin_again(facts),
-                None if call.dialogs.is_empty() => call.facts = Some(Box::new(facts)),
-                None => {}
+                None => call.facts = Some(Box::new(facts)),
             }
         }
         by_invite.insert(invite, name);

@@ -48,6 +48,8 @@ pub struct TransactionUser {
     pub(super) avoided: Avoided,
     pub(super) counts: Counts,
     pub(super) live: LiveCalls,
+    /// Whether somebody writes down what is left of calls.
+    pub(super) keeps_records: bool,
     pub(super) errands: Errands,
     pub(super) trunks: Trunks,
     /// What is thought of the gateways.
@@ -90,6 +92,7 @@ impl TransactionUser {
             avoided: Avoided::default(),
             counts: Counts::default(),
             live: LiveCalls::new(),
+            keeps_records: false,
             errands: Errands::default(),
             trunks: Trunks::new(keyring.trunk, shard, boot),
             keyring,
@@ -492,8 +495,8 @@ impl TransactionUser {
         let message = reply.write(request, &self.keyring, &inbound.settings);
         out.push(Output::Respond { key, status: reply.status, message });
         if !reply.status.is_provisional() {
-            let reason = reply.reason.map(str::to_owned);
-            self.invite_ended(turn.now, key, || Failed::here(reply.status, reason), out);
+            let failed = || Failed::here(reply.status, reply.reason.map(str::to_owned));
+            self.invite_ended(turn.now, key, failed, out);
         }
     }
 

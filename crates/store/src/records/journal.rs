@@ -62,8 +62,13 @@ impl Journal {
                 Ok(())
             }
             Err(error) => {
-                // If this fails too the next one to open the file sees that a line has no end.
-                let _ = open.file.set_len(open.bytes);
+                // If this fails too the next one to open the file sees that a line has no end. What went before is still to
+                // be forced to the disk.
+                if open.file.set_len(open.bytes).is_ok() {
+                    self.open = Some(open);
+                } else if self.is_dirty && open.file.sync_data().is_ok() {
+                    self.is_dirty = false;
+                }
                 Err(error)
             }
         }
@@ -85,7 +90,10 @@ impl Journal {
                 return Ok(open);
             }
             if self.is_dirty {
-                open.file.sync_data()?;
+                if let Err(error) = open.file.sync_data() {
+                    self.open = Some(open);
+                    return Err(error);
+                }
                 self.is_dirty = false;
             }
         }

@@ -175,13 +175,14 @@ impl Facts {
         })
     }
 
-    /// A later INVITE begins the call anew, unless somebody has answered.
+    /// Whether this INVITE is a later one, which begins the call anew; not when somebody has answered.
+    pub(super) fn may_begin_again(&self, invite: ServerKey) -> bool {
+        self.answer.is_none() && self.id != invite.as_u128()
+    }
+
+    /// A later INVITE begins the call anew.
     pub(super) fn begin_again(&mut self, facts: Self) {
-        if self.answer.is_none() {
-            let age = self.age;
-            *self = facts;
-            self.age = age;
-        }
+        *self = Self { age: self.age, ..facts };
     }
 
     /// Somebody has answered. The first one counts.
@@ -298,6 +299,11 @@ impl StoredFacts {
 }
 
 impl TransactionUser {
+    /// From here on calls leave an [`Output::Record`] at their end. Those that have begun leave none.
+    pub fn keep_records(&mut self) {
+        self.keeps_records = true;
+    }
+
     /// Tells what is left of a call that was answered, or that the INVITE of it failed.
     pub(in crate::call) fn record(
         &self,

@@ -163,14 +163,17 @@ impl StoredDialog {
         }
         bounded(call_id, CALL_ID_BYTES_MAX)?;
         let parties = Parties { call_id: call_id[..].into(), from: value(from)?, to: value(to)? };
+        let facts = facts.as_ref().map(|it| it.read(now.instant, Duration::ZERO)).transpose()?;
+        // By the clock that nobody sets, where it is told.
+        let began = facts.as_ref().map_or_else(|| before(now.wall, *passed), |facts| facts.began(now));
         Ok(LiveCall {
             account: account.as_deref().map(aor).transpose()?,
             gateways: gateways.iter().map(|it| aor(it)).collect::<Result<_, _>>()?,
             dialogs: dialogs.iter().map(|it| it.read(now)).collect::<Result<_, _>>()?,
             invite: None,
             parties: Some(Box::new(parties)),
-            facts: facts.as_ref().map(|it| it.read(now.instant, Duration::ZERO).map(Box::new)).transpose()?,
-            began: before(now.wall, *passed),
+            facts: facts.map(Box::new),
+            began,
             ends_at: now.instant + duration(*left),
         })
     }

@@ -74,6 +74,7 @@ impl<const TAKEN_OVER: bool> SceneOf<TAKEN_OVER> {
         let keyring = Keyring::derive(&keys::RootKey::new([7; 32]));
         let mut user = TransactionUser::new(Arc::new(settings), keyring.clone(), 3, 9);
         user.take_changed_calls(&mut Vec::new());
+        user.keep_records();
         Self {
             user,
             keyring,

@@ -135,6 +135,7 @@ impl Takeovers {
         for token in waits.iter().flatten() {
             before.waiting.resume(*token);
         }
+        user.keep_records();
         user.take_changed_calls(&mut Vec::new());
         user.take_changed_dialogs(&mut Vec::new());
         carry_what_has_no_capsule(user, &mut before);
