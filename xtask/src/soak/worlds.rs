@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use crate::{process, workspace};
+use crate::{checked, process, workspace};
 
 /// How many seeds make a soak.
 const SEEDS: u64 = 100_000;
@@ -50,14 +50,14 @@ pub fn run(world: World) -> Result<ExitCode> {
         println!("{} says that all is done; remove it to begin again.", place.display());
         return Ok(ExitCode::SUCCESS);
     }
-    process::loudly(&mut workspace::cargo(&["build", "-p", "sim", "--release"]))?;
+    checked::build()?;
     let start = Instant::now();
     let first = next;
     while next < SEEDS {
         let count = SEEDS_AT_ONCE.min(SEEDS - next);
         let (from, seeds) = (next.to_string(), count.to_string());
-        let words = ["run", "-q", "-p", "sim", "--release", "--", "--start", &from, "--seeds", &seeds];
-        let said = process::output(&mut workspace::cargo(&[&words[..], world.words()].concat()))
+        let words = ["--start", &from, "--seeds", &seeds];
+        let said = process::output(Command::new(checked::program("sim")).args(words).args(world.words()))
             .with_context(|| format!("one of the {count} seeds from {next} on failed"))?;
         next += count;
         fs::create_dir_all(workspace::target())?;

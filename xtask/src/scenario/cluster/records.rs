@@ -11,6 +11,7 @@ use crate::calls::{Books, Kind};
 use crate::cluster;
 use crate::lab::pair::Side;
 use crate::process;
+use crate::scenario::MEASURED;
 
 /// What makes both nodes write.
 pub const TOML: &str = "[records]\nfiles = true\n";
@@ -73,6 +74,6 @@ pub fn check(books: &Books, killed: u64) -> Result<()> {
     let Ok((records, counts)) = found else { bail!("kind, found, wanted: {last}") };
     let all: u64 = counts.iter().map(|(.., wanted)| wanted).sum();
     ensure!(records.0.len() as u64 <= all, "more records than {all} calls: {last}");
-    println!("measured: {} records of {all} calls at two nodes", records.0.len());
+    println!("{MEASURED}{} records of {all} calls at two nodes", records.0.len());
     Ok(())
 }

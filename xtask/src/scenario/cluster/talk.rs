@@ -26,7 +26,6 @@ use crate::scenario::{MEASURED, Scenario};
 use crate::talker::Talker;
 
 /// The scenarios of this file.
-/// The scenarios of this file.
 pub const SCENARIOS: &[Scenario] = &[Scenario { name: "talk_goes_on_at_takeovers", run: talk_goes_on }];
 
 const ALICE_HERTZ: u32 = 440;
