@@ -10,11 +10,14 @@ mod stranding;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clock::{Instant, Now};
+use lease::Epoch;
 use routing::bans::{Judgement, SourceNetwork};
+use socket2::{SockFilter, SockRef};
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 use tracing::{debug, warn};
@@ -43,8 +46,13 @@ const FINISH_LOOK_EVERY: Duration = Duration::from_millis(2);
 const HAND_OVER_TIME_MAX: Duration = Duration::from_millis(10);
 const HAND_OVER_LOOK_EVERY: Duration = Duration::from_micros(200);
 
+/// A program of the packet filter by which a socket hears nothing.
+const NOTHING: SockFilter = SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0);
+
 pub(crate) struct Streams {
     table: Mutex<Table>,
+    /// Whether the listeners of virtual addresses are deaf.
+    is_deaf: AtomicBool,
     /// What two nodes know of each other's connections.
     pub(crate) stranding: Stranding,
 }
@@ -57,11 +65,14 @@ struct Table {
     bound: BTreeSet<ConnectionId>,
     /// Whether there may be connections of virtual addresses that were not cut.
     has_virtual: bool,
+    /// The epoch that ends, while no connection is accepted by virtual addresses any more.
+    deaf_in: Option<Epoch>,
 }
 
 struct Listening {
     local: LocalAddr,
     ownership: Ownership,
+    listener: Arc<TcpListener>,
     accepting: AbortHandle,
 }
 
@@ -80,15 +91,19 @@ impl Streams {
             listeners: BTreeMap::new(),
             bound: BTreeSet::new(),
             has_virtual: false,
+            deaf_in: None,
         };
-        Self { table: Mutex::new(table), stranding: Stranding::new(limits.connections_max) }
+        let stranding = Stranding::new(limits.connections_max);
+        Self { table: Mutex::new(table), is_deaf: AtomicBool::new(false), stranding }
     }
 
     /// Accepts on one more listener. Called within the runtime.
     pub(crate) fn listen(&self, edge: &Arc<Edge>, id: ListenerId, local: LocalAddr, listener: TcpListener) {
         let ownership = edge.mandate.ownership(local.0.ip());
-        let accepting = edge.runtime.spawn(accept(Arc::clone(edge), id, ownership, listener)).abort_handle();
-        self.lock().listeners.insert(id, Listening { local, ownership, accepting });
+        let listener = Arc::new(listener);
+        let accepting = accept(Arc::clone(edge), id, ownership, Arc::clone(&listener));
+        let accepting = edge.runtime.spawn(accepting).abort_handle();
+        self.lock().listeners.insert(id, Listening { local, ownership, listener, accepting });
     }
 
     /// Whether this listener is served.
@@ -232,12 +247,45 @@ impl Streams {
         self.lock().of_virtual_addresses().all(|(_, queue)| queue.is_empty())
     }
 
+    /// Accepts no more connections by virtual addresses in this epoch, and says so to nobody: who connects tries again, and
+    /// reaches the node that is active then. One that was accepted now would be forgotten without a word.
+    pub(crate) fn turn_deaf(&self, epoch: Epoch) {
+        let mut table = self.lock();
+        table.deaf_in = Some(epoch);
+        self.is_deaf.store(true, Ordering::Relaxed);
+        table.virtual_listeners().for_each(|listener| {
+            if let Err(error) = SockRef::from(listener).attach_filter(&[NOTHING]) {
+                warn!(%error, "who connects in the moment of a hand-over is not told of it");
+            }
+        });
+    }
+
+    /// This node acts under an epoch: if it is a later one than that for which it turned deaf, connections are accepted again.
+    pub(crate) fn hear_in(&self, epoch: Epoch) {
+        if !self.is_deaf.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut table = self.lock();
+        if table.deaf_in.take_if(|deaf_in| *deaf_in < epoch).is_some() {
+            self.is_deaf.store(false, Ordering::Relaxed);
+            table.virtual_listeners().for_each(|listener| {
+                if let Err(error) = SockRef::from(listener).detach_filter() {
+                    warn!(%error, "nobody can connect to a listener");
+                }
+            });
+        }
+    }
+
     /// Ends connections of virtual addresses in order: what waits is written, and then their end. These are as many as there
     /// is time for; the others' peers learn it from the other node.
     pub(crate) fn hand_over(&self) {
-        self.lock().of_virtual_addresses().for_each(|(_, queue)| queue.hand_over());
         let deadline = clocks::instant() + HAND_OVER_TIME_MAX;
-        let is_left = || self.lock().of_virtual_addresses().any(|(_, queue)| queue.is_handing_over());
+        // Those too that were being accepted.
+        let is_left = || {
+            let table = self.lock();
+            table.of_virtual_addresses().for_each(|(_, queue)| queue.hand_over());
+            table.of_virtual_addresses().any(|(_, queue)| queue.is_handing_over())
+        };
         while is_left() && clocks::instant() < deadline {
             std::thread::sleep(HAND_OVER_LOOK_EVERY);
         }
@@ -329,6 +377,11 @@ impl Table {
         self.queues.iter().filter(move |(id, _)| is_virtual(id))
     }
 
+    fn virtual_listeners(&self) -> impl Iterator<Item = &TcpListener> {
+        let is_virtual = |listening: &&Listening| listening.ownership == Ownership::Virtual;
+        self.listeners.values().filter(is_virtual).map(|listening| &*listening.listener)
+    }
+
     fn add(&mut self, id: ConnectionId) -> Arc<SendQueue> {
         let queue = Arc::new(SendQueue::default());
         let listening = self.listeners.get(&id.listener);
@@ -338,7 +391,7 @@ impl Table {
     }
 }
 
-async fn accept(edge: Arc<Edge>, id: ListenerId, ownership: Ownership, listener: TcpListener) {
+async fn accept(edge: Arc<Edge>, id: ListenerId, ownership: Ownership, listener: Arc<TcpListener>) {
     loop {
         match listener.accept().await {
             Ok((stream, remote)) => {

@@ -34,6 +34,9 @@ impl Server {
     /// What the store owes is written behind it.
     pub fn drain(&self) {
         let turns_until = clocks::instant() + DRAIN_TURNS_MAX;
+        if let Some(epoch) = self.epoch() {
+            self.edge.streams.turn_deaf(epoch);
+        }
         self.empty_sockets(turns_until);
         let epoch = self.edge.mandate.drain();
         // Before the loops: where packets come from that it sees now is told to the other node by them.

@@ -156,13 +156,17 @@ impl EventLoop {
     /// Lets the deadlines of this loop's machines pass, or lets them stand by if the lease is over.
     fn let_time_pass(&mut self) {
         let now = clocks::now();
-        let since = self.edge.mandate.epochs(now.instant).map(|epochs| epochs.since);
+        let epochs = self.edge.mandate.epochs(now.instant);
+        let since = epochs.map(|epochs| epochs.since);
         // Another node may have been active in between, also if this loop never saw the lease away; and it may have seen
         // nothing of a short time as active in which others have taken connections.
         let is_over = since.is_none() || self.since.is_some_and(|before| Some(before) != since);
         if is_over && self.lane == STREAMS_LOOP {
             let withheld = self.edge.streams.stand_by();
             self.edge.tallies.add_many(Tally::Withheld, withheld);
+        }
+        if let Some(epochs) = epochs.filter(|_| self.lane == STREAMS_LOOP) {
+            self.edge.streams.hear_in(epochs.now);
         }
         match since {
             Some(_) if since != self.since => {

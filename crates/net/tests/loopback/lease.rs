@@ -13,6 +13,7 @@ use engine::{Change, Loaded, Store, StoreError, StoreState, StoredNonce};
 use net::{ConnectionLimits, Lease, Readiness, Server, Start};
 use routing::{Settings, StoredBinding};
 use sip::Aor;
+use socket2::{Domain, Socket, Type};
 use transport::Transport;
 
 use crate::lifetime::stored;
@@ -310,6 +311,29 @@ fn is_ended_in_order() -> bool {
     eventually("they are gone", || node.server.status().connections == 0);
     node.stop();
     is_in_order
+}
+
+#[test]
+fn who_connects_in_a_hand_over_is_served_by_whoever_is_active_next() {
+    let node = Node::start(2);
+    node.become_active(3);
+    node.server.drain();
+    // Accepted it would be forgotten without a word.
+    let accepted = TcpStream::connect_timeout(&node.service, Duration::from_millis(50));
+    assert!(accepted.is_err_and(|error| error.kind() == ErrorKind::TimedOut));
+    let socket = Socket::new(Domain::for_address(node.service), Type::STREAM, None).expect("a socket");
+    socket.set_nonblocking(true).expect("an option");
+    let under_way = socket.connect(&node.service.into());
+    assert!(under_way.is_err_and(|error| error.raw_os_error() == Some(libc::EINPROGRESS)));
+    socket.set_nonblocking(false).expect("an option");
+
+    // Here it is this node again.
+    node.become_active(4);
+
+    let mut phone = TcpPhone::of(socket.into());
+    phone.send(options(&format!("sip:{}", node.service), "TCP", phone.address(), "served").as_bytes());
+    assert!(phone.receive_text().contains("Call-ID: served"));
+    node.stop();
 }
 
 /// The loop stands in the middle of a batch when the drain begins, for longer than others are waited for, and all of this
