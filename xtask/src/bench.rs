@@ -19,6 +19,7 @@ pub mod failover;
 mod flames;
 mod load;
 pub mod pair;
+pub mod relay;
 mod report;
 mod row;
 

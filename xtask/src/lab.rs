@@ -80,6 +80,12 @@ pub struct Host {
 }
 
 impl Host {
+    /// A host with this address and nothing that it could be put on, for who makes other cables than those of a lab.
+    pub fn without_cable(name: &str, v4: Ipv4Addr) -> Result<Host> {
+        Host::namespace(name)?;
+        Ok(Host { name: name.to_owned(), v4, v6: None })
+    }
+
     fn namespace(name: &str) -> Result<()> {
         run("ip", &["netns", "add", name])?;
         run("ip", &["-n", name, "link", "set", "lo", "up"])

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use bench::pair::Subject::{Bindings, Calls, Connections};
+use bench::pair::Subject::{Bindings, Calls, Connections, Media};
 
 mod baresip;
 mod bench;
@@ -64,6 +64,9 @@ cargo xtask bench calls [--yes] [--runs N] [--program PATH] [FILTER]
 cargo xtask bench reconnect [--yes] [--runs N] [--program PATH] [FILTER]
     Measures how soon 10,000 phones on TCP are back after their node is lost, into bench/RECONNECT.md.
     It continues where it was stopped.
+cargo xtask bench relay [--yes] [--runs N] [--program PATH] [FILTER]
+    Measures processor time per relayed RTP packet and the most sessions that one core bears, beside
+    rtpengine and a bare forwarder in C, into bench/RELAY.md. It continues where it was stopped.
 cargo xtask bench flames [--yes]
     Draws where the server's time goes, into bench/flame-register.svg and bench/flame-call.svg.
 cargo xtask soak [worlds]
@@ -117,6 +120,7 @@ fn run(words: &[&str]) -> Result<ExitCode> {
         ["bench", "reconnect", options @ ..] => {
             bench::pair::run(Connections, &bench::pair::Options::parse(options)?)
         }
+        ["bench", "relay", options @ ..] => bench::pair::run(Media, &bench::pair::Options::parse(options)?),
         ["pair-here", words @ ..] => bench::pair::run_here(words),
         ["failover-here", words @ ..] => bench::failover::run_here(words),
         ["flames-here", dir] => bench::run_flames_here(Path::new(dir)),

@@ -60,6 +60,9 @@ pub const FOR_BENCH: &[Needed] = &[
     Needed { program: "ip", package: "iproute2", reason: "addresses for the load" },
     Needed { program: "cc", package: "gcc", reason: "the floor" },
     Needed { program: "kamailio", package: "kamailio", reason: "the server to compare with" },
+    Needed { program: "rtpengine", package: "rtpengine-daemon", reason: "the media relay to compare with" },
+    Needed { program: "ethtool", package: "ethtool", reason: "a card whose receive path has a thread" },
+    Needed { program: "chrt", package: "util-linux", reason: "its priority" },
 ];
 
 /// What `cargo xtask bench failover` needs.

@@ -127,7 +127,7 @@ impl Drop for Talker {
 }
 
 /// Where a description wants its first media.
-fn described(description: &str) -> Option<SocketAddr> {
+pub fn described(description: &str) -> Option<SocketAddr> {
     let line = |start: &str| description.lines().find_map(|line| line.strip_prefix(start));
     let address = line("c=IN IP4 ").or_else(|| line("c=IN IP6 "))?.trim().parse().ok()?;
     let port = line("m=audio ")?.split(' ').next()?.parse().ok()?;

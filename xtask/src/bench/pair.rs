@@ -1,6 +1,6 @@
 //! `cargo xtask bench pair`: what it costs to hold every binding at two nodes, and that a takeover costs the same with any
 //! number of them. `cargo xtask bench calls`: the same cost of calls. `cargo xtask bench reconnect`: how soon phones on TCP are
-//! back after their node was lost.
+//! back after their node was lost. `cargo xtask bench relay`: see [`super::relay`].
 //!
 //! Each piece of work has a lab of its own and is kept at once, so an interrupted run goes on where it was.
 
@@ -17,13 +17,13 @@ use crate::{lab, process, workspace};
 mod calls;
 mod calls_page;
 mod cost;
-mod kept;
-mod load;
-mod page;
+pub(super) mod kept;
+pub(super) mod load;
+pub(super) mod page;
 mod reconnect;
 mod reconnect_page;
 mod takeover;
-mod work;
+pub(super) mod work;
 
 use kept::Kept;
 use work::Work;
@@ -40,6 +40,8 @@ pub enum Subject {
     Calls,
     /// Where the phones with connections are: `bench reconnect`.
     Connections,
+    /// Nothing: media pass one node: `bench relay`.
+    Media,
 }
 
 impl Subject {
@@ -48,6 +50,7 @@ impl Subject {
             Subject::Bindings => &Work::OF_PAIR,
             Subject::Calls => &Work::OF_CALLS,
             Subject::Connections => &Work::OF_RECONNECT,
+            Subject::Media => &Work::OF_RELAY,
         }
     }
 
@@ -57,6 +60,7 @@ impl Subject {
             Subject::Bindings => "bench/PAIR.md",
             Subject::Calls => "bench/CALLS.md",
             Subject::Connections => "bench/RECONNECT.md",
+            Subject::Media => "bench/RELAY.md",
         })
     }
 
@@ -65,6 +69,7 @@ impl Subject {
             Subject::Bindings => page::page(kept, failures, runs, binary),
             Subject::Calls => calls_page::page(kept, failures, runs, binary),
             Subject::Connections => reconnect_page::page(kept, failures, runs, binary),
+            Subject::Media => super::relay::page(kept, failures, runs, binary),
         }
     }
 }
@@ -121,7 +126,8 @@ pub fn run(subject: Subject, options: &Options) -> Result<ExitCode> {
     ensure!(!work.is_empty(), "nothing has {:?} in its name", options.filter);
     let cores = std::thread::available_parallelism()?.get();
     ensure!(cores >= 2, "this needs two cores, one for the active node and one for the rest");
-    packages::ensure_installed(packages::FOR_FAILOVER, &[], options.consent)?;
+    let needed = if subject == Subject::Media { packages::FOR_BENCH } else { packages::FOR_FAILOVER };
+    packages::ensure_installed(needed, &[], options.consent)?;
     let binary = match &options.program {
         Some(path) => path.clone(),
         None => {
@@ -129,11 +135,14 @@ pub fn run(subject: Subject, options: &Options) -> Result<ExitCode> {
             workspace::target().join("release/tandem")
         }
     };
-    if subject != Subject::Connections {
+    if matches!(subject, Subject::Bindings | Subject::Calls) {
         process::loudly(&mut workspace::cargo(&["build", "--release", "-p", "net", "--example", "load"]))?;
     }
     let dir = workspace::target().join("bench-pair");
     fs::create_dir_all(&dir)?;
+    if subject == Subject::Media {
+        super::relay::build(&dir)?;
+    }
     let mut kept = Kept::open(&dir.join("figures.jsonl"), &binary)?;
     let (start, whole) = (Instant::now(), work.len());
     let mut failures = Vec::new();
@@ -174,7 +183,10 @@ fn isolated(run: usize, work: Work, dir: &Path, binary: &Path) -> Result<serde_j
         fs::remove_dir_all(&dir)?;
     }
     fs::create_dir_all(&dir)?;
-    let mut command = lab::alone();
+    let mut command = match work {
+        Work::Relay(_) => super::relay::beside_kernel_threads(),
+        _ => lab::alone(),
+    };
     command.arg(std::env::current_exe()?).args(["pair-here", work.word()]).arg(&dir).arg(binary);
     process::loudly(&mut command).with_context(|| format!("logs in {}", dir.display()))?;
     let text = fs::read_to_string(dir.join(FIGURES))?;
@@ -190,14 +202,16 @@ const FIGURES: &str = "figures.json";
 pub fn run_here(words: &[&str]) -> Result<ExitCode> {
     let [work, dir, binary] = words else { bail!("three words are wanted") };
     let work = Work::named(work).context("no such work")?;
-    let lab = lab::Lab::new(Path::new(dir), Path::new(binary))?;
+    let (dir, binary) = (Path::new(dir), Path::new(binary));
+    let lab = || lab::Lab::new(dir, binary);
     let figures = match work {
-        Work::Cost(setup) => cost::measure(&lab, setup)?,
-        Work::Calls(setup) => calls::measure(&lab, setup)?,
-        Work::Takeover(bindings) => takeover::measure(&lab, bindings)?,
-        Work::Reconnect(loss) => reconnect::measure(&lab, loss)?,
+        Work::Cost(setup) => cost::measure(&lab()?, setup)?,
+        Work::Calls(setup) => calls::measure(&lab()?, setup)?,
+        Work::Takeover(bindings) => takeover::measure(&lab()?, bindings)?,
+        Work::Reconnect(loss) => reconnect::measure(&lab()?, loss)?,
+        Work::Relay(kind) => super::relay::measure(kind, dir, binary)?,
     };
-    fs::write(lab.dir.join(FIGURES), figures.to_string())?;
+    fs::write(dir.join(FIGURES), figures.to_string())?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -116,7 +116,7 @@ fn syncs(page: &mut String, kept: &Kept) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn quiet(kept: &Kept, works: &[Work]) -> String {
+pub(in crate::bench) fn quiet(kept: &Kept, works: &[Work]) -> String {
     let most = works.iter().copied().flat_map(|work| kept.numbers(work, "busy")).fold(0.0, f64::max);
     let word = if most <= QUIET_MAX {
         "the machine was quiet"
@@ -126,7 +126,7 @@ pub(super) fn quiet(kept: &Kept, works: &[Work]) -> String {
     format!("Before each figure others used at most {most:.0} % of the processors: {word}.")
 }
 
-pub(super) fn text(values: Vec<f64>, digits: usize) -> String {
+pub(in crate::bench) fn text(values: Vec<f64>, digits: usize) -> String {
     spread(values).map_or_else(
         || "–".to_owned(),
         |(median, least, most)| format!("{median:.digits$} ({least:.digits$} – {most:.digits$})"),

@@ -1,5 +1,7 @@
 //! What is measured.
 
+use crate::bench::relay::contestant::Kind;
+
 /// Who holds the bindings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Setup {
@@ -33,6 +35,8 @@ pub enum Work {
     Calls(Setup),
     /// How soon ten thousand phones on TCP are back.
     Reconnect(Loss),
+    /// What a media relay costs, and how much it bears.
+    Relay(Kind),
 }
 
 impl Work {
@@ -43,6 +47,14 @@ impl Work {
     /// All for `bench reconnect`, in the order in which it is done.
     pub const OF_RECONNECT: [Work; 3] =
         [Work::Reconnect(Loss::Killed), Work::Reconnect(Loss::CutOff), Work::Reconnect(Loss::Planned)];
+
+    /// All for `bench relay`, in the order in which it is done.
+    pub const OF_RELAY: [Work; 4] = [
+        Work::Relay(Kind::ALL[0]),
+        Work::Relay(Kind::ALL[1]),
+        Work::Relay(Kind::ALL[2]),
+        Work::Relay(Kind::ALL[3]),
+    ];
 
     /// All for `bench pair`, in the order in which it is done.
     pub const OF_PAIR: [Work; 6] = [
@@ -67,6 +79,7 @@ impl Work {
             Work::Reconnect(Loss::Killed) => "everything killed",
             Work::Reconnect(Loss::CutOff) => "host cut off",
             Work::Reconnect(Loss::Planned) => "planned switchover",
+            Work::Relay(kind) => kind.name(),
         }
     }
 
@@ -85,12 +98,13 @@ impl Work {
             Work::Reconnect(Loss::Killed) => "reconnect-killed",
             Work::Reconnect(Loss::CutOff) => "reconnect-cut-off",
             Work::Reconnect(Loss::Planned) => "reconnect-planned",
+            Work::Relay(kind) => kind.word(),
         }
     }
 
     /// Everything of every page.
     fn all() -> impl Iterator<Item = Work> {
-        Work::OF_PAIR.into_iter().chain(Work::OF_CALLS).chain(Work::OF_RECONNECT)
+        Work::OF_PAIR.into_iter().chain(Work::OF_CALLS).chain(Work::OF_RECONNECT).chain(Work::OF_RELAY)
     }
 
     /// From the command line.

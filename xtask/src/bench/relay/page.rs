@@ -1,0 +1,108 @@
+//! The page `bench/RELAY.md`.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::SESSIONS;
+use super::contestant::Kind;
+use crate::bench::pair::kept::Kept;
+use crate::bench::pair::page::{quiet, text};
+use crate::bench::pair::work::Work;
+use crate::bench::report::{machine, spread};
+use crate::process;
+
+/// What DESIGN asks for, as a part of what rtpengine takes.
+const TARGET: f64 = 0.55;
+
+/// The whole page but for what a person wrote.
+pub fn page(kept: &Kept, failures: &[String], runs: usize, binary: &Path) -> Result<String> {
+    let command = format!("cargo xtask bench relay --runs {runs}");
+    let mut page = format!(
+        "# The media relay, measured\n\n\
+         Written by `{command}`. The median of the runs, in brackets the least and the most.\n\n\
+         Processor time for each RTP packet that was relayed, in microseconds, the kernel's receive path included; behind it\n\
+         the part before the socket:\n\n"
+    );
+    times(&mut page, kept)?;
+    page.push_str(
+        "\nThe delay of the middle packet, in milliseconds, and what was lost of a thousand, with so many sessions:\n\n",
+    );
+    delays(&mut page, kept)?;
+    page.push_str(
+        "\nThe most sessions that one core bears with a median delay under 10 ms and less than 0.1 % lost:\n\n\
+         | | sessions | packets a second |\n|---|---|---|\n",
+    );
+    for kind in Kind::ALL {
+        let most = kept.numbers(Work::Relay(kind), "most");
+        let packets = most.iter().map(|sessions| sessions * 100.0).collect();
+        writeln!(page, "| {} | {} | {} |", kind.name(), text(most, 0), text(packets, 0))?;
+    }
+    for failure in failures {
+        write!(page, "\nFailed: {failure}\n")?;
+    }
+    write!(
+        page,
+        "\nHow: a session is two phones that talk both ways: a packet of 172 bytes every 20 ms each. Two network namespaces\n\
+         with a cable of two virtual cards; the relay and all that the kernel does for what arrives at its card have one core, the\n\
+         phones (`bench/floor/media_load.c`) and their card the other. Each card has a thread for what arrives (threaded NAPI, TSO\n\
+         off), with real-time priority; the time of the relay's one is added to that of the relay's process. Relays and phones have\n\
+         `nice -20`. Tandem has `threads = 1` and `relay = \"always\"`, and each of its sessions is a SIP call. rtpengine has\n\
+         one worker, no module for the kernel, and is told of its sessions by the ng protocol. The floor is\n\
+         `bench/floor/relay.c`: a socket for each port, epoll, one receive and one send for each packet. A number of sessions\n\
+         is tried up to {} times before it counts as too many.\n\n{}\n\n| | |\n|---|---|\n",
+        super::TRIES,
+        quiet(kept, &Work::OF_RELAY)
+    )?;
+    for (what, value) in machine(binary, &command)?.into_iter().filter(|(what, _)| *what != "Kamailio") {
+        writeln!(page, "| {what} | {value} |")?;
+    }
+    // It says this to standard error.
+    let said =
+        Command::new("rtpengine").arg("--version").output().map(|said| [said.stdout, said.stderr].concat());
+    let said = String::from_utf8_lossy(&said.unwrap_or_default()).trim().to_owned();
+    writeln!(page, "| rtpengine | {} |", process::tail(&said, 1))?;
+    Ok(page)
+}
+
+fn times(page: &mut String, kept: &Kept) -> Result<()> {
+    page.push_str("| sessions |");
+    for kind in Kind::ALL {
+        write!(page, " {} |", kind.name())?;
+    }
+    writeln!(page, " Tandem to rtpengine | to reach |\n|---|{}---|---|", "---|".repeat(Kind::ALL.len()))?;
+    for sessions in SESSIONS {
+        write!(page, "| {sessions} |")?;
+        let numbers = |kind, name: &str| kept.numbers(Work::Relay(kind), &format!("{name}_{sessions}"));
+        for kind in Kind::ALL {
+            let receive = spread(numbers(kind, "receive_us")).map_or(0.0, |it| it.0);
+            write!(page, " {}; {receive:.1} |", text(numbers(kind, "us"), 1))?;
+        }
+        let median = |kind| spread(numbers(kind, "us")).map(|it| it.0);
+        let ratio = median(Kind::Tandem).zip(median(Kind::Rtpengine)).map(|(ours, theirs)| ours / theirs);
+        let ratio = ratio.map_or("–".to_owned(), |ratio| format!("**{ratio:.2}**"));
+        writeln!(page, " {ratio} | {TARGET} |")?;
+    }
+    Ok(())
+}
+
+fn delays(page: &mut String, kept: &Kept) -> Result<()> {
+    page.push_str("| sessions |");
+    for kind in Kind::ALL {
+        write!(page, " {} |", kind.name())?;
+    }
+    writeln!(page, "\n|---|{}", "---|".repeat(Kind::ALL.len()))?;
+    for sessions in SESSIONS {
+        write!(page, "| {sessions} |")?;
+        for kind in Kind::ALL {
+            let numbers = |name: &str| kept.numbers(Work::Relay(kind), &format!("{name}_{sessions}"));
+            let delays = numbers("median_us").into_iter().map(|delay| delay / 1e3).collect();
+            let lost = spread(numbers("lost_per_mille")).map_or(0.0, |it| it.0);
+            write!(page, " {}; {lost:.1} ‰ |", text(delays, 1))?;
+        }
+        page.push('\n');
+    }
+    Ok(())
+}
