@@ -1,7 +1,12 @@
 //! What an engine needs of a database. The edge calls it; shards and partitions never do.
 
-use routing::StoredBinding;
-use routing::account::{Change, Loaded, StoredNonce};
+use std::sync::Arc;
+use std::time::Duration;
+
+use lease::Epoch;
+use replica::Place;
+use routing::account::{BindingKey, Change, Loaded, StoredNonce};
+use routing::{PublishedBinding, StoredBinding};
 use sip::Aor;
 
 /// A database behind a bounded queue. No call blocks but those that are named so.
@@ -27,6 +32,87 @@ pub trait Store: Send + Sync {
 
     /// How the store is.
     fn state(&self) -> StoreState;
+
+    /// Tells the store where it can look at the bindings that it is to publish; called once, before anything is served.
+    fn attach(&self, _published: Arc<dyn Published>) {}
+
+    /// How the table stands that servers beside this one read; `None`: bindings are not published.
+    fn publication(&self) -> Option<Publication> {
+        None
+    }
+}
+
+/// The bindings of a server, as a store publishes them for the servers beside it.
+pub trait Published: Send + Sync {
+    /// Under which epoch this node acts; `None`: it stands by, and publishes nothing.
+    fn epoch(&self) -> Option<Epoch>;
+
+    /// The bindings with these keys as they are by now, each `None` if it has ended.
+    fn with_keys(&self, keys: &[BindingKey]) -> Vec<Option<(Place, PublishedBinding)>>;
+
+    /// The bindings in these places as they are by now.
+    fn at(&self, places: &[Place]) -> Vec<Option<PublishedBinding>>;
+
+    /// A page of all bindings: those behind `behind`, which an earlier page has given; and what the next page is behind, if
+    /// there is one. What changes meanwhile is told by [`Store::save`].
+    fn page(&self, behind: Option<Page>) -> (Vec<(Place, PublishedBinding)>, Option<Page>);
+}
+
+/// How far pages have been read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The partition that is read.
+    pub partition: u16,
+    /// The first of its rows that was not.
+    pub row: u32,
+}
+
+/// How the table stands that servers beside this one read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Publication {
+    /// What this node does with it.
+    pub work: PublicationWork,
+    /// What is wrong, if the table can not be written; and for how long by now.
+    pub failing: Option<(StoreError, Duration)>,
+    /// How many bindings have changed and are not written.
+    pub owed: usize,
+    /// Rows that were written since the start, the same ones counted again.
+    pub written: u64,
+    /// Rows that were removed.
+    pub removed: u64,
+    /// How often the table could not take a binding.
+    pub refused: u64,
+    /// How often the table was compared with the bindings.
+    pub comparisons: u64,
+    /// The last comparison.
+    pub last: Option<Comparison>,
+}
+
+/// What a node does with the table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PublicationWork {
+    /// It stands by.
+    #[default]
+    None,
+    /// It compares the table with the bindings, and writes what differs and what changes.
+    Comparing,
+    /// It writes what changes.
+    Writing,
+}
+
+/// How a table was found when it was compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Comparison {
+    /// How long ago that ended.
+    pub ago: Duration,
+    /// How long it took.
+    pub took: Duration,
+    /// Rows that were there.
+    pub rows: u64,
+    /// Bindings whose row was missing or differed.
+    pub differing: u64,
+    /// Rows that belonged to no binding.
+    pub strange: u64,
 }
 
 /// The database can not do what it was asked.

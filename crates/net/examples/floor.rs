@@ -133,6 +133,7 @@ fn start() -> Result<Server, Box<dyn Error>> {
         nat: routing::Nat::default(),
         relay: Default::default(),
         edges: Vec::new(),
+        is_location_published: false,
         trunks: Vec::new(),
         trusted: Vec::new(),
         admission: Default::default(),

@@ -29,6 +29,7 @@ mod numbering;
 mod option;
 mod overload;
 mod owners;
+mod published;
 mod relay;
 mod resolver;
 mod seat;

@@ -31,6 +31,7 @@ use crate::machines::Machines;
 use crate::mandate::{Lease, Mandate};
 use crate::numbering::{Exhausted, Numbering};
 use crate::owners::EdgeOwners;
+use crate::published::EdgePublished;
 use crate::relay::{self, Relay, RelayRules, Tell};
 use crate::resolver::Resolver;
 use crate::seat::Seat;
@@ -196,6 +197,7 @@ impl Server {
             me: me.clone(),
         });
 
+        edge.store.attach(Arc::new(EdgePublished(Arc::downgrade(&edge))));
         if edge.records.is_some() {
             edge.machines.keep_records();
         }
@@ -312,6 +314,7 @@ impl Server {
             held: machines.bans.read(|bans| bans.held(clocks::instant())),
             overload: self.edge.overloads.status(clocks::instant()),
             store: self.edge.store.state(),
+            publication: self.edge.store.publication(),
             peer: self.edge.copies.get().map(|copies| copies.peer.view()),
         };
         for shard in &machines.shards {

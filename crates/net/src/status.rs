@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use engine::{PeerView, SlowedName, StoreState, Traffic};
+use engine::{PeerView, Publication, SlowedName, StoreState, Traffic};
 use media::stream::StreamFigures;
 use routing::CallView;
 use routing::bans::Ban;
@@ -55,6 +55,8 @@ pub struct Status {
     pub overload: Option<OverloadStatus>,
     /// The database.
     pub store: StoreState,
+    /// The table that servers beside this one read, if bindings are published.
+    pub publication: Option<Publication>,
     /// The other node, if there is one.
     pub peer: Option<PeerView>,
 }

@@ -29,6 +29,7 @@ pub(crate) fn settings(listeners: &[&str]) -> Settings {
         nat: routing::Nat::default(),
         relay: Default::default(),
         edges: Vec::new(),
+        is_location_published: false,
         trunks: Vec::new(),
         trusted: Vec::new(),
         admission: Default::default(),

@@ -67,6 +67,15 @@ pub struct Target {
     pub reg_id: Option<u32>,
 }
 
+/// A binding as servers beside this one are to see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishedBinding {
+    /// As it is written down.
+    pub stored: StoredBinding,
+    /// The Path value that leads to the phone by way of this server; before those of the phone's own Path.
+    pub path: Bytes,
+}
+
 /// A binding as it is written down. Listeners are named by what they are, because their numbers do not
 /// survive a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]

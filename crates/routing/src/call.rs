@@ -14,6 +14,7 @@
 
 mod admission;
 mod aim;
+pub(crate) mod beside;
 mod branch;
 mod branches;
 mod cancel;

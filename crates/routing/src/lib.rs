@@ -30,7 +30,7 @@ mod trunk;
 
 pub use account::AccountPartition;
 pub use bans::{Admission, Bans, Report};
-pub use binding::{Account, BindingId, CallRules, StoredBinding, Target};
+pub use binding::{Account, BindingId, CallRules, PublishedBinding, StoredBinding, Target};
 pub use call::{
     Anchoring, CallState, CallView, MediaAsk, MediaEnd, MediaRefusal, MediaSide, MediaWithin, Readiness,
     RelayRules, StoredCall, StoredDialog, TransactionUser, is_own,

@@ -40,6 +40,8 @@ pub struct Settings {
     pub trusted: Vec<TrustedPeer>,
     /// Domains whose registrar stands behind this server.
     pub edges: Vec<Edge>,
+    /// Whether servers beside this one find its phones in a table, and send to them by the Path that stands there.
+    pub is_location_published: bool,
     /// Our own accounts at carriers, each with a name of its own.
     pub trunks: Vec<Arc<Trunk>>,
     /// Who is slowed down and who is not heard.

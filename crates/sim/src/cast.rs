@@ -335,6 +335,7 @@ pub(crate) fn defaults() -> Settings {
         digest: Digest::default(),
         nat: NatRules::default(),
         edges: Vec::new(),
+        is_location_published: false,
         trunks: Vec::new(),
         trusted: vec![trusted],
         admission: Default::default(),

@@ -55,6 +55,7 @@ pub(crate) fn settings(listeners: &[(Transport, SocketAddr)]) -> Settings {
         nat: routing::Nat::default(),
         relay: Default::default(),
         edges: Vec::new(),
+        is_location_published: false,
         trunks: Vec::new(),
         trusted: vec![trusted],
         admission: Default::default(),

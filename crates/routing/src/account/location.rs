@@ -90,6 +90,16 @@ impl Location {
         bindings.iter().find(|binding| binding.id == id).map(|binding| (aor, binding))
     }
 
+    /// The bindings of a row; `None` if it is empty.
+    pub(super) fn row(&self, row: u32) -> Option<(&Aor, &[Binding])> {
+        self.rows.at(row).map(|(aor, bindings)| (aor, bindings.as_slice()))
+    }
+
+    /// One more than the highest row number that was given so far.
+    pub(super) fn rows_end(&self) -> u32 {
+        self.rows.rows_end()
+    }
+
     /// Every address of record that has bindings, in the order of the table's rows.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Aor, &[Binding])> {
         self.rows.iter().map(|(aor, bindings)| (aor, bindings.as_slice()))

@@ -267,6 +267,9 @@ fn can_be_rewritten(edge: &Edge, request: &Message<'_>) -> bool {
 fn may_use(keyring: &Keyring, inbound: &Inbound, token: &FlowToken) -> bool {
     let settings: &Settings = &inbound.settings;
     let source = inbound.source.flow.remote().0.ip().to_canonical();
+    if token.edge == EdgeMark::beside(keyring) {
+        return settings.is_location_published && settings.trusted_peer(source).is_some();
+    }
     let edge = settings.edges.iter().find(|edge| EdgeMark::of(keyring, edge) == token.edge);
     edge.is_some_and(|edge| edge.address() == Some(source) || settings.trusted_peer(source).is_some())
 }

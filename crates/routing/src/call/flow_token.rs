@@ -41,6 +41,11 @@ impl EdgeMark {
         let mac = keyring.flow.mac(&[b"edge", edge.domain.as_bytes()]);
         Self((mac.short() >> 32) as u32)
     }
+
+    /// The mark of this server's own location, for servers beside it.
+    pub(super) fn beside(keyring: &Keyring) -> Self {
+        Self((keyring.flow.mac(&[b"beside"]).short() >> 32) as u32)
+    }
 }
 
 impl FlowToken {

@@ -109,7 +109,8 @@ fn gruu_of(settings: &Settings, keyring: &Keyring, uri: &[u8]) -> Option<Gruu> {
 }
 
 fn flow_token(settings: &Settings, keyring: &Keyring, user: Option<&[u8]>) -> Option<FlowToken> {
-    if settings.edges.is_empty() { None } else { FlowToken::read(keyring, user?) }
+    let has_made_some = !settings.edges.is_empty() || settings.is_location_published;
+    if has_made_some { FlowToken::read(keyring, user?) } else { None }
 }
 
 /// The token in a Request-URI that stands for a phone's Contact.

@@ -4,6 +4,7 @@
 mod admission;
 mod amplification;
 mod another_node;
+mod beside;
 mod cancel;
 mod dial;
 mod dialog;

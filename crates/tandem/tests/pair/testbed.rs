@@ -408,6 +408,7 @@ fn settings(service: SocketAddr) -> Settings {
         nat: routing::Nat::default(),
         relay: Default::default(),
         edges: Vec::new(),
+        is_location_published: false,
         trunks: Vec::new(),
         trusted: vec![trusted],
         admission: Default::default(),

@@ -3,13 +3,15 @@
 //! Nothing here ends a binding because its time is over: a standby waits for the active node to say so.
 
 use clock::Now;
+use sip::Aor;
 
 use super::super::binding::{Binding, Registration};
 use super::super::binding_text::{BindingText, Parts};
 use super::super::keepalive::{self, Score};
 use super::super::{BindingKey, Change, NonceChange, Output, StoredNonce};
 use super::{AccountPartition, Duration};
-use crate::{BindingId, Count, StoredBinding};
+use crate::call::beside;
+use crate::{BindingId, Count, PublishedBinding, StoredBinding};
 
 /// No restored binding lasts longer, unless the operator allows more: the calendar may have been set back. It is
 /// not `max_expires`, which may have been lowered after the phone was promised more.
@@ -64,6 +66,37 @@ impl AccountPartition {
     pub fn stored(&self, now: Now, id: BindingId) -> Option<StoredBinding> {
         let (aor, binding) = self.location.find(id)?;
         binding.is_live(now).then(|| binding.stored(now, aor, self.location.places()))
+    }
+
+    /// The binding with this number as servers beside this one are to see it; `None` if it has ended, or if its listener is
+    /// not there.
+    pub fn published(&self, now: Now, id: BindingId) -> Option<PublishedBinding> {
+        let (aor, binding) = self.location.find(id)?;
+        self.publish(now, aor, binding)
+    }
+
+    /// The same of the rows from `first` on, at most so many; and the first row after them, if there may be more.
+    pub fn published_rows(
+        &self,
+        now: Now,
+        first: u32,
+        count: u32,
+    ) -> (Vec<(BindingId, PublishedBinding)>, Option<u32>) {
+        let end = self.location.rows_end();
+        let last = first.saturating_add(count).min(end);
+        let rows = (first..last).filter_map(|row| self.location.row(row));
+        let found = rows
+            .flat_map(|(aor, bindings)| bindings.iter().map(move |binding| (aor, binding)))
+            .filter_map(|(aor, binding)| Some((binding.id, self.publish(now, aor, binding)?)))
+            .collect();
+        (found, (last < end).then_some(last))
+    }
+
+    fn publish(&self, now: Now, aor: &Aor, binding: &Binding) -> Option<PublishedBinding> {
+        let places = self.location.places();
+        let target = binding.is_live(now).then(|| binding.target(aor, places))?;
+        let path = beside::path_to(&self.keyring, &self.settings.listeners, &target)?;
+        Some(PublishedBinding { stored: binding.stored(now, aor, places), path })
     }
 
     /// The number of the binding with this key.
