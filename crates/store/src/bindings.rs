@@ -187,7 +187,7 @@ fn binding(row: &Row<'_>) -> Option<StoredBinding> {
 
 /// The row of a binding. An index over its key would cost more than all else. A cryptographic hash, so that
 /// nobody can make a contact whose row is another's.
-fn contact_id(key: &BindingKey) -> i64 {
+pub fn contact_id(key: &BindingKey) -> i64 {
     let mut digest = Sha256::new();
     let (instance, reg_id) = match &key.flow {
         Some((instance, reg_id)) => (&instance[..], i64::from(*reg_id)),

@@ -32,7 +32,7 @@ mod writer;
 
 pub use credentials::Credentials;
 pub use records::{Line, RecordFiles, RecordSettings, RecordState, Sync};
-pub use server::address::{BadUrl, ServerSettings, ServerUrl, Tls};
+pub use server::address::{BadUrl, LocationSettings, ServerSettings, ServerUrl, Tls};
 pub use server::inspect::{Inspection, inspect};
 pub use server::schema::init as init_server;
 pub use server::store::ServerStore;

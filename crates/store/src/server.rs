@@ -1,15 +1,17 @@
 //! A database server that other programs use too: PostgreSQL, MySQL, MariaDB.
 //!
-//! Nothing of SIP waits for it but the first look-up of an account. A [`Link`](link::Link) is one connection and the
+//! Nothing of SIP waits for it but the first look-up of an account; bindings are written behind ([`location`]). A [`Link`](link::Link) is one connection and the
 //! only place that knows which of the products is at the other end; a [`Session`](session::Session) is a link with
 //! what was recognised in the database, and what any of its statements may take in time. A link whose statement failed
 //! or ran out of its time is dropped, which closes its socket and waits for nobody.
 
 pub mod accounts;
 pub mod address;
+pub mod epoch;
 pub mod fault;
 pub mod inspect;
 pub mod link;
+pub mod location;
 pub mod lookups;
 pub mod schema;
 pub mod session;

@@ -18,6 +18,7 @@ use crate::writer::wall_now;
 
 mod databases;
 mod engines;
+mod location;
 
 #[test]
 fn bindings_accounts_and_nonces_survive_a_restart() {

@@ -22,6 +22,15 @@ pub struct ServerSettings {
     pub deadline: Duration,
     /// The realm of passwords that the database keeps readable; `None`: the domain of each account.
     pub realm: Option<String>,
+    /// How bindings are published; `None`: they are not.
+    pub location: Option<LocationSettings>,
+}
+
+/// How bindings are published for the servers beside this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocationSettings {
+    /// The time zone of dates in the table, as the tz database names it; `None`: this host's.
+    pub time_zone: Option<String>,
 }
 
 /// How the way to a server is kept secret.

@@ -2,6 +2,8 @@
 
 use std::io::ErrorKind;
 
+use super::session::Fault;
+
 /// What a server said, or what became of the way to it, with the mend.
 pub fn explain(error: &sqlx::Error) -> String {
     let (said, mend) = match error {
@@ -32,6 +34,20 @@ pub fn explain(error: &sqlx::Error) -> String {
              its socket"
         ),
         None => said.to_owned(),
+    }
+}
+
+/// Whose fault an error is.
+pub fn fault_of(error: &sqlx::Error) -> Fault {
+    let sqlx::Error::Database(told) = error else { return Fault::Server };
+    let (code, number) = (told.code().unwrap_or_default(), number_of(error));
+    match number {
+        0 if code == "40001" || code == "40P01" => Fault::Other,
+        // Data exceptions, and constraints.
+        0 if code.starts_with("22") || code.starts_with("23") => Fault::Row,
+        1213 | 1205 => Fault::Other,
+        1048 | 1062 | 1264 | 1265 | 1292 | 1366 | 1406 | 3819 | 4025 => Fault::Row,
+        _ => Fault::Server,
     }
 }
 

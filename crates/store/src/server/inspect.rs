@@ -3,6 +3,7 @@
 use engine::StoreError;
 
 use super::address::ServerSettings;
+use super::location;
 use super::session::{Access, Session};
 
 /// What was found on a server.
@@ -16,6 +17,11 @@ pub struct Inspection {
     pub tables: Vec<(&'static str, u32)>,
     /// What is done without, because its table or column is not there.
     pub wanting: Vec<&'static str>,
+    /// What keeps bindings from being published, where they are to be.
+    pub obstacles: Vec<String>,
+    /// Rows of `location` that were there before Tandem wrote it for the first time: those of phones that are not registered
+    /// here are removed.
+    pub rows_of_others: u64,
     /// Why changes are refused, if they are.
     pub read_only: Option<&'static str>,
 }
@@ -27,9 +33,19 @@ pub fn inspect(settings: &ServerSettings) -> Result<Inspection, StoreError> {
             place: settings.url.to_string(),
             reason: format!("no runtime for its connection: {error}"),
         })?;
-    let session = runtime.block_on(Session::open(settings))?;
-    let known = ["subscriber", "dbaliases"].into_iter();
+    let mut session = runtime.block_on(Session::open(settings))?;
+    let (mut obstacles, mut rows_of_others) = (Vec::new(), 0);
+    if let Some(location) = &settings.location {
+        obstacles = runtime.block_on(location::obstacles(&mut session, location))?;
+        if obstacles.is_empty() {
+            rows_of_others = runtime.block_on(location::rows_of_others(&mut session))?;
+        }
+    }
+    let published = settings.location.as_ref().map(|_| "location");
+    let known = ["subscriber", "dbaliases"].into_iter().chain(published);
     Ok(Inspection {
+        obstacles,
+        rows_of_others,
         place: session.place.clone(),
         dialect: session.tables.dialect.to_string(),
         tables: known.filter_map(|table| Some((table, session.tables.version(table)?))).collect(),

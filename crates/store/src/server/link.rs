@@ -27,6 +27,8 @@ pub enum Value<'a> {
     Text(&'a str),
     /// A number, or nothing where one could be.
     Number(Option<i64>),
+    /// Nothing where a text could be.
+    Nothing,
 }
 
 /// The columns of a row.
@@ -148,6 +150,7 @@ fn bound<'q, D: Database>(
 ) -> Query<'q, D, D::Arguments>
 where
     &'q str: Encode<'q, D> + Type<D>,
+    Option<&'q str>: Encode<'q, D> + Type<D>,
     Option<i64>: Encode<'q, D> + Type<D>,
 {
     let mut query = sqlx::query(statement);
@@ -155,6 +158,7 @@ where
         query = match value {
             Value::Text(text) => query.bind(*text),
             Value::Number(number) => query.bind(*number),
+            Value::Nothing => query.bind(None::<&str>),
         };
     }
     query

@@ -8,7 +8,8 @@ use super::session::{Access, Reached, reach};
 use super::tables::{OWN, OWN_VERSION};
 
 /// Names that can not be there before.
-const TABLES: [&str; 5] = ["version", "subscriber", "dbaliases", "tandem_may_use", "tandem_forward"];
+const TABLES: [&str; 7] =
+    ["version", "subscriber", "dbaliases", "location", "tandem_may_use", "tandem_forward", "tandem_epoch"];
 
 /// Makes the tables in a database that has none of them. Returns their names.
 pub fn init(settings: &ServerSettings) -> Result<&'static [&'static str], StoreError> {
@@ -78,6 +79,16 @@ fn statements(product: Product) -> Vec<String> {
         Product::Postgres => "CREATE INDEX dbaliases_target_idx ON dbaliases (username, domain)",
         Product::MySql => "ALTER TABLE dbaliases ADD INDEX target_idx (username, domain)",
     };
+    let (real, time, location_index) = match product {
+        Product::Postgres => (
+            "DOUBLE PRECISION",
+            "TIMESTAMP",
+            "CREATE INDEX location_account_idx ON location (username, domain)",
+        ),
+        Product::MySql => {
+            ("DOUBLE", "DATETIME", "ALTER TABLE location ADD INDEX account_idx (username, domain)")
+        }
+    };
     vec![
         format!(
             "CREATE TABLE version (table_name VARCHAR(32) NOT NULL PRIMARY KEY, table_version INT NOT NULL DEFAULT 0){end}"
@@ -106,9 +117,22 @@ fn statements(product: Product) -> Vec<String> {
              kind VARCHAR(16) NOT NULL, uri VARCHAR(512) NOT NULL, after_ms BIGINT, \
              PRIMARY KEY (username, domain, kind)){end}"
         ),
+        // OpenSIPS skips rows whose number it has not made so; a text of any length is what phones send.
+        format!(
+            "CREATE TABLE location (contact_id BIGINT NOT NULL PRIMARY KEY, username VARCHAR(64) NOT NULL DEFAULT '', \
+             domain VARCHAR(255), contact TEXT NOT NULL, received VARCHAR(255), path TEXT, expires BIGINT NOT NULL, \
+             q {real}, callid VARCHAR(255) NOT NULL DEFAULT '', cseq BIGINT NOT NULL DEFAULT 0, \
+             last_modified {time} NOT NULL, flags INT NOT NULL DEFAULT 0, cflags VARCHAR(255), \
+             user_agent VARCHAR(255) NOT NULL DEFAULT '', socket VARCHAR(64), methods INT, sip_instance VARCHAR(255), \
+             reg_id BIGINT, kv_store TEXT, attr VARCHAR(255)){end}"
+        ),
+        location_index.to_owned(),
+        format!(
+            "CREATE TABLE tandem_epoch (writer VARCHAR(32) NOT NULL PRIMARY KEY, epoch BIGINT NOT NULL DEFAULT 0){end}"
+        ),
         format!(
             "INSERT INTO version (table_name, table_version) VALUES ('subscriber', 8), ('dbaliases', 2), \
-             ('{OWN}', {OWN_VERSION})"
+             ('location', 1013), ('{OWN}', {OWN_VERSION})"
         ),
     ]
 }

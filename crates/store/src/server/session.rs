@@ -8,7 +8,7 @@ use std::time::Duration;
 use engine::StoreError;
 
 use super::address::{HostPlace, Product, ServerSettings};
-use super::fault::explain;
+use super::fault::{explain, fault_of};
 use super::link::{Link, Row, Value};
 use super::tables::{Tables, Unfit};
 
@@ -22,7 +22,21 @@ pub struct Session {
     pub tables: Tables,
     /// Whether it can be written.
     pub access: Access,
+    /// Whose fault the last error was.
+    pub fault: Fault,
     deadline: Duration,
+}
+
+/// Whose fault an error is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fault {
+    /// The server's, or of the way to it: it may help to connect again later.
+    #[default]
+    Server,
+    /// Another transaction was in the way: it helps to try again.
+    Other,
+    /// A value can not be stored: trying again helps nothing.
+    Row,
 }
 
 /// What a host lets be done.
@@ -51,9 +65,12 @@ impl Session {
         let Reached { mut link, place, access } = reach(settings).await?;
         let found = within(settings.deadline, Tables::recognise(&mut link)).await;
         match found {
-            Ok(Ok(tables)) => Ok(Self { link, place, tables, access, deadline: settings.deadline }),
+            Ok(Ok(tables)) => {
+                let (fault, deadline) = (Fault::default(), settings.deadline);
+                Ok(Self { link, place, tables, access, fault, deadline })
+            }
             Ok(Err(unfit)) => Err(StoreError { place, reason: Unfit::text(&unfit) }),
-            Err(reason) => Err(StoreError { place, reason }),
+            Err(Failure { reason, .. }) => Err(StoreError { place, reason }),
         }
     }
 
@@ -74,6 +91,47 @@ impl Session {
         self.noted(result)
     }
 
+    /// Which of these rights this user has not on a table.
+    pub async fn missing_rights(
+        &mut self,
+        table: &str,
+        rights: &[&'static str],
+    ) -> Result<Vec<&'static str>, StoreError> {
+        let mut missing = Vec::new();
+        match self.product() {
+            Product::Postgres => {
+                for right in rights {
+                    let sql = "SELECT CASE WHEN has_table_privilege(?, ?) THEN '1' ELSE '0' END";
+                    let rows = self.rows(sql, &[Value::Text(table), Value::Text(right)]).await?;
+                    if rows.first().is_none_or(|row| row.text(0) != "1") {
+                        missing.push(*right);
+                    }
+                }
+            }
+            // Its tables of rights do not tell of roles. A statement that meets no row is refused as one that meets some.
+            Product::MySql => {
+                for right in rights {
+                    let sql = match *right {
+                        "SELECT" => format!("SELECT '1' FROM {table} WHERE 1 = 0"),
+                        "DELETE" => format!("DELETE FROM {table} WHERE 1 = 0"),
+                        "UPDATE" => match table {
+                            "location" => "UPDATE location SET callid = callid WHERE 1 = 0".to_owned(),
+                            table => format!("UPDATE {table} SET epoch = epoch WHERE 1 = 0"),
+                        },
+                        _ => continue,
+                    };
+                    if let Err(error) = self.run(&sql, &[]).await {
+                        if !error.reason.contains("denied") {
+                            return Err(error);
+                        }
+                        missing.push(*right);
+                    }
+                }
+            }
+        }
+        Ok(missing)
+    }
+
     /// Begins a transaction; what is not committed when the session is dropped did not happen.
     pub async fn begin(&mut self) -> Result<(), StoreError> {
         let result = within(self.deadline, self.link.plain("BEGIN")).await;
@@ -86,8 +144,11 @@ impl Session {
         self.noted(result)
     }
 
-    fn noted<T>(&self, result: Result<T, String>) -> Result<T, StoreError> {
-        result.map_err(|reason| StoreError { place: self.place.clone(), reason })
+    fn noted<T>(&mut self, result: Result<T, Failure>) -> Result<T, StoreError> {
+        result.map_err(|Failure { reason, fault }| {
+            self.fault = fault;
+            StoreError { place: self.place.clone(), reason }
+        })
     }
 }
 
@@ -115,21 +176,31 @@ pub async fn reach(settings: &ServerSettings) -> Result<Reached, StoreError> {
 }
 
 async fn try_host(settings: &ServerSettings, host: &HostPlace) -> Result<Reached, String> {
-    let mut link = within(settings.deadline, Link::open(settings, host)).await?;
-    let is_read_only = within(settings.deadline, link.is_read_only()).await?;
+    let told = |failure: Failure| failure.reason;
+    let mut link = within(settings.deadline, Link::open(settings, host)).await.map_err(told)?;
+    let is_read_only = within(settings.deadline, link.is_read_only()).await.map_err(told)?;
     let access = if is_read_only { Access::ReadOnly } else { Access::Write };
     Ok(Reached { link, place: host.to_string(), access })
+}
+
+/// What failed, and whose fault it is.
+struct Failure {
+    reason: String,
+    fault: Fault,
 }
 
 async fn within<T>(
     deadline: Duration,
     work: impl Future<Output = Result<T, sqlx::Error>>,
-) -> Result<T, String> {
+) -> Result<T, Failure> {
     match tokio::time::timeout(deadline, work).await {
-        Ok(result) => result.map_err(|error| explain(&error)),
-        Err(_) => Err(format!(
-            "no answer within {} ms: see whether the server and the way to it are well (database.timeout)",
-            deadline.as_millis()
-        )),
+        Ok(result) => result.map_err(|error| Failure { reason: explain(&error), fault: fault_of(&error) }),
+        Err(_) => Err(Failure {
+            reason: format!(
+                "no answer within {} ms: see whether the server and the way to it are well (database.timeout)",
+                deadline.as_millis()
+            ),
+            fault: Fault::Server,
+        }),
     }
 }

@@ -1,13 +1,15 @@
 //! A server's accounts and this node's own file as one store.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use engine::{Change, Loaded, Store, StoreError, StoreState, StoredNonce};
+use engine::{Change, Loaded, Publication, Published, Store, StoreError, StoreState, StoredNonce};
 use routing::StoredBinding;
 use sip::Aor;
 
 use super::address::ServerSettings;
+use super::location::Location;
 use super::lookups::{Lookups, lookups};
 use crate::sqlite_store::SqliteStore;
 
@@ -15,6 +17,8 @@ use crate::sqlite_store::SqliteStore;
 #[derive(Debug)]
 pub struct ServerStore {
     local: SqliteStore,
+    /// `None`: bindings are not published.
+    location: Option<Location>,
     /// `None` only while it is dropped: then nobody can ask, which ends the reader.
     lookups: Option<Lookups>,
     reader: Option<JoinHandle<()>>,
@@ -25,12 +29,13 @@ impl ServerStore {
     pub fn open(settings: ServerSettings, file: &Path) -> Result<Self, StoreError> {
         let local = SqliteStore::open(file)?;
         let place = settings.url.to_string();
+        let location = settings.location.is_some().then(|| Location::new(settings.clone()));
         let (lookups, reader) = lookups(settings);
         let reader =
             std::thread::Builder::new().name("store-server".to_owned()).spawn(move || reader.run()).map_err(
                 |error| StoreError { place, reason: format!("no thread for it could be started: {error}") },
             )?;
-        Ok(Self { local, lookups: Some(lookups), reader: Some(reader) })
+        Ok(Self { local, location, lookups: Some(lookups), reader: Some(reader) })
     }
 }
 
@@ -43,6 +48,9 @@ impl Store for ServerStore {
     }
 
     fn save(&self, change: Change) {
+        if let Some(location) = &self.location {
+            location.note(&change);
+        }
         self.local.save(change);
     }
 
@@ -59,7 +67,21 @@ impl Store for ServerStore {
     }
 
     fn flush(&self) -> Result<(), StoreError> {
-        self.local.flush()
+        let local = self.local.flush();
+        if let Some(location) = &self.location {
+            location.flush();
+        }
+        local
+    }
+
+    fn attach(&self, published: Arc<dyn Published>) {
+        if let Some(location) = &self.location {
+            location.attach(published);
+        }
+    }
+
+    fn publication(&self) -> Option<Publication> {
+        self.location.as_ref().map(Location::publication)
     }
 
     fn state(&self) -> StoreState {

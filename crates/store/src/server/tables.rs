@@ -15,7 +15,8 @@ pub const OWN_VERSION: u32 = 1;
 pub const OWN: &str = "tandem";
 
 /// Tables that are looked for.
-const LOOKED_FOR: [&str; 5] = ["version", "subscriber", "dbaliases", "tandem_may_use", "tandem_forward"];
+const LOOKED_FOR: [&str; 7] =
+    ["version", "subscriber", "dbaliases", "location", "tandem_may_use", "tandem_forward", "tandem_epoch"];
 
 /// Who made the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +63,17 @@ pub enum Unfit {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Columns(BTreeMap<String, BTreeMap<String, Padding>>);
+struct Columns(BTreeMap<String, BTreeMap<String, Column>>);
+
+/// What is known of a column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Column {
+    padding: Padding,
+    /// What it holds.
+    pub content: Content,
+    /// How many letters it has place for; `None`: no limit that matters.
+    pub length: Option<usize>,
+}
 
 /// Whether a column's values are filled with spaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +81,31 @@ enum Padding {
     None,
     /// PostgreSQL's `character(n)`: its index serves only who compares it with a value of its type.
     Padded,
+}
+
+/// What a column holds, as far as statements differ by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A whole number.
+    Number,
+    /// A number with a fraction.
+    Fraction,
+    /// A date with a time.
+    Time,
+    /// A text, or something else that is written as one.
+    Text,
+}
+
+impl Content {
+    /// What a type of the standard's `information_schema` holds.
+    fn of(data_type: &str) -> Self {
+        match data_type {
+            "smallint" | "integer" | "bigint" | "int" | "tinyint" | "mediumint" => Self::Number,
+            "real" | "double precision" | "numeric" | "float" | "double" | "decimal" => Self::Fraction,
+            text if text.starts_with("timestamp") || text == "datetime" => Self::Time,
+            _ => Self::Text,
+        }
+    }
 }
 
 impl Tables {
@@ -142,10 +178,22 @@ impl Tables {
 
     /// The condition that a column has the value of a `?`.
     pub fn is(&self, table: &str, column: &str) -> String {
-        match self.columns.padding(table, column) {
-            Padding::None => format!("{column} = ?"),
-            Padding::Padded => format!("{column} = CAST(? AS bpchar)"),
+        match self.column(table, column).map(|column| column.padding) {
+            Some(Padding::Padded) => format!("{column} = CAST(? AS bpchar)"),
+            Some(Padding::None) | None => format!("{column} = ?"),
         }
+    }
+
+    /// What is known of a column that is there.
+    pub fn column(&self, table: &str, column: &str) -> Option<Column> {
+        self.columns.0.get(table)?.get(column).copied()
+    }
+
+    /// Everything that keeps a table from being used.
+    pub fn unfit(&self, table: &'static str, needed: &[&'static str]) -> Vec<Unfit> {
+        let mut unfit = Vec::new();
+        self.judge(table, needed, &mut unfit);
+        unfit
     }
 
     /// What is known and not there: it is done without.
@@ -170,30 +218,30 @@ impl Columns {
             Product::MySql => "table_schema = DATABASE()",
         };
         let query = format!(
-            "SELECT {}, {}, {} FROM information_schema.columns WHERE {place} AND table_name IN (?, ?, ?, ?, ?)",
+            "SELECT {}, {}, {}, {} FROM information_schema.columns WHERE {place} AND table_name IN ({})",
             product.text("table_name"),
             product.text("column_name"),
             product.text("data_type"),
+            product.text("character_maximum_length"),
+            LOOKED_FOR.map(|_| "?").join(", "),
         );
         let mut columns = Self::default();
         for row in link.rows(&query, &LOOKED_FOR.map(Value::Text)).await? {
-            let is_padded = product == Product::Postgres && row.text(2) == "character";
+            let data_type = row.text(2).to_ascii_lowercase();
+            let is_padded = product == Product::Postgres && data_type == "character";
             let padding = if is_padded { Padding::Padded } else { Padding::None };
+            let column = Column { padding, content: Content::of(&data_type), length: row.number(3) };
             columns
                 .0
                 .entry(row.text(0).to_ascii_lowercase())
                 .or_default()
-                .insert(row.text(1).to_ascii_lowercase(), padding);
+                .insert(row.text(1).to_ascii_lowercase(), column);
         }
         Ok(columns)
     }
 
     fn has(&self, table: &str, column: &str) -> bool {
         self.0.get(table).is_some_and(|columns| columns.contains_key(column))
-    }
-
-    fn padding(&self, table: &str, column: &str) -> Padding {
-        self.0.get(table).and_then(|columns| columns.get(column)).copied().unwrap_or(Padding::None)
     }
 }
 
@@ -217,6 +265,8 @@ fn known_versions(dialect: Dialect, table: &str) -> &'static [u32] {
         (Dialect::Kamailio, "subscriber") => &[6, 7],
         (Dialect::Tandem | Dialect::OpenSips, "dbaliases") => &[2],
         (Dialect::Kamailio, "dbaliases") => &[1],
+        (Dialect::Tandem | Dialect::OpenSips, "location") => &[1013],
+        (Dialect::Kamailio, "location") => &[6, 7, 9],
         _ => &[],
     }
 }

@@ -81,6 +81,36 @@ impl Engine {
         self.sql(&settings.url.database, sql);
     }
 
+    /// The rows of a query whose columns are texts.
+    pub fn rows(&self, settings: &ServerSettings, sql: &str) -> Vec<Vec<String>> {
+        use crate::server::session::reach;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("it is small");
+        runtime.block_on(async {
+            let mut reached = reach(settings).await.expect("it is well");
+            let rows = reached.link.rows(sql, &[]).await.expect("it is right");
+            let width = sql.split(" FROM ").next().unwrap_or_default().split(", ").count();
+            rows.iter().map(|row| (0..width).map(|at| row.text(at).trim_end().to_owned()).collect()).collect()
+        })
+    }
+
+    /// Which product it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// A user who may read the tables of a database of PostgreSQL, by name; its password is [`PASSWORD`].
+    pub fn reader(&self, settings: &ServerSettings) -> String {
+        let name = format!("reader_{}", settings.url.database);
+        self.script(
+            settings,
+            &format!(
+                "CREATE USER {name} PASSWORD '{PASSWORD}';\nGRANT SELECT ON ALL TABLES IN SCHEMA public TO {name};\n"
+            ),
+        );
+        name
+    }
+
     /// Ends it at once.
     pub fn kill(&self) {
         let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
@@ -119,6 +149,7 @@ impl Engine {
             authorities: None,
             deadline: Duration::from_secs(10),
             realm: None,
+            location: None,
         }
     }
 
