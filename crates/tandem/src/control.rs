@@ -255,6 +255,9 @@ pub struct StatusView {
     pub counters: BTreeMap<String, u64>,
     /// The database.
     pub store: StoreView,
+    /// The table that servers beside this one read, if bindings are published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publication: Option<PublicationView>,
     /// The records of calls, if any are written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub records: Option<RecordsView>,
@@ -423,6 +426,46 @@ pub struct StoreView {
     pub owed: usize,
     /// Changes that will never be.
     pub dropped: u64,
+}
+
+/// The table `location`, which servers beside this one read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublicationView {
+    /// `standby`, `comparing` or `writing`.
+    pub state: String,
+    /// What is wrong.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+    /// For how long it could not be written by now.
+    pub away_s: u64,
+    /// Bindings that have changed and are not written.
+    pub owed: usize,
+    /// Rows that were written since the start.
+    pub written: u64,
+    /// Rows that were removed.
+    pub removed: u64,
+    /// How often the table could not take a binding.
+    pub refused: u64,
+    /// How often the table was compared with the bindings.
+    pub comparisons: u64,
+    /// The last comparison.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last: Option<ComparisonView>,
+}
+
+/// How the table was found when it was compared.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComparisonView {
+    /// How long ago that ended.
+    pub ago_s: u64,
+    /// How long it took.
+    pub took_ms: u64,
+    /// Rows that were there.
+    pub rows: u64,
+    /// Bindings whose row was missing or differed.
+    pub differing: u64,
+    /// Rows that belonged to no binding.
+    pub strange: u64,
 }
 
 /// The records of calls.

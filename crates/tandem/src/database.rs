@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use engine::{Store, StoreError};
-use store::{ServerSettings, ServerStore, ServerUrl, SqliteStore, Subscribers, Tls};
+use store::{LocationSettings, ServerSettings, ServerStore, ServerUrl, SqliteStore, Subscribers, Tls};
 
 use crate::config::Config;
 use crate::state_directory::StateDirectory;
@@ -27,6 +27,20 @@ pub struct Server {
     pub authorities: Option<PathBuf>,
     /// What connecting, and each statement, may take.
     pub timeout: Duration,
+    /// Whether bindings are published in the table `location`.
+    pub location: Location,
+    /// The time zone of its dates; empty: this host's.
+    pub time_zone: String,
+}
+
+/// What becomes of the table `location`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Location {
+    /// Nothing.
+    #[default]
+    Off,
+    /// It is Tandem's own: it has what is registered here.
+    Own,
 }
 
 /// Where the accounts are.
@@ -66,7 +80,7 @@ impl Database {
 
 /// The server that the configuration names, if it names one.
 pub fn server(config: &Config) -> Result<Option<ServerSettings>> {
-    let Server { url, password_file, tls, authorities, timeout } = &config.database;
+    let Server { url, password_file, tls, authorities, timeout, location, time_zone } = &config.database;
     let Some(url) = url.clone() else { return Ok(None) };
     let password = password_file.as_deref().map(read_password).transpose()?;
     if let Some(file) = authorities {
@@ -81,6 +95,8 @@ pub fn server(config: &Config) -> Result<Option<ServerSettings>> {
         authorities: authorities.clone(),
         deadline: *timeout,
         realm: config.digest.realm.clone(),
+        location: (*location == Location::Own)
+            .then(|| LocationSettings { time_zone: Some(time_zone.clone()).filter(|name| !name.is_empty()) }),
     }))
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use engine::StoreState;
+use engine::{Publication, PublicationWork, StoreState};
 use routing::gateway::{GatewayView, Service as GatewayService, UnknownGateway};
 use serde_json::Value;
 use sip::{Aor, Host, MethodName};
@@ -17,9 +17,9 @@ use transport::Transport;
 use crate::config::{Config, Log, Node};
 use crate::control::server::Answer;
 use crate::control::{
-    AnswersView, BanView, CallView, ContactView, ForwardChange, Hashes, LatencyView, ListenerView,
-    MetricsView, OverloadView, RegistrationView, RelayView, Request, StatusView, StoreView, StreamView,
-    SubscriberView, TransactionsView, VoiceView,
+    AnswersView, BanView, CallView, ComparisonView, ContactView, ForwardChange, Hashes, LatencyView,
+    ListenerView, MetricsView, OverloadView, PublicationView, RegistrationView, RelayView, Request,
+    StatusView, StoreView, StreamView, SubscriberView, TransactionsView, VoiceView,
 };
 use crate::database::Database;
 use crate::forwards;
@@ -212,6 +212,7 @@ impl Service {
             replica: status.peer.as_ref().map(|peer| replica::view(peer, &status.counters)),
             counters: status.counters.iter().map(|(name, figure)| ((*name).to_owned(), *figure)).collect(),
             store: store_view(&status.store),
+            publication: status.publication.as_ref().map(publication_view),
             records: self.records.as_ref().map(|records| records::view(&records.state())),
         }
     }
@@ -596,6 +597,31 @@ fn store_view(state: &StoreState) -> StoreView {
         error: state.failing.as_ref().map(ToString::to_string),
         owed: state.owed,
         dropped: state.dropped,
+    }
+}
+
+fn publication_view(publication: &Publication) -> PublicationView {
+    let state = match publication.work {
+        PublicationWork::None => "standby",
+        PublicationWork::Comparing => "comparing",
+        PublicationWork::Writing => "writing",
+    };
+    PublicationView {
+        state: state.to_owned(),
+        error: publication.failing.as_ref().map(|(error, _)| error.to_string()),
+        away_s: publication.failing.as_ref().map_or(0, |(_, away)| away.as_secs()),
+        owed: publication.owed,
+        written: publication.written,
+        removed: publication.removed,
+        refused: publication.refused,
+        comparisons: publication.comparisons,
+        last: publication.last.as_ref().map(|last| ComparisonView {
+            ago_s: last.ago.as_secs(),
+            took_ms: u64::try_from(last.took.as_millis()).unwrap_or(u64::MAX),
+            rows: last.rows,
+            differing: last.differing,
+            strange: last.strange,
+        }),
     }
 }
 

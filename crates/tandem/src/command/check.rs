@@ -163,6 +163,16 @@ fn database_text(found: &Inspection) -> String {
     for what in &found.wanting {
         text.push_str(&format!("note: the database has no place for {what}: it is done without\n"));
     }
+    for obstacle in &found.obstacles {
+        text.push_str(&format!("note: bindings can not be published in the table location: {obstacle}\n"));
+    }
+    if found.rows_of_others > 0 {
+        text.push_str(&format!(
+            "note: the table location has {} rows that Tandem did not write: those of phones that are not registered \
+             here are removed at the start\n",
+            found.rows_of_others
+        ));
+    }
     if let Some(why) = found.read_only {
         text.push_str(&format!("note: the database: {why}\n"));
     }

@@ -9,8 +9,8 @@ use super::print;
 use crate::config::write_duration;
 use crate::control::client::Client;
 use crate::control::{
-    CallView, ContactView, OverloadView, RecordsView, RegistrationView, RelayView, Request, StatusView,
-    VoiceView,
+    CallView, ContactView, OverloadView, PublicationView, RecordsView, RegistrationView, RelayView, Request,
+    StatusView, VoiceView,
 };
 use crate::replica::ReplicaView;
 use crate::table::Table;
@@ -109,6 +109,7 @@ pub fn status_text(status: &StatusView) -> String {
         ),
         ("in progress", format!("{} waiting, {} forwarded", status.suspended, status.forwarding)),
         ("database", database + &lost),
+        ("location table", status.publication.as_ref().map(publication_text).unwrap_or_default()),
         ("call records", status.records.as_ref().map(records_text).unwrap_or_default()),
         ("other node", status.replica.as_ref().map(ReplicaView::text).unwrap_or_default()),
     ]
@@ -125,6 +126,32 @@ pub fn status_text(status: &StatusView) -> String {
         text.push_str(&format!("\n{counters}"));
     }
     text
+}
+
+fn publication_text(publication: &PublicationView) -> String {
+    let PublicationView { state, error, away_s, owed, refused, last, .. } = publication;
+    let refused = match refused {
+        0 => String::new(),
+        refused => format!(", {refused} times it had no place for a binding"),
+    };
+    if let Some(error) = error {
+        return format!(
+            "FAILING for {}: {error} ({owed} changes wait)",
+            write_duration(Duration::from_secs(*away_s))
+        );
+    }
+    let compared = last.as_ref().map_or_else(String::new, |last| {
+        format!(
+            ", compared {} ago when it had {} rows",
+            write_duration(Duration::from_secs(last.ago_s)),
+            last.rows
+        )
+    });
+    match state.as_str() {
+        "standby" => "written by the active node".to_owned(),
+        "comparing" => format!("is compared with the bindings ({owed} changes wait){refused}"),
+        _ => format!("ok ({owed} changes wait){compared}{refused}"),
+    }
 }
 
 fn records_text(records: &RecordsView) -> String {
@@ -260,7 +287,9 @@ mod tests {
             "relay": {"calls": 3, "ports_used": 12, "ports": 10_000},
             "overload": {"lasts_s": 65, "other": 100, "new_registrations": 40, "known_registrations": 0, "calls": 0},
             "counters": {"forwarded": 5, "loop": 0},
-            "store": {"state": "failing", "error": "/s/tandem.sqlite: disk full", "owed": 6, "dropped": 1}
+            "store": {"state": "failing", "error": "/s/tandem.sqlite: disk full", "owed": 6, "dropped": 1},
+            "publication": {"state": "comparing", "error": "db1: no way leads there", "away_s": 65, "owed": 9,
+                "written": 1, "removed": 2, "refused": 0, "comparisons": 1}
         }))
         .expect("it is a status");
 
@@ -275,6 +304,7 @@ mod tests {
             "media relay     3 calls, 12 of 10000 ports in use",
             "OVERLOADED      for 1m5s; refused: 100 % of other requests, 40 % of new registrations\n",
             "database        FAILING: /s/tandem.sqlite: disk full (6 changes wait), 1 LOST",
+            "location table  FAILING for 1m5s: db1: no way leads there (9 changes wait)",
             "forwarded        5",
         ] {
             assert!(text.contains(part), "{text}");

@@ -10,6 +10,7 @@ use transaction::Timers;
 use transport::{Listener, ListenerId, Listeners, LocalAddr, Transport};
 
 use super::{Config, DigestRule, Listen, Place};
+use crate::database::Location;
 
 /// Listeners of one server: each of its threads has a socket for each of them.
 pub const LISTENERS_MAX: usize = 256;
@@ -62,6 +63,7 @@ impl Config {
             nat: self.nat.clone(),
             trusted: self.trusted.iter().cloned().chain(self.gateway_peers()).collect(),
             edges: self.edges.clone(),
+            is_location_published: self.database.url.is_some() && self.database.location == Location::Own,
             trunks: self.trunks.clone(),
             relay: routing::RelayRules { default: self.relay.anchoring, ..Default::default() },
             admission: self.admission(),

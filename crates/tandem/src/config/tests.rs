@@ -254,6 +254,7 @@ const MISTAKES: &[(&str, usize, &str, &str)] = &[
     ("[database]\nurl = \"mysql://a:b@c/d?ssl\"", 2, "has options", "database.tls"),
     ("[database]\nca = \"a.pem\"", 2, "not a whole path", "begins with /"),
     ("[database]\ntimeout = \"1m\"", 2, "", "20s"),
+    ("[database]\nlocation = \"shared\"", 2, "", "\"own\""),
     ("[[trusted]]\nname = \"x\"", 1, "has no address", "198.51.100.0/24"),
     ("[[trusted]]\naddress = \"carrier.example.org\"", 2, "is no address", "198.51.100.0/24"),
     ("[[trusted]]\naddress = \"0.0.0.0/0\"", 2, "trusts the whole Internet", "open relay"),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::replication;
 use super::text::Exposition;
-use crate::control::MetricsView;
+use crate::control::{MetricsView, PublicationView};
 use crate::degraded;
 
 /// Counters that tell of what came, or was to leave, and was thrown away or refused.
@@ -115,12 +115,41 @@ fn latencies(view: &MetricsView, out: &mut Exposition) {
     }
 }
 
+fn location(publication: &PublicationView, out: &mut Exposition) {
+    out.gauge("tandem_location_failing", "Whether bindings can not be written to the table location.")
+        .is(publication.error.is_some());
+    out.gauge("tandem_location_away_seconds", "For how long they could not be written by now.")
+        .is(publication.away_s);
+    out.gauge("tandem_location_owed_bindings", "Bindings that have changed and are not written there.")
+        .is(publication.owed);
+    out.gauge("tandem_location_comparing", "Whether the table is being compared with the bindings.")
+        .is(publication.state == "comparing");
+    out.counter("tandem_location_written_rows_total", "Rows that were written.").is(publication.written);
+    out.counter("tandem_location_removed_rows_total", "Rows that were removed.").is(publication.removed);
+    out.counter("tandem_location_refused_total", "How often the table could not take a binding.")
+        .is(publication.refused);
+    out.counter("tandem_location_comparisons_total", "How often the table was compared with the bindings.")
+        .is(publication.comparisons);
+    if let Some(last) = &publication.last {
+        out.gauge("tandem_location_compared_seconds_ago", "How long ago the last comparison ended.")
+            .is(last.ago_s);
+        out.gauge(
+            "tandem_location_compared_differing",
+            "Bindings whose row was missing or differed when the table was compared last.",
+        )
+        .is(last.differing);
+    }
+}
+
 fn store(view: &MetricsView, out: &mut Exposition) {
     let store = &view.status.store;
     out.gauge("tandem_store_failing", "Whether the database can not be written.").is(store.state != "ok");
     out.gauge("tandem_store_owed_changes", "Changes that wait to be written.").is(store.owed);
     out.counter("tandem_store_lost_changes_total", "Changes that found no room and will never be written.")
         .is(store.dropped);
+    if let Some(publication) = &view.status.publication {
+        location(publication, out);
+    }
     let records = view.status.records.clone().unwrap_or_default();
     out.gauge("tandem_records_failing", "Whether records of calls can not be written.")
         .is(records.error.is_some());

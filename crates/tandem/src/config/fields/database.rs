@@ -8,6 +8,7 @@ use store::{BadUrl, ServerUrl, Tls};
 use super::{Field, Section};
 use crate::config::problem::Wrong;
 use crate::config::value::Value;
+use crate::database::Location;
 
 /// The shortest that a server in the next rack can be held to.
 const TIMEOUT_MIN: Duration = Duration::from_millis(100);
@@ -81,6 +82,29 @@ pub const SECTION: Section = Section {
             ],
             set: |config, value| {
                 config.database.timeout = value.duration(TIMEOUT_MIN..=TIMEOUT_MAX)?;
+                Ok(())
+            },
+        },
+        Field {
+            key: "location",
+            default: "\"off\"",
+            meaning: &[
+                "\"own\": the table location of the database has what is registered here, for servers beside this one; rows",
+                "of others are REMOVED from it. \"off\": it is not touched. See docs/database.md.",
+            ],
+            set: |config, value| {
+                config.database.location = value.word(&[("off", Location::Off), ("own", Location::Own)])?;
+                Ok(())
+            },
+        },
+        Field {
+            key: "time_zone",
+            default: "\"\"",
+            meaning: &[
+                "The time zone of dates in the table location, as Kamailio's host has it: \"Europe/Berlin\". Empty: this host's.",
+            ],
+            set: |config, value| {
+                config.database.time_zone = value.text()?.to_owned();
                 Ok(())
             },
         },
