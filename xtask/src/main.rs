@@ -73,6 +73,8 @@ cargo xtask soak [worlds]
     The long simulation. Each soak continues where it was stopped.
 cargo xtask soak pair-worlds
     The long simulation of a pair of nodes.
+cargo xtask soak talk-worlds
+    The long simulation of talk through the media relay, behind every kind of NAT.
 cargo xtask soak fuzz [--at-once N]
     An hour of hostile input for each fuzz target.
 cargo xtask soak internet [--minutes N] [--dir DIR] [--program PATH] [--yes]

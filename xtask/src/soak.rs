@@ -18,6 +18,7 @@ pub fn run(words: &[&str]) -> Result<ExitCode> {
     match words {
         [] | ["worlds"] => worlds::run(World::Single),
         ["pair-worlds"] => worlds::run(World::Pair),
+        ["talk-worlds"] => worlds::run(World::Talk),
         ["fuzz"] => fuzz::run(None),
         ["fuzz", "--at-once", count] => fuzz::run(Some(count.parse().context("--at-once is a number")?)),
         ["internet", options @ ..] => internet::run(&internet::Options::parse(options)?),
@@ -25,7 +26,9 @@ pub fn run(words: &[&str]) -> Result<ExitCode> {
         ["calls", options @ ..] => calls::run(&calls::Options::parse(options)?),
         ["pair", options @ ..] => pair::run(&pair::Options::parse(options)?),
         [unknown, ..] => {
-            bail!("{unknown} is no soak: worlds, pair-worlds, internet, fuzz, lease, pair, calls")
+            bail!(
+                "{unknown} is no soak: worlds, pair-worlds, talk-worlds, internet, fuzz, lease, pair, calls"
+            )
         }
     }
 }

@@ -82,6 +82,7 @@ const STEPS: &[Step] = &[
     Step { name: "fuzz", run: soak::fuzz::once },
     Step { name: "simulation", run: || checked::simulate(&["--seeds", SEEDS]) },
     Step { name: "simulated_pair", run: || checked::simulate(&["--pair", "--seeds", SEEDS]) },
+    Step { name: "simulated_talk", run: || checked::simulate(&["--talk", "--seeds", SEEDS, "--jobs", "2"]) },
     Step { name: "simulated_calls", run: || checked::simulate(&["--calls", "--jobs", "2"]) },
 ];
 

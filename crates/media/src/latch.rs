@@ -9,6 +9,9 @@
 //! stays good in the new window until the first packet from a new place moves it: one that names the same source, or comes
 //! after the description has another address, or after the old place has been quiet.
 //!
+//! Who moves may be heard at the new place before the signalling is through. What is still under way from the old place
+//! does not take the latch back, and the signalling that follows means this move and no other.
+//!
 //! Invariant: outside of a window no packet changes the state but for the time when the latched side was last heard.
 
 use std::net::{IpAddr, SocketAddr};
@@ -16,7 +19,7 @@ use std::time::Duration;
 
 use clock::Instant;
 
-/// An old place that was quiet for so long is one that its side has left.
+/// An old place that was quiet for so long is one that its side has left; and no packet is under way for so long.
 const QUIET: Duration = Duration::from_secs(1);
 
 /// How a latch is set, for all sides of one kind.
@@ -130,9 +133,12 @@ pub struct Latch {
     expected: Expected,
     /// The last address of a description, which outlasts a hold.
     described: Option<SocketAddr>,
+    signalled_at: Instant,
     window_until: Instant,
     hold: Hold,
     latched: Option<Latched>,
+    /// The place that it was on before, and when it moved.
+    left: Option<(SocketAddr, Instant)>,
     heard_at: Instant,
 }
 
@@ -154,9 +160,11 @@ impl Latch {
             policy,
             expected: Expected::default(),
             described: None,
+            signalled_at: Instant::START,
             window_until: Instant::START,
             hold: Hold::Kept,
             latched: None,
+            left: None,
             heard_at: Instant::START,
         }
     }
@@ -165,6 +173,8 @@ impl Latch {
     pub fn handle_signalled(&mut self, now: Instant, expected: Expected) {
         let described = expected.wanted.address();
         let has_moved = self.described.is_some() && described.is_some() && self.described != described;
+        // Its packets were faster than the signalling.
+        let has_moved = has_moved && self.left.is_none_or(|(_, at)| now.since(at) >= QUIET);
         self.described = described.or(self.described);
         self.hold = match self.hold {
             Hold::Stale => Hold::Stale,
@@ -172,6 +182,7 @@ impl Latch {
             Hold::Firm | Hold::Kept => Hold::Kept,
         };
         self.expected = expected;
+        self.signalled_at = now;
         self.window_until = now + self.policy.window;
     }
 
@@ -180,11 +191,16 @@ impl Latch {
         if let Some(latched) = self.latched.as_mut().filter(|latched| latched.source == source) {
             latched.ssrc = ssrc.or(latched.ssrc);
             self.heard_at = now;
+            // Nothing is under way for so long: it sends from there still.
+            if self.hold == Hold::Stale && now.since(self.signalled_at) >= QUIET {
+                self.hold = Hold::Kept;
+            }
             return Arrival::Expected;
         }
         if now >= self.window_until || !self.may_move(now, source, ssrc) {
             return Arrival::Stranger;
         }
+        self.left = self.latched.map(|latched| (latched.source, now));
         self.latched = Some(Latched { source, ssrc });
         self.hold = Hold::Firm;
         self.heard_at = now;
@@ -225,9 +241,11 @@ impl Latch {
             policy,
             described: expected.wanted.address(),
             expected,
+            signalled_at: now,
             window_until: now + window_left,
             hold: Hold::Kept,
             latched: stored.latched,
+            left: None,
             heard_at: now,
         }
     }
@@ -235,6 +253,9 @@ impl Latch {
     fn may_move(&self, now: Instant, source: SocketAddr, ssrc: Option<u32>) -> bool {
         let is_known = self.expected.knows(source.ip());
         let Some(latched) = self.latched else { return is_known || self.policy.sources == Sources::Any };
+        if self.left.is_some_and(|(place, at)| place == source && now.since(at) < QUIET) {
+            return false;
+        }
         // A known place takes the latch from an unknown one at any time of the window.
         let is_better = is_known && !self.expected.knows(latched.source.ip());
         let has_gone = match self.hold {
@@ -338,6 +359,33 @@ mod tests {
         assert_eq!(latch.handle_packet(NOW, at("203.0.113.7:4000"), Some(1)), Arrival::Expected);
         assert_eq!(latch.handle_packet(NOW, at("203.0.113.9:5000"), Some(2)), Arrival::Latched);
         assert_eq!(latch.handle_packet(NOW, at("203.0.113.7:4000"), Some(1)), Arrival::Stranger);
+    }
+
+    #[test]
+    fn a_move_that_was_faster_than_its_signalling_is_one_move() {
+        let mut latch = behind_nat();
+        latch.handle_packet(NOW, at("203.0.113.7:4000"), Some(1));
+        latch.handle_signalled(NOW + QUIET, nat());
+        assert_eq!(latch.handle_packet(NOW + QUIET, at("203.0.113.7:5000"), Some(1)), Arrival::Latched);
+
+        let moved = Expected { wanted: Wanted::At(at("192.168.1.7:7080")), ..nat() };
+        latch.handle_signalled(NOW + QUIET, moved);
+
+        // Neither what was still under way nor somebody behind the same router takes it.
+        assert_eq!(latch.handle_packet(NOW + QUIET, at("203.0.113.7:4000"), Some(1)), Arrival::Stranger);
+        assert_eq!(latch.handle_packet(NOW + QUIET, at("203.0.113.7:6000"), Some(2)), Arrival::Stranger);
+        assert_eq!(latch.target(), Some(at("203.0.113.7:5000")));
+    }
+
+    #[test]
+    fn who_says_that_it_moves_and_stays_is_not_moved_by_another_one() {
+        let mut latch = behind_nat();
+        latch.handle_packet(NOW, at("203.0.113.7:4000"), Some(1));
+        latch.handle_signalled(NOW, Expected { wanted: Wanted::At(at("192.168.1.7:7080")), ..nat() });
+
+        latch.handle_packet(NOW + QUIET, at("203.0.113.7:4000"), Some(1));
+
+        assert_eq!(latch.handle_packet(NOW + QUIET, at("203.0.113.7:6000"), Some(2)), Arrival::Stranger);
     }
 
     #[test]

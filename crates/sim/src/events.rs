@@ -19,6 +19,14 @@ macro_rules! events {
                 match self { $(Self::$variant => $name,)* }
             }
         }
+
+        impl $crate::events::Named for Event {
+            const ALL: &'static [Self] = Event::ALL;
+
+            fn name(self) -> &'static str {
+                Event::name(self)
+            }
+        }
     };
 }
 
@@ -168,6 +176,43 @@ const OF_LONG_CALLS: [&str; 2] = ["session_expired", "call_dead"];
 
 /// What a server counts only where media go by it. These worlds carry none; `crates/engine/tests/media.rs` has calls with media.
 const OF_A_RELAY: [&str; 2] = ["call_silent", "media_refused"];
+
+/// The events of one kind of world, by their names in its table.
+pub(crate) trait Named: Copy + Ord + 'static {
+    /// All, in the table's order.
+    const ALL: &'static [Self];
+
+    /// The name in the table.
+    fn name(self) -> &'static str;
+}
+
+/// How often each event of a world happened.
+#[derive(Clone, Debug)]
+pub(crate) struct Happened<E>(BTreeMap<E, u64>);
+
+impl<E> Default for Happened<E> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<E: Named> Happened<E> {
+    /// Counts one more.
+    pub(crate) fn add(&mut self, event: E) {
+        self.add_many(event, 1);
+    }
+
+    /// Counts what happened `times` more.
+    pub(crate) fn add_many(&mut self, event: E, times: u64) {
+        *self.0.entry(event).or_default() += times;
+    }
+
+    /// All figures.
+    pub(crate) fn table(&self) -> Table {
+        let row = |event: &E| (event.name().to_owned(), self.0.get(event).copied().unwrap_or(0));
+        Table::new(E::ALL.iter().map(row))
+    }
+}
 
 /// All names with their figures, zeros included, in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Plays seeds and prints what became of them.
 //!
 //! `sim --seeds 200 [--start N] [--jobs N]` plays many; `sim --seed N [--trace]` repeats one. With `--pair` the world has two
-//! nodes. `sim --calls [KIND] [--every N]` plays calls over takeovers, `sim --calls KIND --case CASE` one of them with its trace.
+//! nodes, with `--talk` two phones talk through the media relay. `sim --calls [KIND] [--every N]` plays calls over takeovers, `sim --calls KIND --case CASE` one of them with its trace.
 
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 mod call_cases;
 
-use sim::{Table, Telling, Verdict, run, run_pair};
+use sim::{Table, Telling, Verdict, run, run_pair, run_talk};
 
-const USAGE: &str = "usage: sim [--pair] [--seeds N] [--start N] [--jobs N] | sim [--pair] --seed N [--trace]
+const USAGE: &str = "usage: sim [--pair | --talk] [--seeds N] [--start N] [--jobs N] | sim [--pair | --talk] --seed N [--trace]
      | sim --calls [KIND] [--every N] [--jobs N] | sim --calls KIND --case CASE";
 /// With fewer seeds some events may not happen, and a zero says nothing.
 const SEEDS_TELLING_MIN: u64 = 100;
@@ -32,6 +32,7 @@ struct Wish {
 enum World {
     Single,
     Pair,
+    Talk,
 }
 
 impl World {
@@ -39,6 +40,7 @@ impl World {
         match self {
             Self::Single => run(seed, telling),
             Self::Pair => run_pair(seed, telling),
+            Self::Talk => run_talk(seed, telling),
         }
     }
 
@@ -46,6 +48,7 @@ impl World {
         match self {
             Self::Single => "",
             Self::Pair => "--pair ",
+            Self::Talk => "--talk ",
         }
     }
 }
@@ -84,6 +87,7 @@ fn wish(mut words: impl Iterator<Item = String>) -> Result<Wish, String> {
             "--jobs" => wish.jobs = number()?.clamp(1, 64),
             "--seed" => wish.one = Some(number()?),
             "--pair" => wish.world = World::Pair,
+            "--talk" => wish.world = World::Talk,
             "--trace" => wish.trace = true,
             _ => return Err(format!("unknown option '{word}'")),
         }

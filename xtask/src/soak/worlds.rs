@@ -1,4 +1,4 @@
-//! The long simulations, in pieces, so that they can be stopped and go on: the world of one node, and that of a pair.
+//! The long simulations, in pieces, so that they can be stopped and go on: the world of one node, that of a pair, and talk.
 
 use std::fs;
 use std::path::PathBuf;
@@ -21,6 +21,8 @@ pub enum World {
     Single,
     /// Two nodes and a witness.
     Pair,
+    /// Two phones that talk through the media relay.
+    Talk,
 }
 
 impl World {
@@ -29,6 +31,7 @@ impl World {
         match self {
             Self::Single => &[],
             Self::Pair => &["--pair"],
+            Self::Talk => &["--talk"],
         }
     }
 
@@ -36,6 +39,7 @@ impl World {
         let name = match self {
             Self::Single => "soak.txt",
             Self::Pair => "soak-pair.txt",
+            Self::Talk => "soak-talk-worlds.txt",
         };
         workspace::target().join(name)
     }
@@ -81,8 +85,12 @@ mod tests {
 
     #[test]
     fn each_world_goes_on_where_it_was_itself() {
-        assert_ne!(World::Single.progress_file(), World::Pair.progress_file());
-        assert_ne!(World::Single.words(), World::Pair.words());
+        for (one, other) in
+            [(World::Single, World::Pair), (World::Pair, World::Talk), (World::Single, World::Talk)]
+        {
+            assert_ne!(one.progress_file(), other.progress_file());
+            assert_ne!(one.words(), other.words());
+        }
     }
 
     #[test]

@@ -1,8 +1,6 @@
 //! What is worth counting while calls are taken over: a zero in this table says that something was not tried at all.
 
-use std::collections::BTreeMap;
-
-use crate::events::{Table, events};
+use crate::events::{Happened, events};
 
 events! {
     /// A node was killed before an input or output.
@@ -101,18 +99,4 @@ impl Event {
 }
 
 /// How often each event happened.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Events(BTreeMap<Event, u64>);
-
-impl Events {
-    /// Counts one more.
-    pub(super) fn add(&mut self, event: Event) {
-        *self.0.entry(event).or_default() += 1;
-    }
-
-    /// All figures.
-    pub(super) fn table(&self) -> Table {
-        let row = |event: &Event| (event.name().to_owned(), self.0.get(event).copied().unwrap_or(0));
-        Table::new(Event::ALL.iter().map(row))
-    }
-}
+pub(super) type Events = Happened<Event>;

@@ -1,8 +1,6 @@
 //! What is worth counting in the world of a pair.
 
-use std::collections::BTreeMap;
-
-use crate::events::{Table, events};
+use crate::events::{Happened, events};
 
 events! {
     /// A node became active for the first time.
@@ -124,23 +122,4 @@ events! {
 }
 
 /// How often each event happened.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Events(BTreeMap<Event, u64>);
-
-impl Events {
-    /// Counts one more.
-    pub(super) fn add(&mut self, event: Event) {
-        self.add_many(event, 1);
-    }
-
-    /// Counts what happened `times` more.
-    pub(super) fn add_many(&mut self, event: Event, times: u64) {
-        *self.0.entry(event).or_default() += times;
-    }
-
-    /// All figures.
-    pub(super) fn table(&self) -> Table {
-        let row = |event: &Event| (event.name().to_owned(), self.0.get(event).copied().unwrap_or(0));
-        Table::new(Event::ALL.iter().map(row))
-    }
-}
+pub(super) type Events = Happened<Event>;
