@@ -37,6 +37,7 @@ mod identity;
 mod internet;
 mod keepalive;
 mod media;
+mod media_attack;
 mod nat_port_change;
 mod nonce_count;
 mod open_relay;
@@ -135,6 +136,7 @@ pub fn all() -> Vec<Scenario> {
         sipp_fork::SCENARIOS,
         baresip_call::SCENARIOS,
         media::SCENARIOS,
+        media_attack::SCENARIOS,
         call_limit::SCENARIOS,
         restart::SCENARIOS,
         nat_port_change::SCENARIOS,

@@ -203,7 +203,7 @@ impl<'l> Scene<'l> {
 }
 
 /// One of our own phones calls the other one, and both talk.
-fn talk(phones: &mut [Phone; 2], talkers: &mut [Talker; 2]) -> Result<Dialog> {
+pub fn talk(phones: &mut [Phone; 2], talkers: &mut [Talker; 2]) -> Result<Dialog> {
     let ([carol, dave], [carols, daves]) = (phones, talkers);
     dave.register()?;
     let uri = dave.aor();
