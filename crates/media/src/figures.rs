@@ -28,22 +28,55 @@ pub struct Reception {
     lost_before: u64,
     packets: u64,
     octets: u64,
+    lent: Option<Lent>,
 }
 
-/// The source that is counted.
+/// What happens here while another forwarder counts.
 #[derive(Clone, Copy, Debug)]
-struct Source {
-    ssrc: u32,
-    base: u16,
-    highest: u16,
-    cycles: u64,
-    received: u64,
+struct Lent {
+    /// What its word was last, in packets and bytes.
+    packets: u64,
+    octets: u64,
+    /// Packets that came here all the same, and that it so takes for lost.
+    beside: u64,
+}
+
+/// All that was counted, for another forwarder that goes on with it: the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes of datagrams.
+    pub octets: u64,
+    /// Packets that sources before the present one have lost.
+    pub lost_before: u64,
+    /// When the last packet came to the other forwarder, if one has.
+    pub heard_at: Option<Instant>,
+    /// The source that is counted.
+    pub source: Option<Source>,
+}
+
+/// The source that is counted, in the words of RFC 3550 §A.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Its name.
+    pub ssrc: u32,
+    /// The first number.
+    pub base: u16,
+    /// The highest number.
+    pub highest: u16,
+    /// How often the number went round.
+    pub cycles: u64,
+    /// Packets.
+    pub received: u64,
     /// The number that would confirm a new beginning.
-    restart: Option<u16>,
-    transit: Option<(u8, u32)>,
+    pub restart: Option<u16>,
+    /// Of the last packet: its payload type, and its arrival less its time stamp, in units of the latter.
+    pub transit: Option<(u8, u32)>,
     /// In sixteenths of a unit of the time stamp.
-    jitter: u32,
-    rate: u32,
+    pub jitter: u32,
+    /// The clock rate in hertz; 0: not known yet.
+    pub rate: u32,
 }
 
 /// What arrived, in numbers.
@@ -72,6 +105,10 @@ impl Reception {
     pub fn handle_packet(&mut self, now: Instant, header: RtpHeader, octets: usize, rate: Option<u32>) {
         self.packets += 1;
         self.octets += octets as u64;
+        if let Some(lent) = &mut self.lent {
+            lent.beside += 1;
+            return;
+        }
         match &mut self.source {
             Some(source) if source.ssrc == header.ssrc => {
                 if source.count(header.sequence) {
@@ -88,7 +125,37 @@ impl Reception {
     pub fn figures(&self) -> Figures {
         let (lost, jitter) =
             self.source.map_or((0, Duration::ZERO), |source| (source.lost(), source.jitter()));
+        let lost = lost.saturating_sub(self.lent.map_or(0, |lent| lent.beside));
         Figures { packets: self.packets, octets: self.octets, lost: self.lost_before + lost, jitter }
+    }
+
+    /// Has another forwarder go on counting, which gives its word by [`Self::handle_carried`] until [`Self::take_back`].
+    pub fn lend(&mut self) -> Carried {
+        let Self { source, lost_before, packets, octets, .. } = *self;
+        self.lent = Some(Lent { packets, octets, beside: 0 });
+        Carried { packets, octets, lost_before, heard_at: None, source }
+    }
+
+    /// The other forwarder has counted so far. Gives how many packets came to it since its last word.
+    pub fn handle_carried(&mut self, carried: &Carried) -> u64 {
+        let Some(lent) = &mut self.lent else { return 0 };
+        let packets = carried.packets.saturating_sub(lent.packets);
+        self.packets += packets;
+        self.octets += carried.octets.saturating_sub(lent.octets);
+        (lent.packets, lent.octets) = (carried.packets, carried.octets);
+        (self.source, self.lost_before) = (carried.source, carried.lost_before);
+        packets
+    }
+
+    /// Goes on counting here, with the other forwarder's last word; `None`: it has none, and what came to it since is no loss.
+    pub fn take_back(&mut self, carried: Option<&Carried>) -> u64 {
+        let packets = carried.map_or(0, |carried| self.handle_carried(carried));
+        let Some(lent) = self.lent.take() else { return 0 };
+        match &mut self.source {
+            Some(source) if carried.is_some() => source.received += lent.beside,
+            source => self.lost_before += source.take().map_or(0, |it| it.lost().saturating_sub(lent.beside)),
+        }
+        packets
     }
 
     fn restart(&mut self, now: Instant, header: RtpHeader, rate: Option<u32>) {
@@ -362,6 +429,44 @@ mod tests {
         assert!((370..430).contains(&opinion(milli(200), milli(10), 30)));
         assert!((100..200).contains(&opinion(milli(400), milli(30), 250)));
         assert_eq!(opinion(Duration::MAX, Duration::MAX, u16::MAX), 100);
+    }
+
+    #[test]
+    fn another_forwarder_goes_on_counting_and_what_comes_beside_is_not_lost() {
+        let mut reception = Reception::default();
+        [10, 11, 13].into_iter().for_each(|number| packet(&mut reception, number, 1));
+        let mut carried = reception.lend();
+        assert_eq!((carried.packets, carried.source.map(|it| it.highest)), (3, Some(13)));
+
+        // It hears 14, 15 and 17 to 19; 16 comes here.
+        packet(&mut reception, 16, 1);
+        carried.packets += 5;
+        carried.octets += 5 * 172;
+        let source = carried.source.as_mut().expect("one was heard");
+        (source.highest, source.received) = (19, 8);
+        assert_eq!(reception.handle_carried(&carried), 5);
+        assert_eq!(reception.handle_carried(&carried), 0, "the same word");
+        assert_eq!((reception.figures().packets, reception.figures().octets), (9, 9 * 172));
+        assert_eq!(reception.figures().lost, 1);
+
+        carried.packets += 1;
+        let source = carried.source.as_mut().expect("one was heard");
+        (source.highest, source.received) = (20, 9);
+        assert_eq!(reception.take_back(Some(&carried)), 1);
+        packet(&mut reception, 22, 1);
+        assert_eq!((reception.figures().packets, reception.figures().lost), (11, 2));
+        assert_eq!(reception.take_back(Some(&carried)), 0, "it was taken back");
+    }
+
+    #[test]
+    fn what_came_to_a_forwarder_that_has_no_word_is_no_loss() {
+        let mut reception = Reception::default();
+        [10, 12].into_iter().for_each(|number| packet(&mut reception, number, 1));
+        reception.lend();
+
+        assert_eq!(reception.take_back(None), 0);
+        packet(&mut reception, 500, 1);
+        assert_eq!((reception.figures().packets, reception.figures().lost), (3, 1));
     }
 
     proptest! {

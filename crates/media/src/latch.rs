@@ -207,6 +207,19 @@ impl Latch {
         Arrival::Latched
     }
 
+    /// Another forwarder has heard the latched side: when, and by which source.
+    pub fn handle_heard(&mut self, at: Instant, ssrc: Option<u32>) {
+        if let Some(latched) = &mut self.latched {
+            latched.ssrc = ssrc.or(latched.ssrc);
+            self.heard_at = self.heard_at.max(at);
+        }
+    }
+
+    /// Whether a packet from elsewhere may take an old latch, which depends on when its side was heard last.
+    pub fn may_be_left(&self, now: Instant) -> bool {
+        now < self.window_until && self.hold != Hold::Firm
+    }
+
     /// Where packets for this side go; `None` while nobody knows, or it wants none.
     pub fn target(&self) -> Option<SocketAddr> {
         let described = match self.expected.wanted {
@@ -337,6 +350,21 @@ mod tests {
         assert_eq!(latch.handle_packet(later, at("203.0.113.7:5000"), Some(1)), Arrival::Latched);
         // Once.
         assert_eq!(latch.handle_packet(later, at("203.0.113.7:4000"), Some(1)), Arrival::Stranger);
+    }
+
+    #[test]
+    fn a_place_that_another_forwarder_hears_is_not_quiet() {
+        let mut latch = behind_nat();
+        latch.handle_packet(NOW, at("203.0.113.7:4000"), Some(1));
+        assert!(!latch.may_be_left(NOW), "it was set in this window");
+        latch.handle_signalled(NOW, nat());
+        assert!(latch.may_be_left(NOW));
+
+        latch.handle_heard(NOW + QUIET, Some(3));
+
+        assert_eq!(latch.handle_packet(NOW + QUIET, at("203.0.113.7:5000"), Some(2)), Arrival::Stranger);
+        assert_eq!(latch.handle_packet(NOW + QUIET, at("203.0.113.7:5000"), Some(3)), Arrival::Latched);
+        assert!(!latch.may_be_left(NOW + WINDOW));
     }
 
     #[test]

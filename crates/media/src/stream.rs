@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clock::Instant;
 
-use crate::figures::{Figures, Reception, RoundTrip, opinion};
+use crate::figures::{Carried, Figures, Reception, RoundTrip, opinion};
 use crate::latch::{Arrival, Latch, Latched, Policy, StoredLatch, Wanted};
 use crate::offer_answer::{Leg, Plan, Side};
 use crate::packet::Packet;
@@ -227,6 +227,53 @@ impl Stream {
         StreamFigures { caller: side(&self.caller), callee: side(&self.callee), discards: self.discards }
     }
 
+    /// From where to where a side's media go, as long as nothing is said and nobody moves; `None`: each packet is to be looked
+    /// at, or there is nowhere to go. RTP alone is meant, and all else that comes to the port is not.
+    pub fn way(&self, side: Side) -> Option<(SocketAddr, SocketAddr)> {
+        let is_rtp = matches!(self.carriage, Carriage::Rtp | Carriage::SecureRtp);
+        let (own, other) = (self.end(side), self.end(side.other()));
+        let source = own.media.latched().filter(|_| is_rtp)?.source;
+        Some((source, other.media.target()?))
+    }
+
+    /// Clock rates in hertz by payload type, as the descriptions have them.
+    pub fn clock_rates(&self) -> &[(u8, u32)] {
+        &self.clock_rates
+    }
+
+    /// Has another forwarder send on what comes from a side, see [`Reception::lend`].
+    pub fn lend(&mut self, side: Side) -> Carried {
+        self.end_mut(side).reception.lend()
+    }
+
+    /// The other forwarder has sent on so far. Gives how many packets those are since its last word.
+    pub fn handle_carried(&mut self, side: Side, carried: &Carried) -> u64 {
+        self.hear(side, carried);
+        self.end_mut(side).reception.handle_carried(carried)
+    }
+
+    /// The other forwarder sends on no more; this was its last word.
+    pub fn take_back(&mut self, side: Side, carried: Option<&Carried>) -> u64 {
+        if let Some(carried) = carried {
+            self.hear(side, carried);
+        }
+        self.end_mut(side).reception.take_back(carried)
+    }
+
+    /// Whether the next packet from elsewhere can only be judged with the other forwarder's word.
+    pub fn may_be_left(&self, now: Instant, side: Side) -> bool {
+        self.end(side).media.may_be_left(now)
+    }
+
+    fn hear(&mut self, side: Side, carried: &Carried) {
+        let Some(at) = carried.heard_at else { return };
+        self.end_mut(side).media.handle_heard(at, carried.source.map(|source| source.ssrc));
+        if at > self.heard_at {
+            self.heard_at = at;
+            self.has_told_silence = false;
+        }
+    }
+
     /// Where a side's media come from.
     pub fn latched(&self, side: Side) -> Option<Latched> {
         self.end(side).media.latched()
@@ -236,6 +283,13 @@ impl Stream {
         match side {
             Side::Caller => &self.caller,
             Side::Callee => &self.callee,
+        }
+    }
+
+    fn end_mut(&mut self, side: Side) -> &mut End {
+        match side {
+            Side::Caller => &mut self.caller,
+            Side::Callee => &mut self.callee,
         }
     }
 
