@@ -9,6 +9,8 @@
 // address, with the sender's IP address as it was (`pass`): datagrams at once, all else when it is closed. That is no
 // answer: nothing that has a virtual address as its source leaves a closed gate.
 //
+// A datagram that the open gate lets in may go on at once, without user space: relay.h.
+//
 // Built by `cargo xtask gate` with clang for the target bpf; the object is in the tree.
 
 typedef unsigned char __u8;
@@ -23,6 +25,7 @@ typedef int __s32;
 
 #define BPF_MAP_TYPE_HASH 1
 #define BPF_MAP_TYPE_ARRAY 2
+#define BPF_MAP_TYPE_PROG_ARRAY 3
 #define TC_ACT_UNSPEC -1
 #define TC_ACT_SHOT 2
 #define PACKET_HOST 0
@@ -39,6 +42,7 @@ typedef int __s32;
 #define NEIGHBOUR_ADVERTISEMENT 136
 
 static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
+static void (*bpf_tail_call)(void *skb, void *map, __u32 index) = (void *)12;
 static __u64 (*bpf_ktime_get_boot_ns)(void) = (void *)125;
 static long (*bpf_skb_store_bytes)(void *skb, __u32 offset, const void *from, __u32 len, __u64 flags) = (void *)9;
 static long (*bpf_redirect)(__u32 ifindex, __u64 flags) = (void *)23;
@@ -56,6 +60,25 @@ struct __sk_buff {
     __u32 priority;
     __u32 ingress_ifindex;
     __u32 ifindex;
+    __u32 tc_index;
+    __u32 cb[5];
+    __u32 hash;
+    __u32 tc_classid;
+    __u32 data;
+    __u32 data_end;
+    __u32 napi_id;
+    __u32 family;
+    __u32 remote_ip4;
+    __u32 local_ip4;
+    __u32 remote_ip6[4];
+    __u32 local_ip6[4];
+    __u32 remote_port;
+    __u32 local_port;
+    __u32 data_meta;
+    __u64 flow_keys;
+    __u64 tstamp;
+    __u32 wire_len;
+    __u32 gso_segs;
 };
 
 #define MAC_BYTES 6
@@ -107,6 +130,15 @@ struct {
     __type(value, struct counts);
 } COUNTS SEC(".maps");
 
+// What a datagram goes on to that came in by an open gate: at 0 the relay of media (relay.h), if there is one. The kernel
+// empties it when the guardian ends.
+struct {
+    __uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, __u32);
+} NEXT SEC(".maps");
+
 static __attribute__((always_inline)) __u16 swap16(__u16 value) { return __builtin_bswap16(value); }
 
 static __attribute__((always_inline)) int count(__u64 *counter, int action)
@@ -149,8 +181,12 @@ static __attribute__((always_inline)) int verdict(struct __sk_buff *skb, int out
     } else if (state->retired) {
         return TC_ACT_UNSPEC;
     }
-    if (is_open || (!outward && now < state->admit))
-        return count(&counts->passed, TC_ACT_UNSPEC);
+    if (is_open || (!outward && now < state->admit)) {
+        count(&counts->passed, TC_ACT_UNSPEC);
+        if (is_open && !outward && is_datagram)
+            bpf_tail_call(skb, &NEXT, 0);
+        return TC_ACT_UNSPEC;
+    }
     return count(&counts->dropped, TC_ACT_SHOT);
 }
 
@@ -220,5 +256,7 @@ int gate_out(struct __sk_buff *skb) { return gate(skb, 1); }
 
 SEC("classifier/gate_in")
 int gate_in(struct __sk_buff *skb) { return gate(skb, 0); }
+
+#include "relay.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -9,6 +9,7 @@ mod nftables;
 mod program;
 
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use nftables::Nftables;
@@ -154,6 +155,18 @@ impl Gate {
         match &self.inner {
             Inner::Program(program) => program.counts(),
             Inner::Nftables(_) | Inner::None => None,
+        }
+    }
+
+    /// The map by which an engine says which streams of media the kernel sends on, for [`KernelRelay`](crate::KernelRelay); or
+    /// why the kernel sends on none.
+    pub fn relay_map(&self) -> Result<OwnedFd, String> {
+        match &self.inner {
+            Inner::Program(program) => program.relay_map(),
+            Inner::Nftables(_) => {
+                Err("the gate is made of nftables, not of a program in the kernel".to_owned())
+            }
+            Inner::None => Err("there is no gate".to_owned()),
         }
     }
 

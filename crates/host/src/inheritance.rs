@@ -1,4 +1,4 @@
-//! What an engine has from its guardian at its start: four descriptors, at numbers that both know.
+//! What an engine has from its guardian at its start: five descriptors, at numbers that both know.
 //!
 //! The engine has no right to read the cluster's key, and is started again and again; so the guardian, which has read the
 //! key once, hands over what it derived from it, through a pipe that can be read once.
@@ -10,6 +10,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::kernel_relay::KernelRelay;
 use crate::page::SharedPage;
 use crate::pair::EngineEnd;
 use crate::segment_pair::SegmentEnd;
@@ -22,6 +23,8 @@ pub const PAGE_DESCRIPTOR: RawFd = 4;
 pub const KEY_DESCRIPTOR: RawFd = 5;
 /// The engine's [`SegmentEnd`].
 pub const SEGMENTS_DESCRIPTOR: RawFd = 6;
+/// The map of streams that the kernel sends on, or why there is none: see [`KernelRelay`].
+pub const RELAY_DESCRIPTOR: RawFd = 7;
 
 /// Bytes of the engine's root key.
 pub const KEY_BYTES: usize = 32;
@@ -37,6 +40,8 @@ pub struct Inheritance {
     pub key: Key,
     /// Where the numbers of connections go.
     pub segments: SegmentEnd,
+    /// The streams of media that the kernel sends on, or why it sends on none.
+    pub relay: Result<KernelRelay, String>,
 }
 
 /// A root key's bytes. They do not print.
@@ -92,17 +97,18 @@ impl RowInheritance {
 impl Inheritance {
     /// Takes what this process has inherited; this works once. Whoever was not started by a guardian has nothing.
     pub fn take() -> io::Result<Self> {
-        let [pair, page, key, segments] =
-            take([PAIR_DESCRIPTOR, PAGE_DESCRIPTOR, KEY_DESCRIPTOR, SEGMENTS_DESCRIPTOR])?;
-        Self::of(pair, page, key, segments)
+        let [pair, page, key, segments, relay] =
+            take([PAIR_DESCRIPTOR, PAGE_DESCRIPTOR, KEY_DESCRIPTOR, SEGMENTS_DESCRIPTOR, RELAY_DESCRIPTOR])?;
+        Self::of(pair, page, key, segments, relay)
     }
 
-    fn of(pair: OwnedFd, page: OwnedFd, key: OwnedFd, segments: OwnedFd) -> io::Result<Self> {
+    fn of(pair: OwnedFd, page: OwnedFd, key: OwnedFd, segments: OwnedFd, relay: OwnedFd) -> io::Result<Self> {
         let pair = EngineEnd::open(pair)?;
         let page = SharedPage::open(page)?;
         let mut bytes = [0; KEY_BYTES];
         File::from(key).read_exact(&mut bytes)?;
-        Ok(Self { pair, page, key: Key(bytes), segments: SegmentEnd::open(segments) })
+        let segments = SegmentEnd::open(segments);
+        Ok(Self { pair, page, key: Key(bytes), segments, relay: KernelRelay::open(relay) })
     }
 }
 
@@ -145,12 +151,13 @@ mod tests {
         });
         guardian.send(crate::Order::Drain).expect("room");
 
-        let inheritance = Inheritance::of(pair, page, key, segments()).expect("all is there");
+        let inheritance = Inheritance::of(pair, page, key, segments(), no_relay()).expect("all is there");
 
         assert_eq!(inheritance.key.0, [7; KEY_BYTES]);
         assert_eq!(inheritance.page.lease(), shared.lease());
         assert_eq!(inheritance.pair.receive().expect("a message"), Some(crate::Order::Drain));
         assert_eq!(format!("{:?}", inheritance.key), "Key(..)");
+        assert_eq!(inheritance.relay.expect_err("none"), "there is no gate");
     }
 
     #[test]
@@ -161,7 +168,11 @@ mod tests {
         writer.write_all(&[7; KEY_BYTES - 1]).expect("room");
         drop(writer);
 
-        assert!(Inheritance::of(pair, page, key.into(), segments()).is_err());
+        assert!(Inheritance::of(pair, page, key.into(), segments(), no_relay()).is_err());
+    }
+
+    fn no_relay() -> OwnedFd {
+        crate::reason_pipe("there is no gate").expect("a pipe")
     }
 
     fn segments() -> OwnedFd {

@@ -16,6 +16,7 @@ mod gate;
 mod generation;
 mod inheritance;
 mod interface;
+mod kernel_relay;
 pub mod lab;
 mod netlink;
 mod packet_filter;
@@ -38,9 +39,10 @@ pub use gate::{Counts, Gate, GateError, GateKind, run_nft};
 pub use generation::Generation;
 pub use inheritance::{
     ExporterInheritance, Inheritance, KEY_BYTES, KEY_DESCRIPTOR, Key, PAGE_DESCRIPTOR, PAIR_DESCRIPTOR,
-    RowInheritance, SEGMENTS_DESCRIPTOR, key_pipe,
+    RELAY_DESCRIPTOR, RowInheritance, SEGMENTS_DESCRIPTOR, key_pipe,
 };
 pub use interface::{Interface, InterfaceError, Network, networks};
+pub use kernel_relay::{Ends, Heard, KernelRelay, RATES_MAX, Way, interface_towards, reason_pipe};
 pub use page::{LANES_MAX, SharedLease, SharedPage};
 pub use pair::{EngineEnd, GuardianEnd, Order, PairError, Reloaded, Report, pair};
 pub use process_group::{keep_descriptors, kill_group, unblock_signals};

@@ -45,6 +45,12 @@ impl Netlink {
         self.ask(message, NLM_F_REQUEST | NLM_F_DUMP)
     }
 
+    /// Asks for one thing.
+    pub(crate) fn get(&mut self, message: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
+        // With the end of the answer, which is one message else.
+        self.ask(message, NLM_F_REQUEST | NLM_F_ACK)
+    }
+
     fn ask(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut packet = NetlinkMessage::from(message);

@@ -4,13 +4,14 @@
 //! It needs root; without it each test says so and passes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use host::{Addresses, Gate, GateKind, Interface, boot_time};
+use cable::Lab;
+use host::{Addresses, Gate, boot_time};
 use waiting::wait_for;
 
+#[path = "testbed/cable.rs"]
+mod cable;
 #[path = "testbed/waiting.rs"]
 mod waiting;
 
@@ -28,38 +29,38 @@ const LONG: Duration = Duration::from_secs(60);
 
 #[test]
 fn what_comes_for_the_address_goes_on_with_its_own_source() {
-    let Some((lab, mut gate)) = Lab::begin() else { return };
+    let Some((lab, mut gate)) = Lab::begin(&[VIP.into(), VIP_V6.into()], &[]) else { return };
     gate.open(3, boot_time() + LONG).expect("opened");
     for packet in [v4(PHONE, VIP, UDP), v6(PHONE_V6, VIP_V6, UDP)] {
-        assert!(!lab.is_passed_on(PHONE_MAC, lab.host.mac, &packet), "nothing is handed over yet");
+        assert!(!is_passed_on(&lab, PHONE_MAC, lab.host.mac, &packet), "nothing is handed over yet");
     }
 
     gate.pass_on(HEIR, boot_time() + LONG).expect("passed on");
     gate.open(3, boot_time() + LONG).expect("the lease is renewed meanwhile");
 
     for packet in [v4(PHONE, VIP, UDP), v6(PHONE_V6, VIP_V6, UDP)] {
-        assert!(lab.is_passed_on(PHONE_MAC, lab.host.mac, &packet), "a datagram goes on at once");
+        assert!(is_passed_on(&lab, PHONE_MAC, lab.host.mac, &packet), "a datagram goes on at once");
     }
     let segments = [v4(PHONE, VIP, TCP), v6(PHONE_V6, VIP_V6, TCP)];
     for packet in &segments {
-        assert!(!lab.is_passed_on(PHONE_MAC, lab.host.mac, packet), "a connection has its end here");
+        assert!(!is_passed_on(&lab, PHONE_MAC, lab.host.mac, packet), "a connection has its end here");
     }
     gate.close(3).expect("closed");
     for packet in &segments {
-        assert!(lab.is_passed_on(PHONE_MAC, lab.host.mac, packet), "now it is the other one's");
+        assert!(is_passed_on(&lab, PHONE_MAC, lab.host.mac, packet), "now it is the other one's");
     }
     let packet = v4(PHONE, VIP, UDP);
-    assert!(!lab.is_passed_on(HEIR, lab.host.mac, &packet), "what the heir sends does not go back to it");
-    assert!(!lab.is_passed_on(PHONE_MAC, BROADCAST, &packet), "what is for all has come to all");
-    assert!(!lab.is_passed_on(PHONE_MAC, lab.host.mac, &v4(PHONE, PHONE, UDP)), "it concerns nobody else");
+    assert!(!is_passed_on(&lab, HEIR, lab.host.mac, &packet), "what the heir sends does not go back to it");
+    assert!(!is_passed_on(&lab, PHONE_MAC, BROADCAST, &packet), "what is for all has come to all");
+    assert!(!is_passed_on(&lab, PHONE_MAC, lab.host.mac, &v4(PHONE, PHONE, UDP)), "it concerns nobody else");
     assert!(gate.counts().expect("it counts").passed_on >= 4);
 }
 
 #[test]
 fn passing_on_ends_with_its_time_and_when_the_service_is_back() {
-    let Some((lab, mut gate)) = Lab::begin() else { return };
+    let Some((lab, mut gate)) = Lab::begin(&[VIP.into(), VIP_V6.into()], &[]) else { return };
     let packet = v4(PHONE, VIP, UDP);
-    let is_passed_on = || lab.is_passed_on(PHONE_MAC, lab.host.mac, &packet);
+    let is_passed_on = || is_passed_on(&lab, PHONE_MAC, lab.host.mac, &packet);
     gate.open(3, boot_time() + LONG).expect("opened");
     gate.pass_on(HEIR, boot_time().saturating_sub(Duration::from_millis(1))).expect("passed on");
     assert!(!is_passed_on(), "its time is over");
@@ -83,7 +84,7 @@ fn passing_on_ends_with_its_time_and_when_the_service_is_back() {
 
 #[test]
 fn a_node_that_ends_passes_on_until_the_time_is_over() {
-    let Some((lab, mut gate)) = Lab::begin() else { return };
+    let Some((lab, mut gate)) = Lab::begin(&[VIP.into(), VIP_V6.into()], &[]) else { return };
     let packet = v4(PHONE, VIP, UDP);
     gate.open(3, boot_time() + LONG).expect("opened");
     gate.pass_on(HEIR, boot_time() + LONG).expect("passed on");
@@ -91,15 +92,15 @@ fn a_node_that_ends_passes_on_until_the_time_is_over() {
 
     gate.remove();
 
-    assert!(lab.is_passed_on(PHONE_MAC, lab.host.mac, &packet));
+    assert!(is_passed_on(&lab, PHONE_MAC, lab.host.mac, &packet));
     let (next, _) = Gate::new(&lab.host, &[VIP.into(), VIP_V6.into()]);
-    assert!(!lab.is_passed_on(PHONE_MAC, lab.host.mac, &packet), "another guardian begins anew");
+    assert!(!is_passed_on(&lab, PHONE_MAC, lab.host.mac, &packet), "another guardian begins anew");
     next.remove();
 }
 
 #[test]
 fn what_is_let_in_before_the_lease_is_received_and_not_answered() {
-    let Some((lab, mut gate)) = Lab::begin() else { return };
+    let Some((lab, mut gate)) = Lab::begin(&[VIP.into(), VIP_V6.into()], &[]) else { return };
     let mut addresses = Addresses::new(lab.host.clone(), vec![VIP.into()]).expect("a netlink socket");
     addresses.hold().expect("the address is added");
     let socket = UdpSocket::bind((VIP, 5060)).expect("it has the address");
@@ -122,85 +123,19 @@ fn what_is_let_in_before_the_lease_is_received_and_not_answered() {
     assert_eq!(receives(), None, "it is closed as before");
 }
 
-struct Lab {
-    host: Interface,
-    neighbour: OwnedFd,
-    index: u32,
-}
-
-impl Lab {
-    /// A network that only this thread sees, and a gate in it.
-    fn begin() -> Option<(Self, Gate)> {
-        // SAFETY: it moves this thread alone into an empty network.
-        if unsafe { libc::unshare(libc::CLONE_NEWNET) } < 0 {
-            println!("not run: a network of its own needs root");
-            return None;
+/// Whether a packet comes back by the cable, for the heir and from the host.
+fn is_passed_on(lab: &Lab, from: [u8; 6], to: [u8; 6], packet: &[u8]) -> bool {
+    while lab.receive().is_some() {}
+    lab.send(from, to, packet);
+    let until = Instant::now() + Duration::from_millis(100);
+    while Instant::now() < until {
+        let Some(frame) = lab.receive() else { continue };
+        if frame.len() > 14 && frame[14..] == *packet && frame[..6] == HEIR {
+            assert_eq!(frame[6..12], lab.host.mac, "the switch must not learn another port for the phone");
+            return true;
         }
-        for command in [
-            "ip link add host0 type veth peer name peer0",
-            "ip link set host0 up",
-            "ip link set peer0 up",
-            "ip addr add 192.0.2.7/24 dev host0",
-        ] {
-            let mut words = command.split(' ');
-            let status = Command::new(words.next().expect("a word")).args(words).status().expect("it runs");
-            assert!(status.success(), "{command}");
-        }
-        let find = |name| Interface::find(name).expect("an interface");
-        wait_for(|| (find("host0").has_carrier && find("peer0").has_carrier).then_some(()));
-        let index = find("peer0").index;
-        let lab = Self { host: find("host0"), neighbour: packet_socket(index), index };
-        let (gate, refusals) = Gate::new(&lab.host, &[VIP.into(), VIP_V6.into()]);
-        assert_eq!(gate.kind(), GateKind::Program, "{refusals:?}");
-        Some((lab, gate))
     }
-
-    fn send(&self, from: [u8; 6], to: [u8; 6], packet: &[u8]) {
-        let kind: &[u8] = if packet[0] >> 4 == 4 { &[0x08, 0x00] } else { &[0x86, 0xdd] };
-        let frame = [&to[..], &from, kind, packet].concat();
-        let address = link_address(self.index);
-        // SAFETY: frame and address live during the call, and their lengths are theirs.
-        let sent = unsafe {
-            libc::sendto(
-                self.neighbour.as_raw_fd(),
-                frame.as_ptr().cast(),
-                frame.len(),
-                0,
-                (&raw const address).cast(),
-                size_of::<libc::sockaddr_ll>() as libc::socklen_t,
-            )
-        };
-        assert_eq!(sent, frame.len() as isize);
-    }
-
-    /// Whether a packet comes back by the cable, for the heir and from the host.
-    fn is_passed_on(&self, from: [u8; 6], to: [u8; 6], packet: &[u8]) -> bool {
-        while self.receive().is_some() {}
-        self.send(from, to, packet);
-        let until = Instant::now() + Duration::from_millis(100);
-        while Instant::now() < until {
-            let Some(frame) = self.receive() else { continue };
-            if frame.len() > 14 && frame[14..] == *packet && frame[..6] == HEIR {
-                assert_eq!(
-                    frame[6..12],
-                    self.host.mac,
-                    "the switch must not learn another port for the phone"
-                );
-                return true;
-            }
-        }
-        false
-    }
-
-    fn receive(&self) -> Option<Vec<u8>> {
-        let mut frame = vec![0; 2048];
-        // SAFETY: the buffer lives during the call, and its length is its own.
-        let length = unsafe {
-            libc::recv(self.neighbour.as_raw_fd(), frame.as_mut_ptr().cast(), frame.len(), libc::MSG_DONTWAIT)
-        };
-        frame.truncate(usize::try_from(length).ok()?);
-        Some(frame)
-    }
+    false
 }
 
 fn v4(from: Ipv4Addr, to: Ipv4Addr, protocol: u8) -> Vec<u8> {
@@ -227,34 +162,4 @@ fn transport(protocol: u8) -> Vec<u8> {
         UDP => [&ports[..], &[0, 12, 0, 0], b"ping"].concat(),
         _ => [&ports[..], &[0; 16]].concat(),
     }
-}
-
-fn packet_socket(index: u32) -> OwnedFd {
-    let protocol = (libc::ETH_P_ALL as u16).to_be();
-    // SAFETY: the descriptor is nobody else's.
-    let socket = unsafe {
-        let socket = libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, i32::from(protocol));
-        assert!(socket >= 0, "a raw socket");
-        OwnedFd::from_raw_fd(socket)
-    };
-    let mut address = link_address(index);
-    address.sll_protocol = protocol;
-    // SAFETY: the address lives during the call, and its length is its own.
-    let bound = unsafe {
-        libc::bind(
-            socket.as_raw_fd(),
-            (&raw const address).cast(),
-            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
-        )
-    };
-    assert_eq!(bound, 0);
-    socket
-}
-
-fn link_address(index: u32) -> libc::sockaddr_ll {
-    // SAFETY: all zeros is a valid address of no family.
-    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-    address.sll_family = libc::AF_PACKET as u16;
-    address.sll_ifindex = index as i32;
-    address
 }

@@ -152,6 +152,7 @@ fn start() -> Result<Server, Box<dyn Error>> {
         peer: None,
         tickler: None,
         relay: net::RelayRules::default(),
+        kernel_path: Err("there is none".to_owned()),
         records: None,
     })?)
 }

@@ -47,7 +47,7 @@ pub use engine::{ByRole, PeerView, Readiness, RelaySettings, Traffic};
 pub use latency::Latency;
 pub use mandate::{Lease, Permanent};
 pub use media::stream::{SideFigures, StreamFigures};
-pub use relay::RelayRules;
+pub use relay::{KernelPath, KernelWay, PacketEnds, RelayPath, RelayRules};
 pub use routing::account::{BindingView, SlowedName};
 pub use routing::bans::{Ban, Cause, Measure, NeverBanned, SourceNetwork};
 pub use routing::{CallState, CallView};

@@ -8,6 +8,7 @@
 //! keeps the ports: the other node tells which calls there are, and a takeover then binds nothing.
 
 mod inbox;
+mod kernel;
 mod sockets;
 mod streams;
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod worker;
 use std::collections::BTreeMap;
 use std::io;
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -30,6 +32,8 @@ use media::stream::StreamFigures;
 use tracing::warn;
 
 use self::inbox::{Given, Inbox};
+use self::kernel::Kernel;
+pub use self::kernel::{KernelPath, KernelWay, PacketEnds};
 use self::worker::Worker;
 use crate::clocks;
 use crate::mandate::Mandate;
@@ -46,11 +50,19 @@ pub struct RelayRules {
     pub silence: Duration,
     /// The class of packets, from 0 to 63 (RFC 2474); 46 is expedited forwarding.
     pub dscp: u8,
+    /// Whether the kernel is to send on what it can.
+    pub fast_path: bool,
 }
 
 impl Default for RelayRules {
     fn default() -> Self {
-        Self { settings: None, policy: Policy::default(), silence: Duration::from_secs(60), dscp: 46 }
+        Self {
+            settings: None,
+            policy: Policy::default(),
+            silence: Duration::from_secs(60),
+            dscp: 46,
+            fast_path: true,
+        }
     }
 }
 
@@ -71,6 +83,19 @@ pub(crate) struct Relay {
     desks: Vec<Arc<Desk>>,
     tallies: Arc<Tallies>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Why the kernel can not send on anything, if it can not.
+    no_kernel: Option<String>,
+    is_on: AtomicBool,
+    in_kernel: Arc<AtomicUsize>,
+}
+
+/// Who sends packets on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelayPath {
+    /// Streams that the kernel sends on, each direction apart.
+    pub in_kernel: usize,
+    /// Why the kernel sends on none; `None`: it does what it can.
+    pub why_not: Option<String>,
 }
 
 /// What one worker shares with the other threads.
@@ -87,7 +112,11 @@ impl Relay {
         mandate: &Arc<Mandate>,
         tallies: &Arc<Tallies>,
         tell: &Tell,
+        kernel: Result<Arc<dyn KernelPath>, String>,
     ) -> io::Result<Self> {
+        let in_kernel = Arc::new(AtomicUsize::new(0));
+        let no_kernel = kernel.as_ref().err().cloned();
+        let path = kernel.ok();
         let (mut desks, mut threads) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for number in 0..count {
             let desk = Arc::new(Desk { inbox: Inbox::new(clocks::instant())?, board: Mutex::default() });
@@ -97,12 +126,20 @@ impl Relay {
                 Arc::clone(mandate),
                 Arc::clone(tallies),
                 Arc::clone(tell),
+                Kernel::new(path.clone(), rules.fast_path, Arc::clone(tallies), Arc::clone(&in_kernel)),
             )?;
             let builder = std::thread::Builder::new().name(format!("net-relay-{number}"));
             threads.push(builder.spawn(move || worker.run())?);
             desks.push(desk);
         }
-        Ok(Self { desks, tallies: Arc::clone(tallies), threads: Mutex::new(threads) })
+        Ok(Self {
+            desks,
+            tallies: Arc::clone(tallies),
+            threads: Mutex::new(threads),
+            no_kernel,
+            is_on: AtomicBool::new(rules.fast_path),
+            in_kernel,
+        })
     }
 
     /// Hands an order of a shard over. `since` is the epoch under which the node became active that gave it; `None`: it
@@ -125,6 +162,7 @@ impl Relay {
 
     /// Has these rules for what begins from now on.
     pub(crate) fn reload(&self, rules: &RelayRules) {
+        self.is_on.store(rules.fast_path, Ordering::Relaxed);
         for desk in &self.desks {
             if desk.inbox.put(Given::Rules(rules.clone())).is_err() {
                 warn!("a worker of the media relay has too much to do for other rules; reload once more");
@@ -165,6 +203,16 @@ impl Relay {
             all.extend(desk.board().iter());
         }
         all
+    }
+
+    /// Who sends packets on.
+    pub(crate) fn path(&self) -> RelayPath {
+        let is_off = !self.is_on.load(Ordering::Relaxed);
+        let why_not = is_off.then(|| "it is off in the configuration".to_owned());
+        RelayPath {
+            in_kernel: self.in_kernel.load(Ordering::Relaxed),
+            why_not: why_not.or_else(|| self.no_kernel.clone()),
+        }
     }
 
     /// How long the worker was silent that was silent longest.

@@ -32,7 +32,7 @@ use crate::mandate::{Lease, Mandate};
 use crate::numbering::{Exhausted, Numbering};
 use crate::owners::EdgeOwners;
 use crate::published::EdgePublished;
-use crate::relay::{self, Relay, RelayRules, Tell};
+use crate::relay::{self, KernelPath, Relay, RelayPath, RelayRules, Tell};
 use crate::resolver::Resolver;
 use crate::seat::Seat;
 use crate::socket::{self, BindError};
@@ -79,6 +79,8 @@ pub struct Start {
     pub tickler: Option<Arc<dyn Tickler>>,
     /// How media are relayed.
     pub relay: RelayRules,
+    /// What sends on packets of media in the kernel, or why there is nothing that does.
+    pub kernel_path: Result<Arc<dyn KernelPath>, String>,
     /// Where the records of calls go; `None`: nowhere.
     pub records: Option<Arc<dyn Records>>,
 }
@@ -176,7 +178,7 @@ impl Server {
         let tell: Tell = Arc::new(move |shard, event| {
             inboxes[usize::from(shard) % inboxes.len()].deliver(Event::Relayed { shard, event });
         });
-        let relay = Relay::start(loops, &start.relay, &mandate, &tallies, &tell)?;
+        let relay = Relay::start(loops, &start.relay, &mandate, &tallies, &tell, start.kernel_path)?;
         let edge = Arc::new_cyclic(|me| Edge {
             overloads: machines.overloads(now.instant),
             machines,
@@ -432,6 +434,11 @@ impl Server {
         };
         let calls = calls.into_iter().map(|(sessions, view)| CallStatus { view, streams: streams(sessions) });
         (calls.collect(), count)
+    }
+
+    /// Who sends packets of media on.
+    pub fn relay_path(&self) -> RelayPath {
+        self.edge.relay.path()
     }
 
     /// Who is held now.

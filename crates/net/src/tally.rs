@@ -82,6 +82,8 @@ pub(crate) enum Tally {
     RelayReceived,
     /// Packets of media that were sent on.
     RelaySent,
+    /// Those of both that the kernel has sent on by itself.
+    RelayInKernel,
     /// Those that came from elsewhere than the call's phones.
     RelayStranger,
     /// Those that are nothing that media go by.
@@ -139,6 +141,7 @@ const NAMES: [&str; Tally::RelayOrderLost as usize + 1] = [
     "resolve_refused",
     "relay_received",
     "relay_sent",
+    "relay_in_kernel",
     "relay_stranger",
     "relay_noise",
     "relay_no_target",

@@ -286,7 +286,7 @@ pub struct MetricsView {
 }
 
 /// What the media relay has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RelayView {
     /// Calls whose media it knows; on a standby those of the active node.
     pub calls: usize,
@@ -294,6 +294,12 @@ pub struct RelayView {
     pub ports_used: usize,
     /// Ports in all.
     pub ports: usize,
+    /// Streams that the kernel sends on by itself, each direction apart.
+    #[serde(default)]
+    pub in_kernel: usize,
+    /// Why the kernel sends on none, if it can not or is not to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_fast_path: Option<String>,
 }
 
 /// One call.

@@ -14,6 +14,7 @@ mod forwards;
 mod gateway_row;
 mod guardian;
 mod host;
+mod kernel_path;
 mod logs;
 mod metrics;
 mod outbox;

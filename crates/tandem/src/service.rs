@@ -199,10 +199,15 @@ impl Service {
             forwarding: status.contexts,
             calls: status.calls,
             calls_known: status.inherited,
-            relay: config.relay.is_on().then(|| RelayView {
-                calls: status.media_sessions,
-                ports_used: 2 * status.media_pairs_used,
-                ports: config.relay.count_of_ports() as usize,
+            relay: config.relay.is_on().then(|| {
+                let net::RelayPath { in_kernel, why_not } = self.server.relay_path();
+                RelayView {
+                    calls: status.media_sessions,
+                    ports_used: 2 * status.media_pairs_used,
+                    ports: config.relay.count_of_ports() as usize,
+                    in_kernel,
+                    no_fast_path: why_not,
+                }
             }),
             connections: status.connections,
             connections_told: status.connections_told,

@@ -56,6 +56,8 @@ pub struct Member {
     pub pair: Option<Pair>,
     /// Who ends the connections of the other node when it is gone.
     pub tickler: Option<Arc<dyn net::Tickler>>,
+    /// What sends on packets of media in the kernel, or why there is nothing that does.
+    pub kernel_path: Result<Arc<dyn net::KernelPath>, String>,
 }
 
 /// A server that serves, and all that it holds.
@@ -142,7 +144,7 @@ fn start_server(
     records: Option<Arc<RecordFiles>>,
     part: Part,
 ) -> Result<net::Server> {
-    let Member { place, root_key, lease, virtual_addresses, pair, tickler } = match part {
+    let Member { place, root_key, lease, virtual_addresses, pair, tickler, kernel_path } = match part {
         Part::Member(member) => member,
         Part::Alone => Member {
             place: 0,
@@ -151,6 +153,7 @@ fn start_server(
             virtual_addresses: BTreeSet::new(),
             pair: None,
             tickler: None,
+            kernel_path: Err("that is for virtual addresses, behind the gate of a cluster's node".to_owned()),
         },
     };
     let boot = state.next_boot(lock)?;
@@ -170,6 +173,7 @@ fn start_server(
         peer,
         tickler,
         relay,
+        kernel_path,
         records: records.map(|records| records as Arc<dyn engine::Records>),
     };
     net::Server::start(start).map_err(|error| match error {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use host::child::{Child, Start};
 use host::{
     GuardianEnd, KEY_BYTES, Order, Reloaded, Report, SegmentEnd, SharedLease, SharedPage, boot_time,
-    key_pipe, pair,
+    key_pipe, pair, reason_pipe,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
@@ -176,10 +176,11 @@ impl Engine {
         // Nobody reads of connections here.
         let (_, segments) = SegmentEnd::pair().expect("a pair");
         let segments = segments.for_child().expect("a descriptor");
+        let relay = reason_pipe("there is no gate").expect("a pipe");
         let child = Start {
             program: env!("CARGO_BIN_EXE_tandem").into(),
             arguments: vec!["engine".into(), "--config".into(), file.into()],
-            descriptors: vec![pair, page_descriptor, key, segments],
+            descriptors: vec![pair, page_descriptor, key, segments, relay],
             user: None,
         };
         let child = child.spawn().expect("the program is built");

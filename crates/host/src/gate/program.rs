@@ -1,9 +1,10 @@
 //! The gate as a program in the kernel.
 
 use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use aya::maps::{Array, HashMap};
+use aya::maps::{Array, HashMap, Map, ProgramArray};
 use aya::programs::tc::{self, NlOptions, TcAttachOptions, TcHandle};
 use aya::programs::{SchedClassifier, TcAttachType};
 use aya::{Ebpf, Pod};
@@ -20,6 +21,9 @@ const PRIORITY: u16 = 1;
 
 const DIRECTIONS: [(&str, TcAttachType); 2] =
     [("gate_out", TcAttachType::Egress), ("gate_in", TcAttachType::Ingress)];
+
+/// What a datagram goes on to that the open gate has let in: `bpf/relay.h`.
+const RELAY: &str = "relay";
 
 /// As `struct state` in gate.c.
 #[repr(C)]
@@ -49,6 +53,8 @@ pub(super) struct Program {
     passing: u64,
     /// Until when they are, but for the time in which they are let in.
     passes_until: u64,
+    /// Why the relay's program does not hang behind the gate, if it does not.
+    no_relay: Option<String>,
 }
 
 impl Program {
@@ -70,8 +76,14 @@ impl Program {
             }
         }
         let state = State { own: interface.mac, ..State::default() };
-        let mut this =
-            Self { program, interface: interface.name.clone(), state, passing: 0, passes_until: 0 };
+        let mut this = Self {
+            program,
+            interface: interface.name.clone(),
+            state,
+            passing: 0,
+            passes_until: 0,
+            no_relay: None,
+        };
         this.write()?;
         // Both before anything of a predecessor is touched: the verifier takes its time, and it may refuse.
         for (name, _) in DIRECTIONS {
@@ -91,7 +103,30 @@ impl Program {
             // Dropped it would detach: an error or a panic would open the gate while the addresses are here.
             std::mem::forget(attached);
         }
+        // Without it media take the longer way.
+        this.no_relay = this.begin_relay().err();
         Ok(this)
+    }
+
+    /// The map of streams that the kernel sends on, or why it sends on none.
+    pub(super) fn relay_map(&self) -> Result<OwnedFd, String> {
+        if let Some(reason) = &self.no_relay {
+            return Err(reason.clone());
+        }
+        let Some(Map::HashMap(map)) = self.program.map("STREAMS") else {
+            return Err("the gate's program has no map of streams".to_owned());
+        };
+        map.fd().as_fd().try_clone_to_owned().map_err(|error| error.to_string())
+    }
+
+    /// The kernel takes it away with the last descriptor of the map that holds it, so it ends with this process.
+    fn begin_relay(&mut self) -> Result<(), String> {
+        let relay = self.direction(RELAY).map_err(|error| error.to_string())?;
+        relay.load().map_err(|error| chain(&error))?;
+        let relay = relay.fd().and_then(|program| Ok(program.try_clone()?)).map_err(|error| chain(&error))?;
+        let map = self.program.map_mut("NEXT").ok_or("the gate's program has no map of what is next")?;
+        let mut next = ProgramArray::try_from(map).map_err(|error| chain(&error))?;
+        next.set(0, &relay, 0).map_err(|error| chain(&error))
     }
 
     pub(super) fn open(&mut self, epoch: u64, deadline: Duration) -> Result<(), GateError> {

@@ -7,6 +7,8 @@ use media::offer_answer::{Side, StreamId, Tag};
 use media::stream::{Port, Stream};
 use slab::Slab;
 
+use super::kernel::Hold;
+
 /// A stream, and the sockets that it comes and goes by.
 #[derive(Debug)]
 pub(super) struct RelayedStream {
@@ -17,6 +19,8 @@ pub(super) struct RelayedStream {
     pub(super) stream: Stream,
     pub(super) caller: LegSockets,
     pub(super) callee: LegSockets,
+    /// Who sends on what comes from the caller, and from the callee.
+    pub(super) holds: [Hold; 2],
 }
 
 /// The sockets of one side, by their numbers; `None`: it could not be bound, or the line has none.
@@ -27,6 +31,15 @@ pub(super) struct LegSockets {
 }
 
 impl RelayedStream {
+    /// Who sends on what comes from a side.
+    pub(super) fn hold(&self, side: Side) -> Hold {
+        self.holds[usize::from(side == Side::Callee)]
+    }
+
+    pub(super) fn set_hold(&mut self, side: Side, hold: Hold) {
+        self.holds[usize::from(side == Side::Callee)] = hold;
+    }
+
     /// The socket by which packets leave towards a side.
     pub(super) fn towards(&self, side: Side, port: Port) -> Option<usize> {
         let leg = match side {
@@ -96,6 +109,11 @@ impl Streams {
     pub(super) fn clear(&mut self) {
         self.all.clear();
         self.by_name.clear();
+    }
+
+    /// In no order.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut RelayedStream> {
+        self.all.iter_mut().map(|(_, stream)| stream)
     }
 
     pub(super) fn is_empty(&self) -> bool {

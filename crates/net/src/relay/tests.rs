@@ -1,3 +1,5 @@
+mod kernel;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -308,6 +310,10 @@ struct Bench {
 
 impl Bench {
     fn new(silence: Duration) -> Self {
+        Self::with_kernel(silence, Err("there is none".to_owned()))
+    }
+
+    fn with_kernel(silence: Duration, kernel: Result<Arc<dyn KernelPath>, String>) -> Self {
         let (told, events) = channel();
         let lease = Arc::new(Given::default());
         // All of 127.0.0.0/8 stands for the virtual addresses.
@@ -319,7 +325,7 @@ impl Bench {
         let tell: Tell = Arc::new(move |_, event| {
             let _ = told.lock().expect("no test panics inside").send(event);
         });
-        let relay = Relay::start(1, &rules, &mandate, &tallies, &tell).expect("a thread");
+        let relay = Relay::start(1, &rules, &mandate, &tallies, &tell, kernel).expect("a thread");
         Self { relay, tallies, events, lease }
     }
 

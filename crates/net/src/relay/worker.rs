@@ -23,6 +23,7 @@ use rustix::event::{Timespec, epoll};
 use tracing::{debug, error, warn};
 
 use super::inbox::Given;
+use super::kernel::{Hold, Kernel};
 use super::sockets::{MediaSocket, Served, Sockets};
 use super::streams::{LegSockets, RelayedStream, Streams};
 use super::{Desk, RelayRules, Tell};
@@ -61,6 +62,9 @@ pub(super) struct Worker {
     epoll: OwnedFd,
     sockets: Sockets,
     streams: Streams,
+    kernel: Kernel,
+    /// Streams and sides of which a packet goes on that the kernel could send on.
+    offers: Vec<(usize, Side)>,
     /// Under which epoch the node became active in whose time the streams began.
     since: Option<Epoch>,
     /// Until when what comes to a port without a stream may be of one that is not told of yet.
@@ -92,6 +96,7 @@ impl Worker {
         mandate: Arc<Mandate>,
         tallies: Arc<Tallies>,
         tell: Tell,
+        kernel: Kernel,
     ) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let inbox = epoll::EventData::new_u64(INBOX);
@@ -105,6 +110,8 @@ impl Worker {
             epoll,
             sockets: Sockets::default(),
             streams: Streams::default(),
+            kernel,
+            offers: Vec::with_capacity(PER_TURN_MAX),
             since: None,
             settled_at: Instant::START,
             early: Early::new(EARLY_FOR, EARLY_MAX),
@@ -145,6 +152,13 @@ impl Worker {
                 self.sweep(now);
             }
         }
+        self.take_all_back();
+    }
+
+    /// The kernel sends on nothing more.
+    fn take_all_back(&mut self) {
+        let Self { streams, kernel, .. } = self;
+        streams.iter_mut().for_each(|relayed| kernel.take_back(relayed));
     }
 
     /// Takes what waits in the sockets, the last chance before a hand-over, and tells those who wait for it.
@@ -182,7 +196,12 @@ impl Worker {
         for given in given.drain(..) {
             match given {
                 Given::Order { shard, since, order } => self.obey(now, shard, since, *order),
-                Given::Rules(rules) => self.rules = rules,
+                Given::Rules(rules) => {
+                    self.kernel.turn(rules.fast_path);
+                    // What goes on is given anew, by the new rules.
+                    self.take_all_back();
+                    self.rules = rules;
+                }
                 Given::Drain(waiting) => self.waiting.push(waiting),
             }
         }
@@ -196,6 +215,7 @@ impl Worker {
         if since != self.since {
             self.since = since;
             self.settled_at = now + EARLY_FOR;
+            self.take_all_back();
             self.streams.clear();
             self.sockets.forget_all();
             self.desk.board().clear();
@@ -273,7 +293,15 @@ impl Worker {
     fn begin(&mut self, now: Instant, shard: u16, session: engine::SessionName, id: StreamId, plan: &Plan) {
         let stream = Stream::new(now, plan, self.rules.policy, self.rules.silence);
         let (caller, callee) = (self.leg(plan.carriage, &plan.caller), self.leg(plan.carriage, &plan.callee));
-        let number = self.streams.insert(RelayedStream { session, id, shard, stream, caller, callee });
+        let number = self.streams.insert(RelayedStream {
+            session,
+            id,
+            shard,
+            stream,
+            caller,
+            callee,
+            holds: [Hold::Worker; 2],
+        });
         self.serve(number, Side::Caller, caller);
         self.serve(number, Side::Callee, callee);
         debug!(session = session.as_u64(), ?id, "a stream begins");
@@ -282,6 +310,7 @@ impl Worker {
     fn change(&mut self, now: Instant, number: usize, plan: &Plan) {
         let (caller, callee) = (self.leg(plan.carriage, &plan.caller), self.leg(plan.carriage, &plan.callee));
         let Some(relayed) = self.streams.get_mut(number) else { return };
+        self.kernel.take_back(relayed);
         relayed.stream.handle_change(now, plan);
         let before = relayed.sockets();
         (relayed.caller, relayed.callee) = (caller, callee);
@@ -297,6 +326,7 @@ impl Worker {
         let Some(from) = self.sockets.get(socket) else { return };
         for served in &from.served {
             if let Some(relayed) = self.streams.get_mut(served.stream) {
+                self.kernel.take_back(relayed);
                 relayed.let_go(socket);
             }
         }
@@ -315,13 +345,27 @@ impl Worker {
         for (socket, port) in [(leg.media, Port::Media), (leg.rtcp, Port::Rtcp)] {
             if let Some(socket) = socket {
                 self.sockets.serve(socket, Served { stream, side, port });
+                self.part(socket);
+            }
+        }
+    }
+
+    /// What comes to a port of several streams is to be looked at.
+    fn part(&mut self, socket: usize) {
+        let served = self.sockets.get(socket).map(|it| &it.served[..]).unwrap_or_default();
+        if served.len() > 1 {
+            for served in served {
+                if let Some(relayed) = self.streams.get_mut(served.stream) {
+                    self.kernel.take_back(relayed);
+                }
             }
         }
     }
 
     fn forget(&mut self, session: engine::SessionName, id: StreamId) -> Option<RelayedStream> {
         let number = self.streams.number_of(session, id)?;
-        let relayed = self.streams.remove(number)?;
+        let mut relayed = self.streams.remove(number)?;
+        self.kernel.take_back(&mut relayed);
         for socket in relayed.sockets() {
             self.sockets.forget(socket, number);
         }
@@ -338,6 +382,7 @@ impl Worker {
         let numbers: Vec<usize> = self.streams.numbers().collect();
         for number in numbers {
             let Some(relayed) = self.streams.get_mut(number) else { continue };
+            self.kernel.look(now, relayed);
             if !relayed.stream.handle_timeout(now) {
                 continue;
             }
@@ -419,12 +464,21 @@ impl Worker {
                 &mut self.streams,
                 &from.served,
                 Arrived { now, source, bytes, packet },
-                &mut self.leaving,
+                &mut Onward { leaving: &mut self.leaving, offers: &mut self.offers },
+                &self.kernel,
                 &self.tallies,
                 &self.tell,
             );
         }
         self.send();
+        // Behind the packet itself, which so is not overtaken.
+        for (stream, side) in self.offers.drain(..) {
+            if let Some(relayed) = self.streams.get_mut(stream)
+                && self.kernel.wants(now, relayed, side)
+            {
+                self.kernel.offer(now, relayed, side, &self.sockets, self.rules.dscp);
+            }
+        }
     }
 
     /// Sends what leaves, in one call for each run that leaves by one socket.
@@ -475,12 +529,19 @@ struct Arrived<'b> {
     packet: usize,
 }
 
+/// What goes on.
+struct Onward<'w> {
+    leaving: &'w mut Vec<Leaving>,
+    offers: &'w mut Vec<(usize, Side)>,
+}
+
 /// Asks the streams of a port, one after the other, whose packet this is.
 fn forward(
     streams: &mut Streams,
     served: &[Served],
     arrived: Arrived<'_>,
-    leaving: &mut Vec<Leaving>,
+    onward: &mut Onward<'_>,
+    kernel: &Kernel,
     tallies: &Tallies,
     tell: &Tell,
 ) {
@@ -488,18 +549,28 @@ fn forward(
     let mut dropped = Tally::RelayStranger;
     for &Served { stream, side, port } in served {
         let Some(relayed) = streams.get_mut(stream) else { continue };
+        kernel.hear_before(now, relayed, side, source);
         match relayed.stream.handle_packet(now, side, port, source, bytes) {
             Forward::Send { port, to, latched } => {
+                if latched.is_some() {
+                    kernel.take_back(relayed);
+                }
                 tell_latched(relayed, side, latched, tell);
                 match relayed.towards(side.other(), port) {
-                    Some(by) => leaving.push(Leaving { by, to, packet }),
+                    Some(by) => onward.leaving.push(Leaving { by, to, packet }),
                     None => tallies.add(Tally::RelayDropped),
+                }
+                if kernel.wants(now, relayed, side) {
+                    onward.offers.push((stream, side));
                 }
                 return;
             }
             Forward::Drop(Discard::Stranger, _) => dropped = Tally::RelayStranger,
             Forward::Drop(Discard::Noise, _) => dropped = Tally::RelayNoise,
             Forward::Drop(Discard::NoTarget, latched) => {
+                if latched.is_some() {
+                    kernel.take_back(relayed);
+                }
                 tell_latched(relayed, side, latched, tell);
                 return tallies.add(Tally::RelayNoTarget);
             }

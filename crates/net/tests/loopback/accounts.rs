@@ -83,6 +83,7 @@ fn start_with_digest(server_address: SocketAddr, store: Arc<MemoryStore>) -> Ser
         peer: None,
         tickler: None,
         relay: net::RelayRules::default(),
+        kernel_path: Err("there is none".to_owned()),
         records: None,
     })
     .expect("a server")

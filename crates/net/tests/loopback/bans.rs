@@ -147,6 +147,7 @@ fn serve(change: impl FnOnce(&mut Settings)) -> (Server, SocketAddr) {
         peer: None,
         tickler: None,
         relay: net::RelayRules::default(),
+        kernel_path: Err("there is none".to_owned()),
         records: None,
     });
     (server.expect("a server"), address)

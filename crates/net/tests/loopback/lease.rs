@@ -488,6 +488,7 @@ impl Node {
             peer: None,
             tickler: None,
             relay: net::RelayRules::default(),
+            kernel_path: Err("there is none".to_owned()),
             records: None,
         });
         Self { server: server.expect("a server"), lease, host, service, own }

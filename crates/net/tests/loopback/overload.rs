@@ -169,6 +169,7 @@ fn serve() -> (Server, SocketAddr) {
         peer: None,
         tickler: None,
         relay: net::RelayRules::default(),
+        kernel_path: Err("there is none".to_owned()),
         records: None,
     })
     .expect("a server");

@@ -80,6 +80,7 @@ pub(crate) fn start_with(
         virtual_addresses: Default::default(),
         tickler: None,
         relay: net::RelayRules::default(),
+        kernel_path: Err("there is none".to_owned()),
         records: None,
         peer: None,
     })

@@ -17,6 +17,7 @@ use rustix::io::Errno;
 
 use crate::config::Config;
 use crate::degraded;
+use crate::kernel_path::KernelPath;
 use crate::logs::Logs;
 use crate::page_lease::{PageLease, tell};
 use crate::replica::Pair;
@@ -34,7 +35,7 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 pub fn run(config_file: PathBuf) -> Result<()> {
     let started = Instant::now();
     // Before anything else is opened: the descriptors have the numbers that come first.
-    let Inheritance { pair, page, key, segments } = Inheritance::take()
+    let Inheritance { pair, page, key, segments, relay } = Inheritance::take()
         .context("the engine of a cluster's node is started by `tandem run`, and not by hand")?;
     // Whoever stops a node signals all of its processes, and it is the guardian who ends this one.
     let _unread = Signals::take().context("signals can not be set aside")?;
@@ -50,6 +51,10 @@ pub fn run(config_file: PathBuf) -> Result<()> {
     if pair.is_none() {
         tracing::warn!("bindings are copied between two nodes, and there are more: each has its own");
     }
+    let kernel_path = KernelPath::open(relay, cluster, &node_name(&config)).map_err(|reason| {
+        tracing::info!("media are sent on by this process alone: {reason}");
+        reason
+    });
     let member = Member {
         place,
         pair,
@@ -57,6 +62,7 @@ pub fn run(config_file: PathBuf) -> Result<()> {
         lease: Arc::new(PageLease::new(page, Arc::clone(&guardian))),
         virtual_addresses: cluster.addresses.iter().copied().collect(),
         tickler: Some(Arc::new(Sequences(Arc::clone(&segments)))),
+        kernel_path: kernel_path.map(|path| Arc::new(path) as Arc<dyn net::KernelPath>),
     };
     let part = Part::Member(member);
     let serving = Serving::begin(Start { started, config_file: Some(config_file), config, logs, part })?;

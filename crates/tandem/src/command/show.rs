@@ -99,7 +99,8 @@ pub fn status_text(status: &StatusView) -> String {
         ("bindings", status.bindings.to_string()),
         ("accounts cached", status.accounts_cached.to_string()),
         ("calls", status.calls.to_string()),
-        ("media relay", status.relay.map(relay_text).unwrap_or_default()),
+        ("media relay", status.relay.as_ref().map(relay_text).unwrap_or_default()),
+        ("media path", status.relay.as_ref().map(path_text).unwrap_or_default()),
         ("connections", status.connections.to_string()),
         ("banned", banned),
         ("OVERLOADED", status.overload.map_or_else(String::new, overload_text)),
@@ -161,9 +162,17 @@ fn records_text(records: &RecordsView) -> String {
     format!("{state} ({written} written, {waiting} wait){lost}")
 }
 
-fn relay_text(relay: RelayView) -> String {
-    let RelayView { calls, ports_used, ports } = relay;
+fn relay_text(relay: &RelayView) -> String {
+    let RelayView { calls, ports_used, ports, .. } = relay;
     format!("{calls} calls, {ports_used} of {ports} ports in use")
+}
+
+/// Who sends packets on.
+fn path_text(relay: &RelayView) -> String {
+    match &relay.no_fast_path {
+        None => format!("the kernel ({} streams), and what it can not have this program", relay.in_kernel),
+        Some(reason) => format!("this program; not the kernel: {reason}"),
+    }
 }
 
 fn overload_text(overload: OverloadView) -> String {
@@ -284,7 +293,7 @@ mod tests {
             "listeners": [{"listener": "udp:192.0.2.5:5060", "digest": false}],
             "domains": ["example.org"], "edges": {"pbx.example": "sip:10.0.0.20"}, "bindings": 2, "accounts_cached": 1,
             "transactions": {"server": 3, "client": 4}, "suspended": 0, "forwarding": 0, "connections": 0, "held": 2,
-            "relay": {"calls": 3, "ports_used": 12, "ports": 10_000},
+            "relay": {"calls": 3, "ports_used": 12, "ports": 10_000, "in_kernel": 5},
             "overload": {"lasts_s": 65, "other": 100, "new_registrations": 40, "known_registrations": 0, "calls": 0},
             "counters": {"forwarded": 5, "loop": 0},
             "store": {"state": "failing", "error": "/s/tandem.sqlite: disk full", "owed": 6, "dropped": 1},
@@ -302,6 +311,7 @@ mod tests {
             "edge of         pbx.example at sip:10.0.0.20",
             "banned          2 sources",
             "media relay     3 calls, 12 of 10000 ports in use",
+            "media path      the kernel (5 streams), and what it can not have this program",
             "OVERLOADED      for 1m5s; refused: 100 % of other requests, 40 % of new registrations\n",
             "database        FAILING: /s/tandem.sqlite: disk full (6 changes wait), 1 LOST",
             "location table  FAILING for 1m5s: db1: no way leads there (9 changes wait)",

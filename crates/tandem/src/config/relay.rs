@@ -43,6 +43,8 @@ pub struct Relay {
     pub silence: Option<Duration>,
     /// The class of packets.
     pub dscp: u8,
+    /// Whether the kernel sends on what it can.
+    pub fast_path: bool,
 }
 
 /// One address of media.
@@ -65,6 +67,7 @@ impl Default for Relay {
             window: Duration::ZERO,
             silence: None,
             dscp: 0,
+            fast_path: false,
         }
     }
 }
@@ -164,6 +167,7 @@ impl Relay {
             policy: Policy { window: self.window, ..Policy::default() },
             silence: self.silence.unwrap_or(FOREVER),
             dscp: self.dscp,
+            fast_path: self.fast_path,
         }
     }
 
@@ -212,7 +216,8 @@ mod tests {
     fn a_whole_table_is_read() {
         let config = parse(
             "[relay]\nports = '40000-40999'\nlisten = ['10.0.0.5 advertise 203.0.113.10', \
-             '2001:db8::5']\nbroken = 'refuse'\nhide_origin = true\nwindow = '10s'\nsilence = 'off'\ndscp = 34",
+             '2001:db8::5']\nbroken = 'refuse'\nhide_origin = true\nwindow = '10s'\nsilence = 'off'\ndscp = 34\n\
+             fast_path = 'off'",
         )
         .expect("it is right");
 
@@ -227,6 +232,7 @@ mod tests {
         assert_eq!((settings.broken, settings.origin), (Broken::Refuse, Origin::Replaced));
         let rules = config.relay.rules(&Listeners::default());
         assert_eq!((rules.policy.window, rules.dscp), (Duration::from_secs(10), 34));
+        assert!(!rules.fast_path);
         assert!(rules.silence > Duration::from_secs(365 * 86_400));
     }
 

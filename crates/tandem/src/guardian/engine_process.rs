@@ -8,14 +8,16 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use ::host::child::{Child, Start, User};
-use ::host::{GuardianEnd, KEY_BYTES, Order, PairError, Report, SegmentEnd, SharedPage, key_pipe, pair};
+use ::host::{
+    GuardianEnd, KEY_BYTES, Order, PairError, Report, SegmentEnd, SharedPage, key_pipe, pair, reason_pipe,
+};
 use clock::Instant;
 use cluster::guardian::Engine;
 use lease::LeaseMirror;
@@ -61,6 +63,8 @@ pub struct Recipe {
     pub key: [u8; KEY_BYTES],
     /// What engines inherit to learn with which numbers connections begin.
     pub segments: Arc<SegmentEnd>,
+    /// The map of streams that the kernel sends on, or why it sends on none.
+    pub relay: Result<Arc<OwnedFd>, String>,
     /// An engine that shows no sign of life for so long hangs.
     pub silence_max: Duration,
 }
@@ -385,7 +389,12 @@ impl EngineProcess {
         }
         let (pair, pair_descriptor) = pair()?;
         let segments = self.recipe.segments.for_child()?;
-        let descriptors = vec![pair_descriptor, page_descriptor, key_pipe(&self.recipe.key)?, segments];
+        let relay = match &self.recipe.relay {
+            Ok(map) => map.try_clone()?,
+            Err(reason) => reason_pipe(reason)?,
+        };
+        let descriptors =
+            vec![pair_descriptor, page_descriptor, key_pipe(&self.recipe.key)?, segments, relay];
         let Recipe { program, arguments, user, .. } = self.recipe.clone();
         Ok((Start { program, arguments, descriptors, user }, Way { page, pair }))
     }

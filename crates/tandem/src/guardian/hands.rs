@@ -13,6 +13,8 @@ mod worker;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::host::{Addresses, Announcer, Counts, Gate, GateError, GateKind, Interface};
@@ -49,6 +51,10 @@ pub trait Hands {
     fn done_at_once(&mut self, into: &mut Vec<(Deed, Instant)>);
     /// The event loop has heard of this, from here or by the inbox.
     fn done(&mut self, deed: &Deed);
+    /// By which map an engine says what the kernel sends on by itself, or why there is none.
+    fn relay_map(&self) -> Result<Arc<OwnedFd>, String> {
+        Err("there is no gate".to_owned())
+    }
     /// How they are.
     fn view(&self) -> HandsView;
     /// At a clean end: the addresses go, then the gate.
@@ -163,6 +169,7 @@ pub struct KernelHands {
     mac: HardwareAddress,
     adds_addresses: bool,
     refusals: Vec<GateError>,
+    relay_map: Result<Arc<OwnedFd>, String>,
     worker: Worker,
     troubles: BTreeMap<Hand, String>,
     admission: Admission,
@@ -194,6 +201,7 @@ impl KernelHands {
         let (gate, refusals) = Gate::new(interface, guarded);
         let announcer = Announcer::open(interface.clone())?;
         let kind = gate.kind();
+        let relay_map = gate.relay_map().map(Arc::new);
         let (own, lent) = match kind {
             GateKind::Program => (Some(gate), None),
             GateKind::Nftables | GateKind::None => (None, Some(gate)),
@@ -208,6 +216,7 @@ impl KernelHands {
             mac,
             adds_addresses,
             refusals,
+            relay_map,
             worker,
             troubles: BTreeMap::new(),
             admission: Admission::default(),
@@ -332,6 +341,10 @@ impl Hands for KernelHands {
         if let Some(gate) = self.gate.or(lent) {
             gate.remove();
         }
+    }
+
+    fn relay_map(&self) -> Result<Arc<OwnedFd>, String> {
+        self.relay_map.clone()
     }
 
     fn view(&self) -> HandsView {

@@ -105,6 +105,7 @@ pub fn run(start: NodeStart) -> Result<End> {
         user,
         key: *key.engine().as_bytes(),
         segments: segments.for_engines(),
+        relay: hands.relay_map(),
         silence_max: cluster.engine_silence,
     };
     let engine = EngineProcess::new(at.instant, recipe, sender.clone())?;

@@ -56,9 +56,14 @@ pub fn write(view: &MetricsView, out: &mut Exposition) {
         .is(status.connections_told);
     out.gauge("tandem_connections_known", "TCP connections of the other node that this one would end.")
         .is(status.connections_known);
-    if let Some(relay) = status.relay {
+    if let Some(relay) = &status.relay {
         out.gauge("tandem_relay_calls", "Calls whose media the relay knows, in either role.").is(relay.calls);
         out.gauge("tandem_relay_ports", "Ports of the media relay.").is(relay.ports);
+        out.gauge(
+            "tandem_relay_in_kernel",
+            "Streams that the kernel sends on by itself, each direction apart.",
+        )
+        .is(relay.in_kernel);
         out.gauge("tandem_relay_ports_used", "Ports in use by calls that are here.").is(relay.ports_used);
     }
     let mut transactions = out.gauge("tandem_transactions", "Transactions that are alive.");

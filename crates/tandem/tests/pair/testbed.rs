@@ -89,6 +89,7 @@ impl Node {
             virtual_addresses: BTreeSet::from([host, other]),
             tickler: None,
             relay: net::RelayRules::default(),
+            kernel_path: Err("there is none".to_owned()),
             records: None,
             peer: Some(Box::new(move |owners, own| {
                 let known = engine::copies::KNOWN.to_vec();

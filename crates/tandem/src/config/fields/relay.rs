@@ -116,5 +116,18 @@ pub const SECTION: Section = Section {
                 Ok(())
             },
         },
+        Field {
+            key: "fast_path",
+            default: "\"auto\"",
+            meaning: &[
+                "Whether the kernel sends on media by itself where it can: on a node of a cluster, once both phones have shown",
+                "where they are. \"auto\" or \"off\"; `tandem status` says what is in force. Such packets do not pass the rules",
+                "of the host's firewall.",
+            ],
+            set: |config, value| {
+                config.relay.fast_path = value.word(&[("auto", true), ("off", false)])?;
+                Ok(())
+            },
+        },
     ],
 };

@@ -326,6 +326,7 @@ fn run_node(
         user: None,
         key: [0; 32],
         segments: std::sync::Arc::new(::host::SegmentEnd::pair().expect("a pair").1),
+        relay: Err("there is no gate".to_owned()),
         silence_max: PATIENCE,
     };
     let start = Start {
