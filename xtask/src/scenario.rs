@@ -181,6 +181,7 @@ pub fn all() -> Vec<Scenario> {
         cluster::streams::SCENARIOS,
         cluster::survival::SCENARIOS,
         cluster::talk::SCENARIOS,
+        cluster::fast_path::SCENARIOS,
     ]
     .concat()
 }

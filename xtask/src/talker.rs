@@ -148,8 +148,8 @@ fn talk(socket: &UdpSocket, to: SocketAddr, sent: &AtomicU16, until: &AtomicBool
     }
 }
 
-/// RFC 3550 §5.1: PCMU of silence.
-fn packet(number: u16) -> Vec<u8> {
+/// A packet with a number: PCMU of silence (RFC 3550 §5.1).
+pub fn packet(number: u16) -> Vec<u8> {
     let mut packet = vec![0x80, 0];
     packet.extend(number.to_be_bytes());
     packet.extend((u32::from(number) * SAMPLES as u32).to_be_bytes());

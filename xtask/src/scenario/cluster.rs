@@ -9,6 +9,7 @@ pub mod calls;
 pub mod drill;
 pub mod etcd;
 pub mod fallback;
+pub mod fast_path;
 pub mod frozen;
 pub mod killed;
 pub mod load;

@@ -34,7 +34,8 @@ const BOB_HERTZ: u32 = 1000;
 const HEARD_SECONDS_MIN: f64 = 0.5;
 /// Nothing is lost on the lab's cables.
 const OPINION_MIN: f64 = 4.0;
-const RELAY: &str = "[relay]\nrelay = \"nat\"\n";
+/// What the file has of the relay.
+pub const RELAY: &str = "[relay]\nrelay = \"nat\"\n";
 
 fn talk_goes_on(lab: &Lab) -> Result<()> {
     let mut scene = Scene::open(lab)?;
@@ -181,6 +182,7 @@ impl<'l> Scene<'l> {
         let status = self.stage.cluster.control(side)?.status()?;
         let relay = &status["relay"];
         ensure!(relay["calls"] == 2 && relay["ports_used"] == 8, "the status has {relay}");
+        ensure!(relay["in_kernel"] == 4, "the kernel does not send on all: {relay}");
         Ok(())
     }
 
