@@ -7,9 +7,12 @@
 //! A record is in a file, though perhaps not on the disk, as soon as the thread has been scheduled: a process that is killed
 //! loses those of its last milliseconds. What a loss of power takes, the [`Sync`] says.
 
+mod aside;
+mod bounds;
 mod calendar;
 mod journal;
 mod line;
+mod owed;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -21,9 +24,14 @@ use engine::{Records, StoreError};
 use lease::Epoch;
 use routing::CallRecord;
 
+pub use self::aside::Aside;
+pub use self::bounds::Bounds;
+pub use self::calendar::{sql_time, utc};
 pub use self::line::Line;
+pub use self::owed::{Entry, Owed, Said};
 
 use self::journal::Journal;
+use crate::server::records::writer::{CallDatabase, CallDatabaseState, CallWriter};
 use crate::writer::wall_now;
 
 /// Records that wait. With a kilobyte each they take 100 MB, and are those of 1,000 seconds at 100 calls each second.
@@ -52,6 +60,8 @@ pub struct RecordSettings {
     pub sync: Sync,
     /// The name of this node.
     pub node: String,
+    /// Where they are written besides; `None`: nowhere.
+    pub database: Option<CallDatabase>,
 }
 
 /// When what was written is forced to the disk.
@@ -77,6 +87,8 @@ pub struct RecordState {
     pub waiting: usize,
     /// Records that found no room and will never be written.
     pub lost: u64,
+    /// How the writing to the database goes; `None`: nothing is written there.
+    pub database: Option<CallDatabaseState>,
 }
 
 /// Writes records until it is dropped.
@@ -84,11 +96,13 @@ pub struct RecordState {
 pub struct RecordFiles {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    database: Option<CallWriter>,
 }
 
 #[derive(Debug)]
 struct Shared {
     settings: RecordSettings,
+    bounds: Arc<Bounds>,
     queue: Mutex<Queue>,
     wake: Condvar,
 }
@@ -106,7 +120,7 @@ struct Queue {
 }
 
 impl RecordFiles {
-    /// Makes the directory if it is not there, and starts the thread.
+    /// Makes the directory if it is not there, and starts the threads.
     pub fn start(settings: RecordSettings) -> Result<Self, StoreError> {
         let directory = settings.directory.clone();
         let wrong = |reason: std::io::Error| StoreError {
@@ -114,13 +128,20 @@ impl RecordFiles {
             reason: reason.to_string(),
         };
         std::fs::create_dir_all(&settings.directory).map_err(&wrong)?;
-        let shared = Arc::new(Shared { settings, queue: Mutex::default(), wake: Condvar::new() });
+        let database = settings.database.clone();
+        let bounds = Arc::new(match database {
+            Some(_) => Bounds::with_reader(),
+            None => Bounds::without_reader(),
+        });
+        let start = |database| CallWriter::start(database, directory.clone(), Arc::clone(&bounds));
+        let database = database.map(start).transpose().map_err(&wrong)?;
+        let shared = Arc::new(Shared { settings, bounds, queue: Mutex::default(), wake: Condvar::new() });
         let writer = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("store-records".to_owned())
             .spawn(move || writer.run())
             .map_err(&wrong)?;
-        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+        Ok(Self { shared, thread: Mutex::new(Some(thread)), database })
     }
 
     /// How the writing goes.
@@ -131,15 +152,24 @@ impl RecordFiles {
             written: queue.written,
             waiting: queue.waiting.len() + queue.under_way,
             lost: queue.lost,
+            database: self.database.as_ref().map(CallWriter::state),
         }
     }
 
-    /// Writes what waits and ends the thread. Blocks, for ten seconds at most.
+    /// Writes what waits and ends the threads. Blocks, for some thirteen seconds at most.
     ///
     /// # Errors
     ///
-    /// The files could not take all of it.
+    /// The files could not take all of it. What the database could not take is in the files, and no error.
     pub fn stop(&self) -> Result<(), StoreError> {
+        let written = self.stop_files();
+        if let Some(database) = &self.database {
+            database.stop();
+        }
+        written
+    }
+
+    fn stop_files(&self) -> Result<(), StoreError> {
         self.shared.queue().stops = Some(Instant::now() + STOP_MAX);
         self.shared.wake.notify_all();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -182,7 +212,7 @@ impl Records for RecordFiles {
 
 impl Shared {
     fn run(&self) {
-        let mut journal = Journal::new(self.settings.clone());
+        let mut journal = Journal::new(self.settings.clone(), Arc::clone(&self.bounds));
         let mut retry = RETRY_MIN;
         let mut synced = Instant::now();
         loop {

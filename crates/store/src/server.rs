@@ -13,6 +13,7 @@ pub mod inspect;
 pub mod link;
 pub mod location;
 pub mod lookups;
+pub mod records;
 pub mod schema;
 pub mod session;
 pub mod store;

@@ -16,6 +16,7 @@ use transport::{LocalAddr, Transport};
 use super::*;
 use crate::writer::wall_now;
 
+mod call_rows;
 mod databases;
 mod engines;
 mod location;

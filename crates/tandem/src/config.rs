@@ -39,7 +39,7 @@ pub use problem::Problems;
 pub use reference::reference;
 
 use crate::database;
-use crate::records::Records;
+use crate::records::{InDatabase, Records};
 use cluster::Unfit;
 use fields::SECTIONS;
 use reader::Reading;
@@ -309,6 +309,10 @@ impl Config {
             reading.conflict("sip.tcp.connections_per_source_max", "is above connections_max", mend);
         }
         self.check_metrics(reading);
+        if self.records.database == InDatabase::Written && self.database.url.is_none() {
+            let mend = "write database.url, or records.files = true for files alone";
+            reading.conflict("records.database", "has no database: [database] names none", mend);
+        }
         self.relay.check(self, reading);
         for edge in &self.edges {
             if self.sip.domains.contains(&edge.domain) {

@@ -486,6 +486,29 @@ pub struct RecordsView {
     pub waiting: usize,
     /// Those that will never be.
     pub lost: u64,
+    /// How it goes with the database, if they are written there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<RecordsDatabaseView>,
+}
+
+/// The records of calls on their way to the database.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordsDatabaseView {
+    /// What is wrong.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+    /// For how long it has been, in seconds.
+    pub away_s: u64,
+    /// Those that this node has and the database has not.
+    pub owed: u64,
+    /// How long ago the oldest of these ended, in seconds.
+    pub oldest_s: u64,
+    /// Those that were written since the start.
+    pub written: u64,
+    /// Those of which something did not fit into its column.
+    pub cut: u64,
+    /// Those that the database did not take.
+    pub aside: u64,
 }
 
 /// One binding.

@@ -76,6 +76,11 @@ impl StateDirectory {
         self.path.join("records")
     }
 
+    /// How far the records are in the database.
+    pub fn records_cursor(&self) -> PathBuf {
+        self.path.join("records.cursor")
+    }
+
     /// Where a running server is spoken to.
     pub fn control_socket(&self) -> PathBuf {
         self.path.join("control.sock")

@@ -39,9 +39,18 @@ impl std::fmt::Display for Day {
 
 /// A time with its milliseconds.
 pub fn utc(time: WallTime) -> String {
+    format!("{}T{}Z", Day::of(time), of_day(time))
+}
+
+/// The same as databases write it.
+pub fn sql_time(time: WallTime) -> String {
+    format!("{} {}", Day::of(time), of_day(time))
+}
+
+fn of_day(time: WallTime) -> String {
     let (second, part) = (time.as_secs() % 86_400, time.as_millis() % 1_000);
     let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{}T{hour:02}:{minute:02}:{second:02}.{part:03}Z", Day::of(time))
+    format!("{hour:02}:{minute:02}:{second:02}.{part:03}")
 }
 
 #[cfg(test)]

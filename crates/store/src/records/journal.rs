@@ -9,16 +9,19 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clock::WallTime;
 
 use super::RecordSettings;
+use super::bounds::Bounds;
 use super::calendar::Day;
 
 /// The files of one directory.
 #[derive(Debug)]
 pub struct Journal {
     settings: RecordSettings,
+    bounds: Arc<Bounds>,
     open: Option<Open>,
     is_dirty: bool,
 }
@@ -40,9 +43,9 @@ pub struct Name {
 }
 
 impl Journal {
-    /// None of them is open.
-    pub fn new(settings: RecordSettings) -> Self {
-        Self { settings, open: None, is_dirty: false }
+    /// None of them is open. The bounds are for who reads the files meanwhile.
+    pub fn new(settings: RecordSettings, bounds: Arc<Bounds>) -> Self {
+        Self { settings, bounds, open: None, is_dirty: false }
     }
 
     /// Whether something was written that may not be on the disk.
@@ -57,6 +60,7 @@ impl Journal {
         match written {
             Ok(()) => {
                 open.bytes += lines.len() as u64;
+                self.bounds.written_to(open.name, open.bytes);
                 self.is_dirty = true;
                 self.open = Some(open);
                 Ok(())
@@ -126,6 +130,8 @@ impl Journal {
         // What calls whom is not for everybody on the host.
         let mut file = options.read(true).append(true).create(true).mode(0o640).open(self.path(name))?;
         let mut bytes = file.metadata()?.len();
+        // Before anything is written, so that who reads never takes what may be taken back.
+        self.bounds.written_to(name, bytes);
         if bytes > 0 {
             let mut last = [0];
             file.seek(SeekFrom::Start(bytes - 1))?;
@@ -138,11 +144,11 @@ impl Journal {
         Ok(Open { name, file, bytes })
     }
 
-    /// So many as are to stay.
+    /// So many as are to stay, and those that somebody has still to read.
     fn remove_oldest(&self, names: &[Name], next: Name) {
         let before = names.iter().filter(|name| **name != next);
         let surplus = (before.clone().count() + 1).saturating_sub(self.settings.files_max.max(1));
-        for name in before.take(surplus) {
+        for name in before.take(surplus).filter(|name| self.bounds.is_read(**name)) {
             match std::fs::remove_file(self.path(*name)) {
                 Ok(()) => tracing::info!(file = %name, "an old file of records was removed"),
                 Err(error) => {

@@ -106,6 +106,11 @@ impl Line {
         WallTime::from_millis(self.start_ms)
     }
 
+    /// When somebody answered.
+    pub fn answered(&self) -> Option<WallTime> {
+        self.answer.as_ref().map(|_| self.started() + Duration::from_millis(self.setup_ms))
+    }
+
     /// When the call ended.
     pub fn ended(&self) -> WallTime {
         self.started() + Duration::from_millis(self.setup_ms.saturating_add(self.talk_ms))

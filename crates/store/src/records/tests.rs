@@ -55,7 +55,7 @@ fn what_a_peer_wrote_stays_within_its_line() {
 fn a_file_begins_with_each_day_and_when_one_is_full_and_old_ones_go() {
     let directory = tempfile::tempdir().expect("there is a place for it");
     let settings = RecordSettings { file_bytes_max: 10, files_max: 3, ..settings(directory.path()) };
-    let mut journal = Journal::new(settings);
+    let mut journal = Journal::new(settings, unread());
 
     for (days, line) in [(0, "one\n"), (0, "two, long\n"), (0, "three\n"), (1, "four\n"), (0, "five\n")] {
         let now = WallTime::from_millis(NOON.as_millis() + days * DAY_MS);
@@ -83,7 +83,7 @@ fn a_file_begins_with_each_day_and_when_one_is_full_and_old_ones_go() {
 fn a_line_that_a_loss_of_power_cut_off_hurts_no_other() {
     let directory = tempfile::tempdir().expect("there is a place for it");
     fs::write(directory.path().join("calls-2026-11-27.001.jsonl"), "{}\n{\"half").expect("it can be written");
-    let mut journal = Journal::new(settings(directory.path()));
+    let mut journal = Journal::new(settings(directory.path()), unread());
 
     journal.append(NOON, b"{\"whole\":1}\n").expect("it can be written");
 
@@ -93,7 +93,7 @@ fn a_line_that_a_loss_of_power_cut_off_hurts_no_other() {
 #[test]
 fn a_file_that_somebody_took_away_is_made_anew() {
     let directory = tempfile::tempdir().expect("there is a place for it");
-    let mut journal = Journal::new(settings(directory.path()));
+    let mut journal = Journal::new(settings(directory.path()), unread());
     journal.append(NOON, b"1\n").expect("it can be written");
     let first = directory.path().join("calls-2026-11-27.001.jsonl");
     fs::rename(&first, directory.path().join("taken")).expect("it can be moved");
@@ -160,7 +160,12 @@ fn settings(directory: &Path) -> RecordSettings {
         files_max: 10,
         sync: Sync::Second,
         node: "a".to_owned(),
+        database: None,
     }
+}
+
+fn unread() -> Arc<Bounds> {
+    Arc::new(Bounds::without_reader())
 }
 
 pub fn record(id: u128) -> CallRecord {

@@ -4,6 +4,35 @@ use std::io::ErrorKind;
 
 use super::session::Fault;
 
+/// Whose fault it is that something could not be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The values of this very row: it will fail each time.
+    Row,
+    /// Somebody else wrote at the same time: it is tried again.
+    Chance,
+    /// The server, the way to it, or its tables.
+    Server,
+}
+
+/// Who is to blame for an error.
+pub fn blame(error: &sqlx::Error) -> Blame {
+    let sqlx::Error::Database(told) = error else { return Blame::Server };
+    let code = told.code().unwrap_or_default();
+    match (&*code, number_of(error)) {
+        // A key that is there: another node has written the same.
+        ("40001" | "40P01" | "55P03" | "23505", 0) | (_, 1062 | 1205 | 1213) => Blame::Chance,
+        // What a trigger says, and an index that has no room for so long a value.
+        ("P0001" | "54000", 0) => Blame::Row,
+        (code, 0) if code.starts_with("22") || code.starts_with("23") => Blame::Row,
+        (
+            _,
+            1048 | 1216 | 1264 | 1265 | 1292 | 1364 | 1366 | 1367 | 1406 | 1411 | 1452 | 1644 | 3819 | 4025,
+        ) => Blame::Row,
+        _ => Blame::Server,
+    }
+}
+
 /// What a server said, or what became of the way to it, with the mend.
 pub fn explain(error: &sqlx::Error) -> String {
     let (said, mend) = match error {

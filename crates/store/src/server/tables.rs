@@ -131,7 +131,7 @@ impl Tables {
         if columns.0.is_empty() {
             return Err(vec![Unfit::Empty]);
         }
-        let dialect = dialect(&columns, &versions);
+        let dialect = Dialect::of(columns.has("version", "id"), &versions);
         let tables = Self { dialect, product, columns, versions };
         let mut unfit = Vec::new();
         tables.judge("subscriber", &["username", "domain", "ha1"], &mut unfit);
@@ -245,15 +245,16 @@ impl Columns {
     }
 }
 
-/// Kamailio numbers the rows of its `version`; OpenSIPS counts the versions of `location` from 1000.
-fn dialect(columns: &Columns, versions: &BTreeMap<String, u32>) -> Dialect {
-    if versions.contains_key(OWN) {
-        Dialect::Tandem
-    } else if columns.has("version", "id") || versions.get("location").is_some_and(|version| *version < 1_000)
-    {
-        Dialect::Kamailio
-    } else {
-        Dialect::OpenSips
+impl Dialect {
+    /// Kamailio numbers the rows of its `version`; OpenSIPS counts the versions of `location` from 1000.
+    pub fn of(version_has_id: bool, versions: &BTreeMap<String, u32>) -> Self {
+        if versions.contains_key(OWN) {
+            Self::Tandem
+        } else if version_has_id || versions.get("location").is_some_and(|version| *version < 1_000) {
+            Self::Kamailio
+        } else {
+            Self::OpenSips
+        }
     }
 }
 

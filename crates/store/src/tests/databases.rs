@@ -348,7 +348,7 @@ fn alice() -> NewSubscriber {
 
 /// Something that another thread does.
 #[track_caller]
-fn wait_for(mut is_so: impl FnMut() -> bool) {
+pub fn wait_for(mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(60);
     while !is_so() {
         assert!(Instant::now() < end, "it did not happen");

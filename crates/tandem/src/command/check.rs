@@ -8,7 +8,7 @@ use std::path::Path;
 use ::host::{Interface, remarks as remarks_of_host};
 use anyhow::Result;
 use routing::Settings;
-use store::{Inspection, RecordSettings, inspect};
+use store::{CallInspection, Inspection, RecordSettings, Trial, WrittenFiles, inspect, inspect_calls};
 
 use super::print;
 use crate::cluster_key::ClusterKey;
@@ -30,11 +30,15 @@ pub fn check(file: &Path) -> Result<()> {
     let kernel = relay::Kernel::here();
     text.push_str(&relay::text(&config.relay, &settings, &kernel, config.tcp.connections_max));
     text.push_str(&metrics_text(&config));
-    if let Some(settings) = records::settings(&config, &StateDirectory::of(&config)?) {
-        text.push_str(&records_text(&settings));
+    let records = records::settings(&config, &StateDirectory::of(&config)?)?;
+    if let Some(settings) = &records {
+        text.push_str(&records_text(settings));
     }
     if let Some(settings) = database::server(&config)? {
         text.push_str(&database_text(&inspect(&settings)?));
+    }
+    if let Some(database) = records.and_then(|records| records.database) {
+        text.push_str(&calls_text(&inspect_calls(&database)?));
     }
     if let Some(cluster) = &config.cluster {
         let here = cluster.here(&node_name(&config), &host::interfaces()?);
@@ -127,10 +131,15 @@ fn records_text(settings: &RecordSettings) -> String {
     let RecordSettings { directory, file_bytes_max, files_max, .. } = settings;
     let mebibytes = file_bytes_max >> 20;
     let place = directory.display();
-    let mut text = format!(
-        "Records of calls are written to {place}: {files_max} files of {mebibytes} MiB at most, {} GiB in all\n",
-        (mebibytes * *files_max as u64).div_ceil(1_024)
-    );
+    let is_way = settings.database.as_ref().is_some_and(|database| database.files == WrittenFiles::Go);
+    let mut text = if is_way {
+        format!("Records of calls wait in {place} until they are in the database\n")
+    } else {
+        format!(
+            "Records of calls are written to {place}: {files_max} files of {mebibytes} MiB at most, {} GiB in all\n",
+            (mebibytes * *files_max as u64).div_ceil(1_024)
+        )
+    };
     match std::fs::metadata(directory) {
         Ok(found) if !found.is_dir() => {
             text.push_str(&format!(
@@ -175,6 +184,24 @@ fn database_text(found: &Inspection) -> String {
     }
     if let Some(why) = found.read_only {
         text.push_str(&format!("note: the database: {why}\n"));
+    }
+    text
+}
+
+fn calls_text(found: &CallInspection) -> String {
+    let table = |(name, version): &(&str, Option<u32>)| match version {
+        Some(version) => format!("{name} {version} of {}", found.dialect),
+        None => (*name).to_owned(),
+    };
+    let tables: Vec<String> = found.tables.iter().map(table).collect();
+    let mut text = format!(
+        "Records of calls are written to the database at {}: {}{}\n",
+        found.place,
+        tables.join(", "),
+        if found.trial == Trial::Undone { "; a call was written for trial, and undone" } else { "" }
+    );
+    for note in &found.notes {
+        text.push_str(&format!("note: {note}\n"));
     }
     text
 }

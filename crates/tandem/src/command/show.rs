@@ -9,8 +9,8 @@ use super::print;
 use crate::config::write_duration;
 use crate::control::client::Client;
 use crate::control::{
-    CallView, ContactView, OverloadView, PublicationView, RecordsView, RegistrationView, RelayView, Request,
-    StatusView, VoiceView,
+    CallView, ContactView, OverloadView, PublicationView, RecordsDatabaseView, RecordsView, RegistrationView,
+    RelayView, Request, StatusView, VoiceView,
 };
 use crate::replica::ReplicaView;
 use crate::table::Table;
@@ -93,6 +93,7 @@ pub fn status_text(status: &StatusView) -> String {
         0 => String::new(),
         dropped => format!(", {dropped} LOST"),
     };
+    let in_database = status.records.as_ref().and_then(|records| records.database.as_ref());
     for (name, value) in [
         ("domains", domains),
         ("edge of", edges.join(", ")),
@@ -112,6 +113,7 @@ pub fn status_text(status: &StatusView) -> String {
         ("database", database + &lost),
         ("location table", status.publication.as_ref().map(publication_text).unwrap_or_default()),
         ("call records", status.records.as_ref().map(records_text).unwrap_or_default()),
+        ("  in database", in_database.map(records_database_text).unwrap_or_default()),
         ("other node", status.replica.as_ref().map(ReplicaView::text).unwrap_or_default()),
     ]
     .into_iter()
@@ -156,10 +158,31 @@ fn publication_text(publication: &PublicationView) -> String {
 }
 
 fn records_text(records: &RecordsView) -> String {
-    let RecordsView { error, written, waiting, lost } = records;
+    let RecordsView { error, written, waiting, lost, database: _ } = records;
     let state = error.as_ref().map_or_else(|| "ok".to_owned(), |error| format!("FAILING: {error}"));
     let lost = if *lost == 0 { String::new() } else { format!(", {lost} LOST") };
     format!("{state} ({written} written, {waiting} wait){lost}")
+}
+
+fn records_database_text(records: &RecordsDatabaseView) -> String {
+    let RecordsDatabaseView { error, away_s, owed, oldest_s, written, cut, aside } = records;
+    let seconds = |seconds: &u64| write_duration(Duration::from_secs(*seconds));
+    let state = match error {
+        None => "ok".to_owned(),
+        Some(error) => format!("FAILING for {}: {error}", seconds(away_s)),
+    };
+    let mut text = format!("{state} ({written} written, {owed} owed");
+    if *owed > 0 {
+        text.push_str(&format!(", the oldest ended {} ago", seconds(oldest_s)));
+    }
+    if *cut > 0 {
+        text.push_str(&format!(", {cut} cut"));
+    }
+    text.push(')');
+    if *aside > 0 {
+        text.push_str(&format!(", {aside} PUT ASIDE: see not-in-database.jsonl beside the records"));
+    }
+    text
 }
 
 fn relay_text(relay: &RelayView) -> String {

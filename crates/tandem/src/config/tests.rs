@@ -425,3 +425,31 @@ fn metrics_are_not_served_where_others_are() {
         assert!(error.contains("metrics.listen") && error.contains(part), "{listen}: {error}");
     }
 }
+
+#[test]
+fn records_in_the_database_need_one_and_fill_columns_by_the_names_of_their_fields() {
+    let config = parse(
+        "[database]\nurl = 'mysql://tandem@localhost/tandem'\n\
+         [records]\ndatabase = true\nacc = false\nacc_columns = { src_user = 'caller_user', ip = 'source_ip' }",
+    )
+    .expect("it is right");
+    let problems = |text: &str| parse(text).expect_err("it is wrong").to_string();
+
+    assert_eq!(config.records.database, crate::records::InDatabase::Written);
+    assert_eq!(config.records.acc, store::OtherCallTables::LeftAlone);
+    let mut columns = config.records.acc_columns;
+    columns.sort_by(|one, other| one.0.cmp(&other.0));
+    assert_eq!(
+        columns,
+        [
+            ("ip".to_owned(), store::RecordField::SourceIp),
+            ("src_user".to_owned(), store::RecordField::CallerUser)
+        ]
+    );
+    assert!(problems("[records]\ndatabase = true").contains("write database.url"));
+    assert!(
+        problems("[records]\nacc_columns = { a = 'caller_uesr' }").contains("did you mean \"caller_user\"")
+    );
+    assert!(problems("[records]\nacc_columns = { 'a;b' = 'caller' }").contains("letters, digits and _"));
+    assert!(problems("[records]\nacc_columns = ['a']").contains("is a list, not a table"));
+}

@@ -149,6 +149,30 @@ impl<'a> Value<'a> {
         if bad.is_empty() { Ok(good) } else { Err(Wrongs(bad)) }
     }
 
+    /// A table of names with one value each, in the order of the names; all bad ones are reported.
+    pub fn pairs<T>(
+        &self,
+        entries_max: usize,
+        mut read: impl FnMut(&str, &Value<'a>) -> Result<T, Wrong>,
+    ) -> Result<Vec<T>, Wrongs> {
+        let DeValue::Table(table) = self.inner.get_ref() else {
+            let mend = "write names and values in braces: { name = \"…\", … }";
+            return Err(self.wrong(format!("is {}, not a table", self.kind()), mend).into());
+        };
+        if table.len() > entries_max {
+            let mend = format!("write at most {entries_max} entries");
+            return Err(self.wrong("has too many entries", mend).into());
+        }
+        let (mut good, mut bad) = (Vec::new(), Vec::new());
+        for (name, entry) in table.iter() {
+            match read(name.get_ref(), &Value::new(entry)) {
+                Ok(entry) => good.push(entry),
+                Err(wrong) => bad.push(wrong),
+            }
+        }
+        if bad.is_empty() { Ok(good) } else { Err(Wrongs(bad)) }
+    }
+
     fn kind(&self) -> &'static str {
         match self.inner.get_ref() {
             DeValue::String(_) => "a text",

@@ -165,6 +165,32 @@ fn store(view: &MetricsView, out: &mut Exposition) {
         "Records of calls that found no room and will never be written.",
     )
     .is(records.lost);
+    let database = records.database.unwrap_or_default();
+    out.gauge(
+        "tandem_records_database_failing",
+        "Whether records of calls can not be written to the database.",
+    )
+    .is(database.error.is_some());
+    out.gauge("tandem_records_database_away_seconds", "For how long it has been so.").is(database.away_s);
+    out.gauge(
+        "tandem_records_owed",
+        "Records of calls that are in this node's files and not in the database.",
+    )
+    .is(database.owed);
+    out.gauge("tandem_records_oldest_owed_seconds", "How long ago the oldest of these calls ended.")
+        .is(database.oldest_s);
+    out.counter(
+        "tandem_records_database_written_total",
+        "Records of calls that were written to the database.",
+    )
+    .is(database.written);
+    out.counter(
+        "tandem_records_cut_total",
+        "Records of calls of which something was longer than its column, or of characters that this has not.",
+    )
+    .is(database.cut);
+    out.counter("tandem_records_aside_total", "Records of calls that the database did not take.")
+        .is(database.aside);
 }
 
 fn carriers(view: &MetricsView, out: &mut Exposition) {

@@ -2,22 +2,28 @@
 
 use std::path::PathBuf;
 
-use store::Sync;
+use store::{OtherCallTables, RecordField, Sync};
 
 use super::{Field, Section};
-use crate::records::Files;
+use crate::config::problem::Wrong;
+use crate::config::suggest::nearest;
+use crate::config::value::Value;
+use crate::records::{Files, InDatabase};
 
 /// Mebibytes of one file: larger ones are no reading.
 const FILE_MEBIBYTES_MAX: u64 = 16_384;
 /// Files that stay: a directory with more is slow to list.
 const FILES_MAX: u64 = 100_000;
 
+/// Further columns: more than any table of calls has.
+const COLUMNS_MAX: usize = 64;
+
 /// The table.
 pub const SECTION: Section = Section {
     name: "records",
     meaning: &[
-        "Call detail records: one line of JSON for each call that was admitted and has ended. docs/records.md tells every",
-        "field. Changes here need a restart.",
+        "Call detail records: one line of JSON, or one row of the database, for each call that was admitted and has ended.",
+        "docs/records.md tells every field. Changes here need a restart.",
     ],
     fields: &[
         Field {
@@ -26,6 +32,41 @@ pub const SECTION: Section = Section {
             meaning: &["Whether they are written to files."],
             set: |config, value| {
                 config.records.files = if value.truth()? { Files::Written } else { Files::None };
+                Ok(())
+            },
+        },
+        Field {
+            key: "database",
+            default: "false",
+            meaning: &[
+                "Whether they are written to the database of [database], each call once, by whichever node it ended at. Without",
+                "`files` the files are only the way there, and go when they are written.",
+            ],
+            set: |config, value| {
+                config.records.database = if value.truth()? { InDatabase::Written } else { InDatabase::None };
+                Ok(())
+            },
+        },
+        Field {
+            key: "acc",
+            default: "true",
+            meaning: &[
+                "Whether a call also becomes a row of acc, missed_calls and acc_cdrs, where these tables are there.",
+            ],
+            set: |config, value| {
+                config.records.acc =
+                    if value.truth()? { OtherCallTables::Written } else { OtherCallTables::LeftAlone };
+                Ok(())
+            },
+        },
+        Field {
+            key: "acc_columns",
+            default: "{}",
+            meaning: &[
+                "Further columns of these tables, and what stands there: { src_user = \"caller_user\", src_ip = \"source_ip\" }.",
+            ],
+            set: |config, value| {
+                config.records.acc_columns = value.pairs(COLUMNS_MAX, column)?;
                 Ok(())
             },
         },
@@ -83,3 +124,21 @@ pub const SECTION: Section = Section {
         },
     ],
 };
+
+fn column(name: &str, value: &Value<'_>) -> Result<(String, RecordField), Wrong> {
+    let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if !is_name {
+        return Err(
+            value.wrong(format!("has the column `{name}`"), "write letters, digits and _ in a column's name")
+        );
+    }
+    let text = value.text()?;
+    let field = RecordField::named(text).ok_or_else(|| {
+        let mend = match nearest(text, RecordField::names()) {
+            Some(meant) => format!("did you mean \"{meant}\"? docs/records.md has all of them"),
+            None => "docs/records.md has all that can stand there".to_owned(),
+        };
+        value.wrong("is nothing that a record has", mend)
+    })?;
+    Ok((name.to_owned(), field))
+}
