@@ -33,5 +33,7 @@ pub use routing::account::{Asker, Change, Loaded, Output as PartitionOutput, Slo
 pub use routing::gateway::{Output as ProberOutput, Prober};
 pub use routing::{Readiness, Report, SessionName};
 pub use shard::{CallBytes, Output, Settled, Shard, ShardCounts, Waits};
-pub use store::{Comparison, Page, Publication, PublicationWork, Published, Store, StoreError, StoreState};
+pub use store::{
+    Comparison, CopyState, News, Page, Publication, PublicationWork, Published, Store, StoreError, StoreState,
+};
 pub use traffic::Traffic;

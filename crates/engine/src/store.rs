@@ -9,11 +9,18 @@ use routing::account::{BindingKey, Change, Loaded, StoredNonce};
 use routing::{PublishedBinding, StoredBinding};
 use sip::Aor;
 
+/// Who is told what became of an account under one of its names.
+pub type News = Arc<dyn Fn(Aor, Loaded) + Send + Sync>;
+
 /// A database behind a bounded queue. No call blocks but those that are named so.
 pub trait Store: Send + Sync {
     /// Looks up the account of an address of record, or the account that has it as an alias. `reply` is
     /// called once, from any thread, perhaps late; with [`Loaded::Unavailable`] if the queue is full.
     fn load_account(&self, aor: Aor, reply: Box<dyn FnOnce(Loaded) + Send>);
+
+    /// Tells `news` from here on what others have changed in the accounts that were looked up. Called once, before
+    /// anything is served; a database that nobody else changes tells nothing.
+    fn watch(&self, _news: News) {}
 
     /// Queues a change. Changes of one address of record are written in their order.
     fn save(&self, change: Change);
@@ -141,4 +148,17 @@ pub struct StoreState {
     pub owed: usize,
     /// How many changes found no place in the queue and are lost to the database (memory has them).
     pub dropped: u64,
+    /// The copy of accounts that are on a server; `None`: they are in the file itself.
+    pub copy: Option<CopyState>,
+}
+
+/// How the copy is that a node has of the accounts of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopyState {
+    /// Accounts in it.
+    pub accounts: usize,
+    /// How long ago all of it was the same as on the server; `None`: it never was.
+    pub age: Option<Duration>,
+    /// Whether accounts are read from it, because the server can not be asked.
+    pub is_serving: bool,
 }

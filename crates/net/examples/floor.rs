@@ -175,6 +175,6 @@ impl Store for NoStore {
         Ok(())
     }
     fn state(&self) -> StoreState {
-        StoreState { failing: None, owed: 0, dropped: 0 }
+        StoreState { failing: None, owed: 0, dropped: 0, copy: None }
     }
 }

@@ -63,7 +63,8 @@ pub(crate) enum Turned {
 /// One event loop as the other threads see it.
 ///
 /// The inbox needs no limit of its own: each event answers something that is bounded (look-ups, queries,
-/// transactions, connections, answers that are held, streams), or is the operator's.
+/// transactions, connections, answers that are held, streams), or is the operator's, or says what a store has read of
+/// accounts that it knows, some hundreds at a time.
 #[derive(Debug)]
 pub(crate) struct Alarm {
     event: OwnedFd,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use clock::{Instant, Now};
-use engine::{Output, Prober, Records as CallRecords, Store, take_records};
+use engine::{Loaded, Output, Prober, Records as CallRecords, Store, take_records};
 use lease::{Epoch, LeaseMirror};
 use routing::bans::{Ban, Deed, Judgement, Measure};
 use routing::gateway::{Service, UnknownGateway};
@@ -230,6 +230,12 @@ impl Edge {
             asked,
             Box::new(move |loaded| alarm.deliver(Event::Loaded { partition, aor, loaded })),
         );
+    }
+
+    /// Tells a partition what others have made of an account in the database.
+    pub(crate) fn account_is_other(&self, aor: Aor, loaded: Loaded) {
+        let partition = self.machines.partition_of(&aor);
+        self.alarm_of(partition).deliver(Event::Loaded { partition, aor, loaded });
     }
 
     /// Asks the DNS on behalf of a shard, or the prober.

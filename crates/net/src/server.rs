@@ -200,6 +200,12 @@ impl Server {
         });
 
         edge.store.attach(Arc::new(EdgePublished(Arc::downgrade(&edge))));
+        let told = Arc::downgrade(&edge);
+        edge.store.watch(Arc::new(move |aor, loaded| {
+            if let Some(edge) = told.upgrade() {
+                edge.account_is_other(aor, loaded);
+            }
+        }));
         if edge.records.is_some() {
             edge.machines.keep_records();
         }

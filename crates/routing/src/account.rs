@@ -94,6 +94,8 @@ pub struct Asker {
 pub enum Loaded {
     /// This account has the address of record, as its own or as an alias.
     Found(Arc<Account>),
+    /// The store could not be asked, but this account had it when it could.
+    Kept(Arc<Account>),
     /// No account has it.
     NotFound,
     /// The store could not be asked.

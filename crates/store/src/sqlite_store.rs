@@ -103,7 +103,7 @@ impl Store for SqliteStore {
     fn state(&self) -> StoreState {
         let writer = self.backlog.writer_state();
         let failing = writer.failing.or_else(|| self.lookups.as_ref().and_then(Lookups::failing));
-        StoreState { failing, owed: writer.owed, dropped: writer.dropped }
+        StoreState { failing, owed: writer.owed, dropped: writer.dropped, copy: None }
     }
 }
 

@@ -122,7 +122,8 @@ pub(super) struct Accounts {
 #[derive(Debug)]
 struct Entry {
     account: Arc<Account>,
-    loaded_at: Instant,
+    /// From then on a wrong password is checked again.
+    old_at: Instant,
     due_at: Instant,
 }
 
@@ -152,7 +153,7 @@ impl Accounts {
         if let Some(entry) = self.known.find(aor) {
             return Knowledge::Known(Known {
                 account: Arc::clone(&entry.account),
-                is_old: now.since(entry.loaded_at) >= RECHECK_AGE,
+                is_old: now >= entry.old_at,
                 is_due: now >= entry.due_at,
             });
         }
@@ -302,13 +303,20 @@ impl Accounts {
             Loaded::Found(account) => {
                 let account = Arc::clone(account);
                 self.unknown.remove(aor);
-                self.known.insert(aor.clone(), Entry { account, loaded_at: now, due_at: now + REFRESH_AGE });
+                let entry = Entry { account, old_at: now + RECHECK_AGE, due_at: now + REFRESH_AGE };
+                self.known.insert(aor.clone(), entry);
+            }
+            // What is remembered is at least as young.
+            Loaded::Kept(account) if self.known.find(aor).is_none() => {
+                let entry = Entry { account: Arc::clone(account), old_at: now, due_at: now + RETRY_AGE };
+                self.unknown.remove(aor);
+                self.known.insert(aor.clone(), entry);
             }
             Loaded::NotFound => {
                 self.known.remove(aor);
                 self.unknown.insert(aor.clone(), now + UNKNOWN_AGE);
             }
-            Loaded::Unavailable => {
+            Loaded::Kept(_) | Loaded::Unavailable => {
                 if let Some(entry) = self.known.find(aor) {
                     entry.due_at = now + RETRY_AGE;
                 }
@@ -361,6 +369,25 @@ mod tests {
         assert!(!is_due(&mut accounts, 309));
         assert!(is_due(&mut accounts, 310));
         assert!(matches!(accounts.find(at(1 << 30), &aor(1)), Knowledge::Known(_)));
+    }
+
+    #[test]
+    fn an_account_that_was_kept_serves_until_the_store_says_more_and_takes_no_place_of_a_younger_one() {
+        let mut accounts = accounts();
+        accounts.loaded(at(0), &aor(1), &kept(1));
+
+        let known = |accounts: &mut Accounts, seconds, number| match accounts.find(at(seconds), &aor(number))
+        {
+            Knowledge::Known(known) => (known.account.calls.limit, known.is_old, known.is_due),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(known(&mut accounts, 0, 1), (Some(7), true, false));
+        assert_eq!(known(&mut accounts, 10, 1), (Some(7), true, true));
+        accounts.loaded(at(10), &aor(1), &found(1));
+        accounts.loaded(at(11), &aor(1), &kept(1));
+        assert_eq!(known(&mut accounts, 12, 1), (None, false, false));
+        accounts.loaded(at(13), &aor(1), &Loaded::NotFound);
+        assert_eq!(accounts.find(at(13), &aor(1)), Knowledge::Unknown);
     }
 
     #[test]
@@ -464,6 +491,11 @@ mod tests {
 
     fn found(number: u32) -> Loaded {
         Loaded::Found(Arc::new(account(number)))
+    }
+
+    fn kept(number: u32) -> Loaded {
+        let calls = crate::CallRules { limit: Some(7), ..Default::default() };
+        Loaded::Kept(Arc::new(Account { calls, ..account(number) }))
     }
 
     fn account(number: u32) -> Account {

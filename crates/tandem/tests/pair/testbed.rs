@@ -358,7 +358,7 @@ impl Store for MemoryStore {
     }
 
     fn state(&self) -> StoreState {
-        StoreState { failing: None, owed: 0, dropped: 0 }
+        StoreState { failing: None, owed: 0, dropped: 0, copy: None }
     }
 }
 
