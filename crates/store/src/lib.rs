@@ -14,6 +14,7 @@
 //! adds, changes and removes them, beside a running server or without one.
 
 mod bindings;
+mod copies;
 mod credentials;
 mod database;
 mod forwards;

@@ -1,7 +1,8 @@
 //! The tables, and how an older file becomes a present one.
 //!
 //! They are shaped like the tables that operators know: `subscriber`, `dbaliases` and `location`. The end of a binding
-//! that was only refreshed since its row was written stands in `refreshed` instead.
+//! that was only refreshed since its row was written stands in `refreshed` instead. `account_copy` has what a server
+//! said of its accounts.
 
 use rusqlite::Connection;
 
@@ -91,6 +92,10 @@ const STEPS: &[&str] = &[
     CREATE INDEX refreshed_expires ON refreshed (expires);
 ",
     "ALTER TABLE subscriber ADD COLUMN calls_max INTEGER;",
+    "
+    CREATE TABLE account_copy (name TEXT PRIMARY KEY, account TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE account_copies (confirmed_ms INTEGER NOT NULL);
+",
 ];
 
 /// Brings the file to the present version, or says why that can not be.

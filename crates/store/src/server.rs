@@ -4,9 +4,14 @@
 //! only place that knows which of the products is at the other end; a [`Session`](session::Session) is a link with
 //! what was recognised in the database, and what any of its statements may take in time. A link whose statement failed
 //! or ran out of its time is dropped, which closes its socket and waits for nobody.
+//!
+//! Accounts that were used are [copied](copies::AccountCopies) to the node's own file, which serves while the server is
+//! away, and are [compared](comparison) with the server again and again.
 
 pub mod accounts;
 pub mod address;
+pub mod comparison;
+pub mod copies;
 pub mod epoch;
 pub mod fault;
 pub mod inspect;

@@ -17,6 +17,7 @@ use super::*;
 use crate::writer::wall_now;
 
 mod call_rows;
+mod copies;
 mod databases;
 mod engines;
 mod location;

@@ -1,7 +1,8 @@
 //! The thread that reads accounts from a server for those who wait for them.
 //!
 //! A few connections serve one queue. One more looks each second whether accounts can be read; while they can not, who
-//! asks is answered at once, so that no queue of the dead grows and no deadline is waited for again and again.
+//! asks is answered by what is remembered, so that no queue of the dead grows and no deadline is waited for again and
+//! again.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +15,8 @@ use tokio::task::JoinSet;
 
 use super::accounts::find;
 use super::address::ServerSettings;
+use super::comparison::compare;
+use super::copies::AccountCopies;
 use super::session::Session;
 use crate::lookups::Reply;
 
@@ -33,6 +36,7 @@ const NOBODY: &str = "nobody@tandem.invalid";
 pub struct Lookups {
     queue: Sender<Lookup>,
     health: Arc<Health>,
+    copies: Arc<AccountCopies>,
 }
 
 /// The side that reads.
@@ -41,11 +45,12 @@ pub struct Reader {
     settings: Arc<ServerSettings>,
     queue: Arc<tokio::sync::Mutex<Receiver<Lookup>>>,
     health: Arc<Health>,
+    copies: Arc<AccountCopies>,
 }
 
 /// Whether accounts can be read.
 #[derive(Debug, Default)]
-struct Health(Mutex<Option<StoreError>>);
+pub struct Health(Mutex<Option<StoreError>>);
 
 struct Lookup {
     aor: Aor,
@@ -54,26 +59,27 @@ struct Lookup {
 }
 
 /// Both sides of the look-ups of a server.
-pub fn lookups(settings: ServerSettings) -> (Lookups, Reader) {
+pub fn lookups(settings: ServerSettings, copies: Arc<AccountCopies>) -> (Lookups, Reader) {
     let (sender, receiver) = channel(LOOKUPS_MAX);
     let health = Arc::new(Health::default());
     let reader = Reader {
         settings: Arc::new(settings),
         queue: Arc::new(tokio::sync::Mutex::new(receiver)),
         health: Arc::clone(&health),
+        copies: Arc::clone(&copies),
     };
-    (Lookups { queue: sender, health }, reader)
+    (Lookups { queue: sender, health, copies }, reader)
 }
 
 impl Lookups {
     /// Asks for an account. The answer comes from another thread, or at once if it can not be had.
     pub fn ask(&self, aor: Aor, reply: Reply) {
         if self.health.failing().is_some() {
-            return reply(Loaded::Unavailable);
+            return self.copies.ask(aor, reply);
         }
         let lookup = Lookup { aor, reply, asked: Instant::now() };
         if let Err(TrySendError::Full(lookup) | TrySendError::Closed(lookup)) = self.queue.try_send(lookup) {
-            (lookup.reply)(Loaded::Unavailable);
+            self.copies.ask(lookup.aor, lookup.reply);
         }
     }
 
@@ -107,12 +113,13 @@ impl Reader {
         let mut workers = JoinSet::new();
         for _ in 0..CONNECTIONS {
             let (settings, queue) = (Arc::clone(&self.settings), Arc::clone(&self.queue));
-            workers.spawn(work(settings, queue, Arc::clone(&self.health)));
+            workers.spawn(work(settings, queue, Arc::clone(&self.health), Arc::clone(&self.copies)));
         }
         let all_ended = async { while workers.join_next().await.is_some() {} };
         tokio::select! {
             () = all_ended => {}
             () = probe(&self.settings, &self.health) => {}
+            () = compare(&self.settings, &self.copies, &self.health) => {}
         }
     }
 }
@@ -121,25 +128,33 @@ async fn work(
     settings: Arc<ServerSettings>,
     queue: Arc<tokio::sync::Mutex<Receiver<Lookup>>>,
     health: Arc<Health>,
+    copies: Arc<AccountCopies>,
 ) {
     let mut session = None;
     loop {
         let Some(lookup) = queue.lock().await.recv().await else { return };
+        let Lookup { aor, reply, asked } = lookup;
         // Who asked has given up, or will before an answer comes.
-        let is_late = lookup.asked.elapsed() > settings.deadline;
-        let loaded = if is_late || health.failing().is_some() {
-            Loaded::Unavailable
-        } else {
-            match read(&settings, &mut session, &lookup.aor).await {
-                Ok(Some(account)) => Loaded::Found(Arc::new(account)),
-                Ok(None) => Loaded::NotFound,
-                Err(error) => {
-                    health.note(Some(error));
-                    Loaded::Unavailable
-                }
+        let is_late = asked.elapsed() > settings.deadline;
+        if is_late || health.failing().is_some() {
+            copies.ask(aor, reply);
+            continue;
+        }
+        match read(&settings, &mut session, &aor).await {
+            Ok(Some(account)) => {
+                let account = Arc::new(account);
+                copies.learn(&aor, &account);
+                reply(Loaded::Found(account));
             }
-        };
-        (lookup.reply)(loaded);
+            Ok(None) => {
+                copies.unlearn(&aor);
+                reply(Loaded::NotFound);
+            }
+            Err(error) => {
+                health.note(Some(error));
+                copies.ask(aor, reply);
+            }
+        }
     }
 }
 
@@ -173,7 +188,8 @@ async fn read(
 }
 
 impl Health {
-    fn failing(&self) -> Option<StoreError> {
+    /// What is wrong with reading.
+    pub fn failing(&self) -> Option<StoreError> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

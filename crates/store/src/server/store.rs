@@ -4,16 +4,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use engine::{Change, Loaded, Publication, Published, Store, StoreError, StoreState, StoredNonce};
+use engine::{Change, Loaded, News, Publication, Published, Store, StoreError, StoreState, StoredNonce};
 use routing::StoredBinding;
 use sip::Aor;
 
 use super::address::ServerSettings;
+use super::copies::AccountCopies;
 use super::location::Location;
 use super::lookups::{Lookups, lookups};
+use crate::database::Place;
 use crate::sqlite_store::SqliteStore;
 
-/// Accounts of a database server; bindings and nonces in a file of this node, as without a server.
+/// Accounts of a database server, and copies of those that were used; bindings and nonces in a file of this node, as
+/// without a server.
 #[derive(Debug)]
 pub struct ServerStore {
     local: SqliteStore,
@@ -21,7 +24,9 @@ pub struct ServerStore {
     location: Option<Location>,
     /// `None` only while it is dropped: then nobody can ask, which ends the reader.
     lookups: Option<Lookups>,
+    copies: Arc<AccountCopies>,
     reader: Option<JoinHandle<()>>,
+    copyist: Option<JoinHandle<()>>,
 }
 
 impl ServerStore {
@@ -30,12 +35,25 @@ impl ServerStore {
         let local = SqliteStore::open(file)?;
         let place = settings.url.to_string();
         let location = settings.location.is_some().then(|| Location::new(settings.clone()));
-        let (lookups, reader) = lookups(settings);
-        let reader =
-            std::thread::Builder::new().name("store-server".to_owned()).spawn(move || reader.run()).map_err(
-                |error| StoreError { place, reason: format!("no thread for it could be started: {error}") },
-            )?;
-        Ok(Self { local, location, lookups: Some(lookups), reader: Some(reader) })
+        let copies = AccountCopies::new(Place::new(file));
+        let (lookups, reader) = lookups(settings, Arc::clone(&copies));
+        let thread = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|error| StoreError {
+                place: place.clone(),
+                reason: format!("no thread for it could be started: {error}"),
+            })
+        };
+        let reader = thread("store-server", Box::new(move || reader.run()))?;
+        let working = Arc::clone(&copies);
+        let copyist = thread("store-copies", Box::new(move || working.run()))?;
+        Ok(Self {
+            local,
+            location,
+            lookups: Some(lookups),
+            copies,
+            reader: Some(reader),
+            copyist: Some(copyist),
+        })
     }
 }
 
@@ -47,9 +65,17 @@ impl Store for ServerStore {
         }
     }
 
+    fn watch(&self, news: News) {
+        self.copies.watch(news);
+    }
+
     fn save(&self, change: Change) {
         if let Some(location) = &self.location {
             location.note(&change);
+        }
+        // Also on a node that stands by: it is to know whom it will serve.
+        if let Change::Put(binding) = &change {
+            self.copies.want(&binding.aor);
         }
         self.local.save(change);
     }
@@ -59,7 +85,9 @@ impl Store for ServerStore {
     }
 
     fn bindings(&self) -> Result<Vec<StoredBinding>, StoreError> {
-        self.local.bindings()
+        let bindings = self.local.bindings()?;
+        bindings.iter().for_each(|binding| self.copies.want(&binding.aor));
+        Ok(bindings)
     }
 
     fn nonces(&self) -> Result<Vec<StoredNonce>, StoreError> {
@@ -87,16 +115,19 @@ impl Store for ServerStore {
     fn state(&self) -> StoreState {
         let local = self.local.state();
         let failing = self.lookups.as_ref().and_then(Lookups::failing);
-        StoreState { failing: failing.or(local.failing), ..local }
+        let copy = self.copies.copy_state(failing.is_some());
+        StoreState { failing: failing.or(local.failing), copy: Some(copy), ..local }
     }
 }
 
 impl Drop for ServerStore {
     fn drop(&mut self) {
         self.lookups = None;
-        if let Some(reader) = self.reader.take() {
+        // What the reader has learnt is written before the end.
+        for thread in [self.reader.take(), self.copyist.take()].into_iter().flatten() {
             // A thread that panicked has said so.
-            let _ = reader.join();
+            let _ = thread.join();
+            self.copies.stop();
         }
     }
 }

@@ -178,9 +178,14 @@ impl Tables {
 
     /// The condition that a column has the value of a `?`.
     pub fn is(&self, table: &str, column: &str) -> String {
+        format!("{column} = {}", self.place(table, column))
+    }
+
+    /// What stands for a value that is compared with a column.
+    pub fn place(&self, table: &str, column: &str) -> &'static str {
         match self.column(table, column).map(|column| column.padding) {
-            Some(Padding::Padded) => format!("{column} = CAST(? AS bpchar)"),
-            Some(Padding::None) | None => format!("{column} = ?"),
+            Some(Padding::Padded) => "CAST(? AS bpchar)",
+            Some(Padding::None) | None => "?",
         }
     }
 
