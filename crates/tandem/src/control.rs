@@ -432,6 +432,21 @@ pub struct StoreView {
     pub owed: usize,
     /// Changes that will never be.
     pub dropped: u64,
+    /// The copy of a server's accounts.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub copy: Option<CopyView>,
+}
+
+/// The copy that a node has of the accounts of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyView {
+    /// Accounts in it.
+    pub accounts: usize,
+    /// How long ago all of it was the same as on the server, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub age_s: Option<u64>,
+    /// Whether accounts are read from it, because the server can not be asked.
+    pub serving: bool,
 }
 
 /// The table `location`, which servers beside this one read.

@@ -17,9 +17,9 @@ use transport::Transport;
 use crate::config::{Config, Log, Node};
 use crate::control::server::Answer;
 use crate::control::{
-    AnswersView, BanView, CallView, ComparisonView, ContactView, ForwardChange, Hashes, LatencyView,
-    ListenerView, MetricsView, OverloadView, PublicationView, RegistrationView, RelayView, Request,
-    StatusView, StoreView, StreamView, SubscriberView, TransactionsView, VoiceView,
+    AnswersView, BanView, CallView, ComparisonView, ContactView, CopyView, ForwardChange, Hashes,
+    LatencyView, ListenerView, MetricsView, OverloadView, PublicationView, RegistrationView, RelayView,
+    Request, StatusView, StoreView, StreamView, SubscriberView, TransactionsView, VoiceView,
 };
 use crate::database::Database;
 use crate::forwards;
@@ -602,6 +602,11 @@ fn store_view(state: &StoreState) -> StoreView {
         error: state.failing.as_ref().map(ToString::to_string),
         owed: state.owed,
         dropped: state.dropped,
+        copy: state.copy.map(|copy| CopyView {
+            accounts: copy.accounts,
+            age_s: copy.age.map(|age| age.as_secs()),
+            serving: copy.is_serving,
+        }),
     }
 }
 

@@ -9,8 +9,8 @@ use super::print;
 use crate::config::write_duration;
 use crate::control::client::Client;
 use crate::control::{
-    CallView, ContactView, OverloadView, PublicationView, RecordsDatabaseView, RecordsView, RegistrationView,
-    RelayView, Request, StatusView, VoiceView,
+    CallView, ContactView, CopyView, OverloadView, PublicationView, RecordsDatabaseView, RecordsView,
+    RegistrationView, RelayView, Request, StatusView, VoiceView,
 };
 use crate::replica::ReplicaView;
 use crate::table::Table;
@@ -111,6 +111,7 @@ pub fn status_text(status: &StatusView) -> String {
         ),
         ("in progress", format!("{} waiting, {} forwarded", status.suspended, status.forwarding)),
         ("database", database + &lost),
+        ("accounts", status.store.copy.map_or_else(String::new, copy_text)),
         ("location table", status.publication.as_ref().map(publication_text).unwrap_or_default()),
         ("call records", status.records.as_ref().map(records_text).unwrap_or_default()),
         ("  in database", in_database.map(records_database_text).unwrap_or_default()),
@@ -183,6 +184,18 @@ fn records_database_text(records: &RecordsDatabaseView) -> String {
         text.push_str(&format!(", {aside} PUT ASIDE: see not-in-database.jsonl beside the records"));
     }
     text
+}
+
+fn copy_text(copy: CopyView) -> String {
+    let CopyView { accounts, age_s, serving } = copy;
+    let age = match age_s {
+        Some(age_s) => {
+            format!("as they were on the server {} ago", write_duration(Duration::from_secs(age_s)))
+        }
+        None => "never compared with the server".to_owned(),
+    };
+    let state = if serving { "FROM THE COPY" } else { "from the server; in the copy" };
+    format!("{state}: {accounts}, {age}")
 }
 
 fn relay_text(relay: &RelayView) -> String {
@@ -319,7 +332,8 @@ mod tests {
             "relay": {"calls": 3, "ports_used": 12, "ports": 10_000, "in_kernel": 5},
             "overload": {"lasts_s": 65, "other": 100, "new_registrations": 40, "known_registrations": 0, "calls": 0},
             "counters": {"forwarded": 5, "loop": 0},
-            "store": {"state": "failing", "error": "/s/tandem.sqlite: disk full", "owed": 6, "dropped": 1},
+            "store": {"state": "failing", "error": "/s/tandem.sqlite: disk full", "owed": 6, "dropped": 1,
+                "copy": {"accounts": 12, "age_s": 3_700, "serving": true}},
             "publication": {"state": "comparing", "error": "db1: no way leads there", "away_s": 65, "owed": 9,
                 "written": 1, "removed": 2, "refused": 0, "comparisons": 1}
         }))
@@ -337,6 +351,7 @@ mod tests {
             "media path      the kernel (5 streams), and what it can not have this program",
             "OVERLOADED      for 1m5s; refused: 100 % of other requests, 40 % of new registrations\n",
             "database        FAILING: /s/tandem.sqlite: disk full (6 changes wait), 1 LOST",
+            "accounts        FROM THE COPY: 12, as they were on the server 1h1m40s ago",
             "location table  FAILING for 1m5s: db1: no way leads there (9 changes wait)",
             "forwarded        5",
         ] {

@@ -155,6 +155,19 @@ fn store(view: &MetricsView, out: &mut Exposition) {
     if let Some(publication) = &view.status.publication {
         location(publication, out);
     }
+    if let Some(copy) = store.copy {
+        out.gauge(
+            "tandem_store_copied_accounts",
+            "Accounts of the database server of which this node has a copy.",
+        )
+        .is(copy.accounts);
+        out.gauge("tandem_store_copy_serving", "Whether accounts are read from the copy.").is(copy.serving);
+        let mut age =
+            out.gauge("tandem_store_copy_age_seconds", "How long ago the copy was the same as the server.");
+        if let Some(age_s) = copy.age_s {
+            age.is(age_s);
+        }
+    }
     let records = view.status.records.clone().unwrap_or_default();
     out.gauge("tandem_records_failing", "Whether records of calls can not be written.")
         .is(records.error.is_some());

@@ -210,7 +210,7 @@ fn whole() -> Figures {
                 "banned_for_wrong_credentials": 4, "binding_added": 5, "malformed": 6, "forwarded": 7,
                 "datagram_dropped_by_kernel": 0, "degraded_no_peer": 2, "degraded_late": 1, "replicated": 3, "challenged": 8, "wrong_credentials": 9
             },
-            "store": {"state": "ok", "owed": 0, "dropped": 0},
+            "store": {"state": "ok", "owed": 0, "dropped": 0, "copy": {"accounts": 12, "age_s": 3, "serving": false}},
             "replica": {
                 "role": "active", "connected": true, "ready": 100, "lag": {"messages": 2, "bytes": 300, "age_ms": 1},
                 "kinds": {"bindings": {"here": 5, "there": 4}}
