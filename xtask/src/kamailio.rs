@@ -105,6 +105,35 @@ onreply_route {
 }
 "#;
 
+/// A server that finds phones in the table of a database, anew for each call, and asks for digest.
+const ON_DATABASE: &str = r#"
+loadmodule "DRIVER"
+loadmodule "usrloc.so"
+loadmodule "registrar.so"
+loadmodule "auth.so"
+modparam("usrloc", "db_url", "URL")
+modparam("usrloc", "db_mode", 3)
+modparam("usrloc", "use_domain", 1)
+modparam("registrar", "use_path", 1)
+modparam("rr", "append_fromtag", 0)
+request_route {
+    if (!mf_process_maxfwd_header("70")) { sl_send_reply("483", "Too Many Hops"); exit; }
+    if (is_method("CANCEL")) { if (t_check_trans()) t_relay(); exit; }
+    if (has_totag()) {
+        if (loose_route()) { t_relay(); exit; }
+        if (is_method("ACK")) { if (t_check_trans()) t_relay(); exit; }
+        sl_send_reply("404", "Not Found");
+        exit;
+    }
+    if (!pv_proxy_authenticate("$fd", "PASSWORD", "0")) { auth_challenge("$fd", "0"); exit; }
+    consume_credentials();
+    t_check_trans();
+    record_route();
+    if (!lookup("location")) { sl_send_reply("404", "Not Found"); exit; }
+    t_relay();
+}
+"#;
+
 /// A carrier: it believes whoever calls, and sends calls on to the one phone behind it.
 const CARRIER: &str = r#"
 modparam("rr", "append_fromtag", 0)
@@ -141,6 +170,8 @@ pub enum Role<'a> {
     EdgeOf(Ipv4Addr),
     /// A carrier whose calls all go to the phone at this address.
     CarrierTo(SocketAddr),
+    /// A server that finds phones in this database.
+    OnDatabase(&'a str),
 }
 
 /// A running Kamailio.
@@ -169,6 +200,10 @@ impl Kamailio {
                 REGISTRAR.replace("PATH_MODE", brief).replace("SERVICE_ROUTE", "")
             }
             Role::EdgeOf(registrar) => EDGE.replace("REGISTRAR", &registrar.to_string()),
+            Role::OnDatabase(url) => {
+                let driver = if url.starts_with("mysql") { "db_mysql.so" } else { "db_postgres.so" };
+                ON_DATABASE.replace("DRIVER", driver).replace("URL", url)
+            }
             Role::CarrierTo(phone) => CARRIER.replace("PHONE", &phone.to_string()),
         };
         let listen = format!("listen=udp:{0}:5060\nlisten=tcp:{0}:5060\n", host.v4);

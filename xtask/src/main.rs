@@ -13,6 +13,7 @@ mod chance;
 mod checked;
 mod cluster;
 mod control;
+mod database_server;
 mod dns;
 mod gate;
 mod kamailio;

@@ -41,6 +41,18 @@ pub const FOR_TESTS: &[Needed] = &[
     Needed { program: "keepalived", package: "keepalived", reason: "a pair whose nodes both answer" },
     Needed { program: "etcd", package: "etcd-server", reason: "a witness in etcd" },
     Needed { program: "dnsmasq", package: "dnsmasq-base", reason: "the DNS of other domains" },
+    Needed {
+        program: "db_postgres.so",
+        package: "kamailio-postgres-modules",
+        reason: "a Kamailio on the same database",
+    },
+    Needed {
+        program: "db_mysql.so",
+        package: "kamailio-mysql-modules",
+        reason: "a Kamailio on the same database",
+    },
+    Needed { program: "psql", package: "postgresql-client-15", reason: "to ask it" },
+    Needed { program: "mariadb", package: "mariadb-client-core", reason: "to ask it" },
     Needed { program: "initdb", package: "postgresql-15", reason: "accounts on a database server" },
     Needed { program: "mariadbd", package: "mariadb-server-core", reason: "accounts on a database server" },
     Needed {
@@ -107,8 +119,14 @@ pub enum Consent {
 }
 
 /// The folders where programs are; an ordinary user's PATH lacks those of the administrator, and nobody's has
-/// PostgreSQL's.
-const SYSTEM_FOLDERS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/lib/postgresql/15/bin"];
+/// PostgreSQL's. Kamailio's modules are files of its packages like programs.
+const SYSTEM_FOLDERS: [&str; 5] = [
+    "/usr/sbin",
+    "/sbin",
+    "/usr/local/sbin",
+    "/usr/lib/postgresql/15/bin",
+    "/usr/lib/x86_64-linux-gnu/kamailio/modules",
+];
 
 /// Installs with every daemon kept from starting. `$1` is the policy's path, the rest are packages; of those in
 /// `WISHED` what this release of Debian has.

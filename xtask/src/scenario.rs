@@ -19,6 +19,7 @@ use crate::standstill;
 mod account;
 mod attack;
 mod baresip_call;
+mod beside;
 mod call_limit;
 mod carrier;
 mod cluster;
@@ -154,6 +155,7 @@ pub fn all() -> Vec<Scenario> {
         internet::SCENARIOS,
         disk_faults::SCENARIOS,
         edge::SCENARIOS,
+        beside::SCENARIOS,
         gruu::SCENARIOS,
         path::SCENARIOS,
         hostile::datagrams::SCENARIOS,
@@ -171,6 +173,7 @@ pub fn all() -> Vec<Scenario> {
         cluster::cables::SCENARIOS,
         cluster::calls::SCENARIOS,
         cluster::load::SCENARIOS,
+        cluster::location::SCENARIOS,
         cluster::witness::SCENARIOS,
         cluster::etcd::SCENARIOS,
         cluster::start::SCENARIOS,

@@ -13,6 +13,7 @@ pub mod fast_path;
 pub mod frozen;
 pub mod killed;
 pub mod load;
+pub mod location;
 pub mod lossless;
 pub mod metrics;
 pub mod observed;

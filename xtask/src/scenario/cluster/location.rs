@@ -1,0 +1,152 @@
+//! The table `location` of a database server says what is registered at the pair, once, whatever dies meanwhile.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
+use sip::Aor;
+use store::Credentials;
+
+use super::stage::Stage;
+use crate::cluster::{Settings, TIME_MAX};
+use crate::database_server::{DatabaseServer, Product};
+use crate::lab::Lab;
+use crate::lab::pair::{Side, VIP};
+use crate::phone::Phone;
+use crate::process;
+use crate::scenario::Scenario;
+use crate::server::PASSWORD;
+
+/// The scenarios of this file.
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario { name: "the_table_in_postgresql_is_right_after_a_cut_and_a_killed_node", run: postgres },
+    Scenario { name: "the_table_in_mariadb_is_right_after_a_cut_and_a_killed_node", run: mariadb },
+];
+
+/// How long a mended database may be waited for on a busy machine: tries are five seconds apart.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn postgres(lab: &Lab) -> Result<()> {
+    cut_and_killed(lab, Product::Postgres)
+}
+
+fn mariadb(lab: &Lab) -> Result<()> {
+    cut_and_killed(lab, Product::MariaDb)
+}
+
+fn cut_and_killed(lab: &Lab, product: Product) -> Result<()> {
+    let mut database = DatabaseServer::start(lab, &lab.host("database", 40)?, product)?;
+    let toml = format!(
+        "[database]\nurl = \"{}\"\ntls = \"off\"\ntimeout = \"1s\"\nlocation = \"own\"\n",
+        database.url()
+    );
+    let mut stage = Stage::prepare(lab, &Settings { toml, ..Settings::default() })?;
+    process::quietly(&mut stage.cluster.command(&stage.pair, Side::A, &["database", "init"]))?;
+    add_accounts(&database, &["alice", "bob", "carol"])?;
+    stage.start()?;
+    let mut alice = phone(&stage, "alice", At::Near)?;
+    let mut bob = phone(&stage, "bob", At::Far)?;
+    let mut carol = phone(&stage, "carol", At::Near)?;
+    for phone in [&mut alice, &mut bob, &mut carol] {
+        phone.register()?;
+    }
+    wait_for_table(&database, &[&alice, &bob, &carol])?;
+    register_for(&mut carol, 0)?;
+    wait_for_table(&database, &[&alice, &bob])?;
+
+    database.cut_off()?;
+    register_for(&mut bob, 0)?;
+    register_for(&mut carol, 600)?;
+    wait_for_publication(&stage, Side::A, "a table that can not be written", |it| {
+        it["error"].is_string() && it["owed"].as_u64() >= Some(1)
+    })?;
+    stage.wait_for(Side::A, "a standby that has the same", |status| {
+        let replica = &status["server"]["replica"];
+        replica["ready"] == 100 && replica["kinds"]["bindings"]["there"] == 2
+    })?;
+    stage.cluster.kill(Side::A)?;
+    stage.wait_until_served_by(Side::B)?;
+    ensure!(contacts(&database)? == sorted(&[&alice, &bob]), "it was cut off");
+    database.kill()?;
+    database.mend()?;
+    database.start_again()?;
+
+    wait_for_table(&database, &[&alice, &carol])?;
+    // What the new node is told by phones follows.
+    register_for(&mut alice, 0)?;
+    wait_for_table(&database, &[&carol])?;
+    wait_for_publication(&stage, Side::B, "a table that is right", |it| {
+        it["state"] == "writing" && it["error"].is_null() && it["owed"] == 0
+    })?;
+    let epoch = stage.epoch(Side::B)?;
+    let found = database.sql("SELECT epoch FROM tandem_epoch")?;
+    ensure!(found.trim() == epoch.to_string(), "the row says {found}, and the node {epoch}");
+    stage.end(&["a", "b"])
+}
+
+enum At {
+    Near,
+    Far,
+}
+
+fn phone(stage: &Stage<'_>, user: &str, at: At) -> Result<Phone> {
+    let host = match at {
+        At::Near => &stage.pair.phone,
+        At::Far => &stage.pair.far,
+    };
+    Phone::at_service(host, user, &VIP.to_string(), (VIP, 5060).into())
+}
+
+fn register_for(phone: &mut Phone, seconds: u32) -> Result<()> {
+    let request = phone.register_request(seconds);
+    let request = phone.with_credentials(request);
+    phone.send(&request)?;
+    phone.expect_status(&request, 200).map(drop)
+}
+
+fn add_accounts(database: &DatabaseServer, users: &[&str]) -> Result<()> {
+    let domain = VIP.to_string();
+    for user in users {
+        let aor = Aor::parse(&format!("{user}@{domain}")).expect("it is one");
+        let Credentials { md5, sha256, .. } = Credentials::of(&aor, &domain, PASSWORD);
+        database.sql(&format!(
+            "INSERT INTO subscriber (username, domain, realm, ha1, ha1_sha256) \
+             VALUES ('{user}', '{domain}', '{domain}', '{md5}', '{sha256}')"
+        ))?;
+    }
+    Ok(())
+}
+
+/// Waits until the table has the contacts of exactly these phones, each once.
+fn wait_for_table(database: &DatabaseServer, phones: &[&Phone]) -> Result<()> {
+    let wanted = sorted(phones);
+    let mut last = Vec::new();
+    let waited = process::wait_until("the right table", PATIENCE, || {
+        last = contacts(database)?;
+        Ok((last == wanted).then_some(()))
+    });
+    ensure!(waited.is_ok(), "the table has {last:?}, and not {wanted:?}");
+    Ok(())
+}
+
+fn contacts(database: &DatabaseServer) -> Result<Vec<String>> {
+    let text = database.sql("SELECT contact FROM location")?;
+    let mut contacts: Vec<String> = text.lines().map(str::to_owned).collect();
+    contacts.sort();
+    Ok(contacts)
+}
+
+fn sorted(phones: &[&Phone]) -> Vec<String> {
+    let mut contacts: Vec<String> = phones.iter().map(|phone| phone.contact()).collect();
+    contacts.sort();
+    contacts
+}
+
+fn wait_for_publication(
+    stage: &Stage<'_>,
+    side: Side,
+    what: &str,
+    is_so: impl Fn(&Value) -> bool,
+) -> Result<()> {
+    stage.wait_for_engine(side, what, TIME_MAX, |status| is_so(&status["publication"]))
+}
