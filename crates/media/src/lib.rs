@@ -11,12 +11,14 @@
 //! - [`ports`] gives the ports.
 //! - [`latch`] finds where a side behind a NAT is (RFC 7362), by [`packet`]s that come from there.
 //! - [`stream`] says of each datagram where it goes, and keeps [`figures`] of loss, jitter and delay.
+//! - [`ng`] asks an rtpengine in the place of all this but [`offer_answer`].
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 pub mod body;
 pub mod figures;
 pub mod latch;
+pub mod ng;
 pub mod offer_answer;
 pub mod packet;
 pub mod ports;

@@ -14,6 +14,7 @@
 //!
 //! Invariant: each port of a pool is in use by one call at most, and what [`Output`] has bound is what [`Call::ports`] has.
 
+mod by_others;
 mod capsule;
 mod dialog;
 mod message;

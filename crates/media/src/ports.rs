@@ -14,6 +14,9 @@ use clock::Instant;
 /// How long a pair rests: longer than a phone goes on sending after a BYE that it did not get at once.
 pub const REST: Duration = Duration::from_secs(30);
 
+/// What stands for a port of another relay.
+const PLACEHOLDER: u16 = 2;
+
 /// Pairs in a row that one line may want.
 pub const PAIRS_MAX: u16 = 8;
 
@@ -71,16 +74,31 @@ pub struct Pool {
     resting: VecDeque<(Instant, Ports)>,
     seed: u64,
     given: u64,
+    /// Whether the ports are another relay's, and these only stand for them.
+    is_elsewhere: bool,
 }
 
 impl Pool {
+    /// Ports that another relay gives: what is taken from here stands for them, says nothing, and never comes to an end.
+    pub fn elsewhere() -> Self {
+        Self { is_elsewhere: true, ..Self::new(1, 0, 0) }
+    }
+
     /// The whole pairs from `first` to `last`. `seed` is a secret of the node.
     pub fn new(first: u16, last: u16, seed: u64) -> Self {
         // Port 0 is none.
         let first = u32::from(first.max(2)).next_multiple_of(2);
         let pairs = ((u32::from(last) + 1).saturating_sub(first) / 2) as usize;
         let first = u16::try_from(first).unwrap_or(u16::MAX - 1);
-        Self { first, busy: vec![false; pairs], free: pairs, resting: VecDeque::new(), seed, given: 0 }
+        Self {
+            first,
+            busy: vec![false; pairs],
+            free: pairs,
+            resting: VecDeque::new(),
+            seed,
+            given: 0,
+            is_elsewhere: false,
+        }
     }
 
     /// Takes pairs in a row.
@@ -91,6 +109,9 @@ impl Pool {
     pub fn allocate(&mut self, now: Instant, pairs: u16) -> Result<Ports, NoPorts> {
         if !(1..=PAIRS_MAX).contains(&pairs) {
             return Err(NoPorts::TooMany);
+        }
+        if self.is_elsewhere {
+            return Ok(Ports { first: PLACEHOLDER, pairs });
         }
         self.wake(now);
         let count = usize::from(pairs);

@@ -1,6 +1,7 @@
 //! Calls as they go, told message by message.
 
 mod another_node;
+mod by_others;
 mod exchanges;
 mod forks;
 mod refusals;
