@@ -23,7 +23,7 @@ mod traffic;
 
 pub use call_holding::{CallHolding, HeldMessage};
 pub use holding::{Holding, Passage};
-pub use media_control::MediaCounts;
+pub use media_control::{MediaCounts, QuestionToken};
 pub use peer::{ByRole, Outcome, OwnEntry, Owners, Peer, PeerCounts, PeerView};
 pub use place::{owner_of_shard, partition_of, shard_of, shard_of_call, shard_of_owner};
 pub use records::{Records, take_records};

@@ -7,6 +7,7 @@
 //! The range of ports is cut into slices, and a call has its ports from the slice of its Call-ID. Both nodes cut alike,
 //! however many shards they have, so that what the one has given is free on the other.
 
+mod elsewhere;
 mod message;
 mod stored;
 
@@ -16,8 +17,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use clock::Instant;
 use keys::Key;
+use media::ng::Ask;
 use media::offer_answer::{
-    Branch, Call, Face, Faces, Output as MediaOutput, Side, Tag, Terms, Unanchored, Verdict,
+    Branch, Call, Face, Faces, Kind, Output as MediaOutput, Side, Tag, Terms, Unanchored, Verdict,
 };
 use media::ports::Pool;
 use routing::{CallName, MediaAsk, MediaEnd, MediaRefusal, MediaWithin, SessionName};
@@ -25,6 +27,8 @@ use sip::{Editor, Message};
 use transaction::ClientKey;
 use transport::{ListenerId, Listeners};
 
+use self::elsewhere::Elsewhere;
+pub use self::elsewhere::QuestionToken;
 pub(crate) use self::stored::StoredSession;
 use crate::place::{SLICES, slice_of_call};
 use crate::relay::{RelayEvent, RelayOrder, RelayReport, RelaySettings};
@@ -53,6 +57,12 @@ pub struct MediaCounts {
     pub too_large: u64,
     /// Sessions of the other node whose ports are not free here.
     pub not_taken_over: u64,
+    /// Descriptions that no rtpengine took, because none answered.
+    pub relay_unanswered: u64,
+    /// Descriptions that an rtpengine did not take.
+    pub relay_refused: u64,
+    /// Sessions that another rtpengine has now.
+    pub relay_moved: u64,
 }
 
 impl MediaCounts {
@@ -60,6 +70,7 @@ impl MediaCounts {
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
         let Self { sessions: _, pairs_used: _, rewritten, passed_on, refused, .. } = *self;
         let Self { no_ports, silent, too_large, not_taken_over, .. } = *self;
+        let Self { relay_unanswered, relay_refused, relay_moved, .. } = *self;
         [
             ("media_rewritten", rewritten),
             ("media_passed_on", passed_on),
@@ -68,6 +79,9 @@ impl MediaCounts {
             ("media_silent", silent),
             ("media_too_large", too_large),
             ("media_not_taken_over", not_taken_over),
+            ("media_relay_unanswered", relay_unanswered),
+            ("media_relay_refused", relay_refused),
+            ("media_relay_moved", relay_moved),
         ]
         .into_iter()
     }
@@ -85,6 +99,8 @@ pub(crate) enum Passed {
     },
     /// It does not go on.
     Refused(MediaRefusal),
+    /// An rtpengine is asked what becomes of it: [`MediaControl::handle_reply`] says it.
+    Asked(QuestionToken),
 }
 
 /// The media of a shard's calls.
@@ -98,12 +114,18 @@ pub(crate) struct MediaControl {
     by_call: BTreeSet<(CallName, SessionName)>,
     by_branch: BTreeMap<Branch, SessionName>,
     orders: Vec<RelayOrder>,
+    /// What rtpengines are to be asked.
+    questions: Vec<Ask<QuestionToken>>,
+    /// Questions in all.
+    asked: u64,
     changed: BTreeSet<SessionName>,
     /// Those that the other node has, as far as is known.
     told: BTreeSet<SessionName>,
     notes_changes: bool,
     /// Whether its sessions have their ports here.
     is_active: bool,
+    /// Whether what happens to sessions is the other node's doing.
+    stands_by: bool,
     counts: MediaCounts,
 }
 
@@ -115,6 +137,8 @@ struct Session {
     call_id: Bytes,
     slice: u16,
     branches: Vec<Branch>,
+    /// Which rtpengine has its media; `None`: our own relay.
+    elsewhere: Option<Elsewhere>,
 }
 
 impl MediaControl {
@@ -128,10 +152,13 @@ impl MediaControl {
             by_call: BTreeSet::new(),
             by_branch: BTreeMap::new(),
             orders: Vec::new(),
+            questions: Vec::new(),
+            asked: 0,
             changed: BTreeSet::new(),
             told: BTreeSet::new(),
             notes_changes: false,
             is_active: false,
+            stands_by: false,
             counts: MediaCounts::default(),
         }
     }
@@ -190,6 +217,10 @@ impl MediaControl {
             verdict = call.handle(now, &told, pool, out);
         });
         let names_ports = out.iter().any(|output| matches!(output, MediaOutput::Bind(..)));
+        let is_elsewhere = self.sessions.get(&ask.session).is_some_and(|session| session.elsewhere.is_some());
+        if is_elsewhere && let (Kind::Refused(_), MediaWithin::Fork(client, _)) = (kind, ask.within) {
+            self.handle_branch_ended(now, client);
+        }
         match verdict {
             Verdict::NoDescription => as_it_is(bytes),
             Verdict::PassedOn(Unanchored::Ports(_)) => {
@@ -200,6 +231,10 @@ impl MediaControl {
                 self.counts.passed_on += 1;
                 as_it_is(bytes)
             }
+            Verdict::Rewritten { .. } if is_elsewhere => match self.ask_elsewhere(ask, &told, &message) {
+                Some(token) => Passed::Asked(token),
+                None => as_it_is(bytes),
+            },
             Verdict::Rewritten { body, .. } => {
                 self.counts.rewritten += 1;
                 let mut rewritten = Vec::with_capacity(bytes.len() + 64);
@@ -226,6 +261,7 @@ impl MediaControl {
                     self.with_session(name, &mut Vec::new(), |call, pool, out| {
                         call.handle_dialog_ended(now, Tag(tag), pool, out);
                     });
+                    self.let_go_elsewhere(name);
                 }
             }
         }
@@ -241,6 +277,7 @@ impl MediaControl {
         self.with_session(name, &mut Vec::new(), |call, pool, out| {
             call.handle_branch_ended(now, branch, pool, out);
         });
+        self.delete_branch_elsewhere(name, client);
     }
 
     /// Something has happened to a stream. Gives the dialog that is to be ended because nothing comes.
@@ -274,10 +311,10 @@ impl MediaControl {
 
     /// The node has become active: what stands in the table goes on here.
     pub(crate) fn take_over(&mut self, now: Instant) {
-        self.is_active = true;
+        (self.is_active, self.stands_by) = (true, false);
         self.claim_all(now);
         let mut out = Vec::new();
-        for (name, session) in &self.sessions {
+        for (name, session) in self.sessions.iter().filter(|(_, session)| session.elsewhere.is_none()) {
             session.call.handle_takeover(&mut out);
             let faces = session.call.faces();
             self.orders.extend(out.drain(..).map(|output| RelayOrder { session: *name, faces, output }));
@@ -286,7 +323,8 @@ impl MediaControl {
 
     /// The node is not active any more. What the other node was told of stays.
     pub(crate) fn stand_by(&mut self) {
-        self.is_active = false;
+        (self.is_active, self.stands_by) = (false, true);
+        self.questions.clear();
         self.pools.clear();
         self.changed.clear();
         if !self.notes_changes {
@@ -323,12 +361,19 @@ impl MediaControl {
         let (Some(caller), Some(callee)) = (face(caller), face(callee)) else { return false };
         let terms =
             Terms { faces: Faces { caller, callee }, broken: settings.broken, origin: settings.origin };
+        let mut elsewhere = None;
+        if settings.is_elsewhere {
+            let has_others = self.sessions_of(ask.call).next().is_some();
+            let Some(begun) = Elsewhere::begin(message, has_others, ask.session) else { return false };
+            elsewhere = Some(begun);
+        }
         let session = Session {
             call: Call::new(terms),
             name: ask.call,
             call_id: Bytes::copy_from_slice(call_id),
             slice: slice_of_call(&self.key, call_id),
             branches: Vec::new(),
+            elsewhere,
         };
         self.by_call.insert((ask.call, ask.session));
         self.sessions.insert(ask.session, session);
@@ -354,14 +399,15 @@ impl MediaControl {
         let Some(session) = self.sessions.get_mut(&name) else { return };
         let ports = self.settings.as_ref().map(|settings| settings.ports);
         let slice = session.slice;
-        let pool = self.pools.entry(slice).or_insert_with(|| pool(&self.key, ports, slice));
-        act(&mut session.call, pool, out);
-        let faces = session.call.faces();
-        self.orders.extend(out.iter().map(|output| RelayOrder {
-            session: name,
-            faces,
-            output: output.clone(),
-        }));
+        if session.elsewhere.is_some() {
+            act(&mut session.call, &mut Pool::elsewhere(), out);
+        } else {
+            let pool = self.pools.entry(slice).or_insert_with(|| pool(&self.key, ports, slice));
+            act(&mut session.call, pool, out);
+            let faces = session.call.faces();
+            let order = |output: &MediaOutput| RelayOrder { session: name, faces, output: output.clone() };
+            self.orders.extend(out.iter().map(order));
+        }
         let is_over = session.call.is_over();
         self.note(name);
         if is_over {
@@ -382,6 +428,9 @@ impl MediaControl {
         for branch in session.branches {
             self.by_branch.remove(&branch);
         }
+        if let Some(elsewhere) = &session.elsewhere {
+            return self.delete_elsewhere(name, elsewhere, None);
+        }
         let faces = session.call.faces();
         let unbind = |(side, ports): (Side, _)| MediaOutput::Unbind(side, ports);
         let outputs = session.call.ports().into_iter().map(unbind);
@@ -392,7 +441,7 @@ impl MediaControl {
     fn claim_all(&mut self, now: Instant) {
         let ports = self.settings.as_ref().map(|settings| settings.ports);
         let mut refused = Vec::new();
-        for (name, session) in &self.sessions {
+        for (name, session) in self.sessions.iter().filter(|(_, session)| session.elsewhere.is_none()) {
             let slice = session.slice;
             let pool = self.pools.entry(slice).or_insert_with(|| pool(&self.key, ports, slice));
             if session.call.claim(now, pool).is_err() {

@@ -22,6 +22,8 @@ pub struct RelaySettings {
     pub broken: Broken,
     /// What becomes of `o=` in a description.
     pub origin: Origin,
+    /// Whether rtpengines relay the calls that begin; of the ports and addresses here only the addresses' families count then.
+    pub is_elsewhere: bool,
 }
 
 /// Something that is to be done for a session, in the order in which it is said.

@@ -31,6 +31,7 @@ use transport::{Destination, Flow, Listeners, Quoted, Source};
 use self::calls::Calls;
 pub(crate) use self::calls::number_of;
 pub use self::calls::{CallBytes, Waits};
+use self::media_waits::MediaWaits;
 use crate::media_control::{MediaControl, MediaCounts};
 use crate::place::shard_of_call;
 use crate::traffic::Traffic;
@@ -38,6 +39,7 @@ use crate::traffic::Traffic;
 mod calls;
 mod dialogs;
 mod media;
+mod media_waits;
 
 /// What a shard wants done, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,6 +152,7 @@ pub struct Shard {
     malformed: u64,
     traffic: Traffic,
     media: MediaControl,
+    media_waits: MediaWaits,
     stamped: Vec<u8>,
     from_transactions: Vec<TransactionOutput<Destination>>,
     from_user: Vec<UserOutput>,
@@ -165,6 +168,7 @@ impl Shard {
             transactions: Transactions::new(settings.timers, transaction::Limits::default()),
             user: TransactionUser::new(settings, keyring.clone(), number, boot),
             media: MediaControl::new(keyring.partition),
+            media_waits: MediaWaits::default(),
             keyring,
             number,
             shards: None,
@@ -187,6 +191,7 @@ impl Shard {
         self.transactions.forget_all();
         self.user.stand_by();
         self.media.stand_by();
+        self.media_waits.clear();
         self.forget_changes();
         self.tenure.leave();
     }
@@ -403,9 +408,9 @@ impl Shard {
         self.settle(now, lease, out);
     }
 
-    /// Whether a request waits for an answer of a partition, the store or the DNS.
+    /// Whether a request waits for an answer of a partition, the store, the DNS or an rtpengine.
     pub fn has_suspended(&self) -> bool {
-        self.user.suspended() > 0
+        self.user.suspended() > 0 || self.media_waits.count() > 0
     }
 
     /// Whether a request of our own is under way.
@@ -455,7 +460,7 @@ impl Shard {
         ShardCounts {
             servers,
             clients,
-            suspended: self.user.suspended(),
+            suspended: self.user.suspended() + self.media_waits.count(),
             contexts: self.user.contexts(),
             calls,
             inherited: self.inherited() + inherited,
@@ -665,6 +670,7 @@ impl Shard {
             UserOutput::SendStateless { to, message } => out.push(Output::Send { to, message, of: None }),
             UserOutput::Abandon { key } => {
                 self.transactions.abandon_client(key);
+                self.media_waits.abandon(key);
                 self.media.handle_branch_ended(now.instant, key);
             }
             UserOutput::Relayed { ask, message } => self.sink_relayed(now, lease, &ask, *message, out),

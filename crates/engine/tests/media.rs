@@ -8,20 +8,18 @@ use bytes::Bytes;
 use clock::{Instant, Now, WallTime};
 use engine::copies::{self, CALL, Entry, MEDIA, Replica};
 use engine::{CallHolding, Output, RelayEvent, RelayOrder, RelayReport, RelaySettings, Shard};
-use keys::RootKey;
 use lease::{Epoch, LeaseMirror};
 use media::offer_answer::{Broken, Face, Output as MediaOutput};
 use media::sdp::Origin;
 use replica::{Capsule, Kind, Place, Posted, Ticket};
-use routing::{Anchoring, Keyring, RelayRules, Settings, TrustedPeer};
-use sip::Message;
-use transport::{Destination, Flow, ListenerId, RemoteAddr, Source, Transport};
+use routing::Anchoring;
 
+#[path = "testbed/call.rs"]
+mod call;
 #[path = "testbed/settings.rs"]
 mod testbed;
 
-const CALLER: &str = "198.51.100.66:5060";
-const CALLEE: &str = "198.51.100.7:5060";
+use call::*;
 
 #[test]
 fn a_call_that_is_relayed_leaves_with_the_relays_address_in_offer_and_answer() {
@@ -233,7 +231,6 @@ fn a_session_that_can_not_be_read_is_refused() {
     assert!(copies::read(world.now, keyless).is_err());
 }
 
-type Sent = (Destination, Bytes);
 type BoundPorts = BTreeMap<(u64, String), usize>;
 
 struct World {
@@ -312,7 +309,13 @@ impl World {
             local: "192.0.2.1".parse().expect("an address"),
             named: "203.0.113.9".parse().expect("an address"),
         };
-        let settings = Arc::new(RelaySettings { ports, faces: vec![face], broken, origin: Origin::Kept });
+        let settings = Arc::new(RelaySettings {
+            ports,
+            faces: vec![face],
+            broken,
+            origin: Origin::Kept,
+            is_elsewhere: false,
+        });
         for (shard, _) in &mut self.nodes {
             shard.set_relay(self.now.instant, Some(Arc::clone(&settings)));
         }
@@ -453,99 +456,4 @@ impl World {
         });
         started.expect("there is one")
     }
-}
-
-const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 198.51.100.66\r\ns=-\r\nc=IN IP4 198.51.100.66\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
-const ANSWER: &str = "v=0\r\no=- 2 2 IN IP4 198.51.100.7\r\ns=-\r\nc=IN IP4 198.51.100.7\r\nt=0 0\r\nm=audio 5000 RTP/AVP 0\r\n";
-
-fn without_100(sent: Vec<Sent>) -> Vec<Sent> {
-    sent.into_iter().filter(|(_, message)| !message.starts_with(b"SIP/2.0 100")).collect()
-}
-
-fn sole(sent: Vec<Sent>) -> Bytes {
-    let [(_, message)] = &sent[..] else { unreachable!("{sent:?}") };
-    message.clone()
-}
-
-fn body_of(message: &Bytes) -> &str {
-    let text = str::from_utf8(message).expect("it is text");
-    text.split_once("\r\n\r\n").expect("a body").1
-}
-
-fn length_of(message: &Bytes) -> usize {
-    let message = Message::parse(message).expect("a message");
-    let length = message.header(sip::Name::ContentLength).expect("its length");
-    str::from_utf8(length).expect("text").parse().expect("a number")
-}
-
-fn address_of(message: &Bytes) -> String {
-    let line = body_of(message).lines().find_map(|line| line.strip_prefix("c=IN IP4 "));
-    line.expect("an address").to_owned()
-}
-
-fn port_of(message: &Bytes) -> String {
-    let line = body_of(message).lines().find_map(|line| line.strip_prefix("m=audio "));
-    line.expect("a line").split(' ').next().expect("a port").to_owned()
-}
-
-fn to(remote: &str) -> Destination {
-    Destination::Flow(source(remote).flow)
-}
-
-fn source(remote: &str) -> Source {
-    let remote = RemoteAddr(remote.parse().expect("an address"));
-    Source { flow: Flow::Datagram { listener: ListenerId(0), remote }, transport: Transport::Udp }
-}
-
-fn length(body: &str) -> String {
-    format!("Content-Length: {}", body.len())
-}
-
-fn typed(body: &str) -> String {
-    let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
-    format!("{kind}{}\r\n\r\n{body}", length(body))
-}
-
-fn invite(call_id: &str) -> String {
-    format!(
-        "INVITE sip:bob@{CALLEE} SIP/2.0\r\nVia: SIP/2.0/UDP {CALLER};rport;branch=z9hG4bKcall1\r\n\
-         From: <sip:peer@{CALLER}>;tag=f\r\nTo: <sip:bob@{CALLEE}>\r\nCall-ID: {call_id}\r\nCSeq: 1 INVITE\r\n\
-         Contact: <sip:peer@{CALLER}>\r\nMax-Forwards: 70\r\n{}",
-        typed(OFFER)
-    )
-}
-
-/// What the caller sends in the dialog.
-fn within(method: &str, cseq: u32, forwarded: &Bytes, body: &str) -> String {
-    let text = str::from_utf8(forwarded).expect("it is text");
-    let routes = text.lines().filter_map(|line| line.strip_prefix("Record-Route:"));
-    let routes: String = routes.map(|value| format!("Route:{value}\r\n")).collect();
-    format!(
-        "{method} sip:bob@{CALLEE} SIP/2.0\r\nVia: SIP/2.0/UDP {CALLER};rport;branch=z9hG4bK{method}{cseq}\r\n\
-         From: <sip:peer@{CALLER}>;tag=f\r\nTo: <sip:bob@{CALLEE}>;tag=b\r\nCall-ID: call-1\r\nCSeq: {cseq} {method}\r\n\
-         Contact: <sip:peer@{CALLER}>\r\n{routes}Max-Forwards: 70\r\n{}",
-        typed(body)
-    )
-}
-
-/// What the callee says to what it got.
-fn response(request: &Bytes, status: &str, tag: &str, body: &str) -> String {
-    let text = str::from_utf8(request).expect("it is text");
-    let copied = ["Via:", "From:", "To:", "Call-ID:", "CSeq:", "Record-Route:"];
-    let lines = text.lines().filter(|line| copied.iter().any(|name| line.starts_with(name)));
-    let lines: String = lines
-        .map(|line| match line.starts_with("To:") && !tag.is_empty() {
-            true => format!("{line};tag={tag}\r\n"),
-            false => format!("{line}\r\n"),
-        })
-        .collect();
-    format!("SIP/2.0 {status}\r\n{lines}Contact: <sip:bob@{CALLEE}>\r\n{}", typed(body))
-}
-
-fn shard(anchoring: Anchoring) -> Shard {
-    let trusted =
-        TrustedPeer { network: "198.51.100.66/32".parse().expect("a network"), name: "peer".to_owned() };
-    let relay = RelayRules { default: anchoring, ..RelayRules::default() };
-    let settings = Settings { trusted: vec![trusted], relay, ..testbed::settings() };
-    Shard::new(Arc::new(settings), Keyring::derive(&RootKey::new([5; 32])), 0, 1)
 }

@@ -9,7 +9,7 @@ use routing::account::Unreadable;
 use routing::{CallName, SessionName};
 use sip::limits::CALL_ID_BYTES_MAX;
 
-use super::{MediaControl, RelayOrder, SESSIONS_MAX, Session, slice_of_call};
+use super::{Elsewhere, MediaControl, RelayOrder, SESSIONS_MAX, Session, slice_of_call};
 
 /// Larger calls are not told: [`Call::from_bytes`] reads no larger ones, nor would the link between two nodes carry them.
 const CALL_BYTES_MAX: usize = 160 << 10;
@@ -22,6 +22,7 @@ pub(crate) struct StoredSession {
     pub(crate) call_id: Bytes,
     name: CallName,
     call: Bytes,
+    elsewhere: Option<Elsewhere>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -32,13 +33,43 @@ struct Parts {
     name: u64,
     #[prost(bytes = "bytes", tag = "3")]
     call: Bytes,
+    /// A node that does not know this finds ports that are not its own, and lets the session go.
+    #[prost(message, optional, tag = "4")]
+    elsewhere: Option<StoredElsewhere>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct StoredElsewhere {
+    #[prost(bytes = "bytes", tag = "1")]
+    call_id: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    caller_tag: Bytes,
+    /// Empty: it was not offered yet.
+    #[prost(string, tag = "3")]
+    node: String,
+}
+
+impl StoredElsewhere {
+    fn of(elsewhere: Elsewhere) -> Self {
+        let node = elsewhere.node.map(|node| node.to_string()).unwrap_or_default();
+        Self { call_id: elsewhere.call_id, caller_tag: elsewhere.caller_tag, node }
+    }
+
+    fn read(self) -> Result<Elsewhere, Unreadable> {
+        let node = match self.node.as_str() {
+            "" => None,
+            node => Some(node.parse().map_err(|_| Unreadable::Malformed)?),
+        };
+        Ok(Elsewhere { call_id: self.call_id, caller_tag: self.caller_tag, node, is_asked: node.is_some() })
+    }
 }
 
 impl StoredSession {
     /// Its bytes for the other node.
     pub(crate) fn to_bytes(&self) -> Bytes {
-        let Self { call_id, name, call } = self.clone();
-        Parts { call_id, name: name.as_u64(), call }.encode_to_vec().into()
+        let Self { call_id, name, call, elsewhere } = self.clone();
+        let elsewhere = elsewhere.map(StoredElsewhere::of);
+        Parts { call_id, name: name.as_u64(), call, elsewhere }.encode_to_vec().into()
     }
 
     /// Reads what [`StoredSession::to_bytes`] wrote on the other node.
@@ -46,12 +77,14 @@ impl StoredSession {
         if bytes.len() > BYTES_MAX {
             return Err(Unreadable::Malformed);
         }
-        let Parts { call_id, name, call } = Parts::decode(bytes).map_err(|_| Unreadable::Malformed)?;
+        let Parts { call_id, name, call, elsewhere } =
+            Parts::decode(bytes).map_err(|_| Unreadable::Malformed)?;
         if call_id.is_empty() || call_id.len() > CALL_ID_BYTES_MAX {
             return Err(Unreadable::Malformed);
         }
         Call::from_bytes(Instant::START, call.clone()).map_err(|_| Unreadable::Malformed)?;
-        Ok(Self { call_id, name: CallName::from_u64(name), call })
+        let elsewhere = elsewhere.map(StoredElsewhere::read).transpose()?;
+        Ok(Self { call_id, name: CallName::from_u64(name), call, elsewhere })
     }
 }
 
@@ -74,7 +107,8 @@ impl MediaControl {
             return None;
         }
         self.told.insert(name);
-        Some(StoredSession { call_id: session.call_id.clone(), name: session.name, call })
+        let (call_id, elsewhere) = (session.call_id.clone(), session.elsewhere.clone());
+        Some(StoredSession { call_id, name: session.name, call, elsewhere })
     }
 
     /// All sessions, in order.
@@ -89,8 +123,9 @@ impl MediaControl {
         }
         // It was read once when it came.
         let Ok(call) = Call::from_bytes(now, stored.call.clone()) else { return false };
-        let before = self.sessions.get(&name).map(|session| session.call.ports()).unwrap_or_default();
-        let after = call.ports();
+        let before = self.sessions.get(&name).filter(|session| session.elsewhere.is_none());
+        let before = before.map(|session| session.call.ports()).unwrap_or_default();
+        let after = if stored.elsewhere.is_none() { call.ports() } else { Default::default() };
         let faces = call.faces();
         let bind = |(side, ports): &(Side, Ports)| MediaOutput::Bind(*side, *ports);
         let unbind = |(side, ports): &(Side, Ports)| MediaOutput::Unbind(*side, *ports);
@@ -103,7 +138,8 @@ impl MediaControl {
         }
         self.by_call.insert((stored.name, name));
         let slice = slice_of_call(&self.key, &stored.call_id);
-        let session = Session { call, name: stored.name, call_id: stored.call_id.clone(), slice, branches };
+        let (call_id, elsewhere) = (stored.call_id.clone(), stored.elsewhere.clone());
+        let session = Session { call, name: stored.name, call_id, slice, branches, elsewhere };
         self.sessions.insert(name, session);
         self.told.insert(name);
         true

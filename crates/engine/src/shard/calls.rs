@@ -305,7 +305,8 @@ impl Shard {
 
     fn take_over_call(&mut self, now: Now, since: Duration, key: ServerKey, capsule: CallCapsule) {
         let CallCapsule { call, server, clients, .. } = capsule;
-        self.note_told(key, clients.iter().map(|(client, ..)| *client).collect());
+        let told: Vec<ClientKey> = clients.iter().map(|(client, ..)| *client).collect();
+        self.note_told(key, told.clone());
         let (stored, way) = server;
         let to = way.destination(&self.listeners);
         let restored =
@@ -329,6 +330,9 @@ impl Shard {
             }
         }
         if let Some(call) = call {
+            // A branch that is on its way without a transaction waited for its media's relay: nobody will send it.
+            let begun = |client: &ClientKey| told.contains(client);
+            unreachable.extend(call.clients().filter(|client| !begun(client)));
             self.user.restore_call(now, since, key, call, &mut self.from_user);
         }
         for client in unreachable {

@@ -1,15 +1,14 @@
 //! The media of a shard's calls: what the user wants relayed, what forwards packets, and what the other node is told of.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use clock::{Instant, Now};
 use lease::ActiveLease;
-use routing::call::Output as UserOutput;
-use routing::{CallName, MediaAsk, SessionName};
+use routing::{CallName, SessionName};
 
 use super::{Output, Shard};
-use crate::media_control::{Passed, StoredSession};
+use crate::media_control::StoredSession;
 use crate::relay::{RelayEvent, RelayOrder, RelaySettings};
 
 impl Shard {
@@ -42,53 +41,6 @@ impl Shard {
         out.extend(self.media.take_orders());
     }
 
-    /// A message leaves with the relay's body, or it does not.
-    pub(super) fn sink_relayed(
-        &mut self,
-        now: Now,
-        lease: &ActiveLease<'_>,
-        ask: &MediaAsk,
-        output: UserOutput,
-        out: &mut Vec<Output>,
-    ) {
-        match output {
-            UserOutput::Forward { key, kind, of, to, request } => {
-                match self.media.handle(now.instant, &self.listeners, ask, request) {
-                    Passed::On { message, names_ports } => {
-                        if let Some(call) = of.filter(|_| names_ports) {
-                            self.announces(call);
-                        }
-                        let output = UserOutput::Forward { key, kind, of, to, request: message };
-                        self.sink(now, lease, output, out);
-                    }
-                    Passed::Refused(refusal) => {
-                        self.user.handle_media_refused(now, lease, key, refusal, &mut self.from_user);
-                    }
-                }
-            }
-            UserOutput::Respond { key, status, message } => {
-                let (message, names_ports) = self.relayed(now, ask, message);
-                if names_ports {
-                    self.answers_with_ports(key);
-                }
-                self.sink(now, lease, UserOutput::Respond { key, status, message }, out);
-            }
-            UserOutput::SendStateless { to, message } => {
-                let (message, _) = self.relayed(now, ask, message);
-                self.sink(now, lease, UserOutput::SendStateless { to, message }, out);
-            }
-            other => self.sink(now, lease, other, out),
-        }
-    }
-
-    /// What can not be refused any more.
-    fn relayed(&mut self, now: Now, ask: &MediaAsk, message: Bytes) -> (Bytes, bool) {
-        match self.media.handle(now.instant, &self.listeners, ask, message.clone()) {
-            Passed::On { message, names_ports } => (message, names_ports),
-            Passed::Refused(_) => (message, false),
-        }
-    }
-
     /// The media sessions that have begun, changed or ended since this was asked last; none if changes are not noted.
     pub(crate) fn take_changed_sessions(&mut self) -> Vec<SessionName> {
         self.media.take_changed()
@@ -102,6 +54,11 @@ impl Shard {
     /// The media sessions of a call, in order.
     pub fn media_sessions_of(&self, call: CallName) -> impl Iterator<Item = SessionName> + '_ {
         self.media.sessions_of(call)
+    }
+
+    /// Which rtpengine has a session's media, if one has.
+    pub fn rtpengine_of(&self, session: SessionName) -> Option<SocketAddr> {
+        self.media.node_of(session)
     }
 
     /// The media sessions, in order.

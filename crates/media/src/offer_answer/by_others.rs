@@ -43,6 +43,11 @@ impl Call {
         self.forks.contains_key(&branch) || self.dialogs.values().any(|dialog| dialog.branch == branch)
     }
 
+    /// Whether somebody has answered and has not ended it, early or for good.
+    pub fn has_dialogs(&self) -> bool {
+        !self.dialogs.is_empty()
+    }
+
     /// What becomes of what can not be relayed.
     pub fn broken(&self) -> Broken {
         self.terms.broken

@@ -1,0 +1,232 @@
+//! Messages that wait for what an rtpengine says about their media.
+//!
+//! A session's messages stay in their order: what comes behind one that waits waits too. Each question gets an answer
+//! within the time of two rtpengines ([`media::ng`]), so none waits longer than that.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use clock::Now;
+use lease::ActiveLease;
+use media::ng::{Ask, Failure, Reply};
+use routing::call::Output as UserOutput;
+use routing::{MediaAsk, MediaRefusal, SessionName};
+use transaction::ClientKey;
+
+use super::{Output, Shard};
+use crate::media_control::{Passed, QuestionToken};
+
+/// Messages of one shard that wait: all calls that begin in a second under full load.
+const WAITING_MAX: usize = 8_192;
+
+/// The messages of one shard.
+#[derive(Debug, Default)]
+pub(super) struct MediaWaits {
+    sessions: BTreeMap<SessionName, VecDeque<Waiting>>,
+    /// The first of its session, about which was asked.
+    asked: BTreeMap<QuestionToken, SessionName>,
+    count: usize,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    ask: MediaAsk,
+    /// `None` for a request that is not to be sent any more.
+    message: Option<UserOutput>,
+}
+
+impl MediaWaits {
+    /// How many messages wait.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Forgets all; an answer that comes finds nobody.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// A request is not to be sent any more.
+    pub(super) fn abandon(&mut self, client: ClientKey) {
+        for waiting in self.sessions.values_mut().flatten() {
+            if matches!(&waiting.message, Some(UserOutput::Forward { key, .. }) if *key == client) {
+                waiting.message = None;
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.count >= WAITING_MAX
+    }
+
+    fn push(&mut self, waiting: Waiting) {
+        self.count += 1;
+        self.sessions.entry(waiting.ask.session).or_default().push_back(waiting);
+    }
+
+    fn pop(&mut self, session: SessionName) -> Option<Waiting> {
+        let waiting = self.sessions.get_mut(&session)?;
+        let first = waiting.pop_front();
+        if waiting.is_empty() {
+            self.sessions.remove(&session);
+        }
+        self.count -= usize::from(first.is_some());
+        first
+    }
+
+    /// Puts back the first of a session, about which was asked.
+    fn put_back(&mut self, token: QuestionToken, waiting: Waiting) {
+        let session = waiting.ask.session;
+        self.count += 1;
+        self.sessions.entry(session).or_default().push_front(waiting);
+        self.asked.insert(token, session);
+    }
+}
+
+impl Shard {
+    /// Appends what rtpengines are to be asked, since this was asked last. To be called behind each step; the answer comes
+    /// back by [`Self::handle_relay_reply`].
+    pub fn take_relay_questions(&mut self, out: &mut Vec<Ask<QuestionToken>>) {
+        out.extend(self.media.take_questions());
+    }
+
+    /// Takes what an rtpengine has said, or that none has. `node` is which one was asked last.
+    pub fn handle_relay_reply(
+        &mut self,
+        now: Now,
+        lease: &ActiveLease<'_>,
+        token: QuestionToken,
+        node: Option<SocketAddr>,
+        result: Result<Reply, Failure>,
+        out: &mut Vec<Output>,
+    ) {
+        self.enter(now, lease);
+        if let Some(session) = self.media_waits.asked.remove(&token)
+            && let Some(Waiting { ask, message }) = self.media_waits.pop(session)
+        {
+            self.pass(
+                now,
+                lease,
+                (&ask, message),
+                |shard, ask, bytes| shard.media.handle_reply(now.instant, ask, bytes, node, result),
+                out,
+            );
+            self.go_on(now, lease, session, out);
+        }
+        self.settle(now, lease, out);
+    }
+
+    /// A message leaves with the relay's body, later, or not at all.
+    pub(super) fn sink_relayed(
+        &mut self,
+        now: Now,
+        lease: &ActiveLease<'_>,
+        ask: &MediaAsk,
+        message: UserOutput,
+        out: &mut Vec<Output>,
+    ) {
+        if !self.media_waits.sessions.contains_key(&ask.session) {
+            return self.consider(now, lease, ask, message, out);
+        }
+        if self.media_waits.is_full() {
+            return self.pass(
+                now,
+                lease,
+                (ask, Some(message)),
+                |_, _, _| Passed::Refused(MediaRefusal::NoPorts),
+                out,
+            );
+        }
+        self.media_waits.push(Waiting { ask: *ask, message: Some(message) });
+    }
+
+    /// Lets the messages behind one that has left go on, up to the next about which is asked.
+    fn go_on(&mut self, now: Now, lease: &ActiveLease<'_>, session: SessionName, out: &mut Vec<Output>) {
+        while let Some(Waiting { ask, message }) = self.media_waits.pop(session) {
+            let Some(message) = message else { continue };
+            let asked = self.media_waits.asked.len();
+            self.consider(now, lease, &ask, message, out);
+            if self.media_waits.asked.len() > asked {
+                return;
+            }
+        }
+    }
+
+    fn consider(
+        &mut self,
+        now: Now,
+        lease: &ActiveLease<'_>,
+        ask: &MediaAsk,
+        message: UserOutput,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(bytes) = bytes_of(&message) else { return self.sink(now, lease, message, out) };
+        match self.media.handle(now.instant, &self.listeners, ask, bytes) {
+            Passed::Asked(token) => {
+                self.media_waits.put_back(token, Waiting { ask: *ask, message: Some(message) });
+            }
+            passed => self.pass(now, lease, (ask, Some(message)), |_, _, _| passed, out),
+        }
+    }
+
+    /// A message leaves as `becomes` says, or it does not. `None`: it was not to leave any more.
+    fn pass(
+        &mut self,
+        now: Now,
+        lease: &ActiveLease<'_>,
+        (ask, message): (&MediaAsk, Option<UserOutput>),
+        becomes: impl FnOnce(&mut Self, &MediaAsk, Bytes) -> Passed,
+        out: &mut Vec<Output>,
+    ) {
+        match message {
+            Some(UserOutput::Forward { key, kind, of, to, request }) => {
+                match becomes(self, ask, request.clone()) {
+                    Passed::Refused(refusal) => {
+                        self.user.handle_media_refused(now, lease, key, refusal, &mut self.from_user);
+                    }
+                    passed => {
+                        let (request, names_ports) = left(passed, request);
+                        if let Some(call) = of.filter(|_| names_ports) {
+                            self.announces(call);
+                        }
+                        self.sink(now, lease, UserOutput::Forward { key, kind, of, to, request }, out);
+                    }
+                }
+            }
+            Some(UserOutput::Respond { key, status, message }) => {
+                let (message, names_ports) = left(becomes(self, ask, message.clone()), message);
+                if names_ports {
+                    self.answers_with_ports(key);
+                }
+                self.sink(now, lease, UserOutput::Respond { key, status, message }, out);
+            }
+            Some(UserOutput::SendStateless { to, message }) => {
+                let (message, _) = left(becomes(self, ask, message.clone()), message);
+                self.sink(now, lease, UserOutput::SendStateless { to, message }, out);
+            }
+            Some(other) => self.sink(now, lease, other, out),
+            None => drop(becomes(self, ask, Bytes::new())),
+        }
+        // Who speaks, and for what, is noted for one message at a time.
+        self.rise(now, lease, out);
+    }
+}
+
+/// The message that leaves, if it can not be refused any more, and whether it names ports that nobody was told of.
+fn left(passed: Passed, as_it_was: Bytes) -> (Bytes, bool) {
+    match passed {
+        Passed::On { message, names_ports } => (message, names_ports),
+        Passed::Refused(_) | Passed::Asked(_) => (as_it_was, false),
+    }
+}
+
+fn bytes_of(message: &UserOutput) -> Option<Bytes> {
+    match message {
+        UserOutput::Forward { request, .. } => Some(request.clone()),
+        UserOutput::Respond { message, .. } | UserOutput::SendStateless { message, .. } => {
+            Some(message.clone())
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,436 @@
+//! Calls whose media pass an rtpengine: what it is asked, what waits for it, and what another node goes on with.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clock::{Instant, Now, WallTime};
+use engine::copies::{self, Entry, MEDIA, Replica};
+use engine::{CallHolding, Output, QuestionToken, RelaySettings, Shard};
+use lease::{Epoch, LeaseMirror};
+use media::ng::{Ask, Command, Failure, Reply};
+use media::offer_answer::{Broken, Face};
+use media::sdp::Origin;
+use replica::{Capsule, Kind, Place, Posted};
+use routing::Anchoring;
+
+#[path = "testbed/call.rs"]
+mod call;
+#[path = "testbed/settings.rs"]
+mod testbed;
+
+use call::*;
+
+type Asked = Ask<QuestionToken>;
+
+#[test]
+fn a_message_waits_for_the_rtpengine_and_leaves_with_its_description() {
+    let mut world = World::new(Broken::PassOn);
+    assert!(world.receive(CALLER, &invite("call-1")).is_empty(), "it waits");
+    let offer = world.sole_question();
+    let described = described(&offer);
+    assert!(matches!(offer.command, Command::Offer(_)) && offer.node.is_none() && offer.may_move);
+    assert_eq!((&described.call_id[..], &described.from_tag[..]), (&b"call-1"[..], &b"f"[..]));
+    assert!(described.to_tag.is_none() && described.branch.is_some() && described.sdp == OFFER);
+
+    let forwarded = sole(world.answer(&offer, ONE, done(4_000)));
+    assert_eq!((address_of(&forwarded).as_str(), port_of(&forwarded).as_str()), ("203.0.113.77", "4000"));
+    assert_eq!(length_of(&forwarded), body_of(&forwarded).len());
+    assert!(world.receive(CALLEE, &response(&forwarded, "200 OK", "b", ANSWER)).is_empty());
+    let answer = world.sole_question();
+    let said = self::described(&answer);
+    assert!(matches!(answer.command, Command::Answer(_)) && answer.node == Some(ONE) && !answer.may_move);
+    assert_eq!((&said.from_tag[..], said.to_tag.as_deref()), (&b"f"[..], Some(&b"b"[..])));
+    assert_eq!(said.branch, described.branch);
+    let answered = sole(world.answer(&answer, ONE, done(4_002)));
+    assert!(answered.starts_with(b"SIP/2.0 200") && port_of(&answered) == "4002");
+}
+
+#[test]
+fn messages_of_a_call_keep_their_order_while_they_wait() {
+    let mut world = World::new(Broken::PassOn);
+    let forwarded = world.begin();
+    world.receive(CALLEE, &response(&forwarded, "183 Session Progress", "b", ANSWER));
+    let early = world.sole_question();
+
+    assert!(world.receive(CALLEE, &response(&forwarded, "180 Ringing", "b", "")).is_empty());
+    assert!(world.receive(CALLEE, &response(&forwarded, "200 OK", "b", ANSWER)).is_empty());
+    assert!(world.questions().is_empty(), "one at a time");
+
+    let sent = world.answer(&early, ONE, done(4_002));
+    assert_eq!(sent.len(), 2, "the 180 needs no question");
+    assert!(sent[0].1.starts_with(b"SIP/2.0 183") && sent[1].1.starts_with(b"SIP/2.0 180"));
+    let last = world.sole_question();
+    assert!(sole(world.answer(&last, ONE, done(4_002))).starts_with(b"SIP/2.0 200"));
+}
+
+#[test]
+fn the_end_of_a_call_is_told_once() {
+    let mut world = World::new(Broken::PassOn);
+    let forwarded = world.established();
+
+    world.receive(CALLER, &within("BYE", 2, &forwarded, ""));
+
+    let delete = world.sole_question();
+    assert!(matches!(&delete.command, Command::Delete { call_id, branch: None, .. } if call_id == "call-1"));
+    assert_eq!((delete.node, delete.waiter), (Some(ONE), None));
+    assert_eq!(world.shard().counts().media.sessions, 0);
+    world.pass(Duration::from_secs(33));
+    assert!(world.questions().is_empty());
+}
+
+#[test]
+fn a_refused_call_is_deleted_at_once() {
+    let mut world = World::new(Broken::PassOn);
+    let forwarded = world.begin();
+
+    world.receive(CALLEE, &response(&forwarded, "486 Busy Here", "b", ""));
+
+    assert!(matches!(world.sole_question().command, Command::Delete { .. }));
+}
+
+#[test]
+fn without_a_relay_an_invite_goes_on_as_it_is_and_so_does_its_answer() {
+    let mut world = World::new(Broken::PassOn);
+    world.receive(CALLER, &invite("call-1"));
+    let offer = world.sole_question();
+
+    let forwarded = sole(world.reply(&offer, None, Err(Failure::NoNode)));
+    let answered = sole(world.receive(CALLEE, &response(&forwarded, "200 OK", "b", ANSWER)));
+
+    assert_eq!((body_of(&forwarded), body_of(&answered)), (OFFER, ANSWER));
+    assert!(world.questions().iter().all(|question| matches!(question.command, Command::Delete { .. })));
+    assert_eq!(world.shard().counts().media.relay_unanswered, 1);
+}
+
+#[test]
+fn without_a_relay_an_invite_is_refused_where_that_is_wanted() {
+    for (result, status) in [
+        (Err(Failure::NoNode), "SIP/2.0 503"),
+        (Ok(Reply::Error("Failed to parse SDP".to_owned())), "SIP/2.0 488"),
+    ] {
+        let mut world = World::new(Broken::Refuse);
+        world.receive(CALLER, &invite("call-1"));
+        let offer = world.sole_question();
+
+        let refused = sole(world.reply(&offer, Some(ONE), result));
+
+        assert!(refused.starts_with(status.as_bytes()), "{}", refused.escape_ascii());
+        assert_eq!(world.shard().counts().suspended, 0);
+    }
+}
+
+#[test]
+fn a_later_offer_may_go_to_another_rtpengine_and_its_answer_follows() {
+    let mut world = World::new(Broken::PassOn);
+    let forwarded = world.established();
+    world.receive(CALLER, &within("INVITE", 2, &forwarded, OFFER));
+    let offer = world.sole_question();
+    assert!(matches!(offer.command, Command::Offer(_)) && offer.node == Some(ONE) && offer.may_move);
+
+    let again = sole(world.answer(&offer, TWO, done(6_000)));
+    world.receive(CALLEE, &response(&again, "200 OK", "", ANSWER));
+
+    let answer = world.sole_question();
+    assert!(matches!(answer.command, Command::Answer(_)) && answer.node == Some(TWO));
+    assert_eq!(world.shard().counts().media.relay_moved, 1);
+}
+
+#[test]
+fn a_request_that_is_cancelled_while_it_waits_leaves_nothing_behind() {
+    let mut world = World::new(Broken::PassOn);
+    world.receive(CALLER, &invite("call-1"));
+    let offer = world.sole_question();
+    let cancel = invite("call-1").replace("INVITE sip", "CANCEL sip").replace("1 INVITE", "1 CANCEL");
+    let cancel =
+        format!("{}\r\nContent-Length: 0\r\n\r\n", cancel.split("\r\nContent-Type").next().expect("a head"));
+    world.receive(CALLER, &cancel);
+
+    // Whether the INVITE leaves or not: the callee must not ring for long, and the call must end.
+    let sent = world.answer(&offer, ONE, done(4_000));
+    if let Some((_, forwarded)) = sent.iter().find(|(_, message)| message.starts_with(b"INVITE")) {
+        let sent = world.receive(CALLEE, &response(forwarded, "180 Ringing", "b", ""));
+        let cancel =
+            sent.iter().find(|(_, message)| message.starts_with(b"CANCEL")).expect("it is cancelled");
+        world.receive(CALLEE, &response(&cancel.1, "200 OK", "b", ""));
+        world.receive(CALLEE, &response(forwarded, "487 Request Terminated", "b", ""));
+    }
+
+    let last = world.questions().pop().expect("it is told that the call has ended");
+    assert!(matches!(last.command, Command::Delete { .. }));
+    assert_eq!((world.shard().counts().media.sessions, world.shard().counts().suspended), (0, 0));
+}
+
+#[test]
+fn a_reply_that_nobody_waits_for_does_nothing() {
+    let mut world = World::new(Broken::PassOn);
+    world.receive(CALLER, &invite("call-1"));
+    let offer = world.sole_question();
+    assert_eq!(world.answer(&offer, ONE, done(4_000)).len(), 1);
+
+    assert!(world.answer(&offer, ONE, done(4_002)).is_empty());
+}
+
+#[test]
+fn another_node_goes_on_with_the_same_rtpengine() {
+    let mut world = World::pair();
+    world.established();
+    let forwarded = world.last_invite.clone();
+
+    world.fail_over();
+
+    assert!(world.questions().is_empty(), "a takeover asks nothing");
+    world.receive(CALLER, &within("INVITE", 2, &forwarded, OFFER));
+    let offer = world.sole_question();
+    assert_eq!((offer.node, &described(&offer).call_id[..]), (Some(ONE), &b"call-1"[..]));
+    assert_eq!(described(&offer).to_tag.as_deref(), Some(&b"b"[..]));
+    world.answer(&offer, ONE, done(4_000));
+    world.receive(CALLER, &within("BYE", 3, &forwarded, ""));
+    let delete = world.questions().pop().expect("the end is told");
+    assert!(matches!(delete.command, Command::Delete { branch: None, .. }) && delete.node == Some(ONE));
+    assert_eq!(world.shard().counts().media.sessions, 0);
+}
+
+#[test]
+fn a_standby_asks_nothing() {
+    let mut world = World::pair();
+    world.established();
+    world.copy_to_standby();
+    let standby = &mut world.nodes[1].0;
+    for (key, place) in &world.told.places {
+        let kind = Kind(key.0);
+        copies::remove_call(standby, kind, *place);
+    }
+
+    let mut questions = Vec::new();
+    standby.take_relay_questions(&mut questions);
+    assert!(questions.is_empty(), "{questions:?}");
+}
+
+#[test]
+fn a_session_with_a_wrong_rtpengine_in_it_is_refused() {
+    let mut world = World::pair();
+    world.established();
+    let capsule =
+        world.told.capsules.values().find(|capsule| capsule.kind == MEDIA).expect("it was told").clone();
+    assert!(copies::read(world.now, capsule.clone()).is_ok());
+
+    let text = ONE.to_string();
+    let at =
+        capsule.bytes.windows(text.len()).position(|window| window == text.as_bytes()).expect("its name");
+    let mut bytes = capsule.bytes.to_vec();
+    bytes[at] = b'x';
+
+    assert!(copies::read(world.now, Capsule { bytes: bytes.into(), ..capsule }).is_err());
+}
+
+const ONE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)), 2223);
+const TWO: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 8)), 2223);
+
+struct World {
+    now: Now,
+    epoch: u64,
+    nodes: Vec<(Shard, CallHolding)>,
+    acts: usize,
+    is_pair: bool,
+    told: Told,
+    asked: Vec<Asked>,
+    last_invite: Bytes,
+}
+
+#[derive(Default)]
+struct Told {
+    capsules: BTreeMap<(u8, Bytes), Capsule>,
+    places: BTreeMap<(u8, Bytes), Place>,
+}
+
+impl Replica for &mut Told {
+    fn put(&mut self, capsule: Capsule, place: Place) -> Posted {
+        let key = (capsule.kind.0, capsule.key.clone());
+        self.places.insert(key.clone(), place);
+        self.capsules.insert(key, capsule);
+        Posted::nowhere()
+    }
+
+    fn remove(&mut self, kind: Kind, key: &[u8]) -> Posted {
+        let key = (kind.0, Bytes::copy_from_slice(key));
+        self.capsules.remove(&key);
+        self.places.remove(&key);
+        Posted::nowhere()
+    }
+
+    fn everything(&mut self) -> Posted {
+        Posted::nowhere()
+    }
+}
+
+impl World {
+    fn new(broken: Broken) -> Self {
+        let now = Now::new(Instant::START, WallTime::from_millis(1_700_000_000_000));
+        let face = Face {
+            local: "192.0.2.1".parse().expect("an address"),
+            named: "192.0.2.1".parse().expect("an address"),
+        };
+        let settings = Arc::new(RelaySettings {
+            ports: (30_000, 39_999),
+            faces: vec![face],
+            broken,
+            origin: Origin::Kept,
+            is_elsewhere: true,
+        });
+        let node = |_| {
+            let mut shard = shard(Anchoring::Always);
+            shard.set_relay(now.instant, Some(Arc::clone(&settings)));
+            (shard, CallHolding::new(0))
+        };
+        Self {
+            now,
+            epoch: 3,
+            nodes: (0..2).map(node).collect(),
+            acts: 0,
+            is_pair: false,
+            told: Told::default(),
+            asked: Vec::new(),
+            last_invite: Bytes::new(),
+        }
+    }
+
+    fn pair() -> Self {
+        let mut world = Self { is_pair: true, ..Self::new(Broken::PassOn) };
+        for (shard, _) in &mut world.nodes {
+            shard.note_changes();
+            shard.stand_by(world.now);
+        }
+        world
+    }
+
+    fn shard(&self) -> &Shard {
+        &self.nodes[self.acts].0
+    }
+
+    /// An INVITE that has left.
+    fn begin(&mut self) -> Bytes {
+        self.receive(CALLER, &invite("call-1"));
+        let offer = self.sole_question();
+        self.last_invite = sole(self.answer(&offer, ONE, done(4_000)));
+        self.last_invite.clone()
+    }
+
+    /// A call that is up.
+    fn established(&mut self) -> Bytes {
+        let forwarded = self.begin();
+        self.receive(CALLEE, &response(&forwarded, "200 OK", "b", ANSWER));
+        let answer = self.sole_question();
+        assert_eq!(self.answer(&answer, ONE, done(4_002)).len(), 1);
+        self.receive(CALLER, &within("ACK", 1, &forwarded, ""));
+        forwarded
+    }
+
+    fn receive(&mut self, from: &str, text: &str) -> Vec<Sent> {
+        self.step(|shard, now, lease, out| {
+            shard.handle_message(now, lease, source(from), text.as_bytes(), out)
+        })
+    }
+
+    fn answer(&mut self, asked: &Asked, node: SocketAddr, reply: Reply) -> Vec<Sent> {
+        self.reply(asked, Some(node), Ok(reply))
+    }
+
+    fn reply(
+        &mut self,
+        asked: &Asked,
+        node: Option<SocketAddr>,
+        result: Result<Reply, Failure>,
+    ) -> Vec<Sent> {
+        let token = asked.waiter.expect("somebody waits");
+        self.step(|shard, now, lease, out| shard.handle_relay_reply(now, lease, token, node, result, out))
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now = Now::new(self.now.instant + time, self.now.wall + time);
+        self.step(|shard, now, lease, out| shard.handle_timeout(now, lease, out));
+    }
+
+    /// What leaves, but for 100; the other node holds at once what it is told.
+    fn step(
+        &mut self,
+        act: impl FnOnce(&mut Shard, Now, &lease::ActiveLease<'_>, &mut Vec<Output>),
+    ) -> Vec<Sent> {
+        let mirror = LeaseMirror::until(Instant::FAR, Epoch(self.epoch));
+        let lease = mirror.active(self.now.instant).expect("it is far from its end");
+        let (shard, holding) = &mut self.nodes[self.acts];
+        let (mut out, mut waits) = (Vec::new(), Vec::new());
+        act(shard, self.now, &lease, &mut out);
+        if self.is_pair {
+            copies::post_calls(self.now, shard, holding, &mut &mut self.told, &mut out, &mut waits);
+        }
+        shard.take_relay_questions(&mut self.asked);
+        let mut orders = Vec::new();
+        shard.take_relay_orders(&mut orders);
+        assert!(orders.is_empty(), "no port is bound here: {orders:?}");
+        let mut sent = Vec::new();
+        for output in out {
+            if let Output::Send { to, message, .. } = output {
+                sent.push((to, message));
+            }
+        }
+        for (ticket, _) in waits {
+            let (messages, _) = holding.handle_settled(ticket);
+            sent.extend(messages.into_iter().map(|(to, message, _)| (to, message)));
+        }
+        without_100(sent)
+    }
+
+    fn questions(&mut self) -> Vec<Asked> {
+        std::mem::take(&mut self.asked)
+    }
+
+    #[track_caller]
+    fn sole_question(&mut self) -> Asked {
+        let mut asked = self.questions();
+        assert_eq!(asked.len(), 1, "{asked:?}");
+        asked.remove(0)
+    }
+
+    fn copy_to_standby(&mut self) {
+        let shard = &mut self.nodes[1 - self.acts].0;
+        for (key, capsule) in &self.told.capsules {
+            let place = match copies::read(self.now, capsule.clone()).expect("it can be read") {
+                Entry::Call(call) => copies::apply_call(self.now, shard, 0, call),
+                Entry::Dialog(dialog) => copies::apply_dialog(self.now, shard, 0, &dialog),
+                Entry::Media(media) => copies::apply_media(self.now, shard, 0, &media),
+                _ => unreachable!("it is of a call"),
+            };
+            assert_eq!(place, Some(self.told.places[key]));
+        }
+    }
+
+    /// The active node dies, and the other one takes over.
+    fn fail_over(&mut self) {
+        self.copy_to_standby();
+        let (dead, holding) = &mut self.nodes[self.acts];
+        dead.stand_by(self.now);
+        holding.stand_by();
+        self.acts = 1 - self.acts;
+        self.epoch += 2;
+        self.pass(Duration::from_millis(1));
+        assert_eq!(self.shard().counts().media.not_taken_over, 0);
+    }
+}
+
+fn described(asked: &Asked) -> &media::ng::Described {
+    match &asked.command {
+        Command::Offer(described) | Command::Answer(described) => described,
+        other => unreachable!("{other:?}"),
+    }
+}
+
+/// What an rtpengine would say: its address and a port.
+fn done(port: u16) -> Reply {
+    let sdp = format!(
+        "v=0\r\no=- 1 1 IN IP4 203.0.113.77\r\ns=-\r\nc=IN IP4 203.0.113.77\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\n"
+    );
+    Reply::Done { sdp: Some(sdp.into()), packets: None }
+}
