@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use clock::Instant;
 use engine::{Loaded, RelayEvent};
+use media::ng::Answer;
 use replica::Ticket;
 use rustix::event::{EventfdFlags, eventfd};
 use sip::Aor;
@@ -22,7 +23,8 @@ use transaction::ClientKey;
 use transport::selection::Records;
 use transport::{ConnectionId, Flow};
 
-use crate::resolver::Waiter;
+use crate::resolver::Waiter as ResolverWaiter;
+use crate::rtpengine::Waiter;
 
 /// What other threads tell an event loop.
 #[derive(Debug)]
@@ -30,13 +32,15 @@ pub(crate) enum Event {
     /// The store answered.
     Loaded { partition: u16, aor: Aor, loaded: Loaded },
     /// The resolver answered.
-    Resolved { waiter: Waiter, records: Records },
+    Resolved { waiter: ResolverWaiter, records: Records },
     /// A message that was taken over could not be sent.
     SendFailed { shard: u16, key: ClientKey },
     /// A datagram was refused, which began like this.
     Refused { shard: u16, flow: Flow, quote: Bytes },
     /// A worker of the media relay has seen something.
     Relayed { shard: u16, event: RelayEvent },
+    /// An rtpengine has answered what a shard has asked, or none has.
+    RelayAnswered(Box<Answer<Waiter>>),
     /// A connection is gone.
     ConnectionClosed { partition: u16, id: ConnectionId },
     /// The other node holds what answers wait for, or may not; all are of partitions of this loop.

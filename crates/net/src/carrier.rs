@@ -15,6 +15,7 @@ use engine::{
     Shard, shard_of_owner,
 };
 use lease::ActiveLease;
+use media::ng::Answer as RelayAnswer;
 use replica::{Posted, Ticket};
 use routing::gateway::{GatewayMark, Outcome, ProbeMark};
 use routing::overload::Rejection;
@@ -31,6 +32,7 @@ use crate::edge::Edge;
 use crate::machines::{Machines, PROBER_LOOP};
 use crate::mandate::Ownership;
 use crate::resolver::{Lookup, Waiter};
+use crate::rtpengine::Waiter as RelayWaiter;
 use crate::seat::{Machine, Seat};
 use crate::tally::Tally;
 use crate::udp::{Datagram, send_all};
@@ -44,6 +46,7 @@ enum ToShard {
     SendFailed(ClientKey),
     News(Arc<CarrierNews>),
     Relayed(RelayEvent),
+    RelayAnswered(Box<RelayAnswer<RelayWaiter>>),
     Settled(Ticket),
     Timeout,
     Stop,
@@ -186,6 +189,9 @@ impl Carrier {
                 self.hold_for_shard(shard, ToShard::Refused(flow, quote))
             }
             Event::Relayed { shard, event } => self.hold_for_shard(shard, ToShard::Relayed(event)),
+            Event::RelayAnswered(answer) => {
+                self.hold_for_shard(answer.waiter.0, ToShard::RelayAnswered(answer));
+            }
             Event::Resolved { waiter, records } => self.hold_records(waiter, records),
             Event::Settled(tickets) => {
                 for ticket in tickets {
@@ -346,6 +352,7 @@ impl Carrier {
             }
             // Under the lock, so that a session's orders come in their order, and before the messages that name its ports.
             edge.relay.take_orders(number, Some(lease.since()), &mut owner.shard);
+            edge.rtpengines.take_questions(number, &mut owner.shard);
         });
         edge.remind_owner(number, seat.due());
         self.wait_for_other_node(edge);
@@ -545,6 +552,10 @@ fn give_shard(shard: &mut Shard, now: Now, lease: &ActiveLease<'_>, input: ToSha
         ToShard::SendFailed(key) => shard.handle_send_failed(now, lease, key, out),
         ToShard::News(news) => shard.handle_news(news),
         ToShard::Relayed(event) => shard.handle_relay_event(now, lease, event, out),
+        ToShard::RelayAnswered(answer) => {
+            let RelayAnswer { waiter: (_, token), node, result } = *answer;
+            shard.handle_relay_reply(now, lease, token, node, result, out);
+        }
         ToShard::Settled(_) => unreachable!("its messages are held beside the shard"),
         ToShard::Timeout => shard.handle_timeout(now, lease, out),
         ToShard::Stop => shard.handle_stop(now, lease, out),

@@ -31,6 +31,7 @@ use crate::mandate::{Mandate, Ownership};
 use crate::overload::Overloads;
 use crate::relay::Relay;
 use crate::resolver::{Lookup, Resolver, Waiter};
+use crate::rtpengine::Rtpengines;
 use crate::stream::Streams;
 use crate::tally::{Tallies, Tally};
 use crate::udp::UdpListeners;
@@ -49,6 +50,7 @@ pub(crate) struct Edge {
     pub(crate) overloads: Overloads,
     pub(crate) mandate: Arc<Mandate>,
     pub(crate) relay: Relay,
+    pub(crate) rtpengines: Arc<Rtpengines>,
     pub(crate) alarms: Arc<[Arc<Alarm>]>,
     pub(crate) tallies: Arc<Tallies>,
     pub(crate) latencies: Latencies,

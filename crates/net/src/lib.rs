@@ -32,6 +32,7 @@ mod owners;
 mod published;
 mod relay;
 mod resolver;
+mod rtpengine;
 mod seat;
 mod server;
 mod socket;

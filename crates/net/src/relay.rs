@@ -52,6 +52,8 @@ pub struct RelayRules {
     pub dscp: u8,
     /// Whether the kernel is to send on what it can.
     pub fast_path: bool,
+    /// The rtpengines that calls go by in the place of this relay, if its settings say so.
+    pub rtpengines: Vec<media::ng::Node>,
 }
 
 impl Default for RelayRules {
@@ -62,6 +64,7 @@ impl Default for RelayRules {
             silence: Duration::from_secs(60),
             dscp: 46,
             fast_path: true,
+            rtpengines: Vec::new(),
         }
     }
 }

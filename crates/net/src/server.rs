@@ -1,6 +1,7 @@
 //! A running server: its start, its reload, its end, and the questions that the operator asks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::AtomicUsize;
@@ -34,6 +35,7 @@ use crate::owners::EdgeOwners;
 use crate::published::EdgePublished;
 use crate::relay::{self, KernelPath, Relay, RelayPath, RelayRules, Tell};
 use crate::resolver::Resolver;
+use crate::rtpengine::{Rtpengines, TellAnswer};
 use crate::seat::Seat;
 use crate::socket::{self, BindError};
 use crate::status::{CallStatus, Held, ListenerStatus, Status};
@@ -179,11 +181,19 @@ impl Server {
             inboxes[usize::from(shard) % inboxes.len()].deliver(Event::Relayed { shard, event });
         });
         let relay = Relay::start(loops, &start.relay, &mandate, &tallies, &tell, start.kernel_path)?;
+        let inboxes = Arc::clone(&alarms);
+        let tell: TellAnswer = Arc::new(move |answer| {
+            inboxes[usize::from(answer.waiter.0) % inboxes.len()]
+                .deliver(Event::RelayAnswered(Box::new(answer)));
+        });
+        let rtpengines = Rtpengines::new(random_number(), Arc::clone(&mandate), tell);
+        rtpengines.reload(runtime.handle(), &start.relay.rtpengines);
         let edge = Arc::new_cyclic(|me| Edge {
             overloads: machines.overloads(now.instant),
             machines,
             mandate,
             relay,
+            rtpengines,
             alarms,
             tallies,
             latencies: Latencies::default(),
@@ -278,6 +288,7 @@ impl Server {
         })?;
         self.edge.streams.reload(limits);
         self.edge.relay.reload(&relay);
+        self.edge.rtpengines.reload(&self.edge.runtime, &relay.rtpengines);
         self.edge.machines.set_relay(now, &relay);
         self.edge.machines.reload(now, &settings);
         self.edge.udp.store(Arc::new(opened.udp));
@@ -314,6 +325,7 @@ impl Server {
             inherited: 0,
             media_sessions: 0,
             media_pairs_used: 0,
+            rtpengines: self.edge.rtpengines.view(),
             connections_told: self.edge.streams.stranding.told(),
             connections_known: self.edge.streams.stranding.orphans(),
             bindings: 0,
@@ -425,7 +437,8 @@ impl Server {
         for shard in &self.edge.machines.shards {
             shard.read(|owner| {
                 let views = owner.shard.call_views(now, count_max);
-                let sessions = |name| owner.shard.media_sessions_of(name).collect::<Vec<_>>();
+                let rtpengine = |session| (session, owner.shard.rtpengine_of(session));
+                let sessions = |name| owner.shard.media_sessions_of(name).map(rtpengine).collect::<Vec<_>>();
                 calls.extend(views.into_iter().map(|view| (sessions(view.name), view)));
                 count += owner.shard.count_of_calls();
             });
@@ -438,7 +451,11 @@ impl Server {
         let streams = |sessions: Vec<_>| -> Vec<StreamFigures> {
             sessions.into_iter().flat_map(|session| relay::of_session(&board, session)).collect()
         };
-        let calls = calls.into_iter().map(|(sessions, view)| CallStatus { view, streams: streams(sessions) });
+        let calls = calls.into_iter().map(|(sessions, view)| {
+            let (sessions, rtpengine): (Vec<_>, Vec<_>) = sessions.into_iter().unzip();
+            let rtpengine = rtpengine.into_iter().flatten().next();
+            CallStatus { view, streams: streams(sessions), rtpengine }
+        });
         (calls.collect(), count)
     }
 
@@ -518,6 +535,7 @@ impl Server {
             alarm.deliver(Event::Look);
         }
         self.edge.relay.look_at_lease();
+        self.edge.rtpengines.look_at_lease();
     }
 
     /// Says whether this node could become active, to those who ask it while it stands by.
@@ -563,6 +581,7 @@ impl Server {
             }
         }
         self.edge.relay.stop();
+        self.edge.rtpengines.stop();
         self.edge.streams.stop();
         // Not a wait: the caller may be a task of another runtime.
         runtime.shutdown_background();
@@ -615,6 +634,12 @@ fn open(
         }
     }
     Ok(opened)
+}
+
+/// A number that no other start has: cookies of rtpengines are made of it.
+fn random_number() -> u64 {
+    // The standard library seeds it by the kernel's randomness.
+    RandomState::new().build_hasher().finish()
 }
 
 fn listen(edge: &Arc<Edge>, opened: Vec<(Listener, std::net::TcpListener)>) -> io::Result<()> {

@@ -1,9 +1,11 @@
 //! What the operator sees of a running server.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use engine::{PeerView, Publication, SlowedName, StoreState, Traffic};
+use media::ng::NodeView;
 use media::stream::StreamFigures;
 use routing::CallView;
 use routing::bans::Ban;
@@ -39,6 +41,8 @@ pub struct Status {
     pub media_sessions: usize,
     /// Pairs of ports that they have; none on a standby.
     pub media_pairs_used: usize,
+    /// The rtpengines, in the order of the configuration.
+    pub rtpengines: Vec<NodeView>,
     /// Connections of this node that the other one knows.
     pub connections_told: usize,
     /// Connections of the node that is, or was, active that this one knows.
@@ -68,6 +72,8 @@ pub struct CallStatus {
     pub view: CallView,
     /// How its media do that pass the relay.
     pub streams: Vec<StreamFigures>,
+    /// The rtpengine that has its media, if one has.
+    pub rtpengine: Option<SocketAddr>,
 }
 
 /// More comes than can be handled.
