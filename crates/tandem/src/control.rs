@@ -238,6 +238,9 @@ pub struct StatusView {
     /// The media relay, if calls go by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relay: Option<RelayView>,
+    /// The rtpengines that relay in the place of this server, in the order of the configuration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rtpengines: Vec<RtpengineView>,
     /// TCP connections.
     pub connections: usize,
     /// TCP connections of this node that the other one would end if this one died.
@@ -302,6 +305,31 @@ pub struct RelayView {
     pub no_fast_path: Option<String>,
 }
 
+/// One rtpengine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RtpengineView {
+    /// Where it listens for commands.
+    pub address: String,
+    /// Its share of new calls.
+    pub weight: u16,
+    /// Whether it answers; a standby asks none and takes each to be up.
+    pub up: bool,
+    /// Commands that it was given.
+    pub asked: u64,
+    /// Those that were said again, each time.
+    pub repeated: u64,
+    /// Those that it answered in time.
+    pub answered: u64,
+    /// Those of them that it refused.
+    pub refused: u64,
+    /// Those that it did not answer.
+    pub silent: u64,
+    /// Answers that came when nobody waited any more.
+    pub late: u64,
+    /// Datagrams of it that are no answers.
+    pub malformed: u64,
+}
+
 /// One call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CallView {
@@ -325,6 +353,9 @@ pub struct CallView {
     /// The streams that pass the relay.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub media: Vec<StreamView>,
+    /// The rtpengine that has its media.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rtpengine: Option<String>,
     /// The Call-ID.
     pub call_id: String,
 }

@@ -19,7 +19,7 @@ use crate::control::server::Answer;
 use crate::control::{
     AnswersView, BanView, CallView, ComparisonView, ContactView, CopyView, ForwardChange, Hashes,
     LatencyView, ListenerView, MetricsView, OverloadView, PublicationView, RegistrationView, RelayView,
-    Request, StatusView, StoreView, StreamView, SubscriberView, TransactionsView, VoiceView,
+    Request, RtpengineView, StatusView, StoreView, StreamView, SubscriberView, TransactionsView, VoiceView,
 };
 use crate::database::Database;
 use crate::forwards;
@@ -209,6 +209,7 @@ impl Service {
                     no_fast_path: why_not,
                 }
             }),
+            rtpengines: status.rtpengines.iter().map(rtpengine_view).collect(),
             connections: status.connections,
             connections_told: status.connections_told,
             connections_known: status.connections_known,
@@ -428,7 +429,7 @@ fn overload_view(overload: net::OverloadStatus) -> OverloadView {
 
 /// A call as it is shown.
 fn call_view(call: net::CallStatus) -> CallView {
-    let net::CallStatus { view, streams } = call;
+    let net::CallStatus { view, streams, rtpengine } = call;
     let net::CallView { name: _, caller, callee, call_id, age, state, account, gateways } = view;
     let answered = match state {
         net::CallState::Ringing => None,
@@ -443,7 +444,24 @@ fn call_view(call: net::CallStatus) -> CallView {
         account,
         gateways,
         media: streams.iter().map(stream_view).collect(),
+        rtpengine: rtpengine.map(|node| node.to_string()),
         call_id,
+    }
+}
+
+fn rtpengine_view(view: &media::ng::NodeView) -> RtpengineView {
+    let media::ng::NodeView { node, is_up, counts } = view;
+    RtpengineView {
+        address: node.address.to_string(),
+        weight: node.weight,
+        up: *is_up,
+        asked: counts.asked,
+        repeated: counts.repeated,
+        answered: counts.answered,
+        refused: counts.refused,
+        silent: counts.silent,
+        late: counts.late,
+        malformed: counts.malformed,
     }
 }
 

@@ -1,6 +1,7 @@
 //! `tandem check`: every mistake of a configuration, and what a right one means on this host.
 
 mod relay;
+mod rtpengine;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -29,6 +30,7 @@ pub fn check(file: &Path) -> Result<()> {
         format!("{} is right. On this host it serves:\n{}", file.display(), listeners_text(&settings));
     let kernel = relay::Kernel::here();
     text.push_str(&relay::text(&config.relay, &settings, &kernel, config.tcp.connections_max));
+    text.push_str(&rtpengine::text(&config.relay));
     text.push_str(&metrics_text(&config));
     let records = records::settings(&config, &StateDirectory::of(&config)?)?;
     if let Some(settings) = &records {

@@ -10,7 +10,7 @@ use crate::config::write_duration;
 use crate::control::client::Client;
 use crate::control::{
     CallView, ContactView, CopyView, OverloadView, PublicationView, RecordsDatabaseView, RecordsView,
-    RegistrationView, RelayView, Request, StatusView, VoiceView,
+    RegistrationView, RelayView, Request, RtpengineView, StatusView, VoiceView,
 };
 use crate::replica::ReplicaView;
 use crate::table::Table;
@@ -100,8 +100,16 @@ pub fn status_text(status: &StatusView) -> String {
         ("bindings", status.bindings.to_string()),
         ("accounts cached", status.accounts_cached.to_string()),
         ("calls", status.calls.to_string()),
-        ("media relay", status.relay.as_ref().map(relay_text).unwrap_or_default()),
-        ("media path", status.relay.as_ref().map(path_text).unwrap_or_default()),
+        (
+            "media relay",
+            status.relay.as_ref().map(|relay| relay_text(relay, &status.rtpengines)).unwrap_or_default(),
+        ),
+        ("rtpengine", rtpengines_text(&status.rtpengines)),
+        (
+            "media path",
+            (status.relay.as_ref().filter(|_| status.rtpengines.is_empty()).map(path_text))
+                .unwrap_or_default(),
+        ),
         ("connections", status.connections.to_string()),
         ("banned", banned),
         ("OVERLOADED", status.overload.map_or_else(String::new, overload_text)),
@@ -198,9 +206,21 @@ fn copy_text(copy: CopyView) -> String {
     format!("{state}: {accounts}, {age}")
 }
 
-fn relay_text(relay: &RelayView) -> String {
+fn relay_text(relay: &RelayView, rtpengines: &[RtpengineView]) -> String {
     let RelayView { calls, ports_used, ports, .. } = relay;
+    if !rtpengines.is_empty() {
+        return format!("{calls} calls");
+    }
     format!("{calls} calls, {ports_used} of {ports} ports in use")
+}
+
+fn rtpengines_text(rtpengines: &[RtpengineView]) -> String {
+    let text = |it: &RtpengineView| {
+        let state = if it.up { "up" } else { "DOWN" };
+        let unanswered = if it.silent == 0 { String::new() } else { format!(", {} unanswered", it.silent) };
+        format!("{} {state}, weight {}, {} commands{unanswered}", it.address, it.weight, it.asked)
+    };
+    rtpengines.iter().map(text).collect::<Vec<_>>().join("; ")
 }
 
 /// Who sends packets on.

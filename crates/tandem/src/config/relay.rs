@@ -1,11 +1,12 @@
 //! `[relay]`: media that pass this server.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use engine::RelaySettings;
 use media::latch::Policy;
+use media::ng::{NODES_MAX, Node};
 use media::offer_answer::{Broken, Face};
 use media::sdp::Origin;
 use net::RelayRules;
@@ -21,6 +22,8 @@ use super::{Config, Listen, Place};
 const PORT_MIN: u16 = 1_024;
 /// Two calls of two phones; less is no relay.
 const PORTS_MIN: u32 = 8;
+/// Shares are small numbers.
+const WEIGHT_MAX: u16 = 1_000;
 /// What the silence of a call that may be silent for ever is measured with.
 const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 
@@ -45,6 +48,8 @@ pub struct Relay {
     pub dscp: u8,
     /// Whether the kernel sends on what it can.
     pub fast_path: bool,
+    /// The rtpengines that relay in the place of this server; empty: it does so itself.
+    pub rtpengines: Vec<Node>,
 }
 
 /// One address of media.
@@ -68,6 +73,7 @@ impl Default for Relay {
             silence: None,
             dscp: 0,
             fast_path: false,
+            rtpengines: Vec::new(),
         }
     }
 }
@@ -97,6 +103,32 @@ impl RelayAddress {
             [] => Err(value.wrong("is empty", FORM)),
             _ => Err(value.wrong("is not one address, or one and what is told instead", FORM)),
         }
+    }
+}
+
+/// Reads an entry of `relay.rtpengine`.
+pub fn read_rtpengine(value: &Value<'_>) -> Result<Node, Wrong> {
+    const FORM: &str =
+        "write \"udp://10.0.0.7:2223\" or \"udp://10.0.0.7:2223 weight 2\": where it has listen-ng";
+    let words: Vec<&str> = value.text()?.split_ascii_whitespace().collect();
+    let (place, weight) = match words[..] {
+        [place] => (place, 1),
+        [place, "weight", weight] => match weight.parse::<u16>() {
+            Ok(weight) if weight <= WEIGHT_MAX => (place, weight),
+            _ => return Err(value.wrong(format!("has no weight from 0 to {WEIGHT_MAX}: `{weight}`"), FORM)),
+        },
+        _ => return Err(value.wrong("is no place of an rtpengine", FORM)),
+    };
+    let Some(address) = place.strip_prefix("udp://") else {
+        return Err(value.wrong("does not begin with udp://, and commands go by nothing else", FORM));
+    };
+    match address.parse::<SocketAddr>() {
+        Ok(address) if address.port() == 0 => Err(value.wrong("has the port 0", FORM)),
+        Ok(address) if address.ip().is_unspecified() || address.ip().is_multicast() => {
+            Err(value.wrong("has an address that is not one host's", FORM))
+        }
+        Ok(address) => Ok(Node { address, weight }),
+        Err(_) => Err(value.wrong(format!("has no address and port: `{address}` is none"), FORM)),
     }
 }
 
@@ -157,7 +189,13 @@ impl Relay {
                 }
             }
         }
-        RelaySettings { ports: self.ports, faces, broken: self.broken, origin: self.origin }
+        RelaySettings {
+            ports: self.ports,
+            faces,
+            broken: self.broken,
+            origin: self.origin,
+            is_elsewhere: self.is_elsewhere(),
+        }
     }
 
     /// What the server is told.
@@ -168,7 +206,13 @@ impl Relay {
             silence: self.silence.unwrap_or(FOREVER),
             dscp: self.dscp,
             fast_path: self.fast_path,
+            rtpengines: if self.is_on() { self.rtpengines.clone() } else { Vec::new() },
         }
+    }
+
+    /// Whether rtpengines relay, and not this server.
+    pub fn is_elsewhere(&self) -> bool {
+        !self.rtpengines.is_empty()
     }
 
     /// Finds what does not fit the other tables.
@@ -182,7 +226,23 @@ impl Relay {
             };
             listen.transport == Transport::Udp && has(port)
         };
-        if !self.is_on() {
+        let is_twice = |(at, node): &(usize, &Node)| {
+            self.rtpengines[..*at].iter().any(|other| other.address == node.address)
+        };
+        if let Some((_, node)) = self.rtpengines.iter().enumerate().find(is_twice) {
+            let what = format!("names udp://{} twice", node.address);
+            reading.conflict("relay.rtpengine", what, "write it once, with the sum of both weights");
+        }
+        if self.rtpengines.len() > NODES_MAX {
+            let what = format!("has more than {NODES_MAX} entries");
+            reading.conflict("relay.rtpengine", what, "write fewer");
+        }
+        if !self.rtpengines.is_empty() && self.rtpengines.iter().all(|node| node.weight == 0) {
+            let what = "conflicts: no call would have a relay, since every weight is 0";
+            reading.conflict("relay.rtpengine", what, "give one of them a weight, or write `rtpengine = []`");
+        }
+        // The ports are the other relays'.
+        if !self.is_on() || self.is_elsewhere() {
             return;
         }
         if let Some(listen) = config.sip.listen.iter().find(taken) {
@@ -237,6 +297,19 @@ mod tests {
     }
 
     #[test]
+    fn where_rtpengines_relay_their_shares_are_read_and_no_port_conflicts() {
+        let text = "[relay]\nrelay = 'always'\nports = '5000-6999'\n\
+                    rtpengine = ['udp://10.0.0.7:2223 weight 2', 'udp://[2001:db8::7]:2223']";
+        let config = parse(text).expect("it is right");
+
+        let rules = config.relay.rules(&Listeners::default());
+
+        let node = |address: &str, weight| Node { address: address.parse().expect("an address"), weight };
+        assert_eq!(rules.rtpengines, [node("10.0.0.7:2223", 2), node("[2001:db8::7]:2223", 1)]);
+        assert!(rules.settings.is_some_and(|settings| settings.is_elsewhere));
+    }
+
+    #[test]
     fn without_addresses_of_its_own_the_relay_has_those_of_the_listeners() {
         let text = "[sip]\nlisten = ['udp://10.0.0.5:5060 advertise 203.0.113.10', 'tcp://10.0.0.5:5060', \
                     'udp://[2001:db8::5]:5060', 'udp://10.0.0.6:5060 advertise sip.example.org']";
@@ -263,6 +336,21 @@ mod tests {
             ("listen = ['10.0.0.5 advertise 2001:db8::1']", "other family", "advertise 203.0.113.10"),
             ("relay = 'on'", "relay.relay = 'on'", "\"nat\""),
             ("dscp = 64", "relay.dscp = 64", "63"),
+            ("rtpengine = ['10.0.0.7:2223']", "does not begin with udp://", "udp://10.0.0.7:2223"),
+            (
+                "rtpengine = ['udp://relay.example:2223']",
+                "`relay.example:2223` is none",
+                "udp://10.0.0.7:2223",
+            ),
+            ("rtpengine = ['udp://10.0.0.7:0']", "port 0", "udp://10.0.0.7:2223"),
+            ("rtpengine = ['udp://10.0.0.7:1 weight -1']", "no weight from 0", "weight 2"),
+            ("rtpengine = ['udp://10.0.0.7:1 2']", "no place of an rtpengine", "weight 2"),
+            (
+                "rtpengine = ['udp://10.0.0.7:1', 'udp://10.0.0.7:1 weight 3']",
+                "udp://10.0.0.7:1 twice",
+                "once",
+            ),
+            ("rtpengine = ['udp://10.0.0.7:1 weight 0']", "every weight is 0", "give one of them"),
             ("silence = '1s'", "relay.silence = '1s'", "10s"),
         ] {
             let error = parse(&format!("[relay]\n{line}")).expect_err(line).to_string();

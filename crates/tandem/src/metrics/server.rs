@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::replication;
 use super::text::Exposition;
-use crate::control::{MetricsView, PublicationView};
+use crate::control::{MetricsView, PublicationView, RtpengineView};
 use crate::degraded;
 
 /// Counters that tell of what came, or was to leave, and was thrown away or refused.
@@ -66,6 +66,7 @@ pub fn write(view: &MetricsView, out: &mut Exposition) {
         .is(relay.in_kernel);
         out.gauge("tandem_relay_ports_used", "Ports in use by calls that are here.").is(relay.ports_used);
     }
+    rtpengines(&status.rtpengines, out);
     let mut transactions = out.gauge("tandem_transactions", "Transactions that are alive.");
     transactions.sample(&[("side", "server")], status.transactions.server);
     transactions.sample(&[("side", "client")], status.transactions.client);
@@ -87,6 +88,37 @@ pub fn write(view: &MetricsView, out: &mut Exposition) {
         dropped.sample(&[("listener", listener)], *figure);
     }
     counters(&status.counters, out);
+}
+
+fn rtpengines(views: &[RtpengineView], out: &mut Exposition) {
+    if views.is_empty() {
+        return;
+    }
+    let mut up = out.gauge("tandem_rtpengine_up", "Whether an rtpengine answers; on a standby always 1.");
+    for view in views {
+        up.sample(&[("rtpengine", &view.address)], u64::from(view.up));
+    }
+    let mut weight = out.gauge("tandem_rtpengine_weight", "An rtpengine's share of new calls.");
+    for view in views {
+        weight.sample(&[("rtpengine", &view.address)], u64::from(view.weight));
+    }
+    let mut commands = out.counter(
+        "tandem_rtpengine_commands_total",
+        "Commands by what became of them: asked of each, repeated each time, and of the answers those that came late.",
+    );
+    for view in views {
+        for (result, figure) in [
+            ("asked", view.asked),
+            ("repeated", view.repeated),
+            ("answered", view.answered),
+            ("refused", view.refused),
+            ("silent", view.silent),
+            ("late", view.late),
+            ("malformed", view.malformed),
+        ] {
+            commands.sample(&[("rtpengine", &view.address), ("result", result)], figure);
+        }
+    }
 }
 
 fn traffic(view: &MetricsView, out: &mut Exposition) {

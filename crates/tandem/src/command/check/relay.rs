@@ -48,6 +48,9 @@ pub fn text(relay: &Relay, settings: &Settings, kernel: &Kernel, connections_max
         Anchoring::Nat => "calls with a phone behind NAT",
         Anchoring::Always => "all calls",
     };
+    if relay.is_elsewhere() {
+        return format!("Media of {calls} pass\n");
+    }
     let (first, last) = relay.ports;
     let mut text = format!("Media of {calls} pass here, by UDP ports {first} to {last} of\n");
     for Face { local, named } in relay.settings(&settings.listeners).faces {

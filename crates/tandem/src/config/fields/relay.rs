@@ -6,7 +6,7 @@ use media::offer_answer::Broken;
 use media::sdp::Origin;
 
 use super::{DAY, Field, HOUR, SECOND, Section};
-use crate::config::relay::{Anchoring, RelayAddress, read_range};
+use crate::config::relay::{Anchoring, RelayAddress, read_range, read_rtpengine};
 
 /// DSCP has six bits (RFC 2474 §3).
 const DSCP_MAX: u64 = 63;
@@ -56,6 +56,19 @@ pub const SECTION: Section = Section {
             ],
             set: |config, value| {
                 config.relay.listen = value.list(RelayAddress::read)?;
+                Ok(())
+            },
+        },
+        Field {
+            key: "rtpengine",
+            default: "[]",
+            meaning: &[
+                "Have rtpengines relay in the place of this server: \"udp://10.0.0.7:2223 weight 2\" for each, where it has",
+                "listen-ng. New calls are shared out by weight (1 if none is given; 0: no new ones) among those that answer.",
+                "`ports`, `listen`, `window` and `dscp` mean nothing then: the rtpengines have their own.",
+            ],
+            set: |config, value| {
+                config.relay.rtpengines = value.list(read_rtpengine)?;
                 Ok(())
             },
         },
