@@ -23,6 +23,7 @@ mod packages;
 mod phone;
 mod process;
 mod registrants;
+mod rtpengine;
 mod scenario;
 mod server;
 mod sipp;

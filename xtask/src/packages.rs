@@ -36,6 +36,7 @@ pub const FOR_TESTS: &[Needed] = &[
         reason: "a registrar behind our edge, and an edge before us",
     },
     Needed { program: "sipsak", package: "sipsak", reason: "an honest tool that floods" },
+    Needed { program: "rtpengine", package: "rtpengine-daemon", reason: "media relays in the place of ours" },
     Needed { program: "clang-14", package: "clang-14", reason: "the gate's program for the kernel" },
     Needed { program: "llvm-strip-14", package: "llvm-14", reason: "the gate's program for the kernel" },
     Needed { program: "keepalived", package: "keepalived", reason: "a pair whose nodes both answer" },

@@ -47,6 +47,7 @@ mod passed_through;
 mod path;
 mod proxy_acknowledgement;
 mod restart;
+mod rtpengine;
 mod several_flows;
 mod sipp_call;
 mod sipp_fork;
@@ -138,6 +139,7 @@ pub fn all() -> Vec<Scenario> {
         baresip_call::SCENARIOS,
         media::SCENARIOS,
         media_attack::SCENARIOS,
+        rtpengine::SCENARIOS,
         call_limit::SCENARIOS,
         restart::SCENARIOS,
         nat_port_change::SCENARIOS,
@@ -185,6 +187,7 @@ pub fn all() -> Vec<Scenario> {
         cluster::survival::SCENARIOS,
         cluster::talk::SCENARIOS,
         cluster::fast_path::SCENARIOS,
+        cluster::rtpengine::SCENARIOS,
     ]
     .concat()
 }

@@ -83,6 +83,21 @@ impl Talker {
         Ok(())
     }
 
+    /// Talks to somebody else from here on.
+    pub fn turn_to(&mut self, description: &str) -> Result<()> {
+        self.fall_silent();
+        self.stop.store(false, Ordering::Relaxed);
+        self.talk_to(description)
+    }
+
+    fn fall_silent(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has said so itself.
+            let _ = thread.join();
+        }
+    }
+
     /// The number of the last packet that was sent.
     pub fn sent(&self) -> u16 {
         self.sent.load(Ordering::Relaxed)
@@ -118,11 +133,7 @@ impl Talker {
 
 impl Drop for Talker {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            // A thread that panicked has said so itself.
-            let _ = thread.join();
-        }
+        self.fall_silent();
     }
 }
 

@@ -20,6 +20,7 @@ pub mod observed;
 pub mod office;
 pub mod planned;
 pub mod records;
+pub mod rtpengine;
 pub mod stage;
 pub mod start;
 pub mod strangers;

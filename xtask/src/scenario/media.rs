@@ -14,8 +14,10 @@ use crate::server::{Server, Settings};
 /// The scenarios of this file.
 pub const SCENARIOS: &[Scenario] = &[Scenario { name: "phones_behind_two_nats_talk", run: behind_two_nats }];
 
-const ALICE_HERTZ: u32 = 440;
-const BOB_HERTZ: u32 = 1000;
+/// Alice's tone.
+pub const ALICE_HERTZ: u32 = 440;
+/// Bob's tone.
+pub const BOB_HERTZ: u32 = 1000;
 const TALK: Duration = Duration::from_millis(3_500);
 /// The tone must have been heard for this long: the first packets may come before both sides are known.
 const HEARD_SECONDS_MIN: f64 = 1.0;
@@ -41,7 +43,8 @@ fn behind_two_nats(lab: &Lab) -> Result<()> {
     hears(&bob, ALICE_HERTZ).context("bob")
 }
 
-fn hears(phone: &Baresip, hertz: u32) -> Result<()> {
+/// Fails unless the phone has heard this tone.
+pub fn hears(phone: &Baresip, hertz: u32) -> Result<()> {
     let seconds = phone.seconds_heard(hertz)?;
     ensure!(seconds >= HEARD_SECONDS_MIN, "heard {hertz} Hz for {seconds} s only");
     Ok(())
