@@ -90,7 +90,8 @@ impl Talker {
         self.talk_to(description)
     }
 
-    fn fall_silent(&mut self) {
+    /// Says nothing more, and hears nothing.
+    pub fn fall_silent(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
             // A thread that panicked has said so itself.

@@ -9,6 +9,7 @@
 
 mod elsewhere;
 mod message;
+mod silence;
 mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +30,7 @@ use transport::{ListenerId, Listeners};
 
 use self::elsewhere::Elsewhere;
 pub use self::elsewhere::QuestionToken;
+use self::silence::SilenceWatch;
 pub(crate) use self::stored::StoredSession;
 use crate::place::{SLICES, slice_of_call};
 use crate::relay::{RelayEvent, RelayOrder, RelayReport, RelaySettings};
@@ -118,6 +120,7 @@ pub(crate) struct MediaControl {
     questions: Vec<Ask<QuestionToken>>,
     /// Questions in all.
     asked: u64,
+    silence: SilenceWatch,
     changed: BTreeSet<SessionName>,
     /// Those that the other node has, as far as is known.
     told: BTreeSet<SessionName>,
@@ -154,6 +157,7 @@ impl MediaControl {
             orders: Vec::new(),
             questions: Vec::new(),
             asked: 0,
+            silence: SilenceWatch::default(),
             changed: BTreeSet::new(),
             told: BTreeSet::new(),
             notes_changes: false,
@@ -313,6 +317,7 @@ impl MediaControl {
     pub(crate) fn take_over(&mut self, now: Instant) {
         (self.is_active, self.stands_by) = (true, false);
         self.claim_all(now);
+        self.watch_all(now);
         let mut out = Vec::new();
         for (name, session) in self.sessions.iter().filter(|(_, session)| session.elsewhere.is_none()) {
             session.call.handle_takeover(&mut out);
@@ -325,6 +330,7 @@ impl MediaControl {
     pub(crate) fn stand_by(&mut self) {
         (self.is_active, self.stands_by) = (false, true);
         self.questions.clear();
+        self.silence = SilenceWatch::default();
         self.pools.clear();
         self.changed.clear();
         if !self.notes_changes {

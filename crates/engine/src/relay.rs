@@ -4,6 +4,8 @@
 //! packets come from and when none come. A session belongs to one shard; whoever carries orders remembers of which, and
 //! brings the events back to it.
 
+use std::time::Duration;
+
 use media::latch::Latched;
 use media::offer_answer::{Broken, Face, Faces, Output, Side, StreamId};
 use media::sdp::Origin;
@@ -24,6 +26,8 @@ pub struct RelaySettings {
     pub origin: Origin,
     /// Whether rtpengines relay the calls that begin; of the ports and addresses here only the addresses' families count then.
     pub is_elsewhere: bool,
+    /// After how long without a packet a call that passes an rtpengine is ended; `None`: never. Our own relay has its own.
+    pub silence: Option<Duration>,
 }
 
 /// Something that is to be done for a session, in the order in which it is said.

@@ -387,6 +387,7 @@ impl Shard {
         self.take_over_some(now);
         self.transactions.handle_timeout(now.instant, &mut self.from_transactions);
         self.user.handle_timeout(now, lease, &mut self.from_user);
+        self.media.handle_timeout(now.instant);
         self.settle(now, lease, out);
     }
 
@@ -436,7 +437,9 @@ impl Shard {
         if self.has_inherited() {
             return Some(Instant::START);
         }
-        [self.transactions.poll_timeout(), self.user.poll_timeout()].into_iter().flatten().min()
+        let timeouts =
+            [self.transactions.poll_timeout(), self.user.poll_timeout(), self.media.poll_timeout()];
+        timeouts.into_iter().flatten().min()
     }
 
     /// Takes other settings; what has begun ends with the ones it began with.

@@ -315,6 +315,7 @@ impl World {
             broken,
             origin: Origin::Kept,
             is_elsewhere: false,
+            silence: None,
         });
         for (shard, _) in &mut self.nodes {
             shard.set_relay(self.now.instant, Some(Arc::clone(&settings)));

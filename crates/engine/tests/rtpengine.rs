@@ -210,6 +210,55 @@ fn a_standby_asks_nothing() {
 }
 
 #[test]
+fn a_call_of_which_nothing_comes_is_ended_towards_both_sides() {
+    let mut world = World::new(Broken::PassOn);
+    world.established();
+    let looks: Vec<_> = (0..8).map(|look| world.look(counted(100 * look))).collect();
+    assert!(looks.iter().all(Vec::is_empty), "something comes");
+
+    let looks: Vec<_> = (0..4).map(|_| world.look(counted(700))).collect();
+
+    assert!(looks[..3].iter().all(Vec::is_empty), "not for long enough");
+    assert_eq!(looks[3].len(), 2, "{:?}", looks[3]);
+    assert!(looks[3].iter().all(|(_, message)| message.starts_with(b"BYE")));
+    assert_eq!(world.shard().counts().media.silent, 1);
+    let delete = world.questions().pop().expect("the end is told");
+    assert!(matches!(delete.command, Command::Delete { branch: None, .. }));
+}
+
+#[test]
+fn a_call_that_its_rtpengine_has_forgotten_is_silent_and_one_that_says_nothing_is_not() {
+    let unknown = || Ok(Reply::Error("Unknown call-id".to_owned()));
+    let mut forgotten = World::new(Broken::PassOn);
+    forgotten.established();
+    let ended = (0..5).any(|_| !forgotten.look(unknown()).is_empty());
+    assert!(ended);
+
+    let mut silent = World::new(Broken::PassOn);
+    silent.established();
+    let ended = (0..20).any(|_| !silent.look(Err(Failure::Silent)).is_empty());
+    assert!(!ended);
+}
+
+#[test]
+fn a_call_on_hold_is_not_asked_about() {
+    let mut world = World::new(Broken::PassOn);
+    let forwarded = world.established();
+    let held = |body: &str| format!("{body}a=inactive\r\n");
+    world.receive(CALLER, &within("INVITE", 2, &forwarded, &held(OFFER)));
+    let offer = world.sole_question();
+    let again = sole(world.answer(&offer, ONE, done(4_000)));
+    world.receive(CALLEE, &response(&again, "200 OK", "", &held(ANSWER)));
+    let answer = world.sole_question();
+    world.answer(&answer, ONE, done(4_002));
+
+    for _ in 0..10 {
+        world.pass(SILENCE / 4);
+        assert!(world.questions().is_empty());
+    }
+}
+
+#[test]
 fn a_session_with_a_wrong_rtpengine_in_it_is_refused() {
     let mut world = World::pair();
     world.established();
@@ -225,6 +274,8 @@ fn a_session_with_a_wrong_rtpengine_in_it_is_refused() {
 
     assert!(copies::read(world.now, Capsule { bytes: bytes.into(), ..capsule }).is_err());
 }
+
+const SILENCE: Duration = Duration::from_secs(40);
 
 const ONE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)), 2223);
 const TWO: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 8)), 2223);
@@ -279,6 +330,7 @@ impl World {
             broken,
             origin: Origin::Kept,
             is_elsewhere: true,
+            silence: Some(SILENCE),
         });
         let node = |_| {
             let mut shard = shard(Anchoring::Always);
@@ -383,6 +435,14 @@ impl World {
         without_100(sent)
     }
 
+    /// Time passes until it is asked how the only call does; gives what leaves because of the answer.
+    fn look(&mut self, result: Result<Reply, Failure>) -> Vec<Sent> {
+        self.pass(SILENCE / 4);
+        let query = self.sole_question();
+        assert!(matches!(query.command, Command::Query { .. }) && query.node == Some(ONE));
+        self.reply(&query, Some(ONE), result)
+    }
+
     fn questions(&mut self) -> Vec<Asked> {
         std::mem::take(&mut self.asked)
     }
@@ -425,6 +485,11 @@ fn described(asked: &Asked) -> &media::ng::Described {
         Command::Offer(described) | Command::Answer(described) => described,
         other => unreachable!("{other:?}"),
     }
+}
+
+/// How many packets it has counted.
+fn counted(packets: u64) -> Result<Reply, Failure> {
+    Ok(Reply::Done { sdp: None, packets: Some(packets) })
 }
 
 /// What an rtpengine would say: its address and a port.

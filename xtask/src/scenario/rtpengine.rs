@@ -21,6 +21,7 @@ use crate::talker::{Talker, described};
 /// The scenarios of this file.
 pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "phones_behind_two_nats_talk_by_an_rtpengine", run: behind_two_nats },
+    Scenario { name: "a_call_by_an_rtpengine_that_falls_silent_is_ended", run: falls_silent },
     Scenario { name: "calls_go_by_the_other_rtpengine_when_one_dies", run: one_dies },
 ];
 
@@ -103,6 +104,36 @@ fn one_dies(lab: &Lab) -> Result<()> {
     let counters = &status["counters"];
     ensure!(counters["media_relay_moved"] == 1 && counters["media_relay_unanswered"] == 0, "{counters}");
     Ok(())
+}
+
+/// Both phones are gone without a word: the rtpengine is asked, and counts no packet any more.
+fn falls_silent(lab: &Lab) -> Result<()> {
+    let rtpengine = Rtpengine::start(lab, &lab.host("relay-a", 41)?)?;
+    let toml = settings_for(&[&rtpengine]) + "silence = \"10s\"\n";
+    let server = Server::start(lab, &Settings { toml, ..Settings::defaults() }, &["carol", "dave"])?;
+    let (carols_host, daves_host) = (lab.host("carol", 21)?, lab.host("dave", 22)?);
+    let mut talkers = [Talker::open(&carols_host)?, Talker::open(&daves_host)?];
+    let mut carol = Phone::udp(&carols_host, "carol", &server)?;
+    let mut dave = Phone::udp(&daves_host, "dave", &server)?;
+    dave.register()?;
+    talk(&mut carol, &mut dave, &mut talkers)?;
+    listen(&talkers)?;
+    // It has been looked at often enough while they talked.
+    process::wait_until("four looks at a call", 4 * TIME_MAX, || {
+        Ok((rtpengine.commands("query")? >= 5).then_some(()))
+    })?;
+    let status = server.json(&["status"])?;
+    ensure!(status["calls"] == 1 && status["counters"]["media_silent"] == 0, "{status}");
+
+    talkers.iter_mut().for_each(Talker::fall_silent);
+    process::wait_until("a call that is silent", 4 * TIME_MAX, || {
+        Ok((server.json(&["status"])?["counters"]["media_silent"] == 1).then_some(()))
+    })?;
+    for phone in [&mut carol, &mut dave] {
+        let bye = phone.expect_request("BYE")?;
+        phone.reply(&bye, 200, "OK")?;
+    }
+    rtpengine.wait_until_empty(TIME_MAX)
 }
 
 /// One of our own phones calls the other one, and both talk; gives what the caller was told of media.

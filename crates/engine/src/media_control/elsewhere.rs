@@ -15,6 +15,7 @@ use routing::{MediaAsk, MediaRefusal, MediaWithin, SessionName};
 use sip::{Editor, Message, Name};
 use transaction::ClientKey;
 
+use super::silence::Heard;
 use super::{MediaControl, Passed, branch, message};
 
 /// Names a question until it is answered.
@@ -31,6 +32,8 @@ pub(super) struct Elsewhere {
     pub(super) node: Option<SocketAddr>,
     /// Whether one may have it.
     pub(super) is_asked: bool,
+    /// When packets came last; `None` while nobody looks.
+    pub(super) heard: Option<Heard>,
 }
 
 impl Elsewhere {
@@ -47,6 +50,7 @@ impl Elsewhere {
             caller_tag: Bytes::copy_from_slice(invite.from_tag()?),
             node: None,
             is_asked: false,
+            heard: None,
         })
     }
 }
@@ -91,8 +95,7 @@ impl MediaControl {
         };
         let node = elsewhere.node;
         let command = if is_offer { Command::Offer(described) } else { Command::Answer(described) };
-        self.asked += 1;
-        let token = QuestionToken(self.asked);
+        let token = self.next_token();
         let question =
             Ask { waiter: Some(token), session: ask.session.as_u64(), node, may_move: is_offer, command };
         self.questions.push(question);
@@ -111,6 +114,7 @@ impl MediaControl {
         let as_it_is = |message| Passed::On { message, names_ports: false };
         if matches!(result, Ok(Reply::Done { sdp: Some(_), .. })) {
             self.note_node(ask.session, node);
+            self.watch(now, ask.session);
         }
         // A request that was given up meanwhile has no bytes.
         let Ok(message) = Message::parse(&bytes) else { return as_it_is(bytes) };
@@ -134,6 +138,12 @@ impl MediaControl {
         let mut rewritten = Vec::with_capacity(bytes.len() + 64);
         Editor::new(&message).body(None, &body).write(&mut rewritten);
         Passed::On { message: Bytes::from(rewritten), names_ports: true }
+    }
+
+    /// Names a question.
+    pub(super) fn next_token(&mut self) -> QuestionToken {
+        self.asked += 1;
+        QuestionToken(self.asked)
     }
 
     /// The session is with this one.

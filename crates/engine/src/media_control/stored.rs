@@ -60,7 +60,13 @@ impl StoredElsewhere {
             "" => None,
             node => Some(node.parse().map_err(|_| Unreadable::Malformed)?),
         };
-        Ok(Elsewhere { call_id: self.call_id, caller_tag: self.caller_tag, node, is_asked: node.is_some() })
+        Ok(Elsewhere {
+            call_id: self.call_id,
+            caller_tag: self.caller_tag,
+            node,
+            is_asked: node.is_some(),
+            heard: None,
+        })
     }
 }
 

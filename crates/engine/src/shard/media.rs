@@ -27,12 +27,17 @@ impl Shard {
     ) {
         self.enter(now, lease);
         if let Some((call, dialog)) = self.media.handle_event(event) {
-            let is_known = self.user.hang_up(now, lease, call, dialog, &mut self.from_user);
-            if !is_known {
-                self.media.handle_end(now.instant, routing::MediaEnd::Dialog(call, dialog));
-            }
+            self.end_silent(now, lease, call, dialog);
         }
         self.settle(now, lease, out);
+    }
+
+    /// Nothing comes of a dialog any more.
+    pub(super) fn end_silent(&mut self, now: Now, lease: &ActiveLease<'_>, call: CallName, dialog: u64) {
+        let is_known = self.user.hang_up(now, lease, call, dialog, &mut self.from_user);
+        if !is_known {
+            self.media.handle_end(now.instant, routing::MediaEnd::Dialog(call, dialog));
+        }
     }
 
     /// Appends what is to be done by those who forward packets, since this was asked last. To be called behind each step, before

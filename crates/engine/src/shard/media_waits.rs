@@ -102,6 +102,9 @@ impl Shard {
         out: &mut Vec<Output>,
     ) {
         self.enter(now, lease);
+        for (call, dialog) in self.media.handle_looked(now.instant, token, &result) {
+            self.end_silent(now, lease, call, dialog);
+        }
         if let Some(session) = self.media_waits.asked.remove(&token)
             && let Some(Waiting { ask, message }) = self.media_waits.pop(session)
         {

@@ -1,7 +1,7 @@
 //! What is asked of a call whose media pass another relay.
 
 use super::dialog::{Open, Request};
-use super::{Branch, Broken, Call, Kind, Message, Side, Within};
+use super::{Branch, Broken, Call, Kind, Message, Plan, Side, StreamId, Tag, Within};
 use crate::sdp::Origin;
 
 impl Call {
@@ -41,6 +41,18 @@ impl Call {
     /// Whether a copy of the first INVITE is under way, or was accepted.
     pub fn has_branch(&self, branch: Branch) -> bool {
         self.forks.contains_key(&branch) || self.dialogs.values().any(|dialog| dialog.branch == branch)
+    }
+
+    /// The dialogs that were accepted and in which somebody says that it sends, so that silence means something.
+    pub fn sounding_dialogs(&self) -> impl Iterator<Item = Tag> {
+        let sounds = |tag: &Tag| {
+            let own = |(stream, plan): (&StreamId, &Plan)| {
+                stream.dialog == *tag && (plan.caller.sends || plan.callee.sends)
+            };
+            self.streams().iter().any(own)
+        };
+        let confirmed = self.dialogs.iter().filter(|(_, dialog)| dialog.is_confirmed).map(|(tag, _)| *tag);
+        confirmed.filter(sounds).collect::<Vec<_>>().into_iter()
     }
 
     /// Whether somebody has answered and has not ended it, early or for good.

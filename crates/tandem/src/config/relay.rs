@@ -195,6 +195,7 @@ impl Relay {
             broken: self.broken,
             origin: self.origin,
             is_elsewhere: self.is_elsewhere(),
+            silence: self.silence,
         }
     }
 
