@@ -242,6 +242,16 @@ impl Latch {
         self.latched
     }
 
+    /// The place that it is latched on to, if no packet of another one can move it until the signalling speaks again.
+    pub fn settled(&self, now: Instant) -> Option<SocketAddr> {
+        let source = self.latched?.source;
+        let is_settled = match self.hold {
+            Hold::Firm => now >= self.window_until || self.expected.knows(source.ip()),
+            Hold::Kept | Hold::Stale => now >= self.window_until,
+        };
+        is_settled.then_some(source)
+    }
+
     /// What another node has to know.
     pub fn stored(&self, now: Instant) -> StoredLatch {
         StoredLatch { latched: self.latched, window_left: self.window_until.since(now) }
@@ -350,6 +360,23 @@ mod tests {
         assert_eq!(latch.handle_packet(later, at("203.0.113.7:5000"), Some(1)), Arrival::Latched);
         // Once.
         assert_eq!(latch.handle_packet(later, at("203.0.113.7:4000"), Some(1)), Arrival::Stranger);
+    }
+
+    #[test]
+    fn a_latch_is_settled_when_only_the_signalling_can_move_it() {
+        let mut latch = behind_nat();
+        assert_eq!(latch.settled(NOW + WINDOW), None);
+        latch.handle_packet(NOW, at("203.0.113.7:4000"), Some(1));
+        assert_eq!(latch.settled(NOW), Some(at("203.0.113.7:4000")));
+        latch.handle_signalled(NOW, nat());
+        assert_eq!(latch.settled(NOW), None);
+        assert_eq!(latch.settled(NOW + WINDOW), Some(at("203.0.113.7:4000")));
+
+        let mut latch = Latch::new(Policy { sources: Sources::Any, ..Policy::default() });
+        latch.handle_signalled(NOW, nat());
+        latch.handle_packet(NOW, at("198.51.100.66:4000"), Some(1));
+        assert_eq!(latch.settled(NOW), None, "a known place would take it");
+        assert_eq!(latch.settled(NOW + WINDOW), Some(at("198.51.100.66:4000")));
     }
 
     #[test]

@@ -279,6 +279,11 @@ impl Stream {
         self.end(side).media.latched()
     }
 
+    /// Where a side's media come from, if nothing but the signalling can change that.
+    pub fn settled(&self, now: Instant, side: Side) -> Option<SocketAddr> {
+        self.end(side).media.settled(now)
+    }
+
     fn end(&self, side: Side) -> &End {
         match side {
             Side::Caller => &self.caller,
