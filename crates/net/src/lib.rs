@@ -20,6 +20,10 @@ mod bans;
 mod carrier;
 mod clocks;
 mod copies;
+#[cfg(test)]
+#[allow(unsafe_code)]
+#[path = "../../sip/tests/support/counting_allocator.rs"]
+mod counting_allocator;
 mod early;
 mod edge;
 mod latency;

@@ -50,10 +50,10 @@ pub struct RelayRules {
     pub silence: Duration,
     /// The class of packets, from 0 to 63 (RFC 2474); 46 is expedited forwarding.
     pub dscp: u8,
-    /// Whether the kernel is to send on what it can.
-    pub fast_path: bool,
     /// The rtpengines that calls go by in the place of this relay, if its settings say so.
     pub rtpengines: Vec<media::ng::Node>,
+    /// Whether the kernel is to send on what it can.
+    pub fast_path: bool,
 }
 
 impl Default for RelayRules {
@@ -63,8 +63,8 @@ impl Default for RelayRules {
             policy: Policy::default(),
             silence: Duration::from_secs(60),
             dscp: 46,
-            fast_path: true,
             rtpengines: Vec::new(),
+            fast_path: true,
         }
     }
 }

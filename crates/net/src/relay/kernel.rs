@@ -65,15 +65,24 @@ pub trait KernelPath: Send + Sync {
 }
 
 /// Who sends on one side's RTP.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) enum Hold {
     /// The worker, until the next packet.
     #[default]
     Worker,
     /// The worker, until then.
     Refused(Instant),
-    /// The kernel. Its way is looked at then.
-    Kernel { came: PacketEnds, leaves: PacketEnds, look_at: Instant },
+    /// The kernel.
+    Kernel(Box<Held>),
+}
+
+/// A direction that the kernel has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    came: PacketEnds,
+    leaves: PacketEnds,
+    /// When its way is looked at.
+    look_at: Instant,
 }
 
 /// The kernel, as one worker has it.
@@ -109,8 +118,8 @@ impl Kernel {
             && self.is_on
             && match relayed.hold(side) {
                 Hold::Worker => true,
-                Hold::Refused(until) => until <= now,
-                Hold::Kernel { .. } => false,
+                Hold::Refused(until) => *until <= now,
+                Hold::Kernel(_) => false,
             }
     }
 
@@ -135,7 +144,7 @@ impl Kernel {
                 match path.set(came, &way, &carried) {
                     Ok(()) => {
                         self.count.fetch_add(1, Ordering::Relaxed);
-                        Hold::Kernel { came, leaves, look_at: next_look(now, came) }
+                        Hold::Kernel(Box::new(Held { came, leaves, look_at: next_look(now, came) }))
                     }
                     Err(error) => {
                         debug!(?came, ?leaves, %error, "the kernel does not send this stream on");
@@ -156,10 +165,9 @@ impl Kernel {
     }
 
     fn take_back_side(&self, relayed: &mut RelayedStream, side: Side) {
-        let hold = relayed.hold(side);
-        relayed.set_hold(side, Hold::Worker);
-        let (Hold::Kernel { came, .. }, Some(path)) = (hold, &self.path) else { return };
-        let carried = path.take_back(came);
+        let hold = relayed.set_hold(side, Hold::Worker);
+        let (Hold::Kernel(held), Some(path)) = (hold, &self.path) else { return };
+        let carried = path.take_back(held.came);
         self.count.fetch_sub(1, Ordering::Relaxed);
         self.add(relayed.stream.take_back(side, carried.as_ref()));
     }
@@ -168,13 +176,15 @@ impl Kernel {
     pub(super) fn look(&self, now: Instant, relayed: &mut RelayedStream) {
         let Some(path) = &self.path else { return };
         for side in [Side::Caller, Side::Callee] {
-            let Hold::Kernel { came, leaves, look_at } = relayed.hold(side) else { continue };
+            let Hold::Kernel(held) = relayed.hold(side) else { continue };
+            let Held { came, leaves, look_at } = **held;
             let is_due = look_at <= now;
             match path.carried(came) {
                 Some(carried) if !is_due || path.is_right(leaves) => {
                     self.add(relayed.stream.handle_carried(side, &carried));
                     if is_due {
-                        relayed.set_hold(side, Hold::Kernel { came, leaves, look_at: next_look(now, came) });
+                        let held = Held { came, leaves, look_at: next_look(now, came) };
+                        relayed.set_hold(side, Hold::Kernel(Box::new(held)));
                     }
                 }
                 _ => self.take_back_side(relayed, side),
@@ -191,8 +201,8 @@ impl Kernel {
         side: Side,
         source: SocketAddr,
     ) {
-        if let Hold::Kernel { came, .. } = relayed.hold(side)
-            && came.from != source
+        if let Hold::Kernel(held) = relayed.hold(side)
+            && held.came.from != source
             && relayed.stream.may_be_left(now, side)
         {
             self.look(now, relayed);

@@ -32,12 +32,13 @@ pub(super) struct LegSockets {
 
 impl RelayedStream {
     /// Who sends on what comes from a side.
-    pub(super) fn hold(&self, side: Side) -> Hold {
-        self.holds[usize::from(side == Side::Callee)]
+    pub(super) fn hold(&self, side: Side) -> &Hold {
+        &self.holds[usize::from(side == Side::Callee)]
     }
 
-    pub(super) fn set_hold(&mut self, side: Side, hold: Hold) {
-        self.holds[usize::from(side == Side::Callee)] = hold;
+    /// Gives who did it before.
+    pub(super) fn set_hold(&mut self, side: Side, hold: Hold) -> Hold {
+        std::mem::replace(&mut self.holds[usize::from(side == Side::Callee)], hold)
     }
 
     /// The socket by which packets leave towards a side.
@@ -65,6 +66,9 @@ impl RelayedStream {
         [self.caller.media, self.caller.rtcp, self.callee.media, self.callee.rtcp].into_iter().flatten()
     }
 }
+
+// What docs/media.md says of memory.
+const _: () = assert!(size_of::<RelayedStream>() <= 1_600);
 
 #[derive(Debug, Default)]
 pub(super) struct Streams {

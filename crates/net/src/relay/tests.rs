@@ -14,6 +14,7 @@ use media::ports::Ports;
 use media::sdp::Carriage;
 
 use super::*;
+use crate::counting_allocator::allocations;
 use crate::mandate::Lease;
 
 /// Longer than anything here takes on the slowest machine.
@@ -91,6 +92,57 @@ fn a_strangers_packets_move_nothing_and_are_counted() {
     bench.order(&call, Output::End(STREAM));
     let figures = bench.figures();
     assert_eq!((figures.discards.strangers, figures.caller.received.packets), (3, 2));
+}
+
+#[test]
+fn the_kernel_keeps_strangers_from_a_port_whose_phone_is_found() {
+    let bench = Bench::new(SILENCE);
+    let call = bench.call(1, "127.0.0.1", "127.0.0.1");
+    bench.begin(&call);
+    bench.settle(&call);
+
+    let neighbour = Phone::new("127.0.0.1");
+    neighbour.media.connect(call.ports_of_caller[0]).expect("loopback");
+    wait_for(|| neighbour.media.send(&rtp(1, 66)).is_err().then_some(()));
+    bench.talk(&call, 100);
+    assert_eq!(bench.count("relay_stranger"), 0);
+}
+
+#[test]
+fn a_phone_that_moves_is_heard_once_the_signalling_has_spoken() {
+    let bench = Bench::new(SILENCE);
+    let mut call = bench.call(1, "127.0.0.1", "127.0.0.1");
+    bench.begin(&call);
+    bench.settle(&call);
+
+    bench.order(&call, Output::Change(STREAM, call.plan()));
+    bench.pause();
+    call.caller = Arc::new(Phone::new("127.0.0.1"));
+    bench.talk(&call, 100);
+}
+
+#[test]
+fn a_phone_that_is_away_for_a_moment_misses_nothing_afterwards() {
+    let bench = Bench::new(SILENCE);
+    let mut call = bench.call(1, "127.0.0.1", "127.0.0.1");
+    bench.begin(&call);
+    bench.settle(&call);
+
+    let place = call.caller.at();
+    call.caller = Arc::new(Phone::new("127.0.0.1"));
+    let held = bench.hold();
+    call.callee.send(&call.ports_of_callee, &rtp(1, 8));
+    held.reached();
+    // Its host answers that nobody is there, which the kernel tells with the next packet.
+    (2..=3).for_each(|number| call.callee.send(&call.ports_of_callee, &rtp(number, 8)));
+    drop(held);
+    bench.until("relay_sent", 2 * SETTLED + 3);
+    let back = UdpSocket::bind(place).expect("it was its own");
+    back.set_read_timeout(Some(PATIENCE)).expect("an option");
+    for number in 10..13 {
+        call.callee.send(&call.ports_of_callee, &rtp(number, 8));
+        assert_eq!(receive(&back), (rtp(number, 8), call.ports_of_caller[0]));
+    }
 }
 
 #[test]
@@ -266,6 +318,91 @@ fn two_dialogs_of_one_fork_share_the_port_towards_the_callee() {
 }
 
 #[test]
+fn a_dialog_of_a_fork_is_heard_at_the_port_of_one_that_talks_already() {
+    let bench = Bench::new(SILENCE);
+    let first = bench.call(1, "127.0.0.1", "127.0.0.1");
+    let mut second = bench.call(1, "127.0.0.1", "127.0.0.2");
+    bench.begin(&first);
+    bench.settle(&first);
+    second.ports_of_callee = first.ports_of_callee;
+    second.pair_of_callee = first.pair_of_callee;
+    bench.order(&second, Output::Bind(Side::Caller, second.pair_of_caller));
+    let mut plan = second.plan();
+    plan.callee.local = first.ports_of_callee[0];
+    bench.order(&second, Output::Start(StreamId { dialog: Tag(2), ..STREAM }, plan));
+    bench.pause();
+
+    for number in 100..140 {
+        bench.talk(&first, number);
+        bench.talk(&second, number);
+    }
+}
+
+#[test]
+fn who_is_active_again_hears_the_phones_that_the_port_has_then() {
+    let bench = Bench::new(SILENCE);
+    let mut call = bench.call(1, "127.0.0.1", "127.0.0.1");
+    bench.begin(&call);
+    bench.settle(&call);
+
+    bench.lease(LeaseMirror::none());
+    call.caller = Arc::new(Phone::new("127.0.0.2"));
+    call.callee = Arc::new(Phone::new("127.0.0.2"));
+    bench.lease(LeaseMirror::until(Instant::FAR, Epoch(9)));
+    bench.take_over(&call, Epoch(9));
+    bench.pause();
+
+    bench.talk(&call, 100);
+}
+
+#[test]
+fn nothing_is_allocated_for_a_packet() {
+    const PACKETS: u64 = 1_000;
+    let bench = Bench::new(SILENCE);
+    let call = bench.call(1, "127.0.0.1", "127.0.0.1");
+    let desk = Arc::new(Desk {
+        inbox: Inbox::new(clocks::instant()).expect("a descriptor"),
+        board: Mutex::default(),
+    });
+    let tell: Tell = Arc::new(|_, _| ());
+    let mandate = Mandate::new(Arc::clone(&bench.lease) as Arc<dyn Lease>, BTreeSet::new());
+    let (mandate, tallies) = (Arc::new(mandate), Arc::new(Tallies::default()));
+    let mut worker = {
+        let kernel = Kernel::new(None, true, Arc::clone(&tallies), Arc::default());
+        Worker::new(Arc::clone(&desk), RelayRules::default(), mandate, Arc::clone(&tallies), tell, kernel)
+    }
+    .expect("epoll");
+    for output in [
+        Output::Bind(Side::Caller, call.pair_of_caller),
+        Output::Bind(Side::Callee, call.pair_of_callee),
+        Output::Start(STREAM, call.plan()),
+    ] {
+        let order = Box::new(order_of(&call, output));
+        desk.inbox
+            .put(inbox::Given::Order { shard: 0, since: Some(Epoch(3)), order })
+            .expect("there is room");
+    }
+    let mut ready = Vec::with_capacity(worker::READY_MAX);
+    worker.turn(&mut ready).expect("epoll waits");
+
+    let packet = rtp(1, 7);
+    let mut before = 0;
+    for number in 0..=PACKETS {
+        call.caller.send(&call.ports_of_caller, &packet);
+        worker.turn(&mut ready).expect("epoll waits");
+        // The first one is latched on to, which is told.
+        if number == 0 {
+            before = allocations();
+        }
+    }
+
+    let sent = tallies.iter().find(|(name, _)| *name == "relay_sent").map(|(_, sent)| sent);
+    assert_eq!(sent, Some(PACKETS + 1));
+    // Some are for what is done every second.
+    assert!(allocations() - before < PACKETS / 10, "{} allocations", allocations() - before);
+}
+
+#[test]
 fn silence_is_told_and_figures_are_on_the_board() {
     let bench = Bench::new(Duration::from_millis(1));
     let call = bench.call(1, "127.0.0.1", "127.0.0.1");
@@ -297,6 +434,9 @@ fn a_dialog_is_silent_when_all_its_streams_are() {
     bench.order(&call, Output::End(STREAM));
     assert!(matches!(bench.report(), RelayReport::Figures(_)), "it is said once");
 }
+
+/// Packets of each phone after which its port is connected to it.
+const SETTLED: u64 = 16;
 
 const STREAM: StreamId = StreamId { dialog: Tag(1), line: 0, pair: 0 };
 
@@ -352,6 +492,24 @@ impl Bench {
         self.bind(call);
         self.order(call, Output::Start(STREAM, call.plan()));
         self.pause();
+    }
+
+    /// Each phone says one thing, which the other one hears.
+    fn talk(&self, call: &TestCall, number: u8) {
+        call.caller.send(&call.ports_of_caller, &rtp(number, 7));
+        assert_eq!(call.callee.receive(), (rtp(number, 7), call.ports_of_callee[0]));
+        call.callee.send(&call.ports_of_callee, &rtp(number, 8));
+        assert_eq!(call.caller.receive(), (rtp(number, 8), call.ports_of_caller[0]));
+    }
+
+    /// Lets both phones talk until their ports are connected to them.
+    fn settle(&self, call: &TestCall) {
+        (0..SETTLED).for_each(|number| self.talk(call, number as u8));
+        self.pause();
+    }
+
+    fn count(&self, name: &str) -> u64 {
+        self.tallies.iter().find(|(it, _)| *it == name).expect("it is counted").1
     }
 
     fn take_over(&self, call: &TestCall, since: Epoch) {

@@ -3,6 +3,9 @@
 //! It sleeps until a packet comes, an order comes, or a second is over. From each socket that has something it takes a few packets and
 //! sends them on at once: who floods one port takes no more of its time than a call that is used as it should be, because the kernel tells
 //! of the others before it tells of that one again. Nothing is allocated for a packet.
+//!
+//! A socket whose side is found and can not move until the signalling speaks again is connected to it, which spares the kernel a search
+//! for each packet. Then the kernel itself keeps strangers out. It is let go before anything is changed that it serves.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,7 +26,7 @@ use rustix::event::{Timespec, epoll};
 use tracing::{debug, error, warn};
 
 use super::inbox::Given;
-use super::kernel::{Hold, Kernel};
+use super::kernel::Kernel;
 use super::sockets::{MediaSocket, Served, Sockets};
 use super::streams::{LegSockets, RelayedStream, Streams};
 use super::{Desk, RelayRules, Tell};
@@ -34,10 +37,11 @@ use crate::socket;
 use crate::tally::{Tallies, Tally};
 use crate::udp::batch::{self, ReceiveBatch};
 
-/// Packets of one socket in its turn. A call sends 50 in a second; more at once is a burst after a pause, or a flood.
+/// Packets of one socket in its turn when there is much to do. A call sends 50 in a second; more at once is a burst after a pause, or a
+/// flood.
 const PER_TURN_MAX: usize = 16;
 /// Sockets that are told of in one wake-up; the rest follow in the next.
-const READY_MAX: usize = 64;
+pub(super) const READY_MAX: usize = 64;
 /// How often silence is looked for and figures are told.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How often a send is tried again whose error may be one of an earlier packet.
@@ -128,31 +132,40 @@ impl Worker {
     pub(super) fn run(mut self) {
         let mut ready = Vec::with_capacity(READY_MAX);
         while !self.desk.inbox.is_to_stop() {
-            let left = self.sweep_at.since(clocks::instant());
-            if let Err(error) = self.sleep(&mut ready, left) {
+            if let Err(error) = self.turn(&mut ready) {
                 // Nothing that is done here can make epoll fail; if it does, the watchdog sees the silence.
                 error!(%error, "a worker of the media relay can not wait for its sockets");
-                return;
-            }
-            let now = clocks::instant();
-            self.desk.inbox.beat(now);
-            for event in ready.drain(..) {
-                match event.data.u64() {
-                    INBOX => self.take_orders(now),
-                    number => self.receive((number - 1) as usize),
-                }
-            }
-            if !self.waiting.is_empty() {
-                self.empty_sockets(&mut ready);
-            }
-            if self.sweep_at <= now {
-                self.sweep_at = now + SWEEP_EVERY;
-                self.early.forget_old(now);
-                self.follow_lease(now);
-                self.sweep(now);
+                break;
             }
         }
         self.take_all_back();
+    }
+
+    /// Waits until something comes, or a second is over, and does what is to be done.
+    pub(super) fn turn(&mut self, ready: &mut Vec<epoll::Event>) -> io::Result<()> {
+        let left = self.sweep_at.since(clocks::instant());
+        self.sleep(ready, left)?;
+        let now = clocks::instant();
+        self.desk.inbox.beat(now);
+        // A call has one packet, and to ask for a second one costs as much as epoll's next word. Who is behind finds more of them.
+        let is_behind = ready.len() >= READY_MAX;
+        for event in ready.drain(..) {
+            match event.data.u64() {
+                INBOX => self.take_orders(now),
+                number if is_behind => self.receive::<PER_TURN_MAX>((number - 1) as usize),
+                number => self.receive::<1>((number - 1) as usize),
+            }
+        }
+        if !self.waiting.is_empty() {
+            self.empty_sockets(ready);
+        }
+        if self.sweep_at <= now {
+            self.sweep_at = now + SWEEP_EVERY;
+            self.early.forget_old(now);
+            self.follow_lease(now);
+            self.sweep(now);
+        }
+        Ok(())
     }
 
     /// The kernel sends on nothing more.
@@ -169,7 +182,7 @@ impl Worker {
             }
             let sockets = ready.drain(..).map(|event| event.data.u64()).filter(|number| *number != INBOX);
             let sockets: Vec<u64> = sockets.collect();
-            sockets.iter().for_each(|number| self.receive((number - 1) as usize));
+            sockets.iter().for_each(|number| self.receive::<PER_TURN_MAX>((number - 1) as usize));
             if sockets.is_empty() {
                 break;
             }
@@ -272,8 +285,7 @@ impl Worker {
         }
         let ownership = self.mandate.ownership(local.ip());
         let opened = socket::open_media(local, self.rules.dscp << 2).and_then(|socket| {
-            let opened = MediaSocket { socket, local, ownership, session, served: Vec::new() };
-            let number = self.sockets.insert(opened);
+            let number = self.sockets.insert(MediaSocket::new(socket, local, ownership, session));
             let socket = &self.sockets.get(number).ok_or(io::ErrorKind::NotFound)?.socket;
             let data = epoll::EventData::new_u64(number as u64 + 1);
             epoll::add(&self.epoll, socket, data, epoll::EventFlags::IN).map_err(|error| {
@@ -300,7 +312,7 @@ impl Worker {
             stream,
             caller,
             callee,
-            holds: [Hold::Worker; 2],
+            holds: Default::default(),
         });
         self.serve(number, Side::Caller, caller);
         self.serve(number, Side::Callee, callee);
@@ -399,11 +411,11 @@ impl Worker {
         }
     }
 
-    /// Takes what a socket has, as much as its turn allows, and sends it on.
-    fn receive(&mut self, number: usize) {
+    /// Takes what a socket has, at most so many packets, and sends it on.
+    fn receive<const SOME: usize>(&mut self, number: usize) {
         let Some(from) = self.sockets.get(number) else { return };
         // What the kernel tells of an earlier packet is taken with this; if there is more, epoll tells again.
-        let Ok(count) = self.batch.receive_some::<PER_TURN_MAX>(from.socket.as_fd()) else { return };
+        let Ok(count) = self.batch.receive_some::<SOME>(from.socket.as_fd()) else { return };
         self.tallies.add_many(Tally::RelayReceived, count);
         let now = clocks::instant();
         let since = self.mandate.epochs(now).map(|epochs| epochs.since);
@@ -426,6 +438,19 @@ impl Worker {
             return;
         }
         self.forward(now, number, count);
+        if let Some(served) = self.sockets.hear(number, count) {
+            self.connect(now, number, served);
+        }
+    }
+
+    /// Connects a socket whose side can be nowhere else.
+    fn connect(&mut self, now: Instant, number: usize, served: Served) {
+        let stream = self.streams.get_mut(served.stream).map(|relayed| &relayed.stream);
+        let Some(peer) = stream.and_then(|stream| stream.settled(now, served.side)) else { return };
+        if let Err(error) = self.sockets.connect(number, peer) {
+            // It goes on as it is, and is looked at again.
+            debug!(%error, "a port of the media relay is not connected to its phone");
+        }
     }
 
     /// Keeps what has come to a port.
@@ -499,8 +524,13 @@ impl Worker {
                 continue;
             }
             let packets =
-                rest[..run].iter().filter_map(|it| Some((it.to, self.batch.datagram(it.packet)?.0)));
-            match batch::send_some::<PER_TURN_MAX>(by.socket.as_fd(), packets) {
+                rest[..run].iter().filter_map(|it| Some((by.to(it.to), self.batch.datagram(it.packet)?.0)));
+            let socket = by.socket.as_fd();
+            let sent = match run {
+                1 => batch::send_some::<1>(socket, packets),
+                _ => batch::send_some::<PER_TURN_MAX>(socket, packets),
+            };
+            match sent {
                 Ok(sent) => {
                     self.tallies.add_many(Tally::RelaySent, sent);
                     rest = &rest[sent.clamp(1, run)..];

@@ -107,13 +107,13 @@ pub(crate) fn send<'a>(
     socket: BorrowedFd<'_>,
     datagrams: impl Iterator<Item = (SocketAddr, &'a [u8])>,
 ) -> io::Result<usize> {
-    send_some::<BATCH_MAX>(socket, datagrams)
+    send_some::<BATCH_MAX>(socket, datagrams.map(|(remote, bytes)| (Some(remote), bytes)))
 }
 
-/// The same for at most `SOME` datagrams.
+/// The same for at most `SOME` datagrams; `None`: to whom the socket is connected.
 pub(crate) fn send_some<'a, const SOME: usize>(
     socket: BorrowedFd<'_>,
-    datagrams: impl Iterator<Item = (SocketAddr, &'a [u8])>,
+    datagrams: impl Iterator<Item = (Option<SocketAddr>, &'a [u8])>,
 ) -> io::Result<usize> {
     let mut names = [const { MaybeUninit::<libc::sockaddr_storage>::uninit() }; SOME];
     let mut vectors = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; SOME];
@@ -124,8 +124,10 @@ pub(crate) fn send_some<'a, const SOME: usize>(
     {
         // The kernel only reads what a sent vector points to; the type has no const form.
         *vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-        header.msg_hdr.msg_namelen = write_address(remote, name);
-        header.msg_hdr.msg_name = name.as_mut_ptr().cast();
+        if let Some(remote) = remote {
+            header.msg_hdr.msg_namelen = write_address(remote, name);
+            header.msg_hdr.msg_name = name.as_mut_ptr().cast();
+        }
         header.msg_hdr.msg_iov = vector;
         header.msg_hdr.msg_iovlen = 1;
         count += 1;
@@ -133,8 +135,8 @@ pub(crate) fn send_some<'a, const SOME: usize>(
     if count == 0 {
         return Ok(0);
     }
-    // SAFETY: the first `count` headers point to one vector, one written name and bytes that
-    // are borrowed for 'a; `msg_control` is null with length 0.
+    // SAFETY: the first `count` headers point to one vector, one written name or none with length 0, and bytes
+    // that are borrowed for 'a; `msg_control` is null with length 0.
     let sent = unsafe {
         libc::sendmmsg(
             socket.as_raw_fd(),

@@ -314,7 +314,7 @@ impl World {
     }
 
     fn pass(&mut self, time: Duration) {
-        self.now = self.now + time;
+        self.now += time;
         self.client.handle_timeout(self.now, &active(), &mut self.out);
     }
 
