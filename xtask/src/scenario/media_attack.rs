@@ -58,8 +58,9 @@ fn strangers(lab: &Lab) -> Result<()> {
     // Right addresses, but other ports and another source.
     attack(&socket(alice)?, places[0], OTHER_SSRC)?;
     attack(&socket(bob)?, places[1], OTHER_SSRC)?;
-    process::wait_until("all that strangers sent is counted", PATIENCE, || {
-        Ok((counter(&server, "relay_stranger")? >= before + 6 * PACKETS).then_some(()))
+    // The ports of RTCP count them all; from those of media the kernel keeps them once the phones are found.
+    process::wait_until("what strangers sent to the ports of RTCP is counted", PATIENCE, || {
+        Ok((counter(&server, "relay_stranger")? >= before + 2 * PACKETS).then_some(()))
     })?;
     hear_each_other(alices, bobs).context("after the attack")?;
 
