@@ -173,6 +173,7 @@ pub fn all() -> Vec<Scenario> {
         cluster::metrics::SCENARIOS,
         cluster::frozen::SCENARIOS,
         cluster::cables::SCENARIOS,
+        cluster::call_rows::SCENARIOS,
         cluster::calls::SCENARIOS,
         cluster::load::SCENARIOS,
         cluster::location::SCENARIOS,

@@ -25,6 +25,9 @@ pub const SECOND_VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 101);
 /// And one of IPv6.
 pub const VIP_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 0x100);
 
+/// Where the third opinion lives.
+pub const WITNESS_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 13);
+
 /// Which of the nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Side {
@@ -82,7 +85,7 @@ impl Pair {
         let pair = Pair {
             a: lab.host("a", 11)?,
             b: lab.host("b", 12)?,
-            witness: lab.host("witness", 13)?,
+            witness: lab.host("witness", WITNESS_V4.octets()[3])?,
             phone: lab.host("phone", 21)?,
             prober: lab.host("prober", 31)?,
             far: far(&router)?,

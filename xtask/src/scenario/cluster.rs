@@ -5,6 +5,7 @@
 
 pub mod bindings;
 pub mod cables;
+pub mod call_rows;
 pub mod calls;
 pub mod drill;
 pub mod etcd;

@@ -37,6 +37,11 @@ impl Records {
         Ok(records)
     }
 
+    /// Their ids.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     fn add(&mut self, line: &str) -> Result<()> {
         let record: Value = serde_json::from_str(line)?;
         let id = record["id"].as_str().context("no id")?.to_owned();
