@@ -83,7 +83,7 @@ fn an_older_file_is_brought_up_to_date() {
     let connection = Connection::open(&place.file).expect("the disk is good");
     connection
         .execute_batch(
-            "DROP TABLE forward; DROP TABLE batch; DROP TABLE refreshed; \
+            "DROP TABLE forward; DROP TABLE batch; DROP TABLE refreshed; DROP TABLE account_copy; DROP TABLE account_copies; \
              ALTER TABLE location DROP COLUMN written; ALTER TABLE subscriber DROP COLUMN calls_max; \
              PRAGMA user_version = 1;",
         )
