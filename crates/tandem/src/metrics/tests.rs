@@ -206,6 +206,14 @@ fn whole() -> Figures {
             "domains": [], "bindings": 2, "accounts_cached": 1, "transactions": {"server": 3, "client": 4},
             "suspended": 0, "forwarding": 0, "connections": 0, "held": 2,
             "relay": {"calls": 3, "ports_used": 12, "ports": 10_000},
+            "rtpengines": [{
+                "address": "10.0.0.7:2223", "weight": 2, "up": true, "asked": 5, "repeated": 1, "answered": 4, "refused": 0,
+                "silent": 1, "late": 0, "malformed": 0
+            }],
+            "publication": {
+                "state": "writing", "away_s": 0, "owed": 2, "written": 9, "removed": 1, "refused": 0, "comparisons": 1,
+                "last": {"ago_s": 5, "took_ms": 7, "rows": 8, "differing": 1, "strange": 0}
+            },
             "counters": {
                 "banned_for_wrong_credentials": 4, "binding_added": 5, "malformed": 6, "forwarded": 7,
                 "datagram_dropped_by_kernel": 0, "degraded_no_peer": 2, "degraded_late": 1, "replicated": 3, "challenged": 8, "wrong_credentials": 9
