@@ -345,7 +345,9 @@ impl AccountCopies {
         }
     }
 
+    /// Has what was learnt written, and told to those who serve it.
     fn tell(&self, told: Told) {
+        self.wake.notify_one();
         let Some(news) = self.news.get() else { return };
         for (name, loaded) in told {
             news(name, loaded);
