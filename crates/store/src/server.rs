@@ -16,6 +16,7 @@ pub mod epoch;
 pub mod fault;
 pub mod inspect;
 pub mod link;
+pub mod lists;
 pub mod location;
 pub mod lookups;
 pub mod records;

@@ -263,6 +263,9 @@ pub struct StatusView {
     /// The table that servers beside this one read, if bindings are published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub publication: Option<PublicationView>,
+    /// The tables of domains and peers, if any are read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tables: Option<TablesView>,
     /// The records of calls, if any are written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub records: Option<RecordsView>,
@@ -365,6 +368,23 @@ pub struct StoreView {
     /// The copy of a server's accounts.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub copy: Option<CopyView>,
+}
+
+/// Tables of the database that name domains and peers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TablesView {
+    /// Their names, versions, and rows that can be used.
+    pub tables: Vec<(String, u32, usize)>,
+    /// Whose they are.
+    pub dialect: String,
+    /// How long ago they said so last, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub age_s: Option<u64>,
+    /// Why they can not be read.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+    /// What of them can not be used.
+    pub remarks: Vec<String>,
 }
 
 /// The copy that a node has of the accounts of a server.

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use engine::{Store, StoreError};
-use store::{LocationSettings, ServerSettings, ServerStore, ServerUrl, SqliteStore, Subscribers, Tls};
+use store::{
+    LocationSettings, ServerSettings, ServerStore, ServerUrl, SqliteStore, Subscribers, Tls, WantedLists,
+};
 
 use crate::config::Config;
 use crate::state_directory::StateDirectory;
@@ -27,6 +29,8 @@ pub struct Server {
     pub authorities: Option<PathBuf>,
     /// What connecting, and each statement, may take.
     pub timeout: Duration,
+    /// Tables of domains and peers that are read.
+    pub lists: WantedLists,
     /// Whether bindings are published in the table `location`.
     pub location: Location,
     /// The time zone of its dates; empty: this host's.
@@ -80,7 +84,7 @@ impl Database {
 
 /// The server that the configuration names, if it names one.
 pub fn server(config: &Config) -> Result<Option<ServerSettings>> {
-    let Server { url, password_file, tls, authorities, timeout, location, time_zone } = &config.database;
+    let Server { url, password_file, tls, authorities, timeout, location, time_zone, .. } = &config.database;
     let Some(url) = url.clone() else { return Ok(None) };
     let password = password_file.as_deref().map(read_password).transpose()?;
     if let Some(file) = authorities {

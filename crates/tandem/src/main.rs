@@ -33,6 +33,7 @@ mod small_thread;
 mod state_directory;
 mod supervisor;
 mod table;
+mod tables;
 
 use std::process::ExitCode;
 

@@ -30,6 +30,7 @@ use crate::metrics::{Figures, Gathered, Part as MetricsPart};
 use crate::port_owner;
 use crate::records;
 use crate::replica;
+use crate::tables::Tables;
 use views::{
     call_view, contact_view, held_views, kernel_drops, latency_view, listener_view, overload_view,
     publication_view, registration_view, rtpengine_view, source_view, store_view,
@@ -44,6 +45,8 @@ pub struct Service {
     pub server: net::Server,
     /// Where the accounts are.
     pub database: Database,
+    /// Tables of domains and peers that are read.
+    pub tables: Option<Arc<Tables>>,
     /// The configuration file, if there is one.
     pub config_file: Option<PathBuf>,
     /// The configuration in force.
@@ -94,7 +97,11 @@ impl Service {
         let new = Config::load(self.config_file.as_deref()).map_err(|error| error.to_string())?;
         let addresses =
             host::addresses().map_err(|error| format!("the host's addresses can not be read: {error}"))?;
-        let settings = new.compile(&addresses).map_err(|error| error.to_string())?;
+        let mut settings = new.compile(&addresses).map_err(|error| error.to_string())?;
+        let mut remarks = needing_restart(&config, &new);
+        if let Some(tables) = &self.tables {
+            remarks.extend(tables.add_to(&mut settings, &new));
+        }
         let metrics = self.open_metrics(&new)?;
         self.server.reload(&settings, new.tcp, new.relay.rules(&settings.listeners)).map_err(|error| {
             match error {
@@ -106,9 +113,28 @@ impl Service {
             *self.metrics.lock().unwrap_or_else(PoisonError::into_inner) = metrics;
         }
         self.logs.set_level(new.log.level);
-        let remarks = needing_restart(&config, &new);
         *config = new;
         Ok(remarks)
+    }
+
+    /// Takes what the tables of the database say beside the configuration in force.
+    pub fn take_tables(&self) {
+        let Some(tables) = &self.tables else { return };
+        let config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let compiled = host::addresses()
+            .map_err(|error| format!("the host's addresses can not be read: {error}"))
+            .and_then(|addresses| config.compile(&addresses).map_err(|error| error.to_string()));
+        let taken = compiled.and_then(|mut settings| {
+            for remark in tables.add_to(&mut settings, &config) {
+                tracing::warn!("{remark}");
+            }
+            let relay = config.relay.rules(&settings.listeners);
+            self.server.reload(&settings, config.tcp, relay).map_err(|error| error.to_string())
+        });
+        match taken {
+            Ok(()) => tracing::info!("the tables of domains and peers have changed, and were taken"),
+            Err(error) => tracing::error!("changes in the tables were not taken: {error}"),
+        }
     }
 
     /// Serves metrics where the configuration says; `None`: as before.
@@ -189,7 +215,8 @@ impl Service {
             pid: std::process::id(),
             uptime_s: self.started.elapsed().as_secs(),
             listeners: status.listeners.iter().map(listener_view).collect(),
-            domains: config.sip.domains,
+            domains: self.server.settings().domains.iter().cloned().collect(),
+            tables: self.tables.as_ref().map(|tables| tables.view()),
             edges: config.edges.into_iter().map(|edge| (edge.domain, edge.to)).collect(),
             bindings: status.bindings,
             accounts_cached: status.accounts,

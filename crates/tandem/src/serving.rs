@@ -18,6 +18,7 @@ use crate::logs::Logs;
 use crate::replica::Pair;
 use crate::service::{Metrics, Service, node_name};
 use crate::state_directory::{Lock, StateDirectory};
+use crate::tables::Tables;
 use crate::{host, port_owner, records};
 
 /// What a server is started with.
@@ -85,8 +86,13 @@ impl Serving {
             Part::Alone => Metrics::Here(None),
             Part::Member(_) => Metrics::Elsewhere,
         };
-        let settings = Arc::new(config.compile(&host::addresses()?)?);
         let database = Database::of(&config, &state)?;
+        let tables = Tables::of(&config, &state)?;
+        let mut settings = config.compile(&host::addresses()?)?;
+        for remark in tables.iter().flat_map(|tables| tables.add_to(&mut settings, &config)) {
+            tracing::warn!("{remark}");
+        }
+        let settings = Arc::new(settings);
         let records = records::start(&config, &state).context("records")?;
         let server =
             start_server(&config, &state, &lock, &database, Arc::clone(&settings), records.clone(), part)?;
@@ -98,6 +104,7 @@ impl Serving {
             me: me.clone(),
             server,
             database,
+            tables,
             config_file,
             config: Mutex::new(config),
             records,
@@ -107,6 +114,9 @@ impl Serving {
         let control = Control::open(&state.control_socket(), Arc::clone(&service))
             .with_context(|| state.control_socket().display().to_string())?;
         service.start_metrics();
+        if let Some(tables) = service.tables.clone() {
+            tables.follow(Arc::downgrade(&service));
+        }
         tracing::info!(
             node,
             version = env!("CARGO_PKG_VERSION"),

@@ -1,8 +1,10 @@
-//! A Kamailio beside our server, on one database: it finds our phones in the table and reaches them by way of us.
+//! A Kamailio's tables: beside one on the same database, which finds our phones in the table and reaches them by way of us,
+//! and its domains and peers, which are ours too.
 
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use serde_json::Value;
 
 use super::Scenario;
 use crate::database_server::{DatabaseServer, Product};
@@ -11,6 +13,7 @@ use crate::lab::router::Router;
 use crate::lab::{Family, Lab};
 use crate::phone::Phone;
 use crate::phone::call;
+use crate::phone::message::Message;
 use crate::process;
 use crate::server::{PASSWORD, Server, Settings};
 
@@ -18,6 +21,14 @@ use crate::server::{PASSWORD, Server, Settings};
 pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "a_kamailio_on_the_same_postgresql_reaches_a_phone_behind_nat_by_us", run: postgres },
     Scenario { name: "a_kamailio_on_the_same_mariadb_reaches_a_phone_behind_nat_by_us", run: mariadb },
+    Scenario {
+        name: "domains_and_peers_in_postgresql_count_within_seconds_and_without_it",
+        run: |lab| domains_and_peers(lab, Product::Postgres),
+    },
+    Scenario {
+        name: "domains_and_peers_in_mariadb_count_within_seconds_and_without_it",
+        run: |lab| domains_and_peers(lab, Product::MariaDb),
+    },
 ];
 
 fn postgres(lab: &Lab) -> Result<()> {
@@ -81,4 +92,72 @@ fn calls(lab: &Lab, product: Product) -> Result<()> {
     process::wait_until("a table without alice", Duration::from_secs(20), || {
         Ok(database.sql("SELECT contact FROM location")?.trim().is_empty().then_some(()))
     })
+}
+
+fn domains_and_peers(lab: &Lab, product: Product) -> Result<()> {
+    let mut database = DatabaseServer::start(lab, &lab.host("database", 40)?, product)?;
+    for file in ["standard", "auth_db", "domain", "permissions"] {
+        database.kamailio_file(file)?;
+    }
+    for (user, domain) in [("alice", "203.0.113.10"), ("bob", "example.com"), ("carol", "example.net")] {
+        database.sql(&format!(
+            "INSERT INTO subscriber (username, domain, password) VALUES ('{user}', '{domain}', '{PASSWORD}')"
+        ))?;
+    }
+    let peer = lab.host("peer", 41)?;
+    database.sql("INSERT INTO domain (domain) VALUES ('Example.COM')")?;
+    database.sql(&format!("INSERT INTO address (grp, ip_addr, mask) VALUES (3, '{}', 32)", peer.v4))?;
+    database.sql("INSERT INTO address (grp, ip_addr, mask, port) VALUES (3, '203.0.113.42', 32, 5060)")?;
+    let toml = format!(
+        "[database]\nurl = \"{}\"\ntls = \"off\"\ntimeout = \"1s\"\ndomain = true\naddress_groups = [3]\n",
+        database.url()
+    );
+    let mut server = Server::prepare(lab, &Settings { toml, ..Settings::defaults() })?;
+    let told = process::output(server.host().command(&lab.binary).arg("check").arg(server.config()))?;
+    for part in ["domain 2 of Kamailio", "address 6 of Kamailio", "write port 0"] {
+        ensure!(told.contains(part), "`tandem check` does not say {part:?}: {told}");
+    }
+    server.start_again()?;
+    let at = (server.host().v4, 5060).into();
+    let mut alice = Phone::udp(&lab.host("alice", 21)?, "alice", &server)?;
+    let mut bob = Phone::at_service(&lab.host("bob", 22)?, "bob", "example.com", at)?;
+    let mut carol = Phone::at_service(&lab.host("carol", 23)?, "carol", "example.net", at)?;
+    let mut peer = Phone::udp(&peer, "peer", &server)?;
+    alice.register()?;
+    bob.register()?;
+    ask_without_password(&mut peer, &alice)?;
+    alice.expect_request("OPTIONS")?;
+
+    database.sql("INSERT INTO domain (domain) VALUES ('example.net')")?;
+    database.sql("DELETE FROM address WHERE port = 0")?;
+    process::wait_until("the changes in the tables", Duration::from_secs(30), || {
+        let status = server.json(&["status"])?;
+        Ok((names_domain(&status, "example.net") && status["tables"]["tables"][1][2] == 0).then_some(()))
+    })?;
+    carol.register()?;
+    let asked = ask_without_password(&mut peer, &alice)?;
+    peer.expect_status(&asked, 407)?;
+
+    database.kill()?;
+    server.kill()?;
+    server.start_again()?;
+    let status = server.json(&["status"])?;
+    ensure!(status["tables"]["error"].is_string(), "the status has {}", status["tables"]);
+    ensure!(names_domain(&status, "example.net"), "the domains are {}", status["domains"]);
+    bob.register()?;
+    database.start_again()?;
+    process::wait_until("tables that can be read again", Duration::from_secs(30), || {
+        Ok(server.json(&["status"])?["tables"]["error"].is_null().then_some(()))
+    })
+}
+
+fn names_domain(status: &Value, domain: &str) -> bool {
+    status["domains"].as_array().is_some_and(|domains| domains.iter().any(|it| it == domain))
+}
+
+/// A request that goes through for a peer alone.
+fn ask_without_password(peer: &mut Phone, to: &Phone) -> Result<Message> {
+    let request = peer.request("OPTIONS", &to.aor());
+    peer.send(&request)?;
+    Ok(request)
 }

@@ -62,8 +62,9 @@ pub enum Unfit {
     },
 }
 
+/// The columns of some tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Columns(BTreeMap<String, BTreeMap<String, Column>>);
+pub struct Columns(BTreeMap<String, BTreeMap<String, Column>>);
 
 /// What is known of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,18 +113,8 @@ impl Tables {
     /// Looks at the database. The inner error says everything that is missing.
     pub async fn recognise(link: &mut Link) -> Result<Result<Self, Vec<Unfit>>, sqlx::Error> {
         let product = link.product();
-        let columns = Columns::read(link).await?;
-        let mut versions = BTreeMap::new();
-        if columns.has("version", "table_name") && columns.has("version", "table_version") {
-            let query = format!(
-                "SELECT {}, {} FROM version",
-                product.text("table_name"),
-                product.text("table_version")
-            );
-            for row in link.rows(&query, &[]).await? {
-                versions.extend(row.number(1).map(|version| (row.text(0).trim_end().to_owned(), version)));
-            }
-        }
+        let columns = Columns::read(link, &LOOKED_FOR).await?;
+        let versions = columns.versions(link).await?;
         Ok(Self::of(product, columns, versions))
     }
 
@@ -216,7 +207,8 @@ impl Tables {
 }
 
 impl Columns {
-    async fn read(link: &mut Link) -> Result<Self, sqlx::Error> {
+    /// Those of these tables, as far as this user may read them.
+    pub async fn read(link: &mut Link, tables: &[&str]) -> Result<Self, sqlx::Error> {
         let product = link.product();
         let place = match product {
             Product::Postgres => "table_schema::text = ANY(current_schemas(false)::text[])",
@@ -228,10 +220,11 @@ impl Columns {
             product.text("column_name"),
             product.text("data_type"),
             product.text("character_maximum_length"),
-            LOOKED_FOR.map(|_| "?").join(", "),
+            vec!["?"; tables.len()].join(", "),
         );
         let mut columns = Self::default();
-        for row in link.rows(&query, &LOOKED_FOR.map(Value::Text)).await? {
+        let tables: Vec<Value<'_>> = tables.iter().map(|table| Value::Text(table)).collect();
+        for row in link.rows(&query, &tables).await? {
             let data_type = row.text(2).to_ascii_lowercase();
             let is_padded = product == Product::Postgres && data_type == "character";
             let padding = if is_padded { Padding::Padded } else { Padding::None };
@@ -245,7 +238,26 @@ impl Columns {
         Ok(columns)
     }
 
-    fn has(&self, table: &str, column: &str) -> bool {
+    /// What `version` says of each table; nothing where it is not among those that were read.
+    pub async fn versions(&self, link: &mut Link) -> Result<BTreeMap<String, u32>, sqlx::Error> {
+        let mut versions = BTreeMap::new();
+        if self.has("version", "table_name") && self.has("version", "table_version") {
+            let product = link.product();
+            let (name, version) = (product.text("table_name"), product.text("table_version"));
+            for row in link.rows(&format!("SELECT {name}, {version} FROM version"), &[]).await? {
+                versions.extend(row.number(1).map(|version| (row.text(0).trim_end().to_owned(), version)));
+            }
+        }
+        Ok(versions)
+    }
+
+    /// Whether there is a table.
+    pub fn has_table(&self, table: &str) -> bool {
+        self.0.contains_key(table)
+    }
+
+    /// Whether a table has a column.
+    pub fn has(&self, table: &str, column: &str) -> bool {
         self.0.get(table).is_some_and(|columns| columns.contains_key(column))
     }
 }

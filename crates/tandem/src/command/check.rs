@@ -9,7 +9,10 @@ use std::path::Path;
 use ::host::{Interface, remarks as remarks_of_host};
 use anyhow::Result;
 use routing::Settings;
-use store::{CallInspection, Inspection, RecordSettings, Trial, WrittenFiles, inspect, inspect_calls};
+use store::{
+    CallInspection, Inspection, Lists, RecordSettings, Trial, WrittenFiles, inspect, inspect_calls,
+    read_lists,
+};
 
 use super::print;
 use crate::cluster_key::ClusterKey;
@@ -38,6 +41,10 @@ pub fn check(file: &Path) -> Result<()> {
     }
     if let Some(settings) = database::server(&config)? {
         text.push_str(&database_text(&inspect(&settings)?));
+        let wanted = &config.database.lists;
+        if !wanted.is_empty() {
+            text.push_str(&lists_text(&read_lists(&settings, wanted)?));
+        }
     }
     if let Some(database) = records.and_then(|records| records.database) {
         text.push_str(&calls_text(&inspect_calls(&database)?));
@@ -186,6 +193,20 @@ fn database_text(found: &Inspection) -> String {
     }
     if let Some(why) = found.read_only {
         text.push_str(&format!("note: the database: {why}\n"));
+    }
+    text
+}
+
+fn lists_text(found: &Lists) -> String {
+    let mut text = String::new();
+    for (table, version, rows) in &found.tables {
+        let dialect = &found.dialect;
+        text.push_str(&format!(
+            "The table {table} {version} of {dialect} is read: {rows} rows can be used\n"
+        ));
+    }
+    for remark in &found.remarks {
+        text.push_str(&format!("note: {remark}\n"));
     }
     text
 }

@@ -10,7 +10,7 @@ use crate::config::write_duration;
 use crate::control::client::Client;
 use crate::control::{
     CallView, ContactView, CopyView, OverloadView, PublicationView, RecordsDatabaseView, RecordsView,
-    RegistrationView, RelayView, Request, RtpengineView, StatusView, VoiceView,
+    RegistrationView, RelayView, Request, RtpengineView, StatusView, TablesView, VoiceView,
 };
 use crate::replica::ReplicaView;
 use crate::table::Table;
@@ -120,6 +120,7 @@ pub fn status_text(status: &StatusView) -> String {
         ("in progress", format!("{} waiting, {} forwarded", status.suspended, status.forwarding)),
         ("database", database + &lost),
         ("accounts", status.store.copy.map_or_else(String::new, copy_text)),
+        ("tables", status.tables.as_ref().map(tables_text).unwrap_or_default()),
         ("location table", status.publication.as_ref().map(publication_text).unwrap_or_default()),
         ("call records", status.records.as_ref().map(records_text).unwrap_or_default()),
         ("  in database", in_database.map(records_database_text).unwrap_or_default()),
@@ -190,6 +191,24 @@ fn records_database_text(records: &RecordsDatabaseView) -> String {
     text.push(')');
     if *aside > 0 {
         text.push_str(&format!(", {aside} PUT ASIDE: see not-in-database.jsonl beside the records"));
+    }
+    text
+}
+
+fn tables_text(view: &TablesView) -> String {
+    let TablesView { tables, dialect, age_s, error, remarks } = view;
+    let rows = |(table, version, rows): &(String, u32, usize)| format!("{table} {version}: {rows} rows");
+    let rows: Vec<String> = tables.iter().map(rows).collect();
+    let mut text = format!("{} ({dialect})", rows.join(", "));
+    if let Some(error) = error {
+        let age = age_s.map_or_else(
+            || "never read".to_owned(),
+            |age_s| format!("as read {} ago", write_duration(Duration::from_secs(age_s))),
+        );
+        text = format!("FAILING: {error} ({age}: {text})");
+    }
+    if !remarks.is_empty() {
+        text.push_str(&format!(", {} NOT USED: `tandem check` says why", remarks.len()));
     }
     text
 }

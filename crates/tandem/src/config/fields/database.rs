@@ -15,6 +15,9 @@ const TIMEOUT_MIN: Duration = Duration::from_millis(100);
 /// A phone gives up after 32 seconds.
 const TIMEOUT_MAX: Duration = Duration::from_secs(20);
 
+/// What Kamailio's column can hold.
+const GROUP_MAX: u64 = 4_294_967_295;
+
 /// The table.
 pub const SECTION: Section = Section {
     name: "database",
@@ -105,6 +108,39 @@ pub const SECTION: Section = Section {
             ],
             set: |config, value| {
                 config.database.time_zone = value.text()?.to_owned();
+                Ok(())
+            },
+        },
+        Field {
+            key: "domain",
+            default: "false",
+            meaning: &["Whether the table `domain` names domains of this server, beside sip.domains."],
+            set: |config, value| {
+                config.database.lists.domains = value.truth()?;
+                Ok(())
+            },
+        },
+        Field {
+            key: "address_groups",
+            default: "[]",
+            meaning: &[
+                "Groups of the table `address` whose addresses are trusted, like those of [[trusted]]: [1]. What a group",
+                "means, the script of your server says; some keep strangers out. Empty: the table is not read.",
+            ],
+            set: |config, value| {
+                let groups = value.list(|group| group.number(0..=GROUP_MAX))?;
+                config.database.lists.groups = groups.into_iter().collect();
+                Ok(())
+            },
+        },
+        Field {
+            key: "trusted",
+            default: "false",
+            meaning: &[
+                "Whether the addresses of the table `trusted` are trusted, like those of [[trusted]].",
+            ],
+            set: |config, value| {
+                config.database.lists.trusted = value.truth()?;
                 Ok(())
             },
         },

@@ -1,0 +1,228 @@
+//! Domains and trusted peers that tables of the database name, beside those of the configuration.
+//!
+//! They are read again every few seconds, and taken like a configuration that was loaded again. What was read last is in the
+//! state directory, so that a start needs no database. Where the configuration says something else, it counts.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, SystemTime};
+
+use anyhow::Result;
+use ipnet::IpNet;
+use routing::{Settings, TrustedPeer};
+use serde::{Deserialize, Serialize};
+use store::{Lists, ServerSettings, WantedLists, read_lists};
+
+use crate::config::Config;
+use crate::control::TablesView;
+use crate::database;
+use crate::service::Service;
+use crate::state_directory::StateDirectory;
+
+/// How often the tables are read.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// The file that has what was read last.
+const FILE: &str = "tables.json";
+
+/// The tables of a running server.
+#[derive(Debug)]
+pub struct Tables {
+    settings: ServerSettings,
+    wanted: WantedLists,
+    file: PathBuf,
+    known: Mutex<Known>,
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    lists: Lists,
+    /// When the tables said so last.
+    at: Option<SystemTime>,
+    error: Option<String>,
+}
+
+/// What the file has.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    at_s: u64,
+    wanted: WantedLists,
+    lists: Lists,
+}
+
+impl Tables {
+    /// Those that the configuration wants read, with what was read last. Without a copy the database is asked, and waited for.
+    pub fn of(config: &Config, state: &StateDirectory) -> Result<Option<Arc<Self>>> {
+        let wanted = config.database.lists.clone();
+        let Some(settings) = database::server(config)?.filter(|_| !wanted.is_empty()) else {
+            return Ok(None);
+        };
+        let file = state.path().join(FILE);
+        let kept = std::fs::read(&file).ok().and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok());
+        // What other settings wanted says nothing of what these want.
+        let known = match kept.filter(|kept| kept.wanted == wanted) {
+            Some(Kept { at_s, lists, .. }) => {
+                let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(at_s));
+                Known { lists, at, error: Some("not read since the start".to_owned()) }
+            }
+            None => Known { lists: Lists::default(), at: None, error: None },
+        };
+        let is_empty = known.at.is_none();
+        let tables = Arc::new(Self { settings, wanted, file, known: Mutex::new(known) });
+        if is_empty {
+            tables.look();
+        }
+        Ok(Some(tables))
+    }
+
+    /// Reads them; whether they say something else than before.
+    fn look(&self) -> bool {
+        let read = read_lists(&self.settings, &self.wanted);
+        let mut known = self.known();
+        match read {
+            Ok(lists) => {
+                if known.error.take().is_some() {
+                    tracing::info!("domains and peers can be read from the database");
+                }
+                known.at = Some(SystemTime::now());
+                let is_other = known.lists != lists;
+                if is_other {
+                    for remark in lists.remarks.iter().filter(|it| !known.lists.remarks.contains(it)) {
+                        tracing::warn!("the database: {remark}");
+                    }
+                    known.lists = lists;
+                    self.keep(&known);
+                }
+                is_other
+            }
+            Err(error) => {
+                let error = error.to_string();
+                if known.error.as_ref() != Some(&error) {
+                    tracing::error!("domains and peers are as they were read last: {error}");
+                }
+                known.error = Some(error);
+                false
+            }
+        }
+    }
+
+    /// Looks again and again, as long as the server is there.
+    pub fn follow(self: Arc<Self>, service: Weak<Service>) {
+        let work = move || {
+            while let Some(service) = service.upgrade() {
+                if self.look() {
+                    service.take_tables();
+                }
+                drop(service);
+                std::thread::sleep(INTERVAL);
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("tables".to_owned()).spawn(work) {
+            tracing::error!(%error, "changes in the tables are not followed");
+        }
+    }
+
+    /// Adds what they say to the settings that were made of a configuration. Returns where that says something else.
+    pub fn add_to(&self, settings: &mut Settings, config: &Config) -> Vec<String> {
+        add(&self.known().lists, settings, config)
+    }
+
+    /// How they are.
+    pub fn view(&self) -> TablesView {
+        let Known { lists, at, error } = self.known().clone();
+        TablesView {
+            tables: lists.tables,
+            dialect: lists.dialect,
+            age_s: at.map(|at| at.elapsed().unwrap_or_default().as_secs()),
+            error,
+            remarks: lists.remarks,
+        }
+    }
+
+    fn keep(&self, known: &Known) {
+        let since =
+            known.at.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default();
+        let kept = Kept { at_s: since.as_secs(), wanted: self.wanted.clone(), lists: known.lists.clone() };
+        let written = serde_json::to_vec(&kept).map_err(std::io::Error::from).and_then(|bytes| {
+            let other = self.file.with_extension("new");
+            std::fs::write(&other, bytes)?;
+            std::fs::rename(&other, &self.file)
+        });
+        if let Err(error) = written {
+            tracing::error!(file = %self.file.display(), %error, "the copy of the tables can not be written");
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn add(lists: &Lists, settings: &mut Settings, config: &Config) -> Vec<String> {
+    let mut remarks = Vec::new();
+    for domain in &lists.domains {
+        if config.edges.iter().any(|edge| edge.domain == *domain) {
+            remarks.push(format!(
+                "the table domain names {domain}, which an [[edge]] of the configuration leads elsewhere: that counts; \
+                 delete the row or the table"
+            ));
+        } else {
+            settings.domains.insert(domain.clone());
+        }
+    }
+    let listed = lists.peers.iter().filter_map(|peer| {
+        let network = IpNet::new(peer.address, peer.prefix).ok()?.trunc();
+        Some(TrustedPeer { network, name: peer.name.clone() })
+    });
+    for peer in listed {
+        match settings.trusted.iter().find(|it| it.network == peer.network) {
+            Some(told) if told.name != peer.name => remarks.push(format!(
+                "{} is `{}` in the database and `{}` before: that counts",
+                peer.network, peer.name, told.name
+            )),
+            Some(_) => {}
+            None => settings.trusted.push(peer),
+        }
+    }
+    remarks
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use store::ListedPeer;
+
+    use super::*;
+
+    #[test]
+    fn the_tables_add_to_the_configuration_which_counts_where_both_speak() {
+        let text = "[sip]\ndomains = ['example.org']\n[[trusted]]\naddress = '198.51.100.7'\nname = 'pbx'\n\
+                    [[edge]]\ndomain = 'branch.example'\nto = 'sip:10.0.0.20'";
+        let config = Config::parse(Path::new("a.toml"), text).expect("it is right");
+        let mut settings =
+            config.compile(&["192.0.2.5".parse().expect("an address")]).expect("it can be served");
+        let peer = |address: &str, prefix, name: &str| ListedPeer {
+            address: address.parse().expect("an address"),
+            prefix,
+            name: name.to_owned(),
+        };
+        let lists = Lists {
+            domains: ["example.org", "example.com", "branch.example"].map(str::to_owned).into(),
+            peers: [peer("198.51.100.7", 32, "carrier"), peer("203.0.113.9", 24, "office")].into(),
+            ..Lists::default()
+        };
+
+        let remarks = add(&lists, &mut settings, &config);
+
+        assert_eq!(Vec::from_iter(&settings.domains), ["example.com", "example.org"]);
+        let trusted: Vec<String> =
+            settings.trusted.iter().map(|it| format!("{} {}", it.network, it.name)).collect();
+        assert_eq!(trusted, ["198.51.100.7/32 pbx", "203.0.113.0/24 office"]);
+        assert!(remarks.iter().any(|it| it.contains("branch.example")), "{remarks:?}");
+        assert!(
+            remarks.iter().any(|it| it.contains("`carrier` in the database and `pbx` before")),
+            "{remarks:?}"
+        );
+        assert_eq!(remarks.len(), 2);
+    }
+}
