@@ -167,7 +167,11 @@ impl<'l> Scene<'l> {
 
 fn ring(caller: &mut Phone, callee: &mut Phone) -> Result<(Message, Message)> {
     let asked = call::invite(caller, &callee.aor())?;
-    let arrived = callee.expect_request("INVITE")?;
+    // A node that has just taken over says the INVITE of the call before once more.
+    let is_of_this_call = |message: &Message| {
+        message.method() == Some("INVITE") && message.header("Call-ID") == asked.header("Call-ID")
+    };
+    let arrived = callee.wait("INVITE", is_of_this_call)?;
     callee.reply(&arrived, 180, "Ringing")?;
     caller.wait("180", |message| message.answers(&asked) && message.status() == Some(180))?;
     Ok((asked, arrived))
