@@ -172,7 +172,12 @@ impl MediaControl {
     pub(crate) fn reload(&mut self, now: Instant, settings: Option<Arc<RelaySettings>>) {
         let range = |settings: &Option<Arc<RelaySettings>>| settings.as_ref().map(|it| it.ports);
         let is_same_range = range(&self.settings) == range(&settings);
+        let silence = |settings: &Option<Arc<RelaySettings>>| settings.as_ref().and_then(|it| it.silence);
+        let is_same_silence = silence(&self.settings) == silence(&settings);
         self.settings = settings;
+        if !is_same_silence && self.is_active {
+            self.watch_all(now);
+        }
         if !is_same_range {
             self.pools.clear();
             if self.is_active {

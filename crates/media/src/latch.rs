@@ -237,6 +237,11 @@ impl Latch {
         }
     }
 
+    /// Whether its side says that it moves, and is not heard from elsewhere yet: what comes next decides where it is.
+    pub fn is_in_doubt(&self) -> bool {
+        self.hold == Hold::Stale
+    }
+
     /// The place that it is latched on to.
     pub fn latched(&self) -> Option<Latched> {
         self.latched

@@ -232,6 +232,9 @@ impl Stream {
     pub fn way(&self, side: Side) -> Option<(SocketAddr, SocketAddr)> {
         let is_rtp = matches!(self.carriage, Carriage::Rtp | Carriage::SecureRtp);
         let (own, other) = (self.end(side), self.end(side.other()));
+        if own.media.is_in_doubt() || other.media.is_in_doubt() {
+            return None;
+        }
         let source = own.media.latched().filter(|_| is_rtp)?.source;
         Some((source, other.media.target()?))
     }
@@ -450,6 +453,24 @@ mod tests {
 
         stream.handle_change(NOW + SILENCE * 9, &plan());
         assert_eq!(stream.poll_timeout(), Some(NOW + SILENCE * 10));
+    }
+
+    #[test]
+    fn nobody_else_forwards_for_a_side_that_says_it_moves_until_it_is_known_where_it_is() {
+        let mut stream = stream(plan());
+        from_caller(&mut stream, &rtp(1));
+        from_callee(&mut stream, &rtp(1));
+        assert!(stream.way(Side::Caller).is_some() && stream.way(Side::Callee).is_some());
+
+        let mut moved = plan();
+        moved.callee.media.wanted = Wanted::At(at("198.51.100.20:7000"));
+        stream.handle_change(NOW, &moved);
+        assert_eq!((stream.way(Side::Caller), stream.way(Side::Callee)), (None, None));
+
+        // It stays where it was.
+        let later = NOW + Duration::from_secs(1);
+        stream.handle_packet(later, Side::Callee, Port::Media, at("198.51.100.20:6000"), &rtp(2));
+        assert!(stream.way(Side::Caller).is_some() && stream.way(Side::Callee).is_some());
     }
 
     #[test]

@@ -88,6 +88,21 @@ impl Rtpengines {
         let _within = runtime.enter();
         let mut desk = self.desk();
         desk.client.reload(clocks::instant(), nodes);
+        for (address, error) in self.open_missing(&mut desk) {
+            warn!(rtpengine = %address, %error, "no way to an rtpengine: it is tried again with each ping");
+        }
+        let has_some = desk.client.addresses().next().is_some();
+        let is_first = has_some && !self.is_on.swap(true, Ordering::Relaxed);
+        if is_first {
+            desk.listening.push(runtime.spawn(run(Arc::clone(self))));
+        }
+        drop(desk);
+        self.wake.notify_one();
+    }
+
+    /// Opens the sockets that are not there; gives those that can not be. To be called within the runtime.
+    fn open_missing(self: &Arc<Self>, desk: &mut Desk) -> Vec<(SocketAddr, io::Error)> {
+        let mut failed = Vec::new();
         let addresses: Vec<SocketAddr> = desk.client.addresses().collect();
         for address in addresses {
             if desk.sockets.contains_key(&address) {
@@ -97,20 +112,12 @@ impl Rtpengines {
                 Ok(socket) => {
                     let socket = Arc::new(socket);
                     desk.sockets.insert(address, Arc::clone(&socket));
-                    desk.listening.push(runtime.spawn(listen(Arc::clone(self), address, socket)));
+                    desk.listening.push(tokio::spawn(listen(Arc::clone(self), address, socket)));
                 }
-                // It is pinged all the same, and said to be gone.
-                Err(error) => {
-                    warn!(rtpengine = %address, %error, "no socket for an rtpengine; reload once more")
-                }
+                Err(error) => failed.push((address, error)),
             }
         }
-        let is_first = !desk.sockets.is_empty() && !self.is_on.swap(true, Ordering::Relaxed);
-        if is_first {
-            desk.listening.push(runtime.spawn(run(Arc::clone(self))));
-        }
-        drop(desk);
-        self.wake.notify_one();
+        failed
     }
 
     /// Takes what a shard asks. To be called with its lock.
@@ -207,7 +214,7 @@ impl Desk {
     fn carry(&self, output: Output<Waiter>, answers: &mut Vec<Answer<Waiter>>) -> Option<SocketAddr> {
         match output {
             Output::Send { to, datagram } => {
-                let socket = self.sockets.get(&to)?;
+                let Some(socket) = self.sockets.get(&to) else { return Some(to) };
                 match rustix::net::send(&**socket, &datagram, SendFlags::DONTWAIT).map_err(io::Error::from) {
                     Ok(_) => {}
                     // There is no room in the socket: it is said again.
@@ -231,6 +238,8 @@ impl Desk {
 /// Lets the client's time pass and brings it what is asked. Runs for ever.
 async fn run(rtpengines: Arc<Rtpengines>) {
     loop {
+        // There may be a way now where there was none at the start.
+        rtpengines.open_missing(&mut rtpengines.desk());
         let asks = std::mem::take(&mut *rtpengines.inbox.lock().unwrap_or_else(PoisonError::into_inner));
         let deadline = rtpengines.step(Input::Asks(asks));
         match deadline {

@@ -39,6 +39,7 @@ pub use problem::Problems;
 pub use reference::reference;
 
 use crate::database;
+use crate::database::Location;
 use crate::records::{InDatabase, Records};
 use cluster::Unfit;
 use fields::SECTIONS;
@@ -312,6 +313,19 @@ impl Config {
         if self.records.database == InDatabase::Written && self.database.url.is_none() {
             let mend = "write database.url, or records.files = true for files alone";
             reading.conflict("records.database", "has no database: [database] names none", mend);
+        }
+        let lists = &self.database.lists;
+        let of_tables = [
+            ("database.location", self.database.location != Location::Off),
+            ("database.time_zone", !self.database.time_zone.is_empty()),
+            ("database.domain", lists.domains),
+            ("database.address_groups", !lists.groups.is_empty()),
+            ("database.trusted", lists.trusted),
+        ];
+        let wanted = of_tables.into_iter().filter(|(_, is_wanted)| *is_wanted);
+        for (key, _) in wanted.filter(|_| self.database.url.is_none()) {
+            let mend = "write database.url, or take this line away";
+            reading.conflict(key, "is of a table, and [database] names no server", mend);
         }
         self.relay.check(self, reading);
         for edge in &self.edges {

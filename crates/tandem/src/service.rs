@@ -95,20 +95,9 @@ impl Service {
     fn try_reload(&self) -> Result<Vec<String>, String> {
         let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
         let new = Config::load(self.config_file.as_deref()).map_err(|error| error.to_string())?;
-        let addresses =
-            host::addresses().map_err(|error| format!("the host's addresses can not be read: {error}"))?;
-        let mut settings = new.compile(&addresses).map_err(|error| error.to_string())?;
         let mut remarks = needing_restart(&config, &new);
-        if let Some(tables) = &self.tables {
-            remarks.extend(tables.add_to(&mut settings, &new));
-        }
         let metrics = self.open_metrics(&new)?;
-        self.server.reload(&settings, new.tcp, new.relay.rules(&settings.listeners)).map_err(|error| {
-            match error {
-                net::ReloadError::Bind(error) => port_owner::explain(&error),
-                other => other.to_string(),
-            }
-        })?;
+        remarks.extend(self.take(&new)?);
         if let Some(metrics) = metrics {
             *self.metrics.lock().unwrap_or_else(PoisonError::into_inner) = metrics;
         }
@@ -118,23 +107,28 @@ impl Service {
     }
 
     /// Takes what the tables of the database say beside the configuration in force.
-    pub fn take_tables(&self) {
-        let Some(tables) = &self.tables else { return };
+    pub fn take_tables(&self) -> Result<(), String> {
         let config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
-        let compiled = host::addresses()
-            .map_err(|error| format!("the host's addresses can not be read: {error}"))
-            .and_then(|addresses| config.compile(&addresses).map_err(|error| error.to_string()));
-        let taken = compiled.and_then(|mut settings| {
-            for remark in tables.add_to(&mut settings, &config) {
-                tracing::warn!("{remark}");
-            }
-            let relay = config.relay.rules(&settings.listeners);
-            self.server.reload(&settings, config.tcp, relay).map_err(|error| error.to_string())
-        });
-        match taken {
-            Ok(()) => tracing::info!("the tables of domains and peers have changed, and were taken"),
-            Err(error) => tracing::error!("changes in the tables were not taken: {error}"),
+        for remark in self.take(&config)? {
+            tracing::warn!("{remark}");
         }
+        Ok(())
+    }
+
+    /// Has the server go by a configuration and the tables; gives where they say different things.
+    fn take(&self, config: &Config) -> Result<Vec<String>, String> {
+        let addresses =
+            host::addresses().map_err(|error| format!("the host's addresses can not be read: {error}"))?;
+        let mut settings = config.compile(&addresses).map_err(|error| error.to_string())?;
+        // The database is taken at the next start; until then its rows are written as before.
+        settings.is_location_published = self.server.settings().is_location_published;
+        let remarks = self.tables.iter().flat_map(|tables| tables.add_to(&mut settings, config)).collect();
+        let relay = config.relay.rules(&settings.listeners);
+        self.server.reload(&settings, config.tcp, relay).map_err(|error| match error {
+            net::ReloadError::Bind(error) => port_owner::explain(&error),
+            other => other.to_string(),
+        })?;
+        Ok(remarks)
     }
 
     /// Serves metrics where the configuration says; `None`: as before.

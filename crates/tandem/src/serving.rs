@@ -89,6 +89,7 @@ impl Serving {
         let database = Database::of(&config, &state)?;
         let tables = Tables::of(&config, &state)?;
         let mut settings = config.compile(&host::addresses()?)?;
+        let taken = tables.as_ref().map_or(0, |tables| tables.version());
         for remark in tables.iter().flat_map(|tables| tables.add_to(&mut settings, &config)) {
             tracing::warn!("{remark}");
         }
@@ -115,7 +116,7 @@ impl Serving {
             .with_context(|| state.control_socket().display().to_string())?;
         service.start_metrics();
         if let Some(tables) = service.tables.clone() {
-            tables.follow(Arc::downgrade(&service));
+            tables.follow(Arc::downgrade(&service), taken);
         }
         tracing::info!(
             node,

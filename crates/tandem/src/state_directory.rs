@@ -81,6 +81,11 @@ impl StateDirectory {
         self.path.join("records.cursor")
     }
 
+    /// What tables of domains and peers said last.
+    pub fn tables(&self) -> PathBuf {
+        self.path.join("tables.json")
+    }
+
     /// Where a running server is spoken to.
     pub fn control_socket(&self) -> PathBuf {
         self.path.join("control.sock")
@@ -235,7 +240,7 @@ fn drawn_boot() -> Result<u32> {
 }
 
 /// Writes a file whole or not at all.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let draft = path.with_extension("new");
     match fs::remove_file(&draft) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

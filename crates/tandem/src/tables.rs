@@ -3,8 +3,8 @@
 //! They are read again every few seconds, and taken like a configuration that was loaded again. What was read last is in the
 //! state directory, so that a start needs no database. Where the configuration says something else, it counts.
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
@@ -17,12 +17,17 @@ use crate::config::Config;
 use crate::control::TablesView;
 use crate::database;
 use crate::service::Service;
-use crate::state_directory::StateDirectory;
+use crate::state_directory::{self, StateDirectory};
 
 /// How often the tables are read.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// The file that has what was read last.
-const FILE: &str = "tables.json";
+/// How often the file says anew when the tables were read, while they say the same.
+const KEEP_EVERY: Duration = Duration::from_secs(60);
+/// How long a start without a copy waits for the tables: who has other nodes to start does not wait for a database.
+const FIRST_LOOK_MAX: Duration = Duration::from_secs(2);
+
+/// What is said of a copy until the tables themselves were tried.
+const NOT_READ: &str = "not read since the start";
 
 /// The tables of a running server.
 #[derive(Debug)]
@@ -36,9 +41,15 @@ pub struct Tables {
 #[derive(Clone, Debug)]
 struct Known {
     lists: Lists,
+    /// Grows with each change of the lists.
+    version: u64,
     /// When the tables said so last.
     at: Option<SystemTime>,
     error: Option<String>,
+    /// Why the server did not take them.
+    untaken: Option<String>,
+    /// What time the file has.
+    kept_at: Option<SystemTime>,
 }
 
 /// What the file has.
@@ -50,32 +61,47 @@ struct Kept {
 }
 
 impl Tables {
-    /// Those that the configuration wants read, with what was read last. Without a copy the database is asked, and waited for.
+    /// Those that the configuration wants read, with what was read last. Without a copy the database is waited for a moment.
     pub fn of(config: &Config, state: &StateDirectory) -> Result<Option<Arc<Self>>> {
         let wanted = config.database.lists.clone();
         let Some(settings) = database::server(config)?.filter(|_| !wanted.is_empty()) else {
             return Ok(None);
         };
-        let file = state.path().join(FILE);
-        let kept = std::fs::read(&file).ok().and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok());
+        let file = state.tables();
+        let kept = read_kept(&file);
         // What other settings wanted says nothing of what these want.
-        let known = match kept.filter(|kept| kept.wanted == wanted) {
-            Some(Kept { at_s, lists, .. }) => {
-                let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(at_s));
-                Known { lists, at, error: Some("not read since the start".to_owned()) }
-            }
-            None => Known { lists: Lists::default(), at: None, error: None },
-        };
-        let is_empty = known.at.is_none();
+        let kept = kept.filter(|kept| kept.wanted == wanted);
+        let at =
+            kept.as_ref().and_then(|kept| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(kept.at_s)));
+        let lists = kept.map(|kept| kept.lists).unwrap_or_default();
+        let error = Some(NOT_READ.to_owned());
+        let known = Known { lists, version: 0, at, error, untaken: None, kept_at: at };
         let tables = Arc::new(Self { settings, wanted, file, known: Mutex::new(known) });
-        if is_empty {
-            tables.look();
+        if at.is_none() {
+            tables.look_first();
         }
         Ok(Some(tables))
     }
 
-    /// Reads them; whether they say something else than before.
-    fn look(&self) -> bool {
+    /// Reads them, and waits for that a moment.
+    fn look_first(self: &Arc<Self>) {
+        let (done, is_done) = mpsc::sync_channel(1);
+        let tables = Arc::clone(self);
+        let work = move || {
+            tables.look();
+            // Who has waited too long is not there any more.
+            let _ = done.try_send(());
+        };
+        let started = std::thread::Builder::new().name("tables-first".to_owned()).spawn(work);
+        if started.is_err() || is_done.recv_timeout(FIRST_LOOK_MAX).is_err() {
+            tracing::warn!(
+                "the start does not wait for the tables of domains and peers: they count when they are read"
+            );
+        }
+    }
+
+    /// Reads them.
+    fn look(&self) {
         let read = read_lists(&self.settings, &self.wanted);
         let mut known = self.known();
         match read {
@@ -83,16 +109,20 @@ impl Tables {
                 if known.error.take().is_some() {
                     tracing::info!("domains and peers can be read from the database");
                 }
-                known.at = Some(SystemTime::now());
+                let now = SystemTime::now();
+                known.at = Some(now);
                 let is_other = known.lists != lists;
                 if is_other {
                     for remark in lists.remarks.iter().filter(|it| !known.lists.remarks.contains(it)) {
                         tracing::warn!("the database: {remark}");
                     }
                     known.lists = lists;
-                    self.keep(&known);
+                    known.version += 1;
                 }
-                is_other
+                let age = known.kept_at.and_then(|at| now.duration_since(at).ok());
+                if is_other || age.is_none_or(|age| age >= KEEP_EVERY) {
+                    self.keep(&mut known, now);
+                }
             }
             Err(error) => {
                 let error = error.to_string();
@@ -100,17 +130,34 @@ impl Tables {
                     tracing::error!("domains and peers are as they were read last: {error}");
                 }
                 known.error = Some(error);
-                false
             }
         }
     }
 
-    /// Looks again and again, as long as the server is there.
-    pub fn follow(self: Arc<Self>, service: Weak<Service>) {
+    /// Which state of them this is.
+    pub fn version(&self) -> u64 {
+        self.known().version
+    }
+
+    /// Looks again and again, as long as the server is there, which has taken them in the state of `taken`.
+    pub fn follow(self: Arc<Self>, service: Weak<Service>, mut taken: u64) {
         let work = move || {
             while let Some(service) = service.upgrade() {
-                if self.look() {
-                    service.take_tables();
+                self.look();
+                let version = self.version();
+                if version != taken {
+                    let untaken = service.take_tables().err();
+                    if untaken.is_none() {
+                        taken = version;
+                        tracing::info!("the tables of domains and peers have changed, and were taken");
+                    }
+                    let mut known = self.known();
+                    if let Some(error) = &untaken
+                        && known.untaken != untaken
+                    {
+                        tracing::error!("changes in the tables were not taken: {error}");
+                    }
+                    known.untaken = untaken;
                 }
                 drop(service);
                 std::thread::sleep(INTERVAL);
@@ -128,33 +175,46 @@ impl Tables {
 
     /// How they are.
     pub fn view(&self) -> TablesView {
-        let Known { lists, at, error } = self.known().clone();
+        let Known { lists, at, error, untaken, .. } = self.known().clone();
+        let untaken = untaken.map(|error| format!("they were read, and not taken: {error}"));
         TablesView {
             tables: lists.tables,
             dialect: lists.dialect,
             age_s: at.map(|at| at.elapsed().unwrap_or_default().as_secs()),
-            error,
+            error: error.or(untaken),
             remarks: lists.remarks,
         }
     }
 
-    fn keep(&self, known: &Known) {
-        let since =
-            known.at.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default();
+    fn keep(&self, known: &mut Known, now: SystemTime) {
+        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let kept = Kept { at_s: since.as_secs(), wanted: self.wanted.clone(), lists: known.lists.clone() };
-        let written = serde_json::to_vec(&kept).map_err(std::io::Error::from).and_then(|bytes| {
-            let other = self.file.with_extension("new");
-            std::fs::write(&other, bytes)?;
-            std::fs::rename(&other, &self.file)
-        });
-        if let Err(error) = written {
-            tracing::error!(file = %self.file.display(), %error, "the copy of the tables can not be written");
+        let written = serde_json::to_vec(&kept)
+            .map_err(std::io::Error::from)
+            .and_then(|bytes| state_directory::replace(&self.file, &bytes));
+        match written {
+            Ok(()) => known.kept_at = Some(now),
+            Err(error) => {
+                tracing::error!(file = %self.file.display(), %error, "the copy of the tables can not be written");
+            }
         }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn read_kept(file: &Path) -> Option<Kept> {
+    let read = match std::fs::read(file) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(std::io::Error::from),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+        Err(error) => Err(error),
+    };
+    read.inspect_err(|error| {
+        tracing::warn!(file = %file.display(), %error, "the copy of the tables can not be read: it is made anew");
+    })
+    .ok()
 }
 
 fn add(lists: &Lists, settings: &mut Settings, config: &Config) -> Vec<String> {
@@ -188,8 +248,6 @@ fn add(lists: &Lists, settings: &mut Settings, config: &Config) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use store::ListedPeer;
 
     use super::*;

@@ -141,8 +141,13 @@ fn domains_and_peers(lab: &Lab, product: Product) -> Result<()> {
     database.kill()?;
     server.kill()?;
     server.start_again()?;
-    let status = server.json(&["status"])?;
-    ensure!(status["tables"]["error"].is_string(), "the status has {}", status["tables"]);
+    // It has tried, and says what became of that.
+    let status =
+        process::wait_until("a look at the tables without the database", Duration::from_secs(30), || {
+            let status = server.json(&["status"])?;
+            let error = status["tables"]["error"].as_str().unwrap_or_default();
+            Ok(error.contains("start the server").then_some(status))
+        })?;
     ensure!(names_domain(&status, "example.net"), "the domains are {}", status["domains"]);
     bob.register()?;
     database.start_again()?;

@@ -342,13 +342,18 @@ impl<W> Client<W> {
     /// The one that was asked is silent.
     fn give_up(&mut self, now: Instant, lease: &ActiveLease<'_>, session: u64, out: &mut Vec<Output<W>>) {
         let Some(flight) = self.flights.get(&session) else { return };
-        if let Some(undo) = flight.ask.command.undo() {
-            self.late.insert(flight.number, (flight.at, undo));
+        let (at, number, undo) = (flight.at, flight.number, flight.ask.command.undo());
+        let was_there = flight.ask.node == Some(self.nodes[at].node.address);
+        let has_moved = flight.ask.may_move && self.try_another(now, session, out);
+        // A call that stays where it was is not deleted for one offer of it, unless that was a branch of its own.
+        let is_of_branch = matches!(undo, Some(Command::Delete { branch: Some(_), .. }));
+        if let Some(undo) = undo.filter(|_| has_moved || !was_there || is_of_branch) {
+            self.late.insert(number, (at, undo));
             if self.late.len() > LATE_MAX {
                 self.late.pop_first();
             }
         }
-        if flight.ask.may_move && self.try_another(now, session, out) {
+        if has_moved {
             return;
         }
         let Some(flight) = self.take_flight(session) else { return };

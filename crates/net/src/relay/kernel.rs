@@ -132,12 +132,14 @@ impl Kernel {
         sockets: &Sockets,
         dscp: u8,
     ) {
-        if !self.has_time(now) {
+        let ends = ends(relayed, side, sockets);
+        // What it can never have takes no time from what it can.
+        if ends.is_some() && !self.has_time(now) {
             return;
         }
         let Some(path) = &self.path else { return };
-        let hold = match ends(relayed, side, sockets) {
-            None => Hold::Worker,
+        let hold = match ends {
+            None => Hold::Refused(now + AGAIN_AFTER),
             Some((came, leaves)) => {
                 let carried = relayed.stream.lend(side);
                 let way = KernelWay { leaves, dscp, clock_rates: relayed.stream.clock_rates() };

@@ -91,7 +91,7 @@ struct Chunk {
 impl Owed {
     /// Reads the cursor. Without one that can be read everything in the files is owed.
     pub fn open(directory: &Path, cursor_file: &Path, bounds: Arc<Bounds>) -> Self {
-        let at = match read_cursor(cursor_file) {
+        let mut at = match read_cursor(cursor_file) {
             Ok(at) => at,
             Err(error) => {
                 let file = cursor_file.display();
@@ -99,6 +99,13 @@ impl Owed {
                 None
             }
         };
+        // Before anything is written to it: what is in the place of lines that a loss of power took is not in the database.
+        if let Some(at) = at.as_mut()
+            && std::fs::metadata(directory.join(at.name.to_string())).is_ok_and(|file| file.len() < at.offset)
+        {
+            tracing::warn!(file = %at.name, "a file of records is shorter than what was read of it: it is offered again");
+            (at.offset, at.head) = (0, hash(&[], 0));
+        }
         if let Some(at) = at {
             bounds.read_to(at.name);
         }

@@ -371,10 +371,6 @@ impl State {
         if self.accounts.get(own).is_some_and(|known| known.fingerprint == copy.fingerprint) {
             return;
         }
-        // What can not be written now is learnt when it is asked for again.
-        if self.writes.len() >= WRITES_MAX && !self.writes.contains_key(own) {
-            return;
-        }
         if let Some(before) = self.remove(own) {
             let names = account.aliases.iter().chain([own]);
             told.extend(names.map(|name| (name.clone(), Loaded::Found(Arc::clone(account)))));
@@ -386,9 +382,12 @@ impl State {
         if self.accounts.len() >= ACCOUNTS_MAX {
             self.make_room();
         }
-        self.insert(account, copy.fingerprint);
-        self.writes.insert(own.clone(), Some(copy));
-        self.write_soon();
+        // What can not be written now is learnt when it is asked for again.
+        if self.writes.len() < WRITES_MAX || self.writes.contains_key(own) {
+            self.insert(account, copy.fingerprint);
+            self.writes.insert(own.clone(), Some(copy));
+            self.write_soon();
+        }
     }
 
     fn unlearn(&mut self, own: &Aor, told: &mut Told) {

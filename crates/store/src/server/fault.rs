@@ -68,15 +68,13 @@ pub fn explain(error: &sqlx::Error) -> String {
 
 /// Whose fault an error is.
 pub fn fault_of(error: &sqlx::Error) -> Fault {
-    let sqlx::Error::Database(told) = error else { return Fault::Server };
-    let (code, number) = (told.code().unwrap_or_default(), number_of(error));
-    match number {
-        0 if code == "40001" || code == "40P01" => Fault::Other,
-        // Data exceptions, and constraints.
-        0 if code.starts_with("22") || code.starts_with("23") => Fault::Row,
-        1213 | 1205 => Fault::Other,
-        1048 | 1062 | 1264 | 1265 | 1292 | 1366 | 1406 | 3819 | 4025 => Fault::Row,
-        _ => Fault::Server,
+    let is_key_there = error.as_database_error().is_some_and(|told| told.is_unique_violation());
+    match blame(error) {
+        // Bindings are written over those of their key: another key that is there will be there again.
+        Blame::Chance if is_key_there => Fault::Row,
+        Blame::Chance => Fault::Other,
+        Blame::Row => Fault::Row,
+        Blame::Server => Fault::Server,
     }
 }
 
@@ -107,7 +105,7 @@ fn mend_of(code: &str, number: u16) -> Option<&'static str> {
             "the server can only be read: name the primary in database.url, beside the others"
         }
         ("53300", _) | (_, 1040 | 1203) => {
-            "let the server take more connections; Tandem needs five for each node"
+            "let the server take more connections; Tandem needs nine for each node"
         }
         ("57P03", _) => "the server is starting; it is tried again",
         ("40001" | "40P01", _) | (_, 1213 | 1205) => "another change was in the way; try again",

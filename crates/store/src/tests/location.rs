@@ -172,6 +172,23 @@ fn a_node_that_others_have_overtaken_writes_nothing() {
 }
 
 #[test]
+fn a_node_that_found_nothing_to_write_has_overtaken_the_one_before() {
+    for kind in KINDS {
+        let Some(engine) = Engine::shared(kind) else { continue };
+        let settings = Made::OpenSips.database(&engine);
+        let old = Running::begin(&settings, 3);
+        old.wait_for_all();
+        let new = Running::begin(&settings, 4);
+        new.wait_for_all();
+
+        old.put(&binding("bob@example.org", "sip:b"));
+
+        wait_for(|| old.publication().failing.is_some());
+        assert_eq!(contacts(&engine, &settings), Vec::<String>::new());
+    }
+}
+
+#[test]
 fn what_the_table_has_no_place_for_is_left_out_and_counted_and_the_rest_is_written() {
     for kind in KINDS {
         let Some(engine) = Engine::shared(kind) else { continue };

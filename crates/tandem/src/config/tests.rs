@@ -202,6 +202,8 @@ fn a_default_that_is_not_written_follows_what_is() {
 const MISTAKES: &[(&str, usize, &str, &str)] = &[
     ("[sip]\n\nlisten = \"udp://*:5060\"", 3, "is a text, not a list", "[\"udp://*:5060\"]"),
     ("[sip]\nlisten = []", 2, "is empty", "[\"udp://*:5060\"]"),
+    ("[database]\nlocation = \"own\"", 2, "[database] names no server", "write database.url"),
+    ("[database]\naddress_groups = [1]", 2, "[database] names no server", "write database.url"),
     (
         "[sip]\nlisten = [\n  \"udp://*:5060\",\n  \"udp://0.0.0.0:5060\",\n]",
         4,

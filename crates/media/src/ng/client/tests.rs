@@ -87,6 +87,24 @@ fn what_a_late_one_took_for_a_session_that_has_moved_is_deleted_there() {
 }
 
 #[test]
+fn a_late_offer_within_a_call_that_stays_deletes_nothing() {
+    let mut world = World::new(&[(1, 1)]);
+    let (session, mut command) = offer(SESSION);
+    let Command::Offer(described) = &mut command else { unreachable!("it is one") };
+    described.branch = None;
+    world.ask((session, command), Some(node(1)), true);
+    let first = world.sent();
+    (0..3).for_each(|_| world.pass(Duration::from_millis(1_200)));
+    assert_eq!(world.answers(), [(7, Some(node(1)), Err(Failure::Silent))]);
+    world.sent();
+
+    world.reply(node(1), &first[0].1, DONE);
+
+    let sent = world.sent();
+    assert!(!sent.iter().any(|(_, datagram)| is(datagram, "delete")), "{sent:?}");
+}
+
+#[test]
 fn an_answer_goes_nowhere_but_to_the_one_that_has_the_session() {
     let mut world = World::new(&[(1, 1), (2, 1)]);
     world.unreachable(node(1));

@@ -60,6 +60,23 @@ fn a_file_that_was_made_anew_is_read_from_its_beginning() {
 }
 
 #[test]
+fn a_file_that_lost_its_end_is_offered_again_with_what_was_written_in_its_place() {
+    let place = Place::new();
+    let name = "calls-2026-11-27.001.jsonl";
+    place.write(name, &lines(1..=4));
+    let mut owed = place.open();
+    let read = owed.next(10).expect("it is there");
+    owed.advance(read[3].end, 4).expect("there is room");
+    drop(owed);
+    place.write(name, &lines(1..=2));
+
+    let owed = place.open();
+    place.write(name, &[lines(1..=2), lines(5..=9)].concat());
+
+    assert_eq!(ids(&owed.next(10).expect("it is there")), [1, 2, 5, 6, 7, 8, 9]);
+}
+
+#[test]
 fn a_file_that_somebody_took_away_holds_up_nothing() {
     let place = Place::new();
     place.write("calls-2026-11-27.001.jsonl", &lines(1..=2));

@@ -186,7 +186,14 @@ impl Writer {
         if !self.shared.state().owed.is_empty() {
             self.write_owed(epoch).await?;
         }
-        if std::mem::take(&mut self.is_comparison_wanted) {
+        if self.is_comparison_wanted {
+            // Before the table is read: whoever was active before may write nothing behind that.
+            if let Some(Open { session, .. }) = &mut self.open {
+                session.begin().await?;
+                enter(session, epoch).await?;
+                session.commit().await?;
+            }
+            self.is_comparison_wanted = false;
             self.comparison = Some(Comparison::begin());
         }
         self.compare(epoch).await
@@ -382,7 +389,13 @@ struct Batch {
 }
 
 async fn enter(session: &mut Session, epoch: Epoch) -> Result<(), StoreError> {
-    match epoch::enter(session, epoch::Writer::Location, epoch).await? {
+    let standing = epoch::enter(session, epoch::Writer::Location, epoch).await.inspect_err(|_| {
+        // No binding is to blame for this row.
+        if session.fault == Fault::Row {
+            session.fault = Fault::Other;
+        }
+    });
+    match standing? {
         Standing::Ours => Ok(()),
         Standing::Overtaken(highest) => Err(epoch::overtaken(session, highest, epoch)),
     }

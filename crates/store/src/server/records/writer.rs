@@ -332,7 +332,9 @@ impl Work {
 
     /// A call that the tables do not take for its own sake: Tandem's own may, and the line stays for somebody to look at.
     async fn give_up(&mut self, line: &Line, reason: &str) -> Result<(), Obstacle> {
-        if let Err(Failure { blame: Blame::Server, reason }) = self.attempt(&[line], Into::Own).await {
+        let own = self.attempt(&[line], Into::Own).await;
+        // Whoever stands in the way will be gone: the line waits for that.
+        if let Err(Failure { blame: Blame::Server | Blame::Chance, reason }) = own {
             return Err(Obstacle::Server(self.wrong(reason)));
         }
         let mut bytes = Vec::new();
