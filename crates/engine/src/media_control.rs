@@ -440,6 +440,7 @@ impl MediaControl {
             self.by_branch.remove(&branch);
         }
         if let Some(elsewhere) = &session.elsewhere {
+            self.look_no_more(elsewhere.heard);
             return self.delete_elsewhere(name, elsewhere, None);
         }
         let faces = session.call.faces();

@@ -388,6 +388,7 @@ impl Shard {
         self.transactions.handle_timeout(now.instant, &mut self.from_transactions);
         self.user.handle_timeout(now, lease, &mut self.from_user);
         self.media.handle_timeout(now.instant);
+        self.give_up_relay_questions(now, lease, out);
         self.settle(now, lease, out);
     }
 
@@ -437,8 +438,12 @@ impl Shard {
         if self.has_inherited() {
             return Some(Instant::START);
         }
-        let timeouts =
-            [self.transactions.poll_timeout(), self.user.poll_timeout(), self.media.poll_timeout()];
+        let timeouts = [
+            self.transactions.poll_timeout(),
+            self.user.poll_timeout(),
+            self.media.poll_timeout(),
+            self.media_waits.poll_timeout(),
+        ];
         timeouts.into_iter().flatten().min()
     }
 
@@ -676,6 +681,7 @@ impl Shard {
                 self.media_waits.abandon(key);
                 self.media.handle_branch_ended(now.instant, key);
             }
+            UserOutput::Withdraw { key } => self.withdraw(now, lease, key),
             UserOutput::Relayed { ask, message } => self.sink_relayed(now, lease, &ask, *message, out),
             UserOutput::MediaOver(end) => self.media.handle_end(now.instant, end),
             UserOutput::Ask { partition_of, token, question } => {

@@ -1,29 +1,21 @@
 //! Calls whose media pass an rtpengine: what it is asked, what waits for it, and what another node goes on with.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use clock::{Instant, Now, WallTime};
-use engine::copies::{self, Entry, MEDIA, Replica};
-use engine::{CallHolding, Output, QuestionToken, RelaySettings, Shard};
-use lease::{Epoch, LeaseMirror};
-use media::ng::{Ask, Command, Failure, Reply};
-use media::offer_answer::{Broken, Face};
-use media::sdp::Origin;
-use replica::{Capsule, Kind, Place, Posted};
-use routing::Anchoring;
+use engine::copies::{self, MEDIA};
+use media::ng::{Command, Failure, Reply};
+use media::offer_answer::Broken;
+use replica::{Capsule, Kind};
 
 #[path = "testbed/call.rs"]
 mod call;
+#[path = "testbed/rtpengines.rs"]
+mod rtpengines;
 #[path = "testbed/settings.rs"]
 mod testbed;
 
 use call::*;
-
-type Asked = Ask<QuestionToken>;
+use rtpengines::*;
 
 #[test]
 fn a_message_waits_for_the_rtpengine_and_leaves_with_its_description() {
@@ -139,31 +131,6 @@ fn a_later_offer_may_go_to_another_rtpengine_and_its_answer_follows() {
 }
 
 #[test]
-fn a_request_that_is_cancelled_while_it_waits_leaves_nothing_behind() {
-    let mut world = World::new(Broken::PassOn);
-    world.receive(CALLER, &invite("call-1"));
-    let offer = world.sole_question();
-    let cancel = invite("call-1").replace("INVITE sip", "CANCEL sip").replace("1 INVITE", "1 CANCEL");
-    let cancel =
-        format!("{}\r\nContent-Length: 0\r\n\r\n", cancel.split("\r\nContent-Type").next().expect("a head"));
-    world.receive(CALLER, &cancel);
-
-    // Whether the INVITE leaves or not: the callee must not ring for long, and the call must end.
-    let sent = world.answer(&offer, ONE, done(4_000));
-    if let Some((_, forwarded)) = sent.iter().find(|(_, message)| message.starts_with(b"INVITE")) {
-        let sent = world.receive(CALLEE, &response(forwarded, "180 Ringing", "b", ""));
-        let cancel =
-            sent.iter().find(|(_, message)| message.starts_with(b"CANCEL")).expect("it is cancelled");
-        world.receive(CALLEE, &response(&cancel.1, "200 OK", "b", ""));
-        world.receive(CALLEE, &response(forwarded, "487 Request Terminated", "b", ""));
-    }
-
-    let last = world.questions().pop().expect("it is told that the call has ended");
-    assert!(matches!(last.command, Command::Delete { .. }));
-    assert_eq!((world.shard().counts().media.sessions, world.shard().counts().suspended), (0, 0));
-}
-
-#[test]
 fn a_reply_that_nobody_waits_for_does_nothing() {
     let mut world = World::new(Broken::PassOn);
     world.receive(CALLER, &invite("call-1"));
@@ -273,229 +240,4 @@ fn a_session_with_a_wrong_rtpengine_in_it_is_refused() {
     bytes[at] = b'x';
 
     assert!(copies::read(world.now, Capsule { bytes: bytes.into(), ..capsule }).is_err());
-}
-
-const SILENCE: Duration = Duration::from_secs(40);
-
-const ONE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)), 2223);
-const TWO: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 8)), 2223);
-
-struct World {
-    now: Now,
-    epoch: u64,
-    nodes: Vec<(Shard, CallHolding)>,
-    acts: usize,
-    is_pair: bool,
-    told: Told,
-    asked: Vec<Asked>,
-    last_invite: Bytes,
-}
-
-#[derive(Default)]
-struct Told {
-    capsules: BTreeMap<(u8, Bytes), Capsule>,
-    places: BTreeMap<(u8, Bytes), Place>,
-}
-
-impl Replica for &mut Told {
-    fn put(&mut self, capsule: Capsule, place: Place) -> Posted {
-        let key = (capsule.kind.0, capsule.key.clone());
-        self.places.insert(key.clone(), place);
-        self.capsules.insert(key, capsule);
-        Posted::nowhere()
-    }
-
-    fn remove(&mut self, kind: Kind, key: &[u8]) -> Posted {
-        let key = (kind.0, Bytes::copy_from_slice(key));
-        self.capsules.remove(&key);
-        self.places.remove(&key);
-        Posted::nowhere()
-    }
-
-    fn everything(&mut self) -> Posted {
-        Posted::nowhere()
-    }
-}
-
-impl World {
-    fn new(broken: Broken) -> Self {
-        let now = Now::new(Instant::START, WallTime::from_millis(1_700_000_000_000));
-        let face = Face {
-            local: "192.0.2.1".parse().expect("an address"),
-            named: "192.0.2.1".parse().expect("an address"),
-        };
-        let settings = Arc::new(RelaySettings {
-            ports: (30_000, 39_999),
-            faces: vec![face],
-            broken,
-            origin: Origin::Kept,
-            is_elsewhere: true,
-            silence: Some(SILENCE),
-        });
-        let node = |_| {
-            let mut shard = shard(Anchoring::Always);
-            shard.set_relay(now.instant, Some(Arc::clone(&settings)));
-            (shard, CallHolding::new(0))
-        };
-        Self {
-            now,
-            epoch: 3,
-            nodes: (0..2).map(node).collect(),
-            acts: 0,
-            is_pair: false,
-            told: Told::default(),
-            asked: Vec::new(),
-            last_invite: Bytes::new(),
-        }
-    }
-
-    fn pair() -> Self {
-        let mut world = Self { is_pair: true, ..Self::new(Broken::PassOn) };
-        for (shard, _) in &mut world.nodes {
-            shard.note_changes();
-            shard.stand_by(world.now);
-        }
-        world
-    }
-
-    fn shard(&self) -> &Shard {
-        &self.nodes[self.acts].0
-    }
-
-    /// An INVITE that has left.
-    fn begin(&mut self) -> Bytes {
-        self.receive(CALLER, &invite("call-1"));
-        let offer = self.sole_question();
-        self.last_invite = sole(self.answer(&offer, ONE, done(4_000)));
-        self.last_invite.clone()
-    }
-
-    /// A call that is up.
-    fn established(&mut self) -> Bytes {
-        let forwarded = self.begin();
-        self.receive(CALLEE, &response(&forwarded, "200 OK", "b", ANSWER));
-        let answer = self.sole_question();
-        assert_eq!(self.answer(&answer, ONE, done(4_002)).len(), 1);
-        self.receive(CALLER, &within("ACK", 1, &forwarded, ""));
-        forwarded
-    }
-
-    fn receive(&mut self, from: &str, text: &str) -> Vec<Sent> {
-        self.step(|shard, now, lease, out| {
-            shard.handle_message(now, lease, source(from), text.as_bytes(), out)
-        })
-    }
-
-    fn answer(&mut self, asked: &Asked, node: SocketAddr, reply: Reply) -> Vec<Sent> {
-        self.reply(asked, Some(node), Ok(reply))
-    }
-
-    fn reply(
-        &mut self,
-        asked: &Asked,
-        node: Option<SocketAddr>,
-        result: Result<Reply, Failure>,
-    ) -> Vec<Sent> {
-        let token = asked.waiter.expect("somebody waits");
-        self.step(|shard, now, lease, out| shard.handle_relay_reply(now, lease, token, node, result, out))
-    }
-
-    fn pass(&mut self, time: Duration) {
-        self.now = Now::new(self.now.instant + time, self.now.wall + time);
-        self.step(|shard, now, lease, out| shard.handle_timeout(now, lease, out));
-    }
-
-    /// What leaves, but for 100; the other node holds at once what it is told.
-    fn step(
-        &mut self,
-        act: impl FnOnce(&mut Shard, Now, &lease::ActiveLease<'_>, &mut Vec<Output>),
-    ) -> Vec<Sent> {
-        let mirror = LeaseMirror::until(Instant::FAR, Epoch(self.epoch));
-        let lease = mirror.active(self.now.instant).expect("it is far from its end");
-        let (shard, holding) = &mut self.nodes[self.acts];
-        let (mut out, mut waits) = (Vec::new(), Vec::new());
-        act(shard, self.now, &lease, &mut out);
-        if self.is_pair {
-            copies::post_calls(self.now, shard, holding, &mut &mut self.told, &mut out, &mut waits);
-        }
-        shard.take_relay_questions(&mut self.asked);
-        let mut orders = Vec::new();
-        shard.take_relay_orders(&mut orders);
-        assert!(orders.is_empty(), "no port is bound here: {orders:?}");
-        let mut sent = Vec::new();
-        for output in out {
-            if let Output::Send { to, message, .. } = output {
-                sent.push((to, message));
-            }
-        }
-        for (ticket, _) in waits {
-            let (messages, _) = holding.handle_settled(ticket);
-            sent.extend(messages.into_iter().map(|(to, message, _)| (to, message)));
-        }
-        without_100(sent)
-    }
-
-    /// Time passes until it is asked how the only call does; gives what leaves because of the answer.
-    fn look(&mut self, result: Result<Reply, Failure>) -> Vec<Sent> {
-        self.pass(SILENCE / 4);
-        let query = self.sole_question();
-        assert!(matches!(query.command, Command::Query { .. }) && query.node == Some(ONE));
-        self.reply(&query, Some(ONE), result)
-    }
-
-    fn questions(&mut self) -> Vec<Asked> {
-        std::mem::take(&mut self.asked)
-    }
-
-    #[track_caller]
-    fn sole_question(&mut self) -> Asked {
-        let mut asked = self.questions();
-        assert_eq!(asked.len(), 1, "{asked:?}");
-        asked.remove(0)
-    }
-
-    fn copy_to_standby(&mut self) {
-        let shard = &mut self.nodes[1 - self.acts].0;
-        for (key, capsule) in &self.told.capsules {
-            let place = match copies::read(self.now, capsule.clone()).expect("it can be read") {
-                Entry::Call(call) => copies::apply_call(self.now, shard, 0, call),
-                Entry::Dialog(dialog) => copies::apply_dialog(self.now, shard, 0, &dialog),
-                Entry::Media(media) => copies::apply_media(self.now, shard, 0, &media),
-                _ => unreachable!("it is of a call"),
-            };
-            assert_eq!(place, Some(self.told.places[key]));
-        }
-    }
-
-    /// The active node dies, and the other one takes over.
-    fn fail_over(&mut self) {
-        self.copy_to_standby();
-        let (dead, holding) = &mut self.nodes[self.acts];
-        dead.stand_by(self.now);
-        holding.stand_by();
-        self.acts = 1 - self.acts;
-        self.epoch += 2;
-        self.pass(Duration::from_millis(1));
-        assert_eq!(self.shard().counts().media.not_taken_over, 0);
-    }
-}
-
-fn described(asked: &Asked) -> &media::ng::Described {
-    match &asked.command {
-        Command::Offer(described) | Command::Answer(described) => described,
-        other => unreachable!("{other:?}"),
-    }
-}
-
-/// How many packets it has counted.
-fn counted(packets: u64) -> Result<Reply, Failure> {
-    Ok(Reply::Done { sdp: None, packets: Some(packets) })
-}
-
-/// What an rtpengine would say: its address and a port.
-fn done(port: u16) -> Reply {
-    let sdp = format!(
-        "v=0\r\no=- 1 1 IN IP4 203.0.113.77\r\ns=-\r\nc=IN IP4 203.0.113.77\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\n"
-    );
-    Reply::Done { sdp: Some(sdp.into()), packets: None }
 }

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use clock::Instant;
 use engine::{QuestionToken, Shard};
 use lease::{Entry, Tenure};
-use media::ng::{Answer, Ask, BYTES_MAX, Client, Node, NodeView, Output};
+use media::ng::{Answer, Ask, BYTES_MAX, Client, NODES_MAX, Node, NodeView, Output};
 use rustix::net::SendFlags;
 use tokio::net::UdpSocket;
 use tokio::runtime::Handle;
@@ -30,6 +30,8 @@ use crate::mandate::Mandate;
 
 /// Questions that wait for the task: it is awake or there are no threads any more.
 const WAITING_MAX: usize = 65_536;
+/// With the ends of calls, for which nobody waits: they find room longer.
+const WAITING_WITH_ENDS_MAX: usize = 2 * WAITING_MAX;
 
 /// Which question of which shard.
 pub(crate) type Waiter = (u16, QuestionToken);
@@ -39,7 +41,7 @@ pub(crate) type TellAnswer = Arc<dyn Fn(Answer<Waiter>) + Send + Sync>;
 
 /// All rtpengines.
 pub(crate) struct Rtpengines {
-    inbox: Mutex<Vec<Ask<Waiter>>>,
+    inbox: Mutex<Inbox>,
     /// Something is in the inbox, or the deadline or the lease may be another.
     wake: Notify,
     desk: Mutex<Desk>,
@@ -47,6 +49,14 @@ pub(crate) struct Rtpengines {
     is_on: AtomicBool,
     mandate: Arc<Mandate>,
     tell: TellAnswer,
+}
+
+/// What shards have left.
+#[derive(Default)]
+struct Inbox {
+    asks: Vec<Ask<Waiter>>,
+    /// Ends of calls for which there was no room, by whom they were for.
+    unsaid: BTreeMap<SocketAddr, u64>,
 }
 
 struct Desk {
@@ -130,13 +140,16 @@ impl Rtpengines {
         let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
         for Ask { waiter, session, node, may_move, command } in questions {
             let ask = Ask { waiter: waiter.map(|token| (number, token)), session, node, may_move, command };
-            if inbox.len() >= WAITING_MAX || !self.is_on.load(Ordering::Relaxed) {
+            let room = if ask.waiter.is_some() { WAITING_MAX } else { WAITING_WITH_ENDS_MAX };
+            if inbox.asks.len() >= room || !self.is_on.load(Ordering::Relaxed) {
                 if let Some(waiter) = ask.waiter {
                     (self.tell)(Answer { waiter, node: None, result: Err(media::ng::Failure::Busy) });
+                } else if let Some(node) = ask.node.filter(|_| inbox.unsaid.len() < NODES_MAX) {
+                    *inbox.unsaid.entry(node).or_default() += 1;
                 }
                 continue;
             }
-            inbox.push(ask);
+            inbox.asks.push(ask);
         }
         drop(inbox);
         self.wake.notify_one();
@@ -240,7 +253,11 @@ async fn run(rtpengines: Arc<Rtpengines>) {
     loop {
         // There may be a way now where there was none at the start.
         rtpengines.open_missing(&mut rtpengines.desk());
-        let asks = std::mem::take(&mut *rtpengines.inbox.lock().unwrap_or_else(PoisonError::into_inner));
+        let inbox = std::mem::take(&mut *rtpengines.inbox.lock().unwrap_or_else(PoisonError::into_inner));
+        let Inbox { asks, unsaid } = inbox;
+        for (node, number) in unsaid {
+            rtpengines.desk().client.note_unsaid(node, number);
+        }
         let deadline = rtpengines.step(Input::Asks(asks));
         match deadline {
             None => rtpengines.wake.notified().await,

@@ -102,6 +102,11 @@ impl MediaControl {
         Some(token)
     }
 
+    /// A question is not asked after all.
+    pub(crate) fn take_back(&mut self, token: QuestionToken) {
+        self.questions.retain(|question| question.waiter != Some(token));
+    }
+
     /// What becomes of a message about which an rtpengine was asked.
     pub(crate) fn handle_reply(
         &mut self,

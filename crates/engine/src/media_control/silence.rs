@@ -27,6 +27,8 @@ pub(super) struct SilenceWatch {
 pub(super) struct Heard {
     at: Instant,
     packets: Option<u64>,
+    /// What was asked last. Its answer may have been lost.
+    asked: Option<QuestionToken>,
 }
 
 impl MediaControl {
@@ -35,7 +37,10 @@ impl MediaControl {
         let Some(every) = self.look_every() else { return };
         let session = self.sessions.get_mut(&name);
         let Some(elsewhere) = session.and_then(|session| session.elsewhere.as_mut()) else { return };
-        let before = elsewhere.heard.replace(Heard { at: now, packets: None });
+        if let Some(asked) = elsewhere.heard.and_then(|heard| heard.asked) {
+            self.silence.questions.remove(&asked);
+        }
+        let before = elsewhere.heard.replace(Heard { at: now, packets: None, asked: None });
         if before.is_none() {
             self.silence.due.push(now + every, name);
         }
@@ -74,6 +79,9 @@ impl MediaControl {
             }
             if sounds && node.is_some() {
                 let token = self.next_token();
+                if let Some(before) = self.note_looked(name, token) {
+                    self.silence.questions.remove(&before);
+                }
                 self.silence.questions.insert(token, name);
                 let command = Command::Query { call_id };
                 let session = name.as_u64();
@@ -116,6 +124,19 @@ impl MediaControl {
         let silent: Vec<_> = session.call.sounding_dialogs().map(|tag| (session.name, tag.0)).collect();
         self.counts.silent += silent.len() as u64;
         silent
+    }
+
+    /// What a session was asked about before; gives the question before that.
+    fn note_looked(&mut self, name: SessionName, token: QuestionToken) -> Option<QuestionToken> {
+        let elsewhere = self.sessions.get_mut(&name)?.elsewhere.as_mut()?;
+        elsewhere.heard.as_mut()?.asked.replace(token)
+    }
+
+    /// A session is gone.
+    pub(super) fn look_no_more(&mut self, heard: Option<Heard>) {
+        if let Some(asked) = heard.and_then(|heard| heard.asked) {
+            self.silence.questions.remove(&asked);
+        }
     }
 
     fn look_every(&self) -> Option<Duration> {

@@ -330,10 +330,16 @@ impl Shard {
             }
         }
         if let Some(call) = call {
-            // A branch that is on its way without a transaction waited for its media's relay: nobody will send it.
-            let begun = |client: &ClientKey| told.contains(client);
-            unreachable.extend(call.clients().filter(|client| !begun(client)));
+            // A branch that is on its way without a transaction waited for its media's relay.
+            let waited: Vec<_> = call.clients().filter(|client| !told.contains(client)).collect();
             self.user.restore_call(now, since, key, call, &mut self.from_user);
+            for client in waited {
+                // Whoever was asked has said nothing to this node.
+                self.media.handle_branch_ended(now.instant, client);
+                if !self.user.send_again(client, &mut self.from_user) {
+                    unreachable.push(client);
+                }
+            }
         }
         for client in unreachable {
             for event in [ClientEvent::Unreachable, ClientEvent::Terminated] {

@@ -1,13 +1,15 @@
 //! Messages that wait for what an rtpengine says about their media.
 //!
-//! A session's messages stay in their order: what comes behind one that waits waits too. Each question gets an answer
-//! within the time of two rtpengines ([`media::ng`]), so none waits longer than that.
+//! A session's messages stay in their order: what comes behind one that waits waits too. An answer comes within the time of
+//! two rtpengines ([`media::ng`]); if none does, because it was lost together with the lease, the wait ends as if none had
+//! answered. A request that is not wanted any more does not leave.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
-use clock::Now;
+use clock::{Deadlines, Instant, Now};
 use lease::ActiveLease;
 use media::ng::{Ask, Failure, Reply};
 use routing::call::Output as UserOutput;
@@ -19,6 +21,9 @@ use crate::media_control::{Passed, QuestionToken};
 
 /// Messages of one shard that wait: all calls that begin in a second under full load.
 const WAITING_MAX: usize = 8_192;
+/// After this time nobody answers any more: two rtpengines are asked within 2.4 s, and a few questions of the same session
+/// may stand before, of 1.2 s each.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(8);
 
 /// The messages of one shard.
 #[derive(Debug, Default)]
@@ -26,6 +31,10 @@ pub(super) struct MediaWaits {
     sessions: BTreeMap<SessionName, VecDeque<Waiting>>,
     /// The first of its session, about which was asked.
     asked: BTreeMap<QuestionToken, SessionName>,
+    /// Until when an answer is waited for; also of questions that were answered.
+    deadlines: Deadlines<QuestionToken>,
+    /// In which session a request waits.
+    requests: BTreeMap<ClientKey, SessionName>,
     count: usize,
 }
 
@@ -47,13 +56,20 @@ impl MediaWaits {
         *self = Self::default();
     }
 
-    /// A request is not to be sent any more.
-    pub(super) fn abandon(&mut self, client: ClientKey) {
-        for waiting in self.sessions.values_mut().flatten() {
-            if matches!(&waiting.message, Some(UserOutput::Forward { key, .. }) if *key == client) {
+    /// A request is not to be sent any more; whether it waits, so that it never was.
+    pub(super) fn abandon(&mut self, client: ClientKey) -> bool {
+        let Some(session) = self.requests.remove(&client) else { return false };
+        for waiting in self.sessions.get_mut(&session).into_iter().flatten() {
+            if waiting.request() == Some(client) {
                 waiting.message = None;
             }
         }
+        true
+    }
+
+    /// When [`Shard::give_up_relay_questions`] wants to be called.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.deadlines.next()
     }
 
     fn is_full(&self) -> bool {
@@ -61,7 +77,7 @@ impl MediaWaits {
     }
 
     fn push(&mut self, waiting: Waiting) {
-        self.count += 1;
+        self.note(&waiting);
         self.sessions.entry(waiting.ask.session).or_default().push_back(waiting);
     }
 
@@ -72,15 +88,44 @@ impl MediaWaits {
             self.sessions.remove(&session);
         }
         self.count -= usize::from(first.is_some());
+        if let Some(client) = first.as_ref().and_then(Waiting::request) {
+            self.requests.remove(&client);
+        }
         first
     }
 
     /// Puts back the first of a session, about which was asked.
-    fn put_back(&mut self, token: QuestionToken, waiting: Waiting) {
+    fn put_back(&mut self, now: Instant, token: QuestionToken, waiting: Waiting) {
         let session = waiting.ask.session;
-        self.count += 1;
+        self.note(&waiting);
         self.sessions.entry(session).or_default().push_front(waiting);
         self.asked.insert(token, session);
+        self.deadlines.push(now + ANSWER_TIME_MAX, token);
+    }
+
+    fn note(&mut self, waiting: &Waiting) {
+        self.count += 1;
+        if let Some(client) = waiting.request() {
+            self.requests.insert(client, waiting.ask.session);
+        }
+    }
+
+    fn pop_overdue(&mut self, now: Instant) -> Option<QuestionToken> {
+        while let Some((_, token)) = self.deadlines.pop_due(now) {
+            if self.asked.contains_key(&token) {
+                return Some(token);
+            }
+        }
+        None
+    }
+}
+
+impl Waiting {
+    fn request(&self) -> Option<ClientKey> {
+        match &self.message {
+            Some(UserOutput::Forward { key, .. }) => Some(*key),
+            _ => None,
+        }
     }
 }
 
@@ -105,19 +150,49 @@ impl Shard {
         for (call, dialog) in self.media.handle_looked(now.instant, token, &result) {
             self.end_silent(now, lease, call, dialog);
         }
-        if let Some(session) = self.media_waits.asked.remove(&token)
-            && let Some(Waiting { ask, message }) = self.media_waits.pop(session)
-        {
-            self.pass(
-                now,
-                lease,
-                (&ask, message),
-                |shard, ask, bytes| shard.media.handle_reply(now.instant, ask, bytes, node, result),
-                out,
-            );
-            self.go_on(now, lease, session, out);
-        }
+        self.conclude(now, lease, token, node, result, out);
         self.settle(now, lease, out);
+    }
+
+    /// Lets time pass: what was not answered for so long will not be.
+    pub(super) fn give_up_relay_questions(
+        &mut self,
+        now: Now,
+        lease: &ActiveLease<'_>,
+        out: &mut Vec<Output>,
+    ) {
+        while let Some(token) = self.media_waits.pop_overdue(now.instant) {
+            self.conclude(now, lease, token, None, Err(Failure::Silent), out);
+        }
+    }
+
+    /// A request is not wanted any more: if it waits, it does not leave, and the user hears so.
+    pub(super) fn withdraw(&mut self, now: Now, lease: &ActiveLease<'_>, client: ClientKey) {
+        if self.media_waits.abandon(client) {
+            self.media.handle_branch_ended(now.instant, client);
+            self.user.handle_withdrawn(now, lease, client, &mut self.from_user);
+        }
+    }
+
+    fn conclude(
+        &mut self,
+        now: Now,
+        lease: &ActiveLease<'_>,
+        token: QuestionToken,
+        node: Option<SocketAddr>,
+        result: Result<Reply, Failure>,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(session) = self.media_waits.asked.remove(&token) else { return };
+        let Some(Waiting { ask, message }) = self.media_waits.pop(session) else { return };
+        self.pass(
+            now,
+            lease,
+            (&ask, message),
+            |shard, ask, bytes| shard.media.handle_reply(now.instant, ask, bytes, node, result),
+            out,
+        );
+        self.go_on(now, lease, session, out);
     }
 
     /// A message leaves with the relay's body, later, or not at all.
@@ -166,8 +241,20 @@ impl Shard {
     ) {
         let Some(bytes) = bytes_of(&message) else { return self.sink(now, lease, message, out) };
         match self.media.handle(now.instant, &self.listeners, ask, bytes) {
+            Passed::Asked(token) if self.media_waits.is_full() => {
+                self.media.take_back(token);
+                let busy = Err(Failure::Busy);
+                self.pass(
+                    now,
+                    lease,
+                    (ask, Some(message)),
+                    |shard, ask, bytes| shard.media.handle_reply(now.instant, ask, bytes, None, busy),
+                    out,
+                );
+            }
             Passed::Asked(token) => {
-                self.media_waits.put_back(token, Waiting { ask: *ask, message: Some(message) });
+                let waiting = Waiting { ask: *ask, message: Some(message) };
+                self.media_waits.put_back(now.instant, token, waiting);
             }
             passed => self.pass(now, lease, (ask, Some(message)), |_, _, _| passed, out),
         }

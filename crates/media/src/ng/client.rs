@@ -5,10 +5,12 @@
 //! - **The same cookie.** A question is said three times in 1.2 s; rtpengine gives the same answer to each.
 //! - **Who is silent is gone**, unless something else was heard of it meanwhile. It is pinged, and gets no calls until it
 //!   answers.
+//! - **The end of a call** is said again later if its rtpengine was silent, for as long as that may have the call still; it is
+//!   never refused for want of room before questions are.
 //! - **Another one.** A session that may move is offered to another one, once; what the first one may have taken for it is
 //!   deleted if its answer comes late.
 //!
-//! Invariant: each [`Ask`] gets one [`Answer`], unless the node stands by.
+//! Invariant: each [`Ask`] for which somebody waits gets one [`Answer`], unless the node stands by.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -27,6 +29,16 @@ const WAITS: [Duration; 3] =
     [Duration::from_millis(200), Duration::from_millis(400), Duration::from_millis(600)];
 /// Questions under way and behind them: the calls that some thousand messages in a second begin.
 const ASKS_MAX: usize = 16_384;
+/// The ends of these calls come on top: nobody waits for them, and ports would stay in use.
+const ENDS_MAX: usize = 16_384;
+/// Ends of calls that were not heard, and are to be said again: the calls of one rtpengine that was away for seconds.
+const OWED_MAX: usize = 16_384;
+/// How long after it was not heard the end of a call is said again.
+const OWED_EVERY: Duration = Duration::from_secs(5);
+/// For so long it is said again. By default rtpengine lets a call go itself after a minute without packets.
+const OWED_TIME_MAX: Duration = Duration::from_secs(60);
+/// Said again at a time.
+const OWED_AT_ONCE_MAX: usize = 64;
 /// Offers that were given up, and whose answers may come late.
 const LATE_MAX: usize = 4_096;
 
@@ -116,6 +128,10 @@ pub struct Client<W> {
     deadlines: Deadlines<u64>,
     /// Offers given up, by their number: whom they went to, and what undoes them.
     late: BTreeMap<u64, (usize, Command)>,
+    /// Ends of calls that were not heard, by when they are said again.
+    owed: VecDeque<(Instant, Ask<W>)>,
+    /// Until when those of a session are.
+    owed_until: BTreeMap<u64, Instant>,
 }
 
 impl<W> Client<W> {
@@ -130,6 +146,8 @@ impl<W> Client<W> {
             by_number: BTreeMap::new(),
             deadlines: Deadlines::default(),
             late: BTreeMap::new(),
+            owed: VecDeque::new(),
+            owed_until: BTreeMap::new(),
         }
     }
 
@@ -163,6 +181,8 @@ impl<W> Client<W> {
         self.flights.clear();
         self.by_number.clear();
         self.late.clear();
+        self.owed.clear();
+        self.owed_until.clear();
         self.waiting = 0;
         for known in &mut self.nodes {
             (known.is_up, known.ping, known.heard_at, known.ping_at) = (true, None, None, now);
@@ -177,8 +197,23 @@ impl<W> Client<W> {
         ask: Ask<W>,
         out: &mut Vec<Output<W>>,
     ) {
-        if self.waiting >= ASKS_MAX {
+        let room = if ask.waiter.is_some() { ASKS_MAX } else { ASKS_MAX + ENDS_MAX };
+        if self.waiting >= room {
+            if let Some(node) = ask.node.filter(|_| ask.waiter.is_none()) {
+                self.note_unsaid(node, 1);
+            }
             return answer(ask, None, Err(Failure::Busy), out);
+        }
+        if let Command::Offer(described) = &ask.command {
+            // It is a call again: its end was another one's.
+            let Self { owed, owed_until, .. } = self;
+            owed.retain(|(_, ask)| {
+                let ends_it = ask.command.ends(&described.call_id);
+                if ends_it {
+                    owed_until.remove(&ask.session);
+                }
+                !ends_it
+            });
         }
         self.waiting += 1;
         match self.flights.get_mut(&ask.session) {
@@ -266,6 +301,7 @@ impl<W> Client<W> {
             }
             self.give_up(now, lease, session, out);
         }
+        self.say_owed(now, lease, out);
         for at in 0..self.nodes.len() {
             self.ping(now, at, out);
         }
@@ -274,7 +310,38 @@ impl<W> Client<W> {
     /// When [`Self::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let pings = self.nodes.iter().filter(|known| !known.is_leaving).map(|known| known.ping_at);
-        pings.chain(self.deadlines.next()).min()
+        pings.chain(self.deadlines.next()).chain(self.owed.front().map(|(at, _)| *at)).min()
+    }
+
+    /// An rtpengine is not told the ends of so many calls.
+    pub fn note_unsaid(&mut self, node: SocketAddr, number: u64) {
+        if let Some(at) = self.place(node) {
+            self.nodes[at].counts.unsaid += number;
+        }
+    }
+
+    /// The end of a call was not heard.
+    fn owe(&mut self, now: Instant, ask: Ask<W>) {
+        let until = *self.owed_until.entry(ask.session).or_insert(now + OWED_TIME_MAX);
+        if now < until && self.owed.len() < OWED_MAX {
+            return self.owed.push_back((now + OWED_EVERY, ask));
+        }
+        self.owed_until.remove(&ask.session);
+        if let Some(node) = ask.node {
+            self.note_unsaid(node, 1);
+        }
+    }
+
+    /// Says again what was not heard, where somebody is there to hear it.
+    fn say_owed(&mut self, now: Instant, lease: &ActiveLease<'_>, out: &mut Vec<Output<W>>) {
+        for _ in 0..OWED_AT_ONCE_MAX {
+            let Some((_, ask)) = self.owed.pop_front_if(|(at, _)| *at <= now) else { return };
+            let at = ask.node.and_then(|node| self.place(node));
+            match at.is_some_and(|at| self.nodes[at].is_up) && self.waiting < ASKS_MAX {
+                true => self.handle_ask(now, lease, ask, out),
+                false => self.owe(now, ask),
+            }
+        }
     }
 
     /// Begins a question, or says at once that it is in vain.
@@ -391,7 +458,11 @@ impl<W> Client<W> {
         self.waiting -= 1;
         let Flight { ask, mut behind, .. } = flight;
         let is_placed = result.is_ok();
-        answer(ask, node, result, out);
+        match (ask.waiter.is_some(), &result) {
+            (true, _) => answer(ask, node, result, out),
+            (false, Err(Failure::Silent)) => self.owe(now, Ask { node, ..ask }),
+            (false, _) => drop(self.owed_until.remove(&ask.session)),
+        }
         if let Some(mut next) = behind.pop_front() {
             // Who asked did not know yet where the session would be.
             if is_placed {

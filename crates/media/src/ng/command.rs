@@ -82,6 +82,11 @@ impl Command {
         }
     }
 
+    /// Whether it ends all of a call.
+    pub(super) fn ends(&self, call: &Bytes) -> bool {
+        matches!(self, Self::Delete { call_id, branch: None, .. } if call_id == call)
+    }
+
     fn dictionary<'a>(&'a self, source: &'a str) -> Value<'a> {
         let mut entries = BTreeMap::new();
         let mut set = |key: &'static str, value| entries.insert(key.as_bytes(), value);

@@ -39,6 +39,8 @@ pub struct NodeCounts {
     pub silent: u64,
     /// Answers that came when nobody waited any more.
     pub late: u64,
+    /// Ends of calls that it was not told: it was silent for too long, or there was no room for them.
+    pub unsaid: u64,
     /// Datagrams that are no answers.
     pub malformed: u64,
 }

@@ -374,6 +374,8 @@ impl TransactionUser {
         out: &mut Vec<Output>,
     ) {
         let freed_at = now.instant + context.inbound.settings.timers.transaction_lifetime();
+        let may_wait = media::may_wait(&context.inbound, &context.branches[index]);
+        let client = context.branches[index].client.filter(|_| may_wait);
         match &mut context.branches[index].state {
             BranchState::Resolving(token) => {
                 let token = *token;
@@ -385,6 +387,7 @@ impl TransactionUser {
                     sent.phase = Phase::CancelWanted(cause);
                     sent.ring_until = None;
                     sent.answer_until = None;
+                    out.extend(client.map(|key| Output::Withdraw { key }));
                 }
                 Phase::Proceeding => {
                     sent.phase = Phase::Cancelling(cause, freed_at);

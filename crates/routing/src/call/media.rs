@@ -11,13 +11,13 @@ use std::net::IpAddr;
 use clock::Now;
 use lease::ActiveLease;
 use sip::{Message, Method, Status};
-use transaction::{ClientKey, ServerKey};
+use transaction::{ClientKey, Kind, ServerKey};
 use transport::{Destination, ListenerId, Source};
 
 use super::Output;
 use super::aim::Aim;
 use super::branches;
-use super::client_branch::ClientBranch;
+use super::client_branch::{BranchState, ClientBranch, Phase, Sent};
 use super::dialog_token::{DialogToken, Direction, Standing};
 use super::inbound::Inbound;
 use super::nat;
@@ -222,6 +222,12 @@ pub(super) fn passing(ask: Option<MediaAsk>, message: Output) -> Output {
     }
 }
 
+/// Whether what leaves on a branch may wait for the relay.
+pub(super) fn may_wait(inbound: &Inbound, branch: &ClientBranch) -> bool {
+    let token = inbound.routed.token.as_ref();
+    branch.media == MediaWay::Relayed || token.is_some_and(|token| token.anchor.is_some())
+}
+
 impl TransactionUser {
     /// What the relay is asked of a request within a dialog, or of the ACK to a 2xx; `None` if it passes nothing of it.
     pub(super) fn ask_in_dialog(&self, inbound: &Inbound, request: &Message<'_>) -> Option<MediaAsk> {
@@ -364,6 +370,47 @@ impl TransactionUser {
             branches::end(&mut context, index, status);
         }
         self.settle(now, key, context, out);
+    }
+
+    /// A request that was not wanted any more ([`Output::Withdraw`]) has not left, and will not.
+    pub fn handle_withdrawn(
+        &mut self,
+        now: Now,
+        _lease: &ActiveLease<'_>,
+        client: ClientKey,
+        out: &mut Vec<Output>,
+    ) {
+        let Some((key, index)) = self.by_client.remove(&client) else { return };
+        let Some(mut context) = self.contexts.remove(&key) else { return };
+        let branch = context.branches.get_mut(index).filter(|branch| branch.client == Some(client));
+        if let Some(branch) = branch
+            && let BranchState::Sent(Sent { phase: Phase::CancelWanted(cause), .. }) = branch.state
+        {
+            // It says nothing of the gateway.
+            branch.untold = None;
+            branches::end(&mut context, index, cause.outcome());
+        }
+        self.settle(now, key, context, out);
+    }
+
+    /// Another node had a request to send that waited for its relay: it is asked about again here. Whether there is such
+    /// a request.
+    pub fn send_again(&mut self, client: ClientKey, out: &mut Vec<Output>) -> bool {
+        let Some(&(key, index)) = self.by_client.get(&client) else { return false };
+        let Some(context) = self.contexts.get(&key) else { return false };
+        let branch = context.branches.get(index).filter(|branch| branch.client == Some(client));
+        let Some(branch) = branch else { return false };
+        let BranchState::Sent(Sent { request, to, phase: Phase::Calling, .. }) = &branch.state else {
+            return false;
+        };
+        let (request, to) = (request.clone(), *to);
+        let came = context.inbound.message();
+        let ask =
+            came.and_then(|came| self.ask_of_request((key, &context.inbound), &came, branch, (client, &to)));
+        let forward = Output::Forward { key: client, kind: Kind::Invite, of: Some(key), to, request };
+        let is_asked = ask.is_some();
+        out.extend(ask.map(|ask| passing(Some(ask), forward)));
+        is_asked
     }
 }
 

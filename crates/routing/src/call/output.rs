@@ -63,6 +63,12 @@ pub enum Output {
         /// The transaction.
         key: ClientKey,
     },
+    /// A request is not wanted any more: if it has not left because the relay is asked about it, it must not, and the user
+    /// is told ([`TransactionUser::handle_withdrawn`](super::TransactionUser::handle_withdrawn)).
+    Withdraw {
+        /// The transaction that it would begin.
+        key: ClientKey,
+    },
     /// A question for the partition of an address of record.
     Ask {
         /// Whose partition.

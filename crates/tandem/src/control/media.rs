@@ -40,6 +40,8 @@ pub struct RtpengineView {
     pub silent: u64,
     /// Answers that came when nobody waited any more.
     pub late: u64,
+    /// Ends of calls that it was not told.
+    pub unsaid: u64,
     /// Datagrams of it that are no answers.
     pub malformed: u64,
 }

@@ -114,6 +114,7 @@ fn rtpengines(views: &[RtpengineView], out: &mut Exposition) {
             ("refused", view.refused),
             ("silent", view.silent),
             ("late", view.late),
+            ("unsaid", view.unsaid),
             ("malformed", view.malformed),
         ] {
             commands.sample(&[("rtpengine", &view.address), ("result", result)], figure);

@@ -52,6 +52,7 @@ pub(super) fn rtpengine_view(view: &media::ng::NodeView) -> RtpengineView {
         refused: counts.refused,
         silent: counts.silent,
         late: counts.late,
+        unsaid: counts.unsaid,
         malformed: counts.malformed,
     }
 }

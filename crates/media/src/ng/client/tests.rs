@@ -255,6 +255,74 @@ fn a_flood_of_questions_finds_an_end() {
     assert_eq!(world.answers(), [(7, None, Err(Failure::Busy))]);
 }
 
+#[test]
+fn the_end_of_a_call_finds_room_where_questions_find_none() {
+    let mut world = World::new(&[(1, 1)]);
+    for session in 0..ASKS_MAX as u64 {
+        world.ask(offer(session), None, true);
+    }
+    world.sent();
+
+    world.end(delete(u64::MAX), node(1));
+    assert_eq!(world.sent_to(), [node(1)]);
+
+    for session in 0..ENDS_MAX as u64 {
+        world.end(delete(u64::MAX - 1 - session), node(1));
+    }
+    assert_eq!((world.sent().len(), world.view(1).counts.unsaid), (ENDS_MAX - 1, 1));
+}
+
+#[test]
+fn the_end_of_a_call_is_said_again_when_its_rtpengine_is_back() {
+    let mut world = World::new(&[(1, 1)]);
+    world.end(delete(SESSION), node(1));
+    for _ in 0..20 {
+        world.pass(Duration::from_secs(1));
+    }
+    assert_eq!(world.sent().len(), WAITS.len(), "nobody is there");
+
+    let ping = world.pings().pop().expect("it is asked whether it is there").1;
+    world.reply(node(1), &ping, b"d6:result4:ponge");
+    let said = (0..6).find_map(|_| {
+        world.pass(Duration::from_secs(1));
+        world.sent().pop()
+    });
+    let (_, said) = said.expect("it is said again");
+    assert!(is(&said, "delete"));
+    world.reply(node(1), &said, DONE);
+
+    world.pass(Duration::from_secs(60));
+    assert!(world.sent().is_empty() && world.client.owed.is_empty() && world.client.owed_until.is_empty());
+    assert_eq!(world.view(1).counts.unsaid, 0);
+}
+
+#[test]
+fn the_end_of_a_call_that_nobody_hears_is_counted_in_the_end() {
+    let mut world = World::new(&[(1, 1)]);
+    world.end(delete(SESSION), node(1));
+
+    for _ in 0..70 {
+        world.pass(Duration::from_secs(1));
+    }
+
+    assert_eq!(world.view(1).counts.unsaid, 1);
+    assert!(world.client.owed.is_empty() && world.client.owed_until.is_empty());
+}
+
+#[test]
+fn a_call_that_begins_again_is_not_ended_by_what_is_owed() {
+    let mut world = World::new(&[(1, 1), (2, 1)]);
+    world.end(delete(SESSION), node(1));
+    for _ in 0..4 {
+        world.pass(Duration::from_secs(1));
+    }
+    assert_eq!(world.client.owed.len(), 1);
+
+    world.ask(offer(SESSION), None, true);
+
+    assert!(world.client.owed.is_empty() && world.client.owed_until.is_empty());
+}
+
 proptest! {
     /// Whatever is lost, late, doubled or refused: who waits hears once, and nothing is left behind.
     #[test]
@@ -328,6 +396,11 @@ impl World {
 
     fn ask(&mut self, (session, command): (u64, Command), node: Option<SocketAddr>, may_move: bool) {
         let ask = Ask { waiter: Some(7), session, node, may_move, command };
+        self.client.handle_ask(self.now, &active(), ask, &mut self.out);
+    }
+
+    fn end(&mut self, (session, command): (u64, Command), node: SocketAddr) {
+        let ask = Ask { waiter: None, session, node: Some(node), may_move: false, command };
         self.client.handle_ask(self.now, &active(), ask, &mut self.out);
     }
 
