@@ -17,7 +17,7 @@ use routing::gateway::{Outcome, ProbeMark, Verdicts};
 use routing::overload::Rejection;
 use routing::{
     Answer, CallRecord, CarrierNews, Count, Counts, Gateway, KeepaliveMark, Keyring, Question, Readiness,
-    RegistrationView, Report, Settings, Token, TransactionUser,
+    Report, Settings, Token, TransactionUser,
 };
 use sip::limits::MESSAGE_BYTES_MAX;
 use sip::{Aor, Malformed, Message, Method, MethodName, Status};
@@ -33,13 +33,13 @@ pub(crate) use self::calls::number_of;
 pub use self::calls::{CallBytes, Waits};
 use self::media_waits::MediaWaits;
 use crate::media_control::{MediaControl, MediaCounts};
-use crate::place::shard_of_call;
 use crate::traffic::Traffic;
 
 mod calls;
 mod dialogs;
 mod media;
 mod media_waits;
+mod registrations;
 
 /// What a shard wants done, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -392,32 +392,9 @@ impl Shard {
         self.settle(now, lease, out);
     }
 
-    /// Keeps those of our own registrations whose responses come to this shard, which is one of so many.
-    pub fn keep_registrations(&mut self, shards: u16) {
-        self.shards = Some(shards);
-        self.assign_registrations();
-    }
-
-    /// How the registrations stand that this shard keeps.
-    pub fn registrations(&self, now: Now) -> Vec<RegistrationView> {
-        self.user.registrations(now)
-    }
-
-    /// Takes back the registrations that are not to outlast this server, and makes no others.
-    pub fn handle_stop(&mut self, now: Now, lease: &ActiveLease<'_>, out: &mut Vec<Output>) {
-        self.enter(now, lease);
-        self.user.handle_stop(now, lease, &mut self.from_user);
-        self.settle(now, lease, out);
-    }
-
     /// Whether a request waits for an answer of a partition, the store, the DNS or an rtpengine.
     pub fn has_suspended(&self) -> bool {
         self.user.suspended() > 0 || self.media_waits.count() > 0
-    }
-
-    /// Whether a request of our own is under way.
-    pub fn has_own_requests(&self) -> bool {
-        self.user.has_own_requests()
     }
 
     /// Learns how an account of ours stands at its carrier.
@@ -477,12 +454,6 @@ impl Shard {
             transactions: *self.transactions.counters(),
             media: self.media.counts(),
         }
-    }
-
-    fn assign_registrations(&mut self) {
-        let Some(shards) = self.shards else { return };
-        let (key, number) = (&self.keyring.partition, self.number);
-        self.user.assign_registrations(|call_id| shard_of_call(key, call_id, shards) == number);
     }
 
     fn take_request(&mut self, now: Now, lease: &ActiveLease<'_>, source: Source, message: &Message<'_>) {
