@@ -105,16 +105,19 @@ onreply_route {
 }
 "#;
 
-/// A server that finds phones in the table of a database, anew for each call, and asks for digest.
+/// A registrar that has its phones in the table of a database and looks there anew for each call. It asks for digest, and notes
+/// where a phone behind NAT was seen.
 const ON_DATABASE: &str = r#"
 loadmodule "DRIVER"
 loadmodule "usrloc.so"
 loadmodule "registrar.so"
 loadmodule "auth.so"
+loadmodule "nathelper.so"
 modparam("usrloc", "db_url", "URL")
 modparam("usrloc", "db_mode", 3)
 modparam("usrloc", "use_domain", 1)
 modparam("registrar", "use_path", 1)
+modparam("nathelper|registrar", "received_avp", "$avp(received)")
 modparam("rr", "append_fromtag", 0)
 request_route {
     if (!mf_process_maxfwd_header("70")) { sl_send_reply("483", "Too Many Hops"); exit; }
@@ -123,6 +126,13 @@ request_route {
         if (loose_route()) { t_relay(); exit; }
         if (is_method("ACK")) { if (t_check_trans()) t_relay(); exit; }
         sl_send_reply("404", "Not Found");
+        exit;
+    }
+    if (is_method("REGISTER")) {
+        force_rport();
+        if (!pv_www_authenticate("$td", "PASSWORD", "0")) { auth_challenge("$td", "0"); exit; }
+        if (nat_uac_test("19")) fix_nated_register();
+        save("location");
         exit;
     }
     if (!pv_proxy_authenticate("$fd", "PASSWORD", "0")) { auth_challenge("$fd", "0"); exit; }
@@ -170,7 +180,7 @@ pub enum Role<'a> {
     EdgeOf(Ipv4Addr),
     /// A carrier whose calls all go to the phone at this address.
     CarrierTo(SocketAddr),
-    /// A server that finds phones in this database.
+    /// A registrar that has its phones in this database.
     OnDatabase(&'a str),
 }
 

@@ -26,6 +26,7 @@ mod copies;
 mod counting_allocator;
 mod early;
 mod edge;
+mod import;
 mod latency;
 mod machines;
 mod mandate;
@@ -49,11 +50,12 @@ mod udp;
 mod upkeep;
 
 pub use engine::{ByRole, PeerView, Readiness, RelaySettings, Traffic};
+pub use import::{HeldBy, StandsBy};
 pub use latency::Latency;
 pub use mandate::{Lease, Permanent};
 pub use media::stream::{SideFigures, StreamFigures};
 pub use relay::{KernelPath, KernelWay, PacketEnds, RelayPath, RelayRules};
-pub use routing::account::{BindingView, SlowedName};
+pub use routing::account::{BindingView, Imported, SlowedName};
 pub use routing::bans::{Ban, Cause, Measure, NeverBanned, SourceNetwork};
 pub use routing::{CallState, CallView};
 pub use server::{

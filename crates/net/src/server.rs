@@ -14,10 +14,10 @@ use engine::{OwnEntry, Owners, Peer, Readiness, Records, SlowedName, Store, Stor
 use keys::RootKey;
 use lease::Epoch;
 use media::stream::StreamFigures;
-use routing::account::BindingView;
+use routing::account::{BindingView, Imported};
 use routing::bans::{Ban, NeverBanned, SourceNetwork};
 use routing::gateway::{GatewayView, Service, UnknownGateway};
-use routing::{CallView, Gateway, RegistrationView, Settings};
+use routing::{CallView, Gateway, RegistrationView, Settings, StoredBinding};
 use sip::Aor;
 use tokio::runtime::Runtime;
 use tracing::{info, warn};
@@ -27,6 +27,7 @@ use crate::alarm::{Alarm, Event};
 use crate::clocks;
 use crate::copies::{Copies, Owner};
 use crate::edge::Edge;
+use crate::import::{self, HeldBy, StandsBy};
 use crate::latency::Latencies;
 use crate::machines::Machines;
 use crate::mandate::{Lease, Mandate};
@@ -418,6 +419,18 @@ impl Server {
         // Stable: the bindings of one address of record stay in the order of their registration.
         bindings.sort_by(|one, other| one.aor.cmp(&other.aor));
         bindings
+    }
+
+    /// Takes over bindings that another registrar had, each as far as it is not here; says what became of each. Blocks while
+    /// much is on its way to the other node, for so long at most.
+    pub fn import(&self, bindings: Vec<StoredBinding>, time: Duration) -> Result<Vec<Imported>, StandsBy> {
+        import::wait_for_room(&self.edge, time);
+        bindings.into_iter().map(|binding| import::import(&self.edge, binding)).collect()
+    }
+
+    /// Waits until the other node has all that this one has, for so long at most. Blocks.
+    pub fn wait_for_other_node(&self, time: Duration) -> HeldBy {
+        import::wait_for_other_node(&self.edge, time)
     }
 
     /// How our own registrations at carriers stand, by name.

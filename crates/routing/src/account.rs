@@ -19,6 +19,7 @@ mod cache;
 mod call_rate;
 mod calls;
 mod failures;
+mod import;
 mod keepalive;
 mod location;
 mod nonce_capsule;
@@ -47,6 +48,7 @@ use crate::{Account, Answer, Report, StoredBinding, Token};
 
 pub use binding_capsule::{FORMAT as BINDING_FORMAT, Unreadable};
 pub use failures::SlowedName;
+pub use import::Imported;
 pub use nonce_capsule::FORMAT as NONCE_FORMAT;
 pub use nonce_counts::NonceChange;
 pub use partition::AccountPartition;

@@ -36,6 +36,8 @@ pub use records::{Line, RecordFiles, RecordSettings, RecordState, Sync};
 pub use server::address::{BadUrl, LocationSettings, ServerSettings, ServerUrl, Tls};
 pub use server::inspect::{Inspection, inspect};
 pub use server::lists::{ListedPeer, Lists, WantedLists, read_lists};
+pub use server::location::found::{FoundRow, Home, LeftOut};
+pub use server::location::import::LocationTable;
 pub use server::records::field::Field as RecordField;
 pub use server::records::inspect::{CallInspection, Trial, inspect_calls};
 pub use server::records::shape::Others as OtherCallTables;

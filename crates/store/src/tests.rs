@@ -20,6 +20,7 @@ mod call_rows;
 mod copies;
 mod databases;
 mod engines;
+mod import;
 mod lists;
 mod location;
 

@@ -11,6 +11,7 @@ mod engine;
 mod exporter;
 mod gateways;
 mod guard;
+mod import;
 pub mod report;
 mod route;
 mod run;
@@ -106,6 +107,8 @@ enum Command {
     /// Make the tables of Tandem on the database server that the configuration names
     #[command(subcommand)]
     Database(DatabaseCommand),
+    /// Take over which phones are registered from the table location of your OpenSIPS or Kamailio; the server must run
+    Import(import::Options),
     /// Show which phones are registered
     Contacts {
         /// Only those of this address of record, USER@DOMAIN
@@ -253,6 +256,7 @@ impl CommandLine {
             Command::Reference => print(&reference()),
             Command::Subscriber(command) => command.run(),
             Command::Database(command) => command.run(),
+            Command::Import(options) => options.run(),
             Command::Contacts { aor, json, place } => show::contacts(&mut place.server()?, aor, json),
             Command::Calls { count, json, place } => show::calls(&mut place.server()?, count, json),
             Command::Registrations { json, place } => show::registrations(&mut place.server()?, json),
@@ -343,6 +347,10 @@ mod tests {
             "subscriber list",
             "database init --config a.toml",
             "subscriber list example.org --json",
+            "import",
+            "import --dry-run --domain example.org --json --config a.toml",
+            "import --nothing",
+            "import --from postgres://opensips@db/opensips --password-file p --time-zone Europe/Berlin",
             "contacts",
             "contacts alice@example.org --json --config a.toml",
             "calls --count 5 --json --config a.toml",

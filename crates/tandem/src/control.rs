@@ -6,6 +6,7 @@
 //! length of a request, the time of a reply, the number of connections.
 
 pub mod client;
+mod import;
 mod media;
 pub mod server;
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::import::{HeldView, ImportItem, ImportView, ImportWish};
 pub use self::media::{CallView, RelayView, RtpengineView, StreamView, VoiceView};
 use crate::replica::ReplicaView;
 
@@ -122,6 +124,9 @@ pub enum Request {
         /// Its address of record.
         aor: String,
     },
+    /// Take over the bindings that another server left in the table `location`: an [`ImportItem`] for each step and each row
+    /// that is left out; done with an [`ImportView`].
+    Import(ImportWish),
     /// The accounts: an item for each.
     SubscriberList {
         /// Only of this domain.

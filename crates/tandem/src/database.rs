@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use engine::{Store, StoreError};
 use store::{
-    LocationSettings, ServerSettings, ServerStore, ServerUrl, SqliteStore, Subscribers, Tls, WantedLists,
+    BadUrl, LocationSettings, ServerSettings, ServerStore, ServerUrl, SqliteStore, Subscribers, Tls,
+    WantedLists,
 };
 
 use crate::config::Config;
@@ -15,6 +16,8 @@ use crate::state_directory::StateDirectory;
 
 /// Bytes of a file with a password.
 const PASSWORD_BYTES_MAX: usize = 4_096;
+/// What connecting to a database that no configuration names, and each statement, may take.
+const TIMEOUT_ELSEWHERE: Duration = Duration::from_secs(5);
 
 /// `[database]`
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -99,17 +102,36 @@ pub fn server(config: &Config) -> Result<Option<ServerSettings>> {
         authorities: authorities.clone(),
         deadline: *timeout,
         realm: config.digest.realm.clone(),
-        location: (*location == Location::Own)
-            .then(|| LocationSettings { time_zone: Some(time_zone.clone()).filter(|name| !name.is_empty()) }),
+        location: (*location == Location::Own).then(|| location_settings(time_zone)),
     }))
 }
 
-fn read_password(file: &Path) -> Result<String> {
+/// How times stand in the table `location`; the name of a time zone may be empty.
+pub fn location_settings(time_zone: &str) -> LocationSettings {
+    LocationSettings { time_zone: Some(time_zone.to_owned()).filter(|name| !name.is_empty()) }
+}
+
+/// A database that only its URL names, with a password beside it.
+pub fn server_at(url: &str, password: Option<String>) -> Result<ServerSettings, String> {
+    let url = ServerUrl::parse(url).map_err(|BadUrl { what, mend }| format!("the URL {what}: {mend}"))?;
+    Ok(ServerSettings {
+        url,
+        password,
+        tls: Tls::default(),
+        authorities: None,
+        deadline: TIMEOUT_ELSEWHERE,
+        realm: None,
+        location: None,
+    })
+}
+
+/// The first line of a file.
+pub fn read_password(file: &Path) -> Result<String> {
     let text = std::fs::read_to_string(file)
-        .with_context(|| format!("database.password_file: {} can not be read", file.display()))?;
+        .with_context(|| format!("the password's file {} can not be read", file.display()))?;
     ensure!(
         text.len() <= PASSWORD_BYTES_MAX,
-        "database.password_file: {} is longer than {PASSWORD_BYTES_MAX} bytes: it has nothing but the password",
+        "the password's file {} is longer than {PASSWORD_BYTES_MAX} bytes: it has nothing but the password",
         file.display()
     );
     Ok(text.lines().next().unwrap_or_default().to_owned())

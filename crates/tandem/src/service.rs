@@ -1,5 +1,6 @@
 //! The running server as the operator sees it: answers the control socket, and reloads.
 
+mod import;
 mod views;
 
 use std::io;
@@ -432,6 +433,7 @@ impl Answer for Service {
             Request::SubscriberLimit { aor, limit } => self.set_limit(&aor, limit),
             Request::SubscriberForward { aor, change } => self.forward(&aor, &change),
             Request::SubscriberRemove { aor } => self.remove(&aor),
+            Request::Import(wish) => self.import(&wish, item),
             Request::SubscriberList { domain } => {
                 let mut ended = Ok(());
                 let listed = self.subscribers()?.list(domain.as_deref(), |subscriber| {

@@ -22,6 +22,14 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "a_kamailio_on_the_same_postgresql_reaches_a_phone_behind_nat_by_us", run: postgres },
     Scenario { name: "a_kamailio_on_the_same_mariadb_reaches_a_phone_behind_nat_by_us", run: mariadb },
     Scenario {
+        name: "phones_of_a_kamailio_are_taken_over_from_postgresql_and_are_called_without_registering_again",
+        run: |lab| taken_over(lab, Product::Postgres),
+    },
+    Scenario {
+        name: "phones_of_a_kamailio_are_taken_over_from_mariadb_and_are_called_without_registering_again",
+        run: |lab| taken_over(lab, Product::MariaDb),
+    },
+    Scenario {
         name: "domains_and_peers_in_postgresql_count_within_seconds_and_without_it",
         run: |lab| domains_and_peers(lab, Product::Postgres),
     },
@@ -92,6 +100,68 @@ fn calls(lab: &Lab, product: Product) -> Result<()> {
     process::wait_until("a table without alice", Duration::from_secs(20), || {
         Ok(database.sql("SELECT contact FROM location")?.trim().is_empty().then_some(()))
     })
+}
+
+/// Tandem takes the place of a Kamailio, at its address.
+fn taken_over(lab: &Lab, product: Product) -> Result<()> {
+    let database = DatabaseServer::start(lab, &lab.host("database", 40)?, product)?;
+    for file in ["standard", "auth_db", "usrloc"] {
+        database.kamailio_file(file)?;
+    }
+    database.sql(
+        "CREATE TABLE tandem_epoch (writer VARCHAR(32) NOT NULL PRIMARY KEY, epoch BIGINT NOT NULL DEFAULT 0)",
+    )?;
+    for user in ["alice", "bob"] {
+        database.sql(&format!(
+            "INSERT INTO subscriber (username, domain, password) VALUES ('{user}', '203.0.113.10', '{PASSWORD}')"
+        ))?;
+    }
+    let toml = format!("[database]\nurl = \"{}\"\ntls = \"off\"\nlocation = \"own\"\n", database.url());
+    let mut server = Server::prepare(lab, &Settings { toml, ..Settings::defaults() })?;
+    let kamailio = Kamailio::start(lab, server.host(), Role::OnDatabase(&database.url()))?;
+    let router = Router::new(lab, "router", 50)?;
+    let mut alice = Phone::udp(&router.host("alice", 21)?, "alice", &server)?;
+    let mut bob = Phone::udp(&lab.host("bob", 22)?, "bob", &server)?;
+    alice.register()?;
+    bob.register()?;
+    kamailio.stop()?;
+    let others = "INSERT INTO location (ruid, username, domain, contact, expires, socket) VALUES";
+    database.sql(&format!("{others} ('uloc-1', 'old', '203.0.113.10', 'sip:o@192.0.2.9', '2020-01-01 00:00:00', 'udp:203.0.113.10:5060')"))?;
+    database.sql(&format!("{others} ('uloc-2', 'far', '203.0.113.10', 'sip:f@192.0.2.9', '2036-01-01 00:00:00', 'udp:192.0.2.1:5060')"))?;
+    let count = || Ok::<_, anyhow::Error>(database.sql("SELECT ruid FROM location")?.lines().count());
+
+    let told = process::output(server.host().command(&lab.binary).arg("check").arg(server.config()))?;
+    ensure!(told.contains("4 rows") && told.contains("tandem import"), "{told}");
+    server.start_again()?;
+    process::wait_until("word that nothing is written", Duration::from_secs(20), || {
+        let error = server.json(&["status"])?["publication"]["error"].as_str().unwrap_or_default().to_owned();
+        Ok(error.contains("tandem import").then_some(()))
+    })?;
+    let looked = server.json(&["import", "--dry-run"])?;
+    let outcome = &looked["outcome"];
+    ensure!(outcome["taken"] == 2 && outcome["left_out"]["expired"] == 1 && count()? == 4, "{looked}");
+    ensure!(looked["rows_left_out"][0]["left_out"]["name"] == "far@203.0.113.10", "{looked}");
+    server.wait_for_bindings(0)?;
+
+    let taken = server.json(&["import"])?;
+    let outcome = &taken["outcome"];
+    ensure!(outcome["taken"] == 2 && outcome["decided"] == false && count()? == 4, "{taken}");
+    let again = server.json(&["import"])?;
+    ensure!(again["outcome"]["taken"] == 0 && again["outcome"]["known"] == 2, "{again}");
+    let (mut of_bob, _) = call::establish(&mut bob, &mut alice)?;
+    call::hang_up(&mut bob, &mut of_bob, &mut alice)?;
+
+    let told = process::output(&mut server.command(&["import", "--nothing"]))?;
+    ensure!(told.contains("is Tandem's"), "{told}");
+    process::wait_until("a table of Tandem's", Duration::from_secs(20), || {
+        let rows = database.sql("SELECT ruid FROM location")?;
+        Ok((rows.lines().count() == 2 && rows.lines().all(|it| it.starts_with("tandem-"))).then_some(()))
+    })?;
+    server.kill()?;
+    server.start_again()?;
+    server.wait_for_bindings(2)?;
+    let (mut of_bob, _) = call::establish(&mut bob, &mut alice)?;
+    call::hang_up(&mut bob, &mut of_bob, &mut alice)
 }
 
 fn domains_and_peers(lab: &Lab, product: Product) -> Result<()> {

@@ -5,6 +5,7 @@ mod admission;
 mod authenticate;
 mod copies;
 mod gruu;
+mod import;
 mod keepalive;
 mod locate;
 mod order;

@@ -19,8 +19,7 @@ pub struct Inspection {
     pub wanting: Vec<&'static str>,
     /// What keeps bindings from being published, where they are to be.
     pub obstacles: Vec<String>,
-    /// Rows of `location` that were there before Tandem wrote it for the first time: those of phones that are not registered
-    /// here are removed.
+    /// Rows of others in a `location` that Tandem has never written: the operator is to say what becomes of them.
     pub rows_of_others: u64,
     /// Why changes are refused, if they are.
     pub read_only: Option<&'static str>,
@@ -38,7 +37,7 @@ pub fn inspect(settings: &ServerSettings) -> Result<Inspection, StoreError> {
     if let Some(location) = &settings.location {
         obstacles = runtime.block_on(location::obstacles(&mut session, location))?;
         if obstacles.is_empty() {
-            rows_of_others = runtime.block_on(location::rows_of_others(&mut session))?;
+            rows_of_others = runtime.block_on(location::rows_before(&mut session, location))?;
         }
     }
     let published = settings.location.as_ref().map(|_| "location");

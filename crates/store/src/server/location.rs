@@ -6,9 +6,12 @@
 //! the database is met, and when too much was owed to be remembered, the whole table is compared with memory
 //! ([`Comparison`]). So whatever dies, nothing that was acknowledged is missing in the end, and nothing that has ended stays.
 //!
-//! The table is Tandem's own: a row that belongs to no binding is removed.
+//! The table is Tandem's own: a row that belongs to no binding is removed. What was there before is imported first, or
+//! declined ([`import`]).
 
 mod comparison;
+pub mod found;
+pub mod import;
 mod owed;
 mod row;
 mod shape;
@@ -222,14 +225,17 @@ pub async fn obstacles(
     Ok(obstacles)
 }
 
-/// How many rows there are, if Tandem has never written the table.
-pub async fn rows_of_others(session: &mut Session) -> Result<u64, StoreError> {
-    let written = session.rows("SELECT '1' FROM tandem_epoch WHERE writer = 'location'", &[]).await?;
-    if !written.is_empty() {
-        return Ok(0);
-    }
-    let sql = format!("SELECT {} FROM location", session.product().text("COUNT(*)"));
-    let rows = session.rows(&sql, &[]).await?;
+/// How many rows others wrote, if Tandem has never written the table.
+pub async fn rows_before(session: &mut Session, settings: &LocationSettings) -> Result<u64, StoreError> {
+    let Ok(zone) = zone(settings) else { return Ok(0) };
+    let Ok(shape) = Shape::of(&session.tables, &zone) else { return Ok(0) };
+    if import::is_decided(session).await? { Ok(0) } else { rows_of_others(session, &shape).await }
+}
+
+async fn rows_of_others(session: &mut Session, shape: &Shape) -> Result<u64, StoreError> {
+    let count = session.product().text("COUNT(*)");
+    let rows =
+        session.rows(&format!("SELECT {count} FROM location WHERE {}", shape.of_others()), &[]).await?;
     Ok(rows.first().and_then(|row| row.number(0)).unwrap_or_default())
 }
 

@@ -94,6 +94,14 @@ impl Engine {
         })
     }
 
+    /// What a date with a time is called.
+    pub fn time(&self) -> &'static str {
+        match self.kind() {
+            Kind::Postgres => "TIMESTAMP WITHOUT TIME ZONE",
+            Kind::MariaDb => "DATETIME",
+        }
+    }
+
     /// Which product it is.
     pub fn kind(&self) -> Kind {
         self.kind

@@ -15,7 +15,7 @@ use crate::server::inspect::inspect;
 
 /// A table that some release made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Made {
+pub(super) enum Made {
     Tandem,
     OpenSips,
     Kamailio,
@@ -23,7 +23,7 @@ enum Made {
     KamailioNumbers,
 }
 
-const MADE: [Made; 4] = [Made::Tandem, Made::OpenSips, Made::Kamailio, Made::KamailioNumbers];
+pub(super) const MADE: [Made; 4] = [Made::Tandem, Made::OpenSips, Made::Kamailio, Made::KamailioNumbers];
 
 /// The bindings of a node. Every place is a number of the map.
 #[derive(Default)]
@@ -35,7 +35,7 @@ struct Node {
 }
 
 /// A node with its store.
-struct Running {
+pub(super) struct Running {
     node: Arc<Node>,
     store: ServerStore,
     _place: Temporary,
@@ -287,7 +287,7 @@ fn what_keeps_a_table_from_being_written_is_told_with_the_mend() {
 }
 
 impl Made {
-    fn database(self, engine: &Engine) -> ServerSettings {
+    pub(super) fn database(self, engine: &Engine) -> ServerSettings {
         let mut settings = engine.database();
         let (id, time, real, partition) = match engine.kind() {
             Kind::Postgres => {
@@ -404,7 +404,7 @@ impl Published for Node {
 }
 
 impl Running {
-    fn begin(settings: &ServerSettings, epoch: u64) -> Self {
+    pub(super) fn begin(settings: &ServerSettings, epoch: u64) -> Self {
         let running = Self::standing_by(settings);
         running.node.epoch.store(epoch, Ordering::Relaxed);
         wait_for(|| running.publication().work != PublicationWork::None);
@@ -419,7 +419,7 @@ impl Running {
         Self { node, store, _place: place }
     }
 
-    fn put(&self, binding: &StoredBinding) {
+    pub(super) fn put(&self, binding: &StoredBinding) {
         self.node.put(binding);
         self.store.save(put(binding));
     }
@@ -430,12 +430,12 @@ impl Running {
         self.store.save(Change::Remove(key));
     }
 
-    fn publication(&self) -> Publication {
+    pub(super) fn publication(&self) -> Publication {
         self.store.publication().expect("it publishes")
     }
 
     /// Until nothing is owed and the table was compared.
-    fn wait_for_all(&self) {
+    pub(super) fn wait_for_all(&self) {
         wait_for(|| {
             let seen = self.publication();
             seen.work == PublicationWork::Writing && seen.owed == 0 && seen.failing.is_none()
@@ -462,7 +462,7 @@ fn whole(of: &str, contact: &str) -> StoredBinding {
     }
 }
 
-fn contacts(engine: &Engine, settings: &ServerSettings) -> Vec<String> {
+pub(super) fn contacts(engine: &Engine, settings: &ServerSettings) -> Vec<String> {
     let mut contacts =
         engine.rows(settings, &format!("SELECT {} FROM location", text(engine, "contact"))).concat();
     contacts.sort();
@@ -483,7 +483,7 @@ fn text(engine: &Engine, column: &str) -> String {
 
 /// Something that another thread does.
 #[track_caller]
-fn wait_for(mut is_so: impl FnMut() -> bool) {
+pub(super) fn wait_for(mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(60);
     while !is_so() {
         assert!(Instant::now() < end, "it did not happen");

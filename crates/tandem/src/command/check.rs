@@ -186,8 +186,8 @@ fn database_text(found: &Inspection) -> String {
     }
     if found.rows_of_others > 0 {
         text.push_str(&format!(
-            "note: the table location has {} rows that Tandem did not write: those of phones that are not registered \
-             here are removed at the start\n",
+            "note: the table location has {} rows that another server wrote: nothing is written there before `tandem import` \
+             has taken them over, or `tandem import --nothing` lets them be removed\n",
             found.rows_of_others
         ));
     }

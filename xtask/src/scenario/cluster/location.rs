@@ -12,7 +12,7 @@ use crate::cluster::{Settings, TIME_MAX};
 use crate::database_server::{DatabaseServer, Product};
 use crate::lab::Lab;
 use crate::lab::pair::{Side, VIP};
-use crate::phone::Phone;
+use crate::phone::{Phone, call};
 use crate::process;
 use crate::scenario::Scenario;
 use crate::server::PASSWORD;
@@ -21,6 +21,7 @@ use crate::server::PASSWORD;
 pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "the_table_in_postgresql_is_right_after_a_cut_and_a_killed_node", run: postgres },
     Scenario { name: "the_table_in_mariadb_is_right_after_a_cut_and_a_killed_node", run: mariadb },
+    Scenario { name: "both_nodes_have_what_was_taken_over_before_the_command_says_so", run: taken_over },
 ];
 
 /// How long a mended database may be waited for on a busy machine: tries are five seconds apart.
@@ -81,6 +82,39 @@ fn cut_and_killed(lab: &Lab, product: Product) -> Result<()> {
     let epoch = stage.epoch(Side::B)?;
     let found = database.sql("SELECT epoch FROM tandem_epoch")?;
     ensure!(found.trim() == epoch.to_string(), "the row says {found}, and the node {epoch}");
+    stage.end(&["a", "b"])
+}
+
+fn taken_over(lab: &Lab) -> Result<()> {
+    let database = DatabaseServer::start(lab, &lab.host("database", 40)?, Product::Postgres)?;
+    let toml = format!("[database]\nurl = \"{}\"\ntls = \"off\"\nlocation = \"own\"\n", database.url());
+    let mut stage = Stage::prepare(lab, &Settings { toml, ..Settings::default() })?;
+    process::quietly(&mut stage.cluster.command(&stage.pair, Side::A, &["database", "init"]))?;
+    add_accounts(&database, &["alice", "bob"])?;
+    let mut alice = phone(&stage, "alice", At::Near)?;
+    let mut bob = phone(&stage, "bob", At::Far)?;
+    // As OpenSIPS writes it.
+    database.sql(&format!(
+        "INSERT INTO location (contact_id, username, domain, contact, expires, q, callid, cseq, last_modified, socket) \
+         VALUES (4611686018427387905, 'alice', '{VIP}', '{}', 2147483647, -1, 'before', 7, '2026-01-01 00:00:00', 'udp:{VIP}:5060')",
+        alice.contact()
+    ))?;
+    stage.start()?;
+    wait_for_publication(&stage, Side::A, "a table that waits for its operator", |it| {
+        it["error"].as_str().is_some_and(|error| error.contains("tandem import"))
+    })?;
+    // A standby takes nothing.
+    let mut refused = stage.cluster.command(&stage.pair, Side::B, &["import"]);
+    ensure!(process::output(&mut refused).is_err(), "a standby has taken something over");
+
+    let told = process::output(&mut stage.cluster.command(&stage.pair, Side::A, &["import"]))?;
+    ensure!(told.contains("1 were taken over") && told.contains("Both nodes have them"), "{told}");
+    stage.cluster.kill(Side::A)?;
+    stage.wait_until_served_by(Side::B)?;
+
+    let (mut of_bob, _) = call::establish(&mut bob, &mut alice)?;
+    call::hang_up(&mut bob, &mut of_bob, &mut alice)?;
+    wait_for_table(&database, &[&alice])?;
     stage.end(&["a", "b"])
 }
 

@@ -1,6 +1,9 @@
 //! What a table `location` looks like: which columns it has, what they hold, and what tells its rows apart.
 
+use std::ops::RangeInclusive;
+
 use jiff::Timestamp;
+use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use super::super::address::Product;
@@ -13,6 +16,10 @@ use super::row::Text;
 pub struct Shape {
     product: Product,
     dialect: Dialect,
+    /// The number that pages are read by.
+    page: &'static str,
+    /// What tells a binding's row from all others.
+    id: &'static str,
     /// Those that are written, in the order of [`Shape::columns`].
     fields: Vec<(Field, Column)>,
     zone: TimeZone,
@@ -80,25 +87,40 @@ const FIELDS: [(Field, &str, Need); 14] = [
     (Field::ConnectionId, "connection_id", Need::May),
 ];
 
+/// Versions of OpenSIPS 1.6 to 2.3, which are read and not written.
+const OLDER: RangeInclusive<u32> = 1005..=1012;
+
 impl Shape {
     /// The table of a database; the error has everything that keeps it from being written.
     pub fn of(tables: &Tables, zone: &TimeZone) -> Result<Self, Vec<Unfit>> {
         let dialect = tables.dialect;
-        let (id, instance) = (id_name(dialect), instance_name(dialect));
-        let must = FIELDS.iter().filter(|(_, _, need)| *need == Need::Must).map(|(_, name, _)| *name);
-        let needed: Vec<&'static str> = [page_name(dialect), id].into_iter().chain(must).collect();
-        let mut unfit = tables.unfit("location", &needed);
+        let (page, id) = (page_name(dialect), id_name(dialect));
+        let mut unfit = tables.unfit("location", &needed(page, id));
         if !tables.has_table("tandem_epoch") {
             unfit.push(Unfit::NoTable("tandem_epoch"));
         }
-        if !unfit.is_empty() {
-            return Err(unfit);
-        }
+        if unfit.is_empty() { Ok(Self::with(tables, zone, page, id)) } else { Err(unfit) }
+    }
+
+    /// The same of a table that is only read, which older releases may have made.
+    pub fn to_read(tables: &Tables, zone: &TimeZone) -> Result<Self, Vec<Unfit>> {
+        let dialect = tables.dialect;
+        let is_older = dialect == Dialect::OpenSips && !tables.has("location", page_name(dialect));
+        let (page, id) = if is_older { ("id", "id") } else { (page_name(dialect), id_name(dialect)) };
+        let mut unfit = tables.unfit("location", &needed(page, id));
+        // Their columns mean the same, and whether times are numbers or dates the columns say.
+        unfit.retain(|it| !matches!(it, Unfit::Version { is, .. } if dialect == Dialect::OpenSips && OLDER.contains(is)));
+        if unfit.is_empty() { Ok(Self::with(tables, zone, page, id)) } else { Err(unfit) }
+    }
+
+    fn with(tables: &Tables, zone: &TimeZone, page: &'static str, id: &'static str) -> Self {
+        let dialect = tables.dialect;
         let all = FIELDS.iter().map(|(field, name, _)| (*field, *name));
-        let all = [(Field::Id, id)].into_iter().chain(all).chain([(Field::Instance, instance)]);
+        let instance = (Field::Instance, instance_name(dialect));
+        let all = [(Field::Id, id)].into_iter().chain(all).chain([instance]);
         let fields =
             all.filter_map(|(field, name)| Some((field, tables.column("location", name)?))).collect();
-        Ok(Self { product: tables.product, dialect, fields, zone: zone.clone() })
+        Self { product: tables.product, dialect, page, id, fields, zone: zone.clone() }
     }
 
     /// The columns that are written.
@@ -108,12 +130,12 @@ impl Shape {
 
     /// The column whose order pages are read in; a number.
     pub fn page_column(&self) -> &'static str {
-        page_name(self.dialect)
+        self.page
     }
 
     /// The column that tells a binding's row.
     pub fn id_column(&self) -> &'static str {
-        id_name(self.dialect)
+        self.id
     }
 
     /// What a binding's row is told by, from a hash that is all its own and one that is its address of record's.
@@ -137,6 +159,11 @@ impl Shape {
         }
     }
 
+    /// Whether a row is one that only Tandem writes, by its id.
+    pub fn is_own(&self, id: &str) -> bool {
+        matches!(self.read_id(id), Some(RowId::Text(_)))
+    }
+
     /// A time as a column has it.
     pub fn time(&self, content: Content, seconds: i64) -> Text {
         if content == Content::Number {
@@ -144,6 +171,26 @@ impl Shape {
         }
         let Ok(time) = Timestamp::from_second(seconds) else { return Text::Nothing };
         Text::Word(self.zone.to_datetime(time).strftime("%Y-%m-%d %H:%M:%S").to_string())
+    }
+
+    /// The seconds of the Unix epoch that a column's text says; `None` if it says no time.
+    pub fn read_time(&self, content: Content, text: &str) -> Option<i64> {
+        let text = text.trim();
+        if content == Content::Number {
+            return text.parse().ok();
+        }
+        let time = DateTime::strptime("%Y-%m-%d %H:%M:%S", text.get(..19)?).ok()?;
+        // An hour that is there twice is taken for the earlier one, as by every other reader.
+        let time = self.zone.to_ambiguous_timestamp(time).compatible().ok()?;
+        Some(time.as_second())
+    }
+
+    /// Which rows are not Tandem's, as far as that can be seen by them.
+    pub fn of_others(&self) -> String {
+        match self.dialect {
+            Dialect::Kamailio => format!("{} NOT LIKE '{OWN_PREFIX}%'", self.id),
+            Dialect::OpenSips | Dialect::Tandem => "1 = 1".to_owned(),
+        }
     }
 
     /// One page of the table: what follows the row that `?` stands for.
@@ -257,6 +304,11 @@ impl Text {
             Self::Word(word) => Value::Text(word),
         }
     }
+}
+
+fn needed(page: &'static str, id: &'static str) -> Vec<&'static str> {
+    let must = FIELDS.iter().filter(|(_, _, need)| *need == Need::Must).map(|(_, name, _)| *name);
+    [page, id].into_iter().chain(must).collect()
 }
 
 fn page_name(dialect: Dialect) -> &'static str {

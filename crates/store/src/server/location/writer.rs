@@ -9,6 +9,7 @@ use routing::account::BindingKey;
 use tokio::time::timeout;
 
 use super::comparison::{Comparison, Stage};
+use super::import::must_be_decided;
 use super::row::{NoPlace, id_of, own_row};
 use super::shape::{RowId, Shape};
 use super::{Shared, no_index, zone};
@@ -214,6 +215,7 @@ impl Writer {
         if session.rows(&shape.unique_query(), &[]).await?.is_empty() {
             return Err(StoreError { place: session.place.clone(), reason: no_index(&shape) });
         }
+        must_be_decided(&mut session, &shape).await?;
         if self.place.replace(session.place.clone()).is_some_and(|before| before != session.place) {
             self.compare_again();
         }

@@ -93,7 +93,8 @@ pub const SECTION: Section = Section {
             default: "\"off\"",
             meaning: &[
                 "\"own\": the table location of the database has what is registered here, for servers beside this one; rows",
-                "of others are REMOVED from it. \"off\": it is not touched. See docs/database.md.",
+                "of others are REMOVED from it, those that were there first after `tandem import`. \"off\": it is not",
+                "touched. See docs/database.md.",
             ],
             set: |config, value| {
                 config.database.location = value.word(&[("off", Location::Off), ("own", Location::Own)])?;
