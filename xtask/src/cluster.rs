@@ -329,7 +329,8 @@ impl Cluster {
     }
 }
 
-fn write_key(binary: &Path, file: &Path) -> Result<()> {
+/// A new key of a cluster.
+pub fn write_key(binary: &Path, file: &Path) -> Result<()> {
     let text = process::output(Command::new(binary).args(["cluster", "key"]))?;
     fs::write(file, text)?;
     fs::set_permissions(file, Permissions::from_mode(0o600))?;

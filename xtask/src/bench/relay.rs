@@ -18,6 +18,7 @@ use crate::{process, workspace};
 mod cable;
 pub mod contestant;
 mod ng;
+mod node;
 mod page;
 mod sessions;
 mod talk;
@@ -92,8 +93,9 @@ fn bears(
     let table = contestant.table(sessions);
     let mut best: Option<Heard> = None;
     for _ in 0..TRIES {
-        let heard = talk::talk(cable, contestant.id(), programs, &table)?;
-        println!("  {sessions} sessions: {heard}");
+        let heard = talk::talk(cable, contestant, programs, &table)?;
+        let in_kernel = contestant.in_kernel()?.map(|it| format!(", {it} directions in the kernel"));
+        println!("  {sessions} sessions: {heard}{}", in_kernel.unwrap_or_default());
         if heard.is_good() {
             return Ok(heard);
         }

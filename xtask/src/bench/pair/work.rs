@@ -49,11 +49,12 @@ impl Work {
         [Work::Reconnect(Loss::Killed), Work::Reconnect(Loss::CutOff), Work::Reconnect(Loss::Planned)];
 
     /// All for `bench relay`, in the order in which it is done.
-    pub const OF_RELAY: [Work; 4] = [
+    pub const OF_RELAY: [Work; 5] = [
         Work::Relay(Kind::ALL[0]),
         Work::Relay(Kind::ALL[1]),
         Work::Relay(Kind::ALL[2]),
         Work::Relay(Kind::ALL[3]),
+        Work::Relay(Kind::ALL[4]),
     ];
 
     /// All for `bench pair`, in the order in which it is done.

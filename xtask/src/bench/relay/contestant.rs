@@ -1,6 +1,7 @@
 //! The relays that are compared, and their sessions.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,10 +10,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::cable::{self, Cable, MEDIA, RELAY_CORE};
 use super::ng::Ng;
+use super::node::Node;
 use super::sessions::{Callers, Session};
 use super::talk::Programs;
 use super::write;
 use crate::lab::Family;
+use crate::lab::pair::VIP;
 use crate::process::Running;
 
 /// More are not tried: each has four ports at the relay, and each of them is a descriptor of some twenty thousand.
@@ -22,6 +25,8 @@ const FIRST_PORT: u16 = 10_000;
 /// Where rtpengine takes commands.
 const NG_PORT: u16 = 9_222;
 const START_TIME_MAX: Duration = Duration::from_secs(20);
+const WARM_UP: Duration = Duration::from_millis(1_500);
+const WARM_UP_OF_KERNEL: Duration = Duration::from_secs(6);
 
 /// A relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,11 +39,14 @@ pub enum Kind {
     Rtpengine,
     /// Ours, in its workers.
     Tandem,
+    /// Ours, as a node of a cluster, whose gate's program sends on what has latched.
+    TandemKernel,
 }
 
 impl Kind {
     /// In the order of the table.
-    pub const ALL: [Kind; 4] = [Kind::Floor, Kind::FloorConnected, Kind::Rtpengine, Kind::Tandem];
+    pub const ALL: [Kind; 5] =
+        [Kind::Floor, Kind::FloorConnected, Kind::Rtpengine, Kind::Tandem, Kind::TandemKernel];
 
     /// The name in the table.
     pub fn name(self) -> &'static str {
@@ -47,6 +55,7 @@ impl Kind {
             Kind::FloorConnected => "floor in C, connected sockets",
             Kind::Rtpengine => "rtpengine in user space",
             Kind::Tandem => "Tandem in user space",
+            Kind::TandemKernel => "Tandem in the kernel",
         }
     }
 
@@ -57,6 +66,7 @@ impl Kind {
             Kind::FloorConnected => "relay-connected",
             Kind::Rtpengine => "relay-rtpengine",
             Kind::Tandem => "relay-tandem",
+            Kind::TandemKernel => "relay-kernel",
         }
     }
 }
@@ -64,6 +74,8 @@ impl Kind {
 /// A relay that runs.
 pub struct Contestant<'c> {
     running: Running,
+    node: Option<Node>,
+    address: IpAddr,
     signalling: Signalling<'c>,
     sessions: Vec<Session>,
 }
@@ -81,11 +93,15 @@ enum Signalling<'c> {
 impl<'c> Contestant<'c> {
     /// Starts it without a session.
     pub fn start(kind: Kind, cable: &'c Cable, programs: &Programs) -> Result<Contestant<'c>> {
-        let address = cable.relay.address(Family::V4)?;
+        let address = match kind {
+            Kind::TandemKernel => VIP.into(),
+            _ => cable.relay.address(Family::V4)?,
+        };
         // The floor and rtpengine take what they are given; it passes from us to them.
         let limit = getrlimit(Resource::Nofile).maximum;
         setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit })?;
         let start = |program: &Path| cable::command(&cable.relay, RELAY_CORE, program);
+        let mut node = None;
         let (mut command, ready) = match kind {
             Kind::Floor | Kind::FloorConnected => {
                 let mode = if kind == Kind::Floor { "plain" } else { "connected" };
@@ -109,25 +125,49 @@ impl<'c> Contestant<'c> {
                 (command, "Startup complete")
             }
             Kind::Tandem => {
-                let config = write(programs, "tandem.toml", &tandem(&address.to_string()))?;
+                let node = "[node]\nstate_directory = \"/run/tandem\"\nthreads = 1\n";
+                let config = write(programs, "tandem.toml", &format!("{node}{}", sip(address)))?;
                 let mut command = start(&programs.tandem);
                 command.arg("run").arg("--config").arg(config);
                 (command, "serves SIP")
             }
+            Kind::TandemKernel => {
+                let (prepared, command) = Node::prepare(cable, programs, &sip(address))?;
+                node = Some(prepared);
+                (command, "")
+            }
         };
         let mut running = Running::start(&mut command, &programs.dir.join("relay.log"))?;
         running.wait_for(ready, START_TIME_MAX)?;
+        node.as_mut().map_or(Ok(()), Node::wait_until_active)?;
         let (signalling, sessions) = match kind {
             Kind::Floor | Kind::FloorConnected => (Signalling::Fixed, fixed()),
             Kind::Rtpengine => (Signalling::Ng(Ng::open(&cable.relay, (address, NG_PORT))?), Vec::new()),
-            Kind::Tandem => (Signalling::Sip(Box::new(Callers::new(cable)?)), Vec::new()),
+            Kind::Tandem | Kind::TandemKernel => {
+                (Signalling::Sip(Box::new(Callers::new(cable, address)?)), Vec::new())
+            }
         };
-        Ok(Contestant { running, signalling, sessions })
+        Ok(Contestant { running, node, address, signalling, sessions })
     }
 
     /// The process that relays.
     pub fn id(&self) -> u32 {
         self.running.id()
+    }
+
+    /// Where the phones send to.
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// How many directions of talk the kernel has; nothing where it has none by its kind.
+    pub fn in_kernel(&mut self) -> Result<Option<u64>> {
+        self.node.as_mut().map(Node::in_kernel).transpose()
+    }
+
+    /// How long it is given before its time counts: sides are latched on to, caches fill, and the kernel takes over what has settled.
+    pub fn warm_up(&self) -> Duration {
+        if self.node.is_some() { WARM_UP_OF_KERNEL } else { WARM_UP }
     }
 
     /// Sees to it that there are so many sessions.
@@ -167,9 +207,10 @@ fn fixed() -> Vec<Session> {
     (0..SESSIONS_MAX).map(|number| Session::of_phones(number).with_relay_at_same_ports()).collect()
 }
 
-fn tandem(address: &str) -> String {
+/// What all of ours have in their file.
+fn sip(address: IpAddr) -> String {
     format!(
-        "[node]\nstate_directory = \"/run/tandem\"\nthreads = 1\n[log]\nlevel = \"warn\"\n\
+        "[log]\nlevel = \"warn\"\n\
          [sip]\nlisten = [\"udp://{address}:5060 digest off\"]\n\
          [admission]\nnever = [\"203.0.113.0/24\"]\ncalls_per_minute_per_account = 0\n\
          [relay]\nrelay = \"always\"\nports = \"{FIRST_PORT}-59999\"\n"

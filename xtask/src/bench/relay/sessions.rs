@@ -1,9 +1,10 @@
 //! Sessions of ours, made as phones make them: by calls.
 
+use std::net::IpAddr;
+
 use anyhow::{Context, Result};
 
 use super::cable::{Cable, MEDIA};
-use crate::lab::Family;
 use crate::phone::Phone;
 use crate::phone::call::Dialog;
 use crate::talker::described;
@@ -44,8 +45,7 @@ pub struct Callers<'c> {
 
 impl<'c> Callers<'c> {
     /// Registers the one who is called.
-    pub fn new(cable: &'c Cable) -> Result<Callers<'c>> {
-        let server = cable.relay.address(Family::V4)?;
+    pub fn new(cable: &'c Cable, server: IpAddr) -> Result<Callers<'c>> {
         let phone = |user| Phone::at_service(&cable.phones, user, &server.to_string(), (server, 5060).into());
         let (alice, mut bob) = (phone("alice")?, phone("bob")?);
         bob.register()?;
