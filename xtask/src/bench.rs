@@ -25,7 +25,7 @@ mod row;
 
 use contestant::{Contestant, Kind, Programs};
 use report::Measured;
-pub use report::{explanation, machine};
+pub use report::{explanation, machine, rtpengine_version};
 use row::{ACCOUNTS, Row, SESSIONS, Session};
 
 /// How often each server does each work, if nothing else is said.

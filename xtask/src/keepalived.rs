@@ -12,6 +12,8 @@ use crate::lab::pair::{Pair, Side, VIP, write_for};
 use crate::lab::{Host, Lab};
 use crate::process::{Running, tree};
 
+pub mod redis;
+
 /// How long the first check, and a master that is missed, may take.
 const ROLE_TIME_MAX: Duration = Duration::from_secs(15);
 
@@ -57,12 +59,13 @@ modparam("usrloc", "db_mode", 0)
 modparam("rr", "append_fromtag", 0)
 modparam("registrar", "sock_flag", 18)
 modparam("registrar", "sock_hdr_name", "Sock-Info")
+MEDIA_MODULE
 request_route {
     if (!mf_process_maxfwd_header("70")) { sl_send_reply("483", "Too Many Hops"); exit; }
     if (is_method("OPTIONS") && $rU == "check") { sl_send_reply("200", "OK"); exit; }
     force_rport();
     if (has_totag()) {
-        if (loose_route()) { t_relay(); exit; }
+        if (loose_route()) { MEDIA_MANAGE t_relay(); exit; }
         if (is_method("ACK")) { if (t_check_trans()) t_relay(); exit; }
         sl_send_reply("404", "Not Found");
         exit;
@@ -72,9 +75,20 @@ request_route {
     t_check_trans();
     record_route();
     if (!lookup("location")) { sl_send_reply("404", "Not Found"); exit; }
+    MEDIA_MANAGE
     t_relay();
 }
+onreply_route { MEDIA_MANAGE }
 "#;
+
+/// What is in the places above where it relays media too.
+const MEDIA: [(&str, &str); 2] = [
+    (
+        "MEDIA_MODULE",
+        "loadmodule \"rtpengine.so\"\nmodparam(\"rtpengine\", \"rtpengine_sock\", \"udp:127.0.0.1:2223\")",
+    ),
+    ("MEDIA_MANAGE", "if (has_body(\"application/sdp\") || is_method(\"BYE|CANCEL\")) rtpengine_manage();"),
+];
 
 /// The check asks once a second, and twice in a row without an answer is a fault.
 const KEEPALIVED: &str = r#"
@@ -131,6 +145,8 @@ pub enum Script {
     Answers,
     /// It is a registrar and a stateful proxy.
     Calls,
+    /// It has an rtpengine beside it, too, which keeps its calls in a Redis on the witness's host.
+    Talk,
 }
 
 /// Both programs of one host.
@@ -140,19 +156,26 @@ pub struct Node {
     script: Script,
     kamailio: Running,
     keepalived: Running,
+    media: Option<Running>,
 }
 
 impl Node {
     /// Starts them.
     pub fn start(lab: &Lab, pair: &Pair, side: Side, adverts: Adverts, script: Script) -> Result<Node> {
         pair.node(side).sysctl("net.ipv4.ip_nonlocal_bind=1")?;
+        let media = (script == Script::Talk).then(|| redis::relay(lab, pair, side)).transpose()?;
         let kamailio = kamailio(lab, pair, side, script)?;
         let keepalived = keepalived(lab, pair, side, adverts)?;
-        Ok(Node { adverts, script, kamailio, keepalived })
+        Ok(Node { adverts, script, kamailio, keepalived, media })
     }
 
     /// Starts again what has ended.
     pub fn mend(&mut self, lab: &Lab, pair: &Pair, side: Side) -> Result<()> {
+        if let Some(media) = &mut self.media
+            && !media.is_running()?
+        {
+            *media = redis::relay(lab, pair, side)?;
+        }
         if !self.kamailio.is_running()? {
             self.kamailio = kamailio(lab, pair, side, self.script)?;
         }
@@ -172,9 +195,11 @@ impl Node {
         })
     }
 
-    /// The processes of Kamailio.
+    /// The processes of Kamailio, and of the relay beside it.
     pub fn engine(&self) -> Result<Vec<u32>> {
-        Ok(tree::of(self.kamailio.id())?.into_keys().collect())
+        let mut all: Vec<u32> = tree::of(self.kamailio.id())?.into_keys().collect();
+        all.extend(self.media.as_ref().map(Running::id));
+        Ok(all)
     }
 
     /// All processes.
@@ -201,8 +226,12 @@ impl Drop for Node {
 }
 
 fn kamailio(lab: &Lab, pair: &Pair, side: Side, script: Script) -> Result<Running> {
-    let (host, text) = (pair.node(side), if script == Script::Calls { CALLS } else { ANSWERS });
-    let config = write_for(lab, host, "kamailio.cfg", &filled(text, host))?;
+    let (host, text) = (pair.node(side), if script == Script::Answers { ANSWERS } else { CALLS });
+    let media = |text: String, (place, media): &(&str, &str)| {
+        text.replace(place, if script == Script::Talk { media } else { "" })
+    };
+    let text = MEDIA.iter().fold(filled(text, host), media);
+    let config = write_for(lab, host, "kamailio.cfg", &text)?;
     let mut command = host.command("kamailio");
     command.arg("-f").arg(&config).args(["-DD", "-E", "-m", "64", "-M", "8", "-Y", "/run"]);
     Running::start(&mut command, &lab.dir.join(format!("{}-kamailio.log", host.name)))

@@ -26,6 +26,7 @@ mod registrants;
 mod rtpengine;
 mod scenario;
 mod server;
+mod sessions;
 mod sipp;
 mod soak;
 mod sound;
@@ -91,6 +92,9 @@ cargo xtask soak calls [--rounds N] [--rate N] [--dir DIR] [--program PATH] [--y
     50 rounds of each fault and a switchover under 100 calls a second, beside Kamailio with keepalived:
     how many calls were hurt, into bench/SOAK-CALLS.md. DIR as above.
     FILTER          only trials whose name contains it; then nothing is written
+cargo xtask soak talk [--rounds N] [--sessions N] [--dir DIR] [--program PATH] [--yes] [FILTER]
+    50 rounds of faults and a switchover while 200 calls talk, beside Kamailio with keepalived, rtpengine
+    and Redis: how long nothing was heard, into bench/SOAK-TALK.md. DIR and FILTER as above.
 ";
 
 fn main() -> ExitCode {
@@ -132,7 +136,7 @@ fn run(words: &[&str]) -> Result<ExitCode> {
         ["soak-here", dir, binary, minutes] => {
             soak::internet::run_here(Path::new(dir), Path::new(binary), minutes)
         }
-        ["soak-calls-here", words @ ..] => soak::calls::run_here(words),
+        ["soak-trials-here", words @ ..] => soak::run_trials_here(words),
         ["soak-pair-here", words @ ..] => soak::pair::run_here(words),
         ["scenario", name, dir, binary] => {
             scenario::run_here(name, Path::new(dir), Path::new(binary)).map(ExitCode::from)

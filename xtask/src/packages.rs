@@ -102,6 +102,19 @@ pub const FOR_CALLS: &[Needed] = &[
     Needed { program: "sipsak", package: "sipsak", reason: "it checks Kamailio for keepalived" },
 ];
 
+/// What `cargo xtask soak talk` needs.
+pub const FOR_TALK: &[Needed] = &[
+    Needed { program: "unshare", package: "util-linux", reason: "namespaces for each pair" },
+    Needed { program: "ip", package: "iproute2", reason: "cables and addresses in them" },
+    Needed { program: "nft", package: "nftables", reason: "cuts in the switch" },
+    Needed { program: "sysctl", package: "procps", reason: "forwarding in the router" },
+    Needed { program: "kamailio", package: "kamailio", reason: "the server to compare with" },
+    Needed { program: "keepalived", package: "keepalived", reason: "what moves the address there" },
+    Needed { program: "sipsak", package: "sipsak", reason: "it checks Kamailio for keepalived" },
+    Needed { program: "rtpengine", package: "rtpengine-daemon", reason: "what relays media there" },
+    Needed { program: "redis-server", package: "redis-server", reason: "where its calls are kept" },
+];
+
 /// What `cargo xtask bench flames` needs.
 pub const FOR_FLAMES: &[Needed] = &[
     Needed { program: "taskset", package: "util-linux", reason: "one core for each side" },

@@ -4,13 +4,17 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
-pub mod calls;
+mod calls;
 pub mod fuzz;
 pub mod internet;
 pub mod lease;
 pub mod pair;
+mod talk;
+mod trials;
 mod worlds;
 
+use calls::UnderCalls;
+use talk::UnderTalk;
 use worlds::World;
 
 /// Runs the part that the words after `soak` name; without a word the simulated worlds.
@@ -23,12 +27,22 @@ pub fn run(words: &[&str]) -> Result<ExitCode> {
         ["fuzz", "--at-once", count] => fuzz::run(Some(count.parse().context("--at-once is a number")?)),
         ["internet", options @ ..] => internet::run(&internet::Options::parse(options)?),
         ["lease"] => lease::run(),
-        ["calls", options @ ..] => calls::run(&calls::Options::parse(options)?),
+        ["calls", options @ ..] => trials::run::<UnderCalls>(options),
+        ["talk", options @ ..] => trials::run::<UnderTalk>(options),
         ["pair", options @ ..] => pair::run(&pair::Options::parse(options)?),
         [unknown, ..] => {
             bail!(
-                "{unknown} is no soak: worlds, pair-worlds, talk-worlds, internet, fuzz, lease, pair, calls"
+                "{unknown} is no soak: worlds, pair-worlds, talk-worlds, internet, fuzz, lease, pair, calls, talk"
             )
         }
+    }
+}
+
+/// One life of a pair, in namespaces of its own.
+pub fn run_trials_here(words: &[&str]) -> Result<ExitCode> {
+    match words {
+        ["calls", rest @ ..] => trials::run_here::<UnderCalls>(rest),
+        ["talk", rest @ ..] => trials::run_here::<UnderTalk>(rest),
+        _ => bail!("no such soak"),
     }
 }

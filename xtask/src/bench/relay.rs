@@ -20,7 +20,6 @@ pub mod contestant;
 mod ng;
 mod node;
 mod page;
-mod sessions;
 mod talk;
 
 use cable::Cable;
@@ -83,12 +82,7 @@ pub fn measure(kind: Kind, dir: &Path, binary: &Path) -> Result<Value> {
 }
 
 /// The best of some tries; the first good one is good enough.
-fn bears(
-    contestant: &mut Contestant<'_>,
-    cable: &Cable,
-    programs: &Programs,
-    sessions: usize,
-) -> Result<Heard> {
+fn bears(contestant: &mut Contestant, cable: &Cable, programs: &Programs, sessions: usize) -> Result<Heard> {
     contestant.grow(sessions)?;
     let table = contestant.table(sessions);
     let mut best: Option<Heard> = None;

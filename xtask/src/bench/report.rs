@@ -199,6 +199,14 @@ fn first_words(path: &str, count: usize) -> String {
     text.split_whitespace().take(count).collect::<Vec<_>>().join(" ")
 }
 
+/// Which rtpengine it is.
+pub fn rtpengine_version() -> String {
+    // It says this to standard error.
+    let said =
+        Command::new("rtpengine").arg("--version").output().map(|said| [said.stdout, said.stderr].concat());
+    process::tail(String::from_utf8_lossy(&said.unwrap_or_default()).trim(), 1).to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

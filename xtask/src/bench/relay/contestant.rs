@@ -11,12 +11,13 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::cable::{self, Cable, MEDIA, RELAY_CORE};
 use super::ng::Ng;
 use super::node::Node;
-use super::sessions::{Callers, Session};
 use super::talk::Programs;
 use super::write;
 use crate::lab::Family;
 use crate::lab::pair::VIP;
+use crate::phone::Phone;
 use crate::process::Running;
+use crate::sessions::{Callers, Session};
 
 /// More are not tried: each has four ports at the relay, and each of them is a descriptor of some twenty thousand.
 pub const SESSIONS_MAX: usize = 4_500;
@@ -72,27 +73,27 @@ impl Kind {
 }
 
 /// A relay that runs.
-pub struct Contestant<'c> {
+pub struct Contestant {
     running: Running,
     node: Option<Node>,
     address: IpAddr,
-    signalling: Signalling<'c>,
+    signalling: Signalling,
     sessions: Vec<Session>,
 }
 
 /// How it is told of sessions.
-enum Signalling<'c> {
+enum Signalling {
     /// It has them all from its start.
     Fixed,
     /// By the protocol that SIP proxies speak with rtpengine.
     Ng(Ng),
     /// By calls.
-    Sip(Box<Callers<'c>>),
+    Sip(Box<Callers>),
 }
 
-impl<'c> Contestant<'c> {
+impl Contestant {
     /// Starts it without a session.
-    pub fn start(kind: Kind, cable: &'c Cable, programs: &Programs) -> Result<Contestant<'c>> {
+    pub fn start(kind: Kind, cable: &Cable, programs: &Programs) -> Result<Contestant> {
         let address = match kind {
             Kind::TandemKernel => VIP.into(),
             _ => cable.relay.address(Family::V4)?,
@@ -144,7 +145,11 @@ impl<'c> Contestant<'c> {
             Kind::Floor | Kind::FloorConnected => (Signalling::Fixed, fixed()),
             Kind::Rtpengine => (Signalling::Ng(Ng::open(&cable.relay, (address, NG_PORT))?), Vec::new()),
             Kind::Tandem | Kind::TandemKernel => {
-                (Signalling::Sip(Box::new(Callers::new(cable, address)?)), Vec::new())
+                let phone = |user| {
+                    Phone::at_service(&cable.phones, user, &address.to_string(), (address, 5060).into())
+                };
+                let callers = Callers::new(phone("alice")?, phone("bob")?, [MEDIA; 2])?;
+                (Signalling::Sip(Box::new(callers)), Vec::new())
             }
         };
         Ok(Contestant { running, node, address, signalling, sessions })

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::sessions::{Session, description};
+use super::cable::MEDIA;
 use crate::lab::Host;
+use crate::sessions::{Session, description};
 use crate::talker::described;
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -32,10 +33,10 @@ impl Ng {
         let mut session = Session::of_phones(number);
         let call = format!("call-{number}");
         let names = [("call-id", call.as_str()), ("from-tag", "caller")];
-        let offer = description(session.caller);
+        let offer = description(MEDIA, session.caller);
         session.towards_callee =
             self.ask(&[&names[..], &[("command", "offer"), ("sdp", &offer)]].concat())?;
-        let answer = description(session.callee);
+        let answer = description(MEDIA, session.callee);
         let rest = [("to-tag", "callee"), ("command", "answer"), ("sdp", &answer)];
         session.towards_caller = self.ask(&[&names[..], &rest].concat())?;
         Ok(session)

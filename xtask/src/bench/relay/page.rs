@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::Result;
 
@@ -11,8 +10,7 @@ use super::contestant::{Kind, SESSIONS_MAX};
 use crate::bench::pair::kept::Kept;
 use crate::bench::pair::page::{quiet, text};
 use crate::bench::pair::work::Work;
-use crate::bench::report::{machine, spread};
-use crate::process;
+use crate::bench::report::{machine, rtpengine_version, spread};
 
 /// What we mean to reach, as parts of what rtpengine takes: in user space, and in the kernel.
 const TARGETS: [(Kind, &str, f64); 2] =
@@ -63,11 +61,7 @@ pub fn page(kept: &Kept, failures: &[String], runs: usize, binary: &Path) -> Res
     for (what, value) in machine(binary, &command)?.into_iter().filter(|(what, _)| *what != "Kamailio") {
         writeln!(page, "| {what} | {value} |")?;
     }
-    // It says this to standard error.
-    let said =
-        Command::new("rtpengine").arg("--version").output().map(|said| [said.stdout, said.stderr].concat());
-    let said = String::from_utf8_lossy(&said.unwrap_or_default()).trim().to_owned();
-    writeln!(page, "| rtpengine | {} |", process::tail(&said, 1))?;
+    writeln!(page, "| rtpengine | {} |", rtpengine_version())?;
     Ok(page)
 }
 

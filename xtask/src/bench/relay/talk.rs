@@ -71,7 +71,9 @@ impl Heard {
 
     /// Whether people can talk so.
     pub fn is_good(&self) -> bool {
-        self.overrun == 0.0 && self.lost_per_mille() < LOST_PER_MILLE_MAX && (0.0..MEDIAN_US_MAX).contains(&self.median_us)
+        self.overrun == 0.0
+            && self.lost_per_mille() < LOST_PER_MILLE_MAX
+            && (0.0..MEDIAN_US_MAX).contains(&self.median_us)
     }
 }
 
@@ -91,7 +93,7 @@ impl fmt::Display for Heard {
 }
 
 /// Lets the sessions of this table talk by the relay that is this process.
-pub fn talk(cable: &Cable, contestant: &Contestant<'_>, programs: &Programs, table: &str) -> Result<Heard> {
+pub fn talk(cable: &Cable, contestant: &Contestant, programs: &Programs, table: &str) -> Result<Heard> {
     let relay = contestant.id();
     rest(relay)?;
     let mut command = cable::command(&cable.phones, PHONES_CORE, &programs.talk);

@@ -5,26 +5,20 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::contestant::Contestant;
-use super::record::{Done, Record};
-use super::trial::Event;
 use crate::bench::machine;
 use crate::calls::Kind;
-use crate::calls::books::Book;
-
-/// Whether ours has hurt no call, and has been whole after each trial.
-pub fn is_good(record: &Record) -> bool {
-    let is_ours = |failure: &String| failure.starts_with(Contestant::Tandem.name());
-    !record.failures().iter().any(is_ours)
-        && all(record, Contestant::Tandem).iter().all(|done| done.books.hurt() == 0)
-}
+use crate::calls::books::{Book, Books};
+use crate::soak::trials::event::Event;
+use crate::soak::trials::is_good;
+use crate::soak::trials::pairs::Contestant;
+use crate::soak::trials::record::{Done, Record};
 
 /// The whole page but for what a person wrote.
-pub fn page(record: &Record, command: &str, a_second: u32, binary: &Path) -> Result<String> {
+pub fn page(record: &Record<Books>, command: &str, a_second: u32, binary: &Path) -> Result<String> {
     let of_ours = |failure: &&String| failure.starts_with(Contestant::Tandem.name());
     let open = record.failures().iter().filter(of_ours).count();
     let verdict = if is_good(record) { "No call of ours was hurt." } else { "Failed, or not all is known." };
-    let hurt: u64 = all(record, Contestant::Tandem).iter().map(|done| done.books.hurt()).sum();
+    let hurt: u64 = record.of(Contestant::Tandem).iter().map(|done| done.outcome.hurt()).sum();
     let mut page = format!(
         "# Calls under faults\n\n\
          **{verdict}** Of ours {hurt} calls were hurt in the trials that came to their end, and {open} trials did not: those were begun \
@@ -39,14 +33,14 @@ pub fn page(record: &Record, command: &str, a_second: u32, binary: &Path) -> Res
     );
     for event in Event::ALL {
         for who in Contestant::ALL {
-            let done: Vec<_> = all(record, who).into_iter().filter(|done| done.event == event).collect();
+            let done: Vec<_> = record.of(who).into_iter().filter(|done| done.event == event).collect();
             if !done.is_empty() {
                 row(&mut page, &format!("{}, {}", event.name(), who.name()), &done)?;
             }
         }
     }
     for who in Contestant::ALL {
-        row(&mut page, &format!("**all, {}**", who.name()), &all(record, who))?;
+        row(&mut page, &format!("**all, {}**", who.name()), &record.of(who))?;
     }
     page.push_str(
         "\nA message is sent again because its answer did not come within 500 ms: while nobody serves, all that is sent is sent \
@@ -66,24 +60,20 @@ pub fn page(record: &Record, command: &str, a_second: u32, binary: &Path) -> Res
     Ok(page)
 }
 
-fn all(record: &Record, who: Contestant) -> Vec<&Done> {
-    record.done().iter().filter(|done| done.who == who).collect()
-}
-
-fn row(page: &mut String, name: &str, done: &[&Done]) -> Result<()> {
-    let sum = |of: &dyn Fn(&Done) -> u64| done.iter().map(|done| of(done)).sum::<u64>();
+fn row(page: &mut String, name: &str, done: &[&Done<Books>]) -> Result<()> {
+    let sum = |of: &dyn Fn(&Done<Books>) -> u64| done.iter().map(|done| of(done)).sum::<u64>();
     let kind = |kind: Kind| {
-        let of = |value: fn(Book) -> u64| sum(&|done| value(done.books.of(kind)));
+        let of = |value: fn(Book) -> u64| sum(&|done| value(done.outcome.of(kind)));
         format!("{} of {}", of(|book| book.hurt), of(|book| book.calls))
     };
-    let mut again: Vec<u64> = done.iter().map(|done| done.books.sent_again()).collect();
+    let mut again: Vec<u64> = done.iter().map(|done| done.outcome.sent_again()).collect();
     again.sort_unstable();
     let again = match again.as_slice() {
         [] => "–".to_owned(),
         all => format!("{} ({} – {})", all[all.len() / 2], all[0], all[all.len() - 1]),
     };
-    let hurt = sum(&|done| done.books.hurt());
-    write!(page, "| {name} | {} | {} | **{hurt}** |", done.len(), sum(&|done| done.books.calls()))?;
+    let hurt = sum(&|done| done.outcome.hurt());
+    write!(page, "| {name} | {} | {} | **{hurt}** |", done.len(), sum(&|done| done.outcome.calls()))?;
     for one in Kind::ALL {
         write!(page, " {} |", kind(one))?;
     }
@@ -96,7 +86,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::calls::books::Books;
 
     #[test]
     fn a_line_has_what_was_hurt_by_kind() {
@@ -106,7 +95,7 @@ mod tests {
             round: hurt,
             who: Contestant::Kamailio,
             event: Event::Switchover,
-            books: Books::read(&books(hurt)).expect("books"),
+            outcome: Books::read(&books(hurt)).expect("books"),
         };
         let mut page = String::new();
 

@@ -1,16 +1,15 @@
 //! The pairs that are compared, and what happens to them.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rustix::process::Signal;
 
-use super::trial::Event;
-use crate::calls;
+use super::event::Event;
 use crate::cluster::fault::{Fault, Wound};
-use crate::cluster::{Cluster, Digest, Settings, TIME_MAX};
-use crate::keepalived::{Adverts, Node, Script};
+use crate::cluster::{Cluster, Settings, TIME_MAX};
+use crate::keepalived::{Adverts, Node, Script, redis};
 use crate::lab::Lab;
-use crate::lab::pair::{Pair, Side, VIP};
-use crate::process::tree;
+use crate::lab::pair::{Pair, Side};
+use crate::process::{Running, tree};
 
 /// A pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,7 +57,14 @@ pub enum Servers {
     /// Ours.
     Tandem(Cluster),
     /// The others.
-    Kamailio(Box<[Node; 2]>),
+    Kamailio(Box<Others>),
+}
+
+/// Nodes of others, and what they share.
+#[derive(Debug)]
+pub struct Others {
+    nodes: [Node; 2],
+    _redis: Option<Running>,
 }
 
 /// What has happened to a node and is to be mended.
@@ -71,24 +77,26 @@ pub enum Harm {
 }
 
 impl Servers {
-    /// Starts them and registers the phones, Kamailio's at both nodes: it has no bindings of the other one.
-    pub fn start(lab: &Lab, pair: &Pair, who: Contestant) -> Result<Servers> {
+    /// Starts them, ours with these settings, and the others with this script. Whoever is registered at one of the others is not
+    /// at the other one.
+    pub fn start(
+        lab: &Lab,
+        pair: &Pair,
+        who: Contestant,
+        settings: &Settings,
+        script: Script,
+    ) -> Result<Servers> {
         if who == Contestant::Tandem {
-            let settings = Settings { digest: Digest::Off, log_level: "info", ..Settings::default() };
-            let mut cluster = Cluster::prepare(lab, pair, &settings)?;
+            let mut cluster = Cluster::prepare(lab, pair, settings)?;
             cluster.start_all(pair)?;
-            calls::register(lab, &pair.far, VIP)?;
-            cluster.wait_until_whole(TIME_MAX)?;
             return Ok(Servers::Tandem(cluster));
         }
-        let mut a = Node::start(lab, pair, Side::A, Adverts::Tenth, Script::Calls)?;
+        let redis = (script == Script::Talk).then(|| redis::start(lab, pair)).transpose()?;
+        let mut a = Node::start(lab, pair, Side::A, Adverts::Tenth, script)?;
         a.wait_for_role("MASTER")?;
-        let mut b = Node::start(lab, pair, Side::B, Adverts::Tenth, Script::Calls)?;
+        let mut b = Node::start(lab, pair, Side::B, Adverts::Tenth, script)?;
         b.wait_for_role("BACKUP")?;
-        for side in Side::BOTH {
-            calls::register(lab, &pair.far, pair.node(side).v4).context(side.name())?;
-        }
-        Ok(Servers::Kamailio(Box::new([a, b])))
+        Ok(Servers::Kamailio(Box::new(Others { nodes: [a, b], _redis: redis })))
     }
 
     /// Lets it happen to the node that serves.
@@ -106,12 +114,12 @@ impl Servers {
                 Ok(Harm::Tandem(Some(wound)))
             }
             // It is fresh, so the first one serves.
-            (Servers::Kamailio(nodes), Event::Switchover) => {
-                nodes[0].hand_over()?;
+            (Servers::Kamailio(others), Event::Switchover) => {
+                others.nodes[0].hand_over()?;
                 Ok(Harm::Kamailio(Side::A, None, Vec::new()))
             }
-            (Servers::Kamailio(nodes), Event::Fault(fault)) => {
-                let (engine, all) = (nodes[0].engine()?, nodes[0].all()?);
+            (Servers::Kamailio(others), Event::Fault(fault)) => {
+                let (engine, all) = (others.nodes[0].engine()?, others.nodes[0].all()?);
                 let guardian: Vec<u32> = all.iter().copied().filter(|id| !engine.contains(id)).collect();
                 let cable = pair.node(Side::A).cable();
                 let (ids, signal) = match fault {
@@ -152,14 +160,14 @@ impl Servers {
     pub fn mend(&mut self, lab: &Lab, pair: &Pair, harm: Harm) -> Result<()> {
         match (self, harm) {
             (Servers::Tandem(cluster), Harm::Tandem(Some(wound))) => cluster.heal(lab, pair, wound),
-            (Servers::Kamailio(nodes), Harm::Kamailio(side, fault, ids)) => match fault {
+            (Servers::Kamailio(others), Harm::Kamailio(side, fault, ids)) => match fault {
                 Some(Fault::EngineFrozen | Fault::GuardianFrozen | Fault::AllFrozen) => {
                     tree::signal(ids, Signal::CONT)
                 }
                 Some(Fault::CableOut) => lab.plug(&pair.node(side).cable()),
                 Some(Fault::CutOff | Fault::Muted | Fault::Deafened) => lab.heal(),
                 Some(Fault::EngineKilled | Fault::GuardianKilled | Fault::AllKilled) | None => {
-                    nodes[side as usize].mend(lab, pair, side)
+                    others.nodes[side as usize].mend(lab, pair, side)
                 }
             },
             (Servers::Tandem(_), _) | (Servers::Kamailio(_), Harm::Tandem(_)) => Ok(()),

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::contestant::Contestant;
-use super::trial::Event;
-use crate::calls::books::Books;
+use super::Outcome;
+use super::event::Event;
+use super::pairs::Contestant;
 use crate::process;
 
 /// One trial.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Done {
+pub struct Done<O> {
     /// Which time it was, from 1.
     pub round: u64,
     /// To whom it happened.
@@ -22,12 +22,12 @@ pub struct Done {
     /// What happened.
     pub event: Event,
     /// What became of the calls.
-    pub books: Books,
+    pub outcome: O,
 }
 
-impl Done {
+impl<O: Outcome> Done<O> {
     fn json(&self) -> Value {
-        let mut line = self.books.json();
+        let mut line = self.outcome.json();
         line["round"] = self.round.into();
         line["who"] = self.who.word().into();
         line["event"] = self.event.name().into();
@@ -35,28 +35,28 @@ impl Done {
     }
 
     /// A line that was cut off is none.
-    fn read(line: &str) -> Option<Done> {
+    fn read(line: &str) -> Option<Done<O>> {
         let value: Value = serde_json::from_str(line).ok()?;
         Some(Done {
             round: value["round"].as_u64()?,
             who: Contestant::named(value["who"].as_str()?)?,
             event: Event::named(value["event"].as_str()?)?,
-            books: Books::read(&value)?,
+            outcome: O::read(&value)?,
         })
     }
 }
 
 /// The files of a soak.
 #[derive(Debug)]
-pub struct Record {
+pub struct Record<O> {
     dir: PathBuf,
-    done: Vec<Done>,
+    done: Vec<Done<O>>,
     failures: Vec<String>,
 }
 
-impl Record {
+impl<O: Outcome> Record<O> {
     /// Reads what is there.
-    pub fn open(dir: &Path) -> Result<Record> {
+    pub fn open(dir: &Path) -> Result<Record<O>> {
         fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
         let lines = |name: &str| process::read_lossy(&dir.join(name));
         let done = lines("trials.jsonl").lines().filter_map(Done::read).collect();
@@ -65,8 +65,13 @@ impl Record {
     }
 
     /// What was done.
-    pub fn done(&self) -> &[Done] {
+    pub fn done(&self) -> &[Done<O>] {
         &self.done
+    }
+
+    /// What was done to one of them.
+    pub fn of(&self, who: Contestant) -> Vec<&Done<O>> {
+        self.done.iter().filter(|done| done.who == who).collect()
     }
 
     /// Whether a trial was.
@@ -85,13 +90,13 @@ impl Record {
     }
 
     /// One more.
-    pub fn append(&mut self, done: Done) -> Result<()> {
+    pub fn append(&mut self, done: Done<O>) -> Result<()> {
         self.write("trials.jsonl", &done.json().to_string())?;
         self.done.push(done);
         Ok(())
     }
 
-    /// Why a call was hurt, as SIPp says it.
+    /// Why a call was hurt.
     pub fn complain(&self, complaint: &str) -> Result<()> {
         self.write("complaints.txt", complaint)
     }
@@ -118,6 +123,7 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::calls::books::Books;
     use serde_json::json;
 
     #[test]
@@ -125,10 +131,10 @@ mod tests {
         let book = json!({ "calls": 5, "hurt": 1, "sent_again": 7 });
         let books = json!({ "ringing": book, "talking": book, "cancelled": book, "forked": book });
         let books = Books::read(&books).expect("books");
-        let done = Done { round: 3, who: Contestant::Kamailio, event: Event::Switchover, books };
+        let done = Done { round: 3, who: Contestant::Kamailio, event: Event::Switchover, outcome: books };
         let text = done.json().to_string();
 
         assert_eq!(Done::read(&text), Some(done));
-        assert_eq!(Done::read(&text[..text.len() / 2]), None);
+        assert_eq!(Done::<Books>::read(&text[..text.len() / 2]), None);
     }
 }

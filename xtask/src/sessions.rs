@@ -1,12 +1,11 @@
-//! Sessions of ours, made as phones make them: by calls.
+//! Many sessions between two phones, made as phones make them: by calls.
 
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
 
-use super::cable::{Cable, MEDIA};
 use crate::phone::Phone;
-use crate::phone::call::Dialog;
+use crate::phone::call::{Dialog, hang_up};
 use crate::talker::described;
 
 /// The ports of a session.
@@ -36,46 +35,62 @@ impl Session {
 }
 
 /// Two phones that have call upon call.
-pub struct Callers<'c> {
+#[derive(Debug)]
+pub struct Callers {
     alice: Phone,
     bob: Phone,
-    /// Nobody hangs up.
-    _cable: &'c Cable,
+    media: [IpAddr; 2],
+    dialogs: Vec<Dialog>,
 }
 
-impl<'c> Callers<'c> {
-    /// Registers the one who is called.
-    pub fn new(cable: &'c Cable, server: IpAddr) -> Result<Callers<'c>> {
-        let phone = |user| Phone::at_service(&cable.phones, user, &server.to_string(), (server, 5060).into());
-        let (alice, mut bob) = (phone("alice")?, phone("bob")?);
+impl Callers {
+    /// Registers the one who is called. Their media are at these addresses, which need not be theirs.
+    pub fn new(alice: Phone, mut bob: Phone, media: [IpAddr; 2]) -> Result<Callers> {
         bob.register()?;
-        Ok(Callers { alice, bob, _cable: cable })
+        Ok(Callers { alice, bob, media, dialogs: Vec::new() })
     }
 
     /// One more call.
     pub fn session(&mut self, number: usize) -> Result<Session> {
         let mut session = Session::of_phones(number);
         let (alice, bob) = (&mut self.alice, &mut self.bob);
-        let offer = description(session.caller);
+        let offer = description(self.media[0], session.caller);
         let invite = alice.request("INVITE", &bob.aor()).with_body("application/sdp", offer);
         alice.send(&invite)?;
-        let arrived = bob.expect_request("INVITE")?;
-        bob.accept(&arrived, &description(session.callee))?;
+        let arrived = match bob.expect_request("INVITE") {
+            Ok(arrived) => arrived,
+            // What the caller heard says why.
+            Err(error) => return Err(alice.expect_status(&invite, 200).err().unwrap_or(error)),
+        };
+        bob.accept(&arrived, &description(self.media[1], session.callee))?;
         let answer = alice.expect_status(&invite, 200)?;
-        let ack = Dialog::of_caller(&invite, &answer)?.ack(alice);
+        let mut dialog = Dialog::of_caller(&invite, &answer)?;
+        let ack = dialog.ack(alice);
         alice.send(&ack)?;
         bob.expect_request("ACK")?;
+        self.dialogs.push(dialog);
         let relay = |text: &str| Ok::<u16, anyhow::Error>(described(text).context("no media")?.port());
         session.towards_caller = relay(&answer.body)?;
         session.towards_callee = relay(&arrived.body)?;
         Ok(session)
     }
+
+    /// Ends all calls, and the phones are gone; gives how many of the calls did not end as they ought to.
+    pub fn leave(mut self) -> Result<usize> {
+        let (alice, bob) = (&mut self.alice, &mut self.bob);
+        let dialogs = self.dialogs.iter_mut();
+        let open = dialogs.filter_map(|dialog| hang_up(alice, dialog, bob).err()).count();
+        let end = bob.register_request(0);
+        bob.send(&end)?;
+        bob.expect_status(&end, 200)?;
+        Ok(open)
+    }
 }
 
 /// What a phone says of its media.
-pub fn description(port: u16) -> String {
+pub fn description(address: IpAddr, port: u16) -> String {
     format!(
-        "v=0\r\no=- 1 1 IN IP4 {MEDIA}\r\ns=-\r\nc=IN IP4 {MEDIA}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\n\
+        "v=0\r\no=- 1 1 IN IP4 {address}\r\ns=-\r\nc=IN IP4 {address}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\n\
          a=rtpmap:0 PCMU/8000\r\n"
     )
 }
