@@ -60,10 +60,10 @@ impl Node {
         process::wait_until("the lease", ACTIVE_TIME_MAX, || {
             // Until it is up it does not answer.
             let status = self.status().unwrap_or_default();
-            Ok((is_active(&status) && status["relay"].is_object()).then_some(()))
+            Ok((is_active(&status) && status["server"]["relay"].is_object()).then_some(()))
         })?;
         let status = self.status()?;
-        let why_not = &status["relay"]["no_fast_path"];
+        let why_not = &status["server"]["relay"]["no_fast_path"];
         ensure!(why_not.is_null(), "there is no path in the kernel: {why_not}");
         Ok(())
     }
@@ -71,7 +71,9 @@ impl Node {
     /// How many directions of talk the kernel has.
     pub fn in_kernel(&mut self) -> Result<u64> {
         let status = self.status()?;
-        status["relay"]["in_kernel"].as_u64().with_context(|| format!("no figure: {}", status["relay"]))
+        status["server"]["relay"]["in_kernel"]
+            .as_u64()
+            .with_context(|| format!("no figure: {}", status["server"]["relay"]))
     }
 }
 
