@@ -7,7 +7,7 @@ use clock::WallTime;
 use sip::Aor;
 use transport::{ListenerId, LocalAddr, Transport};
 
-use crate::{Algorithm, Forwards};
+use crate::{Algorithm, Anchoring, Forwards};
 
 /// A subscriber as the store has it. It holds hashes and never a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,12 +31,14 @@ pub struct CallRules {
     pub forwards: Forwards,
     /// How many it may make at a time; `None`: as the settings say.
     pub limit: Option<u32>,
+    /// Whether the media of calls from it and to it pass the relay; `None`: as the settings say.
+    pub relay: Option<Anchoring>,
 }
 
 impl CallRules {
     /// Whether calls to the account are like those to any other.
     pub fn is_default(&self) -> bool {
-        self.forwards.is_empty()
+        self.forwards.is_empty() && self.relay.is_none()
     }
 }
 

@@ -8,7 +8,7 @@ use sip::Aor;
 use transport::Source;
 
 use crate::bans::Evidence;
-use crate::{Account, Algorithm, BindingId, CallName, Gruus, Phone, Target};
+use crate::{Account, Algorithm, Anchoring, BindingId, CallName, Gruus, Phone, Target};
 
 /// Names a suspended request in its shard. It is never used twice in one boot; an answer with a token
 /// that is not waited for is discarded and counted.
@@ -131,6 +131,13 @@ pub enum Authenticated {
         account: Aor,
         /// The call.
         call: CallName,
+    },
+    /// A call whose account has a rule of its own for media.
+    Ruled {
+        /// All else.
+        verdict: Box<Authenticated>,
+        /// Whether its media pass the relay.
+        relay: Anchoring,
     },
     /// The store could not be asked: 500 with Retry-After.
     Unavailable,

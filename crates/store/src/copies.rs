@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use sip::Aor;
 
 use crate::credentials::is_ha1;
-use crate::forwards;
+use crate::{forwards, relay_rule};
 
 /// What a row says. A field that another release has is skipped, one that it has not is empty.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -21,6 +21,9 @@ struct Row {
     may_use: Vec<String>,
     forwards: Vec<(String, String, Option<u64>)>,
     calls_max: Option<u32>,
+    /// Left out where there is none, so that copies of an older release say the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    relay: Option<String>,
 }
 
 /// An account as it is written, with a number that another content does not have.
@@ -47,6 +50,7 @@ impl AccountCopy {
                 })
                 .collect(),
             calls_max: account.calls.limit,
+            relay: account.calls.relay.map(|rule| relay_rule::word(rule).to_owned()),
         };
         Self::from_text(serde_json::to_string(&row).expect("texts and numbers can be written"))
     }
@@ -73,7 +77,11 @@ impl AccountCopy {
             aor: own.clone(),
             aliases: names(&row.aliases),
             may_use: names(&row.may_use),
-            calls: CallRules { forwards, limit: row.calls_max },
+            calls: CallRules {
+                forwards,
+                limit: row.calls_max,
+                relay: row.relay.as_deref().and_then(relay_rule::parse),
+            },
             ha1: row.ha1.into_iter().filter_map(hash).collect(),
         })
     }
@@ -169,6 +177,7 @@ mod tests {
                     ..Forwards::default()
                 },
                 limit: Some(3),
+                relay: Some(routing::Anchoring::Always),
             },
         };
 

@@ -24,6 +24,7 @@ mod nonces;
 mod queue;
 mod records;
 mod refreshes;
+mod relay_rule;
 mod row;
 mod schema;
 mod server;

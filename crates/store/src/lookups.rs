@@ -11,16 +11,16 @@ use sip::Aor;
 
 use crate::credentials::is_ha1;
 use crate::database::{Identity, Place, Reading};
-use crate::{forwards, names};
+use crate::{forwards, names, relay_rule};
 
 /// Look-ups that wait: a second's work.
 const LOOKUPS_MAX: usize = 20_000;
 /// How often a database that failed is tried while nobody asks.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
-const BY_AOR: &str = "SELECT username, domain, ha1, ha1_sha256, ha1_sha512t256, calls_max FROM subscriber \
+const BY_AOR: &str = "SELECT username, domain, ha1, ha1_sha256, ha1_sha512t256, calls_max, relay FROM subscriber \
      WHERE username = ?1 AND domain = ?2";
-const BY_ALIAS: &str = "SELECT subscriber.username, subscriber.domain, ha1, ha1_sha256, ha1_sha512t256, calls_max \
+const BY_ALIAS: &str = "SELECT subscriber.username, subscriber.domain, ha1, ha1_sha256, ha1_sha512t256, calls_max, relay \
      FROM dbaliases JOIN subscriber ON subscriber.username = dbaliases.username \
      AND subscriber.domain = dbaliases.domain WHERE alias_username = ?1 AND alias_domain = ?2";
 /// Who waits for an account.
@@ -169,7 +169,12 @@ pub fn find(connection: &Connection, aor: &Aor) -> rusqlite::Result<Option<Accou
             .collect();
         let aliases = names::aliases(connection, &own)?;
         let may_use = names::may_use(connection, &own)?;
-        let calls = CallRules { forwards: forwards::read(connection, &own)?, limit: found.get(5)? };
+        let relay: Option<String> = found.get(6)?;
+        let calls = CallRules {
+            forwards: forwards::read(connection, &own)?,
+            limit: found.get(5)?,
+            relay: relay.and_then(|word| relay_rule::read(&own, &word)),
+        };
         return Ok(Some(Account { aor: own, ha1, aliases, may_use, calls }));
     }
     Ok(None)

@@ -96,6 +96,7 @@ const STEPS: &[&str] = &[
     CREATE TABLE account_copy (name TEXT PRIMARY KEY, account TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE account_copies (confirmed_ms INTEGER NOT NULL);
 ",
+    "ALTER TABLE subscriber ADD COLUMN relay TEXT;",
 ];
 
 /// Brings the file to the present version, or says why that can not be.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use engine::StoreError;
-use routing::Forwards;
+use routing::{Anchoring, Forwards};
 use sip::Aor;
 
 use crate::credentials::Credentials;
@@ -52,6 +52,8 @@ pub struct Subscriber {
     pub forwards: Forwards,
     /// How many calls it may make at a time, if the configuration does not say it.
     pub limit: Option<u32>,
+    /// Whether the media of its calls pass the relay, if the configuration does not say it.
+    pub relay: Option<Anchoring>,
 }
 
 /// An account could not be changed.
@@ -101,6 +103,14 @@ impl Subscribers {
         match self {
             Self::File(file) => file.set_limit(aor, limit),
             Self::Server(server) => server.set_limit(aor, limit),
+        }
+    }
+
+    /// Changes whether the media of an account's calls pass the relay.
+    pub fn set_relay(&mut self, aor: &Aor, rule: Option<Anchoring>) -> Result<(), SubscriberError> {
+        match self {
+            Self::File(file) => file.set_relay(aor, rule),
+            Self::Server(server) => server.set_relay(aor, rule),
         }
     }
 

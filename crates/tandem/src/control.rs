@@ -112,6 +112,13 @@ pub enum Request {
         /// Null: as the configuration says.
         limit: Option<u32>,
     },
+    /// Change whether the media of an account's calls pass the relay.
+    SubscriberRelay {
+        /// Its address of record.
+        aor: String,
+        /// Null: as the configuration says.
+        rule: Option<RelayRule>,
+    },
     /// Change where the calls of an account are forwarded.
     SubscriberForward {
         /// Its address of record.
@@ -621,4 +628,49 @@ pub struct SubscriberView {
     /// How many calls it may make at a time, if the configuration does not say it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub limit: Option<u32>,
+    /// Whether the media of its calls pass the relay, if the configuration does not say it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub relay: Option<RelayRule>,
+}
+
+/// Whether media pass the relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RelayRule {
+    /// They do not.
+    Never,
+    /// They do if one of the phones sits behind a NAT.
+    Nat,
+    /// They do.
+    Always,
+}
+
+impl From<routing::Anchoring> for RelayRule {
+    fn from(rule: routing::Anchoring) -> Self {
+        match rule {
+            routing::Anchoring::Never => Self::Never,
+            routing::Anchoring::Nat => Self::Nat,
+            routing::Anchoring::Always => Self::Always,
+        }
+    }
+}
+
+impl From<RelayRule> for routing::Anchoring {
+    fn from(rule: RelayRule) -> Self {
+        match rule {
+            RelayRule::Never => Self::Never,
+            RelayRule::Nat => Self::Nat,
+            RelayRule::Always => Self::Always,
+        }
+    }
+}
+
+impl std::fmt::Display for RelayRule {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Never => "never",
+            Self::Nat => "nat",
+            Self::Always => "always",
+        })
+    }
 }

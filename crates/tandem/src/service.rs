@@ -17,8 +17,8 @@ use store::{Credentials, NewSubscriber, RecordFiles, Subscriber, SubscriberError
 use crate::config::{Config, Log, Node};
 use crate::control::server::Answer;
 use crate::control::{
-    AnswersView, ForwardChange, Hashes, MetricsView, RelayView, Request, StatusView, SubscriberView,
-    TransactionsView,
+    AnswersView, ForwardChange, Hashes, MetricsView, RelayRule, RelayView, Request, StatusView,
+    SubscriberView, TransactionsView,
 };
 use crate::database::Database;
 use crate::forwards;
@@ -338,6 +338,13 @@ impl Service {
         self.changed(&subscribers, &aor)
     }
 
+    fn set_relay(&self, aor: &str, rule: Option<RelayRule>) -> Result<Value, String> {
+        let aor = read_aor(aor)?;
+        let mut subscribers = self.subscribers()?;
+        subscribers.set_relay(&aor, rule.map(Into::into)).map_err(told)?;
+        self.changed(&subscribers, &aor)
+    }
+
     fn forward(&self, aor: &str, change: &ForwardChange) -> Result<Value, String> {
         let aor = read_aor(aor)?;
         let change = forwards::Change::read(&aor, change)?;
@@ -431,6 +438,7 @@ impl Answer for Service {
             Request::AliasAdd { aor, alias } => self.add_alias(&aor, &alias),
             Request::AliasRemove { alias } => self.remove_alias(&alias),
             Request::SubscriberLimit { aor, limit } => self.set_limit(&aor, limit),
+            Request::SubscriberRelay { aor, rule } => self.set_relay(&aor, rule),
             Request::SubscriberForward { aor, change } => self.forward(&aor, &change),
             Request::SubscriberRemove { aor } => self.remove(&aor),
             Request::Import(wish) => self.import(&wish, item),
@@ -485,6 +493,7 @@ pub fn subscriber_view(subscriber: Subscriber) -> SubscriberView {
         may_use: names(subscriber.may_use),
         forwards: forwards::view(&subscriber.forwards),
         limit: subscriber.limit,
+        relay: subscriber.relay.map(Into::into),
     }
 }
 

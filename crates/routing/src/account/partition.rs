@@ -512,12 +512,14 @@ impl AccountPartition {
             Authenticated::Stale
             | Authenticated::TooManyCalls
             | Authenticated::Counted { .. }
+            | Authenticated::Ruled { .. }
             | Authenticated::Unavailable => None,
         };
         if let Some(deed) = deed {
             out.push(Output::Report(Report { flow: source.flow, evidence: *evidence, deed }));
         }
         let verdict = self.within_rate(now, authenticate, verdict);
+        let verdict = self.with_rule(now, authenticate, verdict);
         let verdict = self.within_limit(now, authenticate, verdict);
         out.push(Output::Answer { asker, answer: Answer::Authenticated(verdict) });
     }
@@ -574,7 +576,8 @@ impl AccountPartition {
         authenticate: &Authenticate,
         verdict: Authenticated,
     ) -> Authenticated {
-        let is_in = matches!(verdict, Authenticated::Yes | Authenticated::Alias(_));
+        let is_in =
+            matches!(verdict, Authenticated::Yes | Authenticated::Alias(_) | Authenticated::Ruled { .. });
         let Some(call) = authenticate.call.filter(|_| is_in) else { return verdict };
         let account = &authenticate.account;
         let own = match self.accounts.find(now.instant, account) {
@@ -587,6 +590,21 @@ impl AccountPartition {
             Authenticated::Counted { verdict: Box::new(verdict), account: account.clone(), call }
         } else {
             Authenticated::TooManyCalls
+        }
+    }
+
+    /// The verdict over a call that is let in, with what its account says of media.
+    fn with_rule(&mut self, now: Now, authenticate: &Authenticate, verdict: Authenticated) -> Authenticated {
+        let is_in = matches!(verdict, Authenticated::Yes | Authenticated::Alias(_));
+        if !is_in || authenticate.call.is_none() {
+            return verdict;
+        }
+        match self.accounts.find(now.instant, &authenticate.account) {
+            Knowledge::Known(known) => match known.account.calls.relay {
+                Some(relay) => Authenticated::Ruled { verdict: Box::new(verdict), relay },
+                None => verdict,
+            },
+            Knowledge::Unknown | Knowledge::Nothing => verdict,
         }
     }
 

@@ -16,7 +16,7 @@ use super::forward;
 use super::inbound::{Inbound, Sender};
 use super::leg::Leg;
 use super::search::{Next, Search};
-use crate::{Keyring, Target, Trunk};
+use crate::{Anchoring, Keyring, Target, Trunk};
 
 /// One target of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub(super) struct Aim {
     pub(super) spares: VecDeque<Target>,
     /// The gateway that it is, and the route to it.
     pub(super) leg: Option<Arc<Leg>>,
+    /// What the account says of media whose phone it is.
+    pub(super) relay: Option<Anchoring>,
 }
 
 /// One way.
@@ -130,6 +132,7 @@ impl Aim {
             unreachable: Status::SERVICE_UNAVAILABLE,
             spares: VecDeque::new(),
             leg: None,
+            relay: None,
         }
     }
 

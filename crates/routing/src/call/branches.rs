@@ -324,7 +324,8 @@ impl TransactionUser {
                     };
                     // RFC 5626 §7: when one flow of a phone fails, its next one is tried.
                     let spares = std::mem::take(&mut branch.aim.spares);
-                    branch.aim = Aim { spares, ..target::aim(&self.keyring, spare) };
+                    let relay = branch.aim.relay;
+                    branch.aim = Aim { spares, relay, ..target::aim(&self.keyring, spare) };
                 }
             }
         }

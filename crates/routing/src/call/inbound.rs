@@ -12,7 +12,7 @@ use transport::{Flow, Source};
 use super::lead::Diversion;
 use super::route::Routed;
 use super::validation::Checked;
-use crate::{Settings, Trunk};
+use crate::{Anchoring, Settings, Trunk};
 
 /// A request and what the stages have found out of it. It is read again from its bytes by each stage.
 #[derive(Clone, Debug)]
@@ -35,6 +35,8 @@ pub(super) struct Inbound {
     pub(super) diversions: Vec<Diversion>,
     /// How often others say that it was forwarded before it came.
     pub(super) diversions_before: usize,
+    /// What its sender's account says of media.
+    pub(super) relay: Option<Anchoring>,
 }
 
 /// What every stage is given of the request that it works on: when, whose answer it gets, and its framed form.

@@ -95,8 +95,12 @@ impl TransactionUser {
                     _ if forwards.always.is_some() => ForwardReason::Unconditional,
                     true => ForwardReason::Unavailable,
                     false => {
-                        let rounds = round::by_preference(&self.keyring, targets);
-                        return Lead::Try(Plan { rounds, account: Some(account) });
+                        let mut rounds = round::by_preference(&self.keyring, targets);
+                        for aim in rounds.iter_mut().flat_map(|round| &mut round.aims) {
+                            aim.relay = account.calls.relay;
+                        }
+                        let account = Some(account).filter(|account| !account.calls.forwards.is_empty());
+                        return Lead::Try(Plan { rounds, account });
                     }
                 };
                 match forwards.target(reason) {

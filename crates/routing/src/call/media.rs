@@ -33,6 +33,8 @@ pub struct RelayRules {
     pub default: Anchoring,
     /// Those that come in or leave by these listeners. Where the two differ the later one in the order of [`Anchoring`] holds.
     pub listeners: BTreeMap<ListenerId, Anchoring>,
+    /// Whether accounts and gateways that have a rule of their own are relayed where nothing else is.
+    pub named: bool,
 }
 
 /// Whether media pass the relay.
@@ -50,7 +52,9 @@ pub enum Anchoring {
 impl RelayRules {
     /// Whether no call passes.
     pub fn is_off(&self) -> bool {
-        self.default == Anchoring::Never && self.listeners.values().all(|rule| *rule == Anchoring::Never)
+        !self.named
+            && self.default == Anchoring::Never
+            && self.listeners.values().all(|rule| *rule == Anchoring::Never)
     }
 
     fn of(&self, listener: ListenerId) -> Anchoring {
@@ -139,12 +143,14 @@ impl MediaWay {
     pub(super) fn decide(inbound: &Inbound, request: &Message<'_>, aim: &Aim, to: &Destination) -> Self {
         let rules = &inbound.settings.relay;
         let is_first = request.method() == Some(Method::Invite) && request.to_tag().is_none();
-        if !is_first {
+        if !is_first || rules.is_off() {
             return Self::Direct;
         }
+        // Whoever is named has a rule in the place of those of listeners; of several the strongest holds.
         let of_gateway = aim.leg.as_ref().and_then(|leg| leg.gateway.relay);
+        let named = [inbound.relay, aim.relay, of_gateway].into_iter().flatten().max();
         let by_listener = || rules.of(inbound.source.flow.listener()).max(rules.of(to.listener()));
-        let is_relayed = match of_gateway.unwrap_or_else(by_listener) {
+        let is_relayed = match named.unwrap_or_else(by_listener) {
             Anchoring::Never => false,
             Anchoring::Nat => {
                 aim.standing == Standing::BehindNat || nat::is_behind_nat(request, &inbound.source)
@@ -421,10 +427,11 @@ mod tests {
     #[test]
     fn the_stronger_rule_of_both_listeners_holds() {
         let listeners = BTreeMap::from([(ListenerId(1), Anchoring::Always)]);
-        let rules = RelayRules { default: Anchoring::Nat, listeners };
+        let rules = RelayRules { default: Anchoring::Nat, listeners, named: false };
 
         assert_eq!(rules.of(ListenerId(0)).max(rules.of(ListenerId(1))), Anchoring::Always);
         assert!(!rules.is_off());
         assert!(RelayRules::default().is_off());
+        assert!(!RelayRules { named: true, ..RelayRules::default() }.is_off());
     }
 }

@@ -137,7 +137,7 @@ impl TransactionUser {
     pub(super) fn authenticated(
         &mut self,
         turn: Turn<'_, '_>,
-        inbound: Inbound,
+        mut inbound: Inbound,
         account: Aor,
         verdict: Authenticated,
         out: &mut Vec<Output>,
@@ -153,6 +153,10 @@ impl TransactionUser {
             Authenticated::Alias(home) => {
                 let sender = Sender::Account { account, home: home.clone() };
                 self.admitted(turn, inbound, sender, Some(home), out);
+            }
+            Authenticated::Ruled { verdict, relay } => {
+                inbound.relay = Some(relay);
+                self.authenticated(turn, inbound, account, *verdict, out);
             }
             Authenticated::Counted { verdict, .. } => {
                 self.call_begins(turn.now, turn.key, turn.request, &inbound, Some(account.clone()));

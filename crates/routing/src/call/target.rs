@@ -87,6 +87,7 @@ pub(super) fn aim(keyring: &Keyring, target: Target) -> Aim {
         unreachable: Status::TEMPORARILY_UNAVAILABLE,
         spares: VecDeque::new(),
         leg: None,
+        relay: None,
     }
 }
 

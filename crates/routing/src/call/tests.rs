@@ -20,6 +20,7 @@ mod limits;
 mod orphan;
 mod records;
 mod register;
+mod relay_rules;
 mod round;
 mod routing;
 pub(super) mod scene;

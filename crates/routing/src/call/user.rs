@@ -436,6 +436,7 @@ impl TransactionUser {
             sender: None,
             diversions: Vec::new(),
             diversions_before: message.values(Name::Diversion).count(),
+            relay: None,
         })
     }
 

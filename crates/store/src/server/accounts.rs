@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use engine::StoreError;
-use routing::{Account, Algorithm, CallRules, Forwards};
+use routing::{Account, Algorithm, Anchoring, CallRules, Forwards};
 use sip::Aor;
 
 use super::link::{Row, Value};
@@ -11,6 +11,7 @@ use super::session::Session;
 use super::tables::{Dialect, Tables};
 use crate::credentials::{Credentials, is_ha1};
 use crate::names::NAMES_MAX;
+use crate::relay_rule;
 
 /// The account that has this address of record, as its own or as an alias. `realm` is for passwords that the table
 /// keeps readable.
@@ -53,6 +54,9 @@ pub async fn find_own(
     for (own, forwards) in forwards_of(session, &found).await? {
         accounts.entry(own).and_modify(|account| account.calls.forwards = forwards);
     }
+    for (own, rule) in relays_of(session, &found).await? {
+        accounts.entry(own).and_modify(|account| account.calls.relay = Some(rule));
+    }
     let sorted = |mut names: Vec<Aor>| {
         names.sort();
         names.dedup();
@@ -88,7 +92,7 @@ async fn subscribers(
             ha1: hashes(dialect, row, &aor, realm),
             aliases: Vec::new(),
             may_use: Vec::new(),
-            calls: CallRules { forwards: Forwards::default(), limit: row.number(7) },
+            calls: CallRules { limit: row.number(7), ..CallRules::default() },
             aor: aor.clone(),
         };
         // The first of two rows that differ in the case of the domain's letters.
@@ -227,6 +231,30 @@ async fn forwards_of(session: &mut Session, accounts: &[Aor]) -> Result<BTreeMap
         crate::forwards::take_row(of_account, &account, (row.text(0), row.text(1), row.number(2)));
     }
     Ok(forwards)
+}
+
+/// What an account says of the media relay.
+pub async fn relay(session: &mut Session, account: &Aor) -> Result<Option<Anchoring>, StoreError> {
+    let found = relays_of(session, std::slice::from_ref(account)).await?;
+    Ok(found.into_values().next())
+}
+
+async fn relays_of(session: &mut Session, accounts: &[Aor]) -> Result<BTreeMap<Aor, Anchoring>, StoreError> {
+    let tables = &session.tables;
+    if !tables.has_table("tandem_relay") {
+        return Ok(BTreeMap::new());
+    }
+    let columns = ["rule", "username", "domain"].map(|it| tables.product.text(it));
+    let (condition, values) = one_of(tables, "tandem_relay", accounts);
+    let query = format!("SELECT {} FROM tandem_relay WHERE {condition}", columns.join(", "));
+    let rows = session.rows(&query, &values).await?;
+    let accounts = accounts.iter().collect();
+    let rule = |row: &Row| {
+        let account = named(row, 1, &accounts)?;
+        let rule = relay_rule::read(&account, row.text(0))?;
+        Some((account, rule))
+    };
+    Ok(rows.iter().filter_map(rule).collect())
 }
 
 /// The address of record in two columns.

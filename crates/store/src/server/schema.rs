@@ -9,13 +9,14 @@ use super::session::{Access, Reached, reach};
 use super::tables::{OWN, OWN_VERSION};
 
 /// What is made: the tables' names, with the versions that `version` has of them.
-const TABLES: [(&str, Option<u32>); 10] = [
+const TABLES: [(&str, Option<u32>); 11] = [
     ("version", None),
     ("subscriber", Some(8)),
     ("dbaliases", Some(2)),
     ("location", Some(1013)),
     ("tandem_may_use", None),
     ("tandem_forward", None),
+    ("tandem_relay", None),
     ("tandem_epoch", None),
     ("tandem_cdr", None),
     ("acc", Some(7)),
@@ -160,6 +161,10 @@ fn statements(product: Product, name: &str) -> Vec<String> {
             "CREATE TABLE tandem_forward (username VARCHAR(64) NOT NULL, domain VARCHAR(64) NOT NULL, \
              kind VARCHAR(16) NOT NULL, uri VARCHAR(512) NOT NULL, after_ms BIGINT, \
              PRIMARY KEY (username, domain, kind)){end}"
+        )],
+        "tandem_relay" => vec![format!(
+            "CREATE TABLE tandem_relay (username VARCHAR(64) NOT NULL, domain VARCHAR(64) NOT NULL, \
+             rule VARCHAR(16) NOT NULL, PRIMARY KEY (username, domain)){end}"
         )],
         // OpenSIPS skips rows whose number it has not made so; a text of any length is what phones send.
         "location" => vec![

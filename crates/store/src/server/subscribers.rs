@@ -1,17 +1,18 @@
 //! Adding, changing, listing and removing accounts on a server.
 
 use engine::StoreError;
-use routing::Forwards;
+use routing::{Anchoring, Forwards};
 use sip::Aor;
 use tokio::runtime::Runtime;
 
-use super::accounts::{aliases, aor, forwards, may_use, owner};
+use super::accounts::{aliases, aor, forwards, may_use, owner, relay};
 use super::address::ServerSettings;
 use super::link::Value;
 use super::session::{Access, Session};
 use super::tables::Tables;
 use crate::credentials::Credentials;
 use crate::names::NAMES_MAX;
+use crate::relay_rule;
 use crate::subscribers::{NewSubscriber, Subscriber, SubscriberError};
 
 /// The accounts of a server's database. Each call connects anew: they are rare, and a server that moved is found.
@@ -103,6 +104,24 @@ impl OnServer {
         })
     }
 
+    /// Changes whether the media of an account's calls pass the relay.
+    pub fn set_relay(&self, aor: &Aor, rule: Option<Anchoring>) -> Result<(), SubscriberError> {
+        self.change(async |session| {
+            if !is_subscriber(session, aor).await? {
+                return Ok(Err(SubscriberError::Unknown(aor.clone())));
+            }
+            need(session, "tandem_relay", "rules for the media relay")?;
+            let of = [Value::Text(aor.user()), Value::Text(aor.domain())];
+            session.run("DELETE FROM tandem_relay WHERE username = ? AND domain = ?", &of).await?;
+            if let Some(rule) = rule {
+                let values = [of[0], of[1], Value::Text(relay_rule::word(rule))];
+                let sql = "INSERT INTO tandem_relay (username, domain, rule) VALUES (?, ?, ?)";
+                session.run(sql, &values).await?;
+            }
+            Ok(Ok(()))
+        })
+    }
+
     /// Gives an account one more name.
     pub fn add_alias(&self, aor: &Aor, alias: &Aor) -> Result<(), SubscriberError> {
         self.change(async |session| {
@@ -170,6 +189,7 @@ impl OnServer {
             let rest = [
                 ("dbaliases", names),
                 ("tandem_forward", names),
+                ("tandem_relay", names),
                 ("tandem_may_use", names),
                 ("tandem_may_use", ["uri_username", "uri_domain"]),
             ];
@@ -218,7 +238,8 @@ impl OnServer {
                         realm => realm.to_owned(),
                     };
                     let limit = row.number(3);
-                    if !take(Subscriber { aor, realm, aliases, may_use, forwards, limit }) {
+                    let relay = relay(session, &aor).await?;
+                    if !take(Subscriber { aor, realm, aliases, may_use, forwards, limit, relay }) {
                         return Ok(());
                     }
                 }

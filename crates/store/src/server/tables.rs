@@ -15,8 +15,16 @@ pub const OWN_VERSION: u32 = 1;
 pub const OWN: &str = "tandem";
 
 /// Tables that are looked for.
-const LOOKED_FOR: [&str; 7] =
-    ["version", "subscriber", "dbaliases", "location", "tandem_may_use", "tandem_forward", "tandem_epoch"];
+const LOOKED_FOR: [&str; 8] = [
+    "version",
+    "subscriber",
+    "dbaliases",
+    "location",
+    "tandem_may_use",
+    "tandem_forward",
+    "tandem_relay",
+    "tandem_epoch",
+];
 
 /// Who made the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,6 +206,7 @@ impl Tables {
             ("dbaliases", "aliases (table dbaliases)"),
             ("tandem_may_use", "addresses of others that an account may use (table tandem_may_use)"),
             ("tandem_forward", "forwards of accounts (table tandem_forward)"),
+            ("tandem_relay", "what an account says of the media relay (table tandem_relay)"),
         ];
         let tables = parts.into_iter().filter(|(table, _)| !self.has_table(table)).map(|(_, what)| what);
         let limit = (!self.has("subscriber", "calls_max"))

@@ -3,16 +3,16 @@
 use std::path::Path;
 
 use engine::StoreError;
-use routing::Forwards;
+use routing::{Anchoring, Forwards};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use sip::Aor;
 
 use crate::credentials::Credentials;
 use crate::database::Place;
-use crate::forwards;
 use crate::names::{NAMES_MAX, aliases, may_use};
 use crate::row;
 use crate::subscribers::{NewSubscriber, Subscriber, SubscriberError};
+use crate::{forwards, relay_rule};
 
 /// The accounts of a file. A running server may use it too.
 #[derive(Debug)]
@@ -80,6 +80,17 @@ impl InFile {
             let changed = connection.execute(
                 "UPDATE subscriber SET calls_max = ?3 WHERE username = ?1 AND domain = ?2",
                 params![aor.user(), aor.domain(), limit],
+            )?;
+            Ok(if changed == 0 { Err(SubscriberError::Unknown(aor.clone())) } else { Ok(()) })
+        })
+    }
+
+    /// Changes whether the media of an account's calls pass the relay.
+    pub fn set_relay(&mut self, aor: &Aor, rule: Option<Anchoring>) -> Result<(), SubscriberError> {
+        self.change(|connection| {
+            let changed = connection.execute(
+                "UPDATE subscriber SET relay = ?3 WHERE username = ?1 AND domain = ?2",
+                params![aor.user(), aor.domain(), rule.map(relay_rule::word)],
             )?;
             Ok(if changed == 0 { Err(SubscriberError::Unknown(aor.clone())) } else { Ok(()) })
         })
@@ -177,7 +188,7 @@ impl InFile {
     ) -> Result<(), StoreError> {
         let mut query = || -> rusqlite::Result<()> {
             let mut statement = self.connection.prepare(
-                "SELECT username, domain, realm, calls_max FROM subscriber WHERE ?1 IS NULL OR domain = ?1 \
+                "SELECT username, domain, realm, calls_max, relay FROM subscriber WHERE ?1 IS NULL OR domain = ?1 \
                  ORDER BY domain, username",
             )?;
             let mut rows = statement.query([domain])?;
@@ -187,7 +198,9 @@ impl InFile {
                 let may_use = may_use(&self.connection, &aor)?;
                 let forwards = forwards::read(&self.connection, &aor)?;
                 let (realm, limit) = (found.get(2)?, found.get(3)?);
-                if !take(Subscriber { aor, realm, aliases, may_use, forwards, limit }) {
+                let relay: Option<String> = found.get(4)?;
+                let relay = relay.and_then(|word| relay_rule::read(&aor, &word));
+                if !take(Subscriber { aor, realm, aliases, may_use, forwards, limit, relay }) {
                     break;
                 }
             }

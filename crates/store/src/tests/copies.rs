@@ -101,6 +101,7 @@ fn what_others_change_in_the_tables_is_told_without_being_asked_for() {
             "INSERT INTO tandem_forward VALUES ('alice', 'example.org', 'always', 'sip:x@example.com', NULL)"
                 .to_owned(),
             "UPDATE dbaliases SET username = 'bob' WHERE alias_username = 'ali'".to_owned(),
+            "INSERT INTO tandem_relay VALUES ('alice', 'example.org', 'always')".to_owned(),
         ];
         engine.script(&settings, &changes.join(";\n"));
 
@@ -113,6 +114,7 @@ fn what_others_change_in_the_tables_is_told_without_being_asked_for() {
         wait_for(|| of(&alice).is_some_and(|account| account.aliases.is_empty()));
         let after = of(&alice).expect("told");
         assert_eq!(&*after.ha1[0].1, hash);
+        assert_eq!(after.calls.relay, Some(routing::Anchoring::Always));
         assert!(before.calls.forwards.always.is_none() && after.calls.forwards.always.is_some());
         assert_eq!(of(&bob).map(|account| account.aliases.clone()), Some(vec![ali.clone()]));
 

@@ -1,6 +1,8 @@
 //! What must be so whatever the database is: SQLite, PostgreSQL, MariaDB.
 
 use super::engines::{Engine, KINDS};
+use routing::Anchoring;
+
 use super::*;
 use crate::server::inspect::inspect;
 
@@ -35,8 +37,14 @@ fn subscribers_are_added_changed_listed_and_removed() {
         assert_eq!(subscribers.count_of_other_realms(None), Ok(1));
         assert_eq!(subscribers.count_of_other_realms(Some("office")), Ok(1));
         assert_eq!(subscribers.set_limit(&bob, Some(3)), Ok(()));
+        assert_eq!(subscribers.set_relay(&bob, Some(Anchoring::Nat)), Ok(()));
+        assert_eq!(subscribers.set_relay(&bob, Some(Anchoring::Always)), Ok(()));
         let store = base.store();
         let found_bob = found(load(&*store, "bob@example.com"));
+        assert_eq!(found_bob.calls.relay, Some(Anchoring::Always));
+        assert_eq!(relay_of(&subscribers, "bob@example.com"), Some(Anchoring::Always));
+        assert_eq!(subscribers.set_relay(&bob, None), Ok(()));
+        assert_eq!(relay_of(&subscribers, "bob@example.com"), None);
         assert_eq!((&*found_bob.ha1[0].1, found_bob.calls.limit), (other.md5.as_str(), Some(3)));
 
         assert_eq!(subscribers.remove(&aor("alice@example.org")), Ok(vec![aor("ali@example.org")]));
@@ -44,6 +52,7 @@ fn subscribers_are_added_changed_listed_and_removed() {
         let unknown = SubscriberError::Unknown(aor("alice@example.org"));
         assert_eq!(subscribers.remove(&aor("alice@example.org")), Err(unknown.clone()));
         assert_eq!(subscribers.set_credentials(&aor("alice@example.org"), &other), Err(unknown.clone()));
+        assert_eq!(subscribers.set_relay(&aor("alice@example.org"), None), Err(unknown.clone()));
         assert_eq!(subscribers.set_limit(&aor("alice@example.org"), None), Err(unknown));
     }
 }
@@ -298,6 +307,18 @@ fn a_server_that_goes_away_fails_the_state_and_is_used_again_when_it_is_back() {
         wait_for(|| store.state().failing.is_none());
         assert_eq!(found(load(&store, "alice@example.org")).aor, aor("alice@example.org"));
     }
+}
+
+fn relay_of(subscribers: &Subscribers, name: &str) -> Option<Anchoring> {
+    let mut found = None;
+    let take = |it: crate::Subscriber| {
+        if it.aor == aor(name) {
+            found = it.relay;
+        }
+        true
+    };
+    subscribers.list(None, take).expect("it can be read");
+    found
 }
 
 impl Base {

@@ -10,7 +10,7 @@ use store::{Credentials, NewSubscriber, SubscriberError, Subscribers};
 use super::{Place, print};
 use crate::config::parse_duration;
 use crate::control::client::Client;
-use crate::control::{ForwardChange, Request, SubscriberView};
+use crate::control::{ForwardChange, RelayRule, Request, SubscriberView};
 use crate::database::Database;
 use crate::forwards;
 use crate::password::password;
@@ -84,6 +84,16 @@ pub enum SubscriberCommand {
         /// The number, 0 for none at all, or "default" for what the configuration says (sip.calls_per_account)
         #[arg(value_parser = limit)]
         calls: Limit,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Say whether voice of an account's calls goes by the media relay
+    Relay {
+        /// Its address of record
+        aor: String,
+        /// "never", "nat", "always", or "default" for what the configuration says (relay.relay)
+        #[arg(value_parser = rule)]
+        rule: Rule,
         #[command(flatten)]
         place: Place,
     },
@@ -196,6 +206,18 @@ impl SubscriberCommand {
                 print(&match calls {
                     Some(calls) => format!("{aor} may make {calls} calls at a time.\n"),
                     None => format!("{aor} may make as many calls at a time as the configuration says.\n"),
+                })
+            }
+            Self::Relay { aor, rule: Rule(rule), place } => {
+                let aor = aor_of(&aor)?;
+                Accounts::open(&place)?.set_relay(&aor, rule)?;
+                print(&match rule {
+                    Some(RelayRule::Never) => format!("Calls of {aor} go past the relay.\n"),
+                    Some(RelayRule::Nat) => {
+                        format!("Calls of {aor} go by the relay if one of the phones sits behind NAT.\n")
+                    }
+                    Some(RelayRule::Always) => format!("Calls of {aor} go by the relay.\n"),
+                    None => format!("Calls of {aor} go by the relay as the configuration says.\n"),
                 })
             }
             Self::Show { aor, json, place } => {
@@ -332,6 +354,13 @@ impl Accounts {
         }
     }
 
+    fn set_relay(&mut self, aor: &Aor, rule: Option<RelayRule>) -> Result<()> {
+        match self {
+            Self::Running(client) => client.ask(&Request::SubscriberRelay { aor: aor.to_string(), rule }),
+            Self::Stopped { subscribers, .. } => Ok(subscribers.set_relay(aor, rule.map(Into::into))?),
+        }
+    }
+
     fn forward(&mut self, aor: &Aor, change: ForwardChange) -> Result<()> {
         match self {
             Self::Running(client) => client.ask(&Request::SubscriberForward { aor: aor.to_string(), change }),
@@ -412,6 +441,7 @@ fn show_text(subscriber: &SubscriberView) -> String {
         ("may use", list(&subscriber.may_use)),
         ("forwards", list(&forwards::lines(&subscriber.forwards))),
         ("calls", subscriber.limit.map_or_else(|| "-".to_owned(), |limit| limit.to_string())),
+        ("relay", subscriber.relay.map_or_else(|| "-".to_owned(), |rule| rule.to_string())),
     ] {
         text.push_str(&format!("{name:<12}{value}\n"));
     }
@@ -429,6 +459,20 @@ fn limit(text: &str) -> Result<Limit, String> {
             .parse()
             .map(|number| Limit(Some(number)))
             .map_err(|_| "write a number or `default`".to_owned()),
+    }
+}
+
+/// Whether by the relay; `None`: as the configuration says.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule(Option<RelayRule>);
+
+fn rule(text: &str) -> Result<Rule, String> {
+    match text {
+        "default" => Ok(Rule(None)),
+        "never" => Ok(Rule(Some(RelayRule::Never))),
+        "nat" => Ok(Rule(Some(RelayRule::Nat))),
+        "always" => Ok(Rule(Some(RelayRule::Always))),
+        _ => Err("write never, nat, always or default".to_owned()),
     }
 }
 

@@ -65,7 +65,11 @@ impl Config {
             edges: self.edges.clone(),
             is_location_published: self.database.url.is_some() && self.database.location == Location::Own,
             trunks: self.trunks.clone(),
-            relay: routing::RelayRules { default: self.relay.anchoring, ..Default::default() },
+            relay: routing::RelayRules {
+                default: self.relay.anchoring,
+                named: self.relay.named,
+                ..Default::default()
+            },
             admission: self.admission(),
             dial_plan: self.dial_plan.clone(),
         })

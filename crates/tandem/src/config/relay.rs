@@ -32,6 +32,8 @@ const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 pub struct Relay {
     /// Which calls.
     pub anchoring: Anchoring,
+    /// Whether gateways and accounts may have another rule.
+    pub named: bool,
     /// The first port, which is even, and the last one.
     pub ports: (u16, u16),
     /// The addresses; empty: those of the listeners.
@@ -65,6 +67,7 @@ impl Default for Relay {
     fn default() -> Self {
         Self {
             anchoring: Anchoring::Never,
+            named: false,
             ports: (0, 0),
             listen: Vec::new(),
             broken: Broken::default(),
@@ -161,9 +164,9 @@ pub fn read_range(value: &Value<'_>) -> Result<(u16, u16), Wrong> {
 }
 
 impl Relay {
-    /// Whether any call is relayed.
+    /// Whether any call may be relayed.
     pub fn is_on(&self) -> bool {
-        self.anchoring != Anchoring::Never
+        self.named || self.anchoring != Anchoring::Never
     }
 
     /// How many ports there are.

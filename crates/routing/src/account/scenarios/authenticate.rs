@@ -143,6 +143,22 @@ fn a_call_is_held_against_the_limit_of_its_account() {
 }
 
 #[test]
+fn a_call_is_told_what_its_account_says_of_the_relay_and_other_requests_are_not() {
+    let mut world = World::new();
+    let rules =
+        crate::CallRules { limit: Some(1), relay: Some(crate::Anchoring::Always), ..Default::default() };
+    know(&mut world, Account { calls: rules, ..account("alice") });
+    let call = crate::CallName::of(&keys::RootKey::new([1; 32]).subkey("test", 0), b"1", b"tag");
+
+    let ruled =
+        Authenticated::Ruled { verdict: Box::new(Authenticated::Yes), relay: crate::Anchoring::Always };
+    let expected = Authenticated::Counted { verdict: Box::new(ruled), account: aor("alice"), call };
+    let invite = Authenticate { call: Some(call), ..right("alice", 1) };
+    assert_eq!(verdict(&mut world, invite), Some(expected));
+    assert_eq!(verdict(&mut world, right("alice", 2)), Some(Authenticated::Yes));
+}
+
+#[test]
 fn a_store_that_can_not_be_asked_is_no_wrong_password() {
     let mut world = World::new();
     verdict(&mut world, right("alice", 1));

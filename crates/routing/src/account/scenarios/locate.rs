@@ -131,6 +131,17 @@ fn a_call_is_told_the_rules_of_the_account_and_other_requests_are_not() {
 }
 
 #[test]
+fn a_call_is_told_of_an_account_that_has_a_rule_for_the_relay_alone() {
+    let mut world = World::new();
+    let calls = CallRules { relay: Some(crate::Anchoring::Never), ..CallRules::default() };
+    world.loaded("bob", Loaded::Found(Arc::new(Account { calls, ..account("bob") })));
+
+    let located = world.ask(Question::Call(aor("bob")));
+
+    assert!(matches!(located, Some(Answer::Located(Located::Ruled(..)))));
+}
+
+#[test]
 fn a_call_waits_for_the_rules_of_the_account_be_it_registered_or_not() {
     for is_registered in [false, true] {
         let mut world = World::new();
@@ -174,7 +185,7 @@ fn a_call_to_a_registered_phone_waits_a_second_for_the_database_at_most() {
 
 fn rules() -> CallRules {
     let to = ForwardTarget::parse("*98", "example.org");
-    CallRules { forwards: Forwards { busy: to, ..Forwards::default() }, limit: None }
+    CallRules { forwards: Forwards { busy: to, ..Forwards::default() }, ..CallRules::default() }
 }
 
 #[test]

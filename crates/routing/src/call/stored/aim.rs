@@ -15,7 +15,7 @@ use super::places::{
     Reader, StoredFlow, Writer, address, aor, duration, final_status, micros, number_of, one_of,
     read_address, text, transport, transport_number, write_aor,
 };
-use super::request::{TEXT_BYTES_MAX, uri};
+use super::request::{TEXT_BYTES_MAX, read_rule, rule_number, uri};
 use super::{at_most, bounded};
 use crate::account::Unreadable;
 use crate::{Keyring, Target};
@@ -69,6 +69,9 @@ pub(super) struct StoredAim {
     spares: Vec<StoredTarget>,
     #[prost(message, optional, tag = "14")]
     leg: Option<StoredLeg>,
+    /// As in [`StoredRequest`](super::request::StoredRequest).
+    #[prost(uint32, tag = "15")]
+    relay: u32,
 }
 
 /// One way.
@@ -193,6 +196,7 @@ impl StoredAim {
                 .leg
                 .as_ref()
                 .map(|leg| StoredLeg { gateway: name(&leg.gateway.name), route: name(&leg.route.name) }),
+            relay: rule_number(aim.relay),
         }
     }
 
@@ -246,6 +250,7 @@ impl StoredAim {
             unreachable: final_status(self.unreachable)?,
             spares,
             leg: leg.flatten(),
+            relay: read_rule(self.relay)?,
         })
     }
 }

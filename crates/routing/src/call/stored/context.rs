@@ -266,7 +266,7 @@ impl StoredAccount {
             ha1: Vec::new(),
             aliases: Vec::new(),
             may_use: Vec::new(),
-            calls: CallRules { forwards, limit: None },
+            calls: CallRules { forwards, ..CallRules::default() },
         })
     }
 }

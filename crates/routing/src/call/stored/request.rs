@@ -14,7 +14,7 @@ use super::super::validation::Checked;
 use super::places::{Reader, StoredFlow, Writer, aor, number_of, one_of, text, write_aor};
 use super::{at_most, bounded};
 use crate::account::Unreadable;
-use crate::{ForwardReason, Keyring, Settings};
+use crate::{Anchoring, ForwardReason, Keyring, Settings};
 
 /// Bytes of a URI, of a name, of a header value. Longer ones do not fit in a message beside all else.
 pub(super) const TEXT_BYTES_MAX: usize = 16 << 10;
@@ -53,6 +53,9 @@ pub(super) struct StoredRequest {
     /// Whether that is a GRUU of ours, if it is one at all.
     #[prost(bool, tag = "9")]
     is_gruu: bool,
+    /// What its sender's account says of media: 0 nothing, 1 never, 2 nat, 3 always.
+    #[prost(uint32, tag = "10")]
+    relay: u32,
 }
 
 /// By what right a request was admitted.
@@ -102,6 +105,7 @@ impl StoredRequest {
             max_forwards: inbound.checked.max_forwards,
             request_uri: inbound.routed.request_uri.clone(),
             is_gruu: inbound.routed.gruu.is_some(),
+            relay: rule_number(inbound.relay),
         }
     }
 
@@ -135,11 +139,13 @@ impl StoredRequest {
             sender: Some(sender),
             diversions,
             diversions_before: message.values(Name::Diversion).count(),
+            relay: read_rule(self.relay)?,
         }))
     }
 
     fn found(&self, reader: Reader<'_>) -> Result<Found, Unreadable> {
         at_most(&self.diversions, DIVERSIONS_MAX)?;
+        read_rule(self.relay)?;
         uri(&self.request_uri)?;
         reader.flow(self.source.as_ref().ok_or(Unreadable::Malformed)?)?;
         let diversion = |stored: &StoredDiversion| {
@@ -205,6 +211,18 @@ impl StoredSought {
     pub(super) fn read(&self) -> Result<Sought, Unreadable> {
         Ok(Sought { aor: aor(&self.aor)?, look: one_of(&LOOKS, self.look)? })
     }
+}
+
+/// The rules for media by their numbers, which stay.
+const RULES: [Option<Anchoring>; 4] =
+    [None, Some(Anchoring::Never), Some(Anchoring::Nat), Some(Anchoring::Always)];
+
+pub(super) fn rule_number(rule: Option<Anchoring>) -> u32 {
+    number_of(&RULES, &rule)
+}
+
+pub(super) fn read_rule(number: u32) -> Result<Option<Anchoring>, Unreadable> {
+    one_of(&RULES, number)
 }
 
 /// A URI that can stand in a request line.

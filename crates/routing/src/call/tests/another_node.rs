@@ -469,7 +469,7 @@ fn ruled(forwards: Forwards) -> Arc<Account> {
         ha1: Vec::new(),
         aliases: Vec::new(),
         may_use: Vec::new(),
-        calls: CallRules { forwards, limit: None },
+        calls: CallRules { forwards, ..CallRules::default() },
     })
 }
 

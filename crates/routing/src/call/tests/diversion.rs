@@ -250,7 +250,7 @@ fn asked_for(out: &[Output], aor: &str) -> Token {
 
 fn ruled(user: &str, targets: Vec<Target>, forwards: Forwards) -> Answer {
     let aor = Aor::parse(&format!("{user}@example.org")).unwrap();
-    let calls = CallRules { forwards, limit: None };
+    let calls = CallRules { forwards, ..CallRules::default() };
     let account = Account { aor, ha1: Vec::new(), aliases: Vec::new(), may_use: Vec::new(), calls };
     Answer::Located(Located::Ruled(targets, Arc::new(account)))
 }

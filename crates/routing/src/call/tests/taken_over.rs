@@ -37,6 +37,8 @@ mod limits;
 mod records;
 #[path = "register.rs"]
 mod register;
+#[path = "relay_rules.rs"]
+mod relay_rules;
 #[path = "round.rs"]
 mod round;
 #[path = "routing.rs"]

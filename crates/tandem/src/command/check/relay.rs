@@ -44,7 +44,8 @@ fn read_pair(text: &str, between: impl Fn(char) -> bool) -> Option<(u16, u16)> {
 /// Which calls are relayed and where, and what to do about the host; empty if none are.
 pub fn text(relay: &Relay, settings: &Settings, kernel: &Kernel, connections_max: usize) -> String {
     let calls = match relay.anchoring {
-        Anchoring::Never => return String::new(),
+        Anchoring::Never if !relay.named => return String::new(),
+        Anchoring::Never => "calls of gateways and accounts that have a rule",
         Anchoring::Nat => "calls with a phone behind NAT",
         Anchoring::Always => "all calls",
     };

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use routing::Gateway;
 use routing::dial_plan::{CallerPlace, CallerRules, HeaderEdits, ListenerName, Rewrite, Watch};
+use routing::{Anchoring, Gateway};
 use sip::{SipUri, Status};
 
 use super::parts;
@@ -38,6 +38,7 @@ pub struct GatewayDraft {
     caller_number: String,
     caller_domain: Option<String>,
     headers: HeaderEdits,
+    relay: Option<Anchoring>,
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -140,6 +141,23 @@ const FIELDS: &[Field<GatewayDraft>] = &[
         set: |draft, value| {
             let calls = value.number(0..=CALLS_MAX)? as u32;
             draft.calls_max = (calls > 0).then_some(calls);
+            Ok(())
+        },
+    },
+    Field {
+        key: "relay",
+        default: "\"default\"",
+        meaning: &[
+            "Whether voice of calls to it goes by the media relay: \"never\", \"nat\", \"always\"; \"default\": as relay.relay says.",
+            "Where an account has a rule too, the later of the three holds. Needs another relay.relay than \"never\".",
+        ],
+        set: |draft, value| {
+            draft.relay = value.word(&[
+                ("default", None),
+                ("never", Some(Anchoring::Never)),
+                ("nat", Some(Anchoring::Nat)),
+                ("always", Some(Anchoring::Always)),
+            ])?;
             Ok(())
         },
     },
@@ -327,7 +345,7 @@ impl GatewayDraft {
                 place: self.caller_in,
             },
             headers: self.headers.clone(),
-            relay: None,
+            relay: self.relay,
         }
     }
 }
@@ -357,6 +375,7 @@ impl Default for GatewayDraft {
             caller_number: String::new(),
             caller_domain: None,
             headers: HeaderEdits::default(),
+            relay: None,
         }
     }
 }

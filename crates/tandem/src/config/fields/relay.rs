@@ -23,13 +23,16 @@ pub const SECTION: Section = Section {
             key: "relay",
             default: "\"never\"",
             meaning: &[
-                "Which calls: \"never\", \"nat\" (those in which one of the phones sits behind NAT), \"always\".",
+                "Which calls: \"never\", \"nat\" (those in which one of the phones sits behind NAT), \"always\", or \"named\": those",
+                "alone whose gateway (`relay`) or account (`tandem subscriber relay`) has a rule of its own. Such a rule takes",
+                "the place of this one, but for \"never\" here.",
             ],
             set: |config, value| {
-                config.relay.anchoring = value.word(&[
-                    ("never", Anchoring::Never),
-                    ("nat", Anchoring::Nat),
-                    ("always", Anchoring::Always),
+                (config.relay.anchoring, config.relay.named) = value.word(&[
+                    ("never", (Anchoring::Never, false)),
+                    ("nat", (Anchoring::Nat, true)),
+                    ("always", (Anchoring::Always, true)),
+                    ("named", (Anchoring::Never, true)),
                 ])?;
                 Ok(())
             },
