@@ -187,6 +187,7 @@ pub fn all() -> Vec<Scenario> {
         cluster::streams::SCENARIOS,
         cluster::survival::SCENARIOS,
         cluster::talk::SCENARIOS,
+        cluster::talk_changes::SCENARIOS,
         cluster::fast_path::SCENARIOS,
         cluster::rtpengine::SCENARIOS,
     ]

@@ -62,6 +62,16 @@ impl Talker {
         })
     }
 
+    /// Its media are at another port from here on, where it says nothing yet.
+    pub fn move_to(&mut self, host: &Host, port: u16) -> Result<()> {
+        self.fall_silent();
+        self.stop.store(false, Ordering::Relaxed);
+        self.local.set_port(port);
+        self.socket = host.enter(|| UdpSocket::bind(self.local))?.with_context(|| self.local.to_string())?;
+        self.socket.set_read_timeout(Some(EVERY))?;
+        Ok(())
+    }
+
     /// The description of its media.
     pub fn description(&self) -> String {
         let (address, port) = (self.local.ip(), self.local.port());

@@ -4,6 +4,7 @@
 //! can be told to forget, after which a phone's next packet leaves from another port.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -32,7 +33,7 @@ impl Router {
         outside.ip(&["addr", "add", "192.168.1.1/24", "dev", "lan"])?;
         process::quietly(outside.command("sysctl").args(["-q", "-w", "net.ipv4.ip_forward=1"]))?;
         let router = Router { outside };
-        router.translate(PORTS[0])?;
+        router.translate(PORTS[0], "")?;
         Ok(router)
     }
 
@@ -58,17 +59,40 @@ impl Router {
 
     /// Forgets every translation and uses other public ports from here on.
     pub fn change_ports(&self) -> Result<()> {
-        self.translate(PORTS[1])?;
+        self.translate(PORTS[1], "")?;
         process::quietly(self.outside.command("conntrack").arg("-F"))
             .context("the router could not forget its translations")
     }
 
-    fn translate(&self, (first, last): (u16, u16)) -> Result<()> {
+    /// From here on each flow that goes out gets a random port, and is forgotten after this time without a packet.
+    pub fn be_forgetful(&self, after: Duration) -> Result<()> {
+        self.translate(PORTS[0], " fully-random")?;
+        for name in ["nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream"] {
+            let setting = format!("net.netfilter.{name}={}", after.as_secs());
+            process::quietly(self.outside.command("sysctl").args(["-q", "-w", &setting]))?;
+        }
+        Ok(())
+    }
+
+    /// Forgets the flows of UDP to this port outside, as if nothing had passed for long.
+    pub fn forget_flows_to(&self, port: u16) -> Result<()> {
+        let port = port.to_string();
+        process::quietly(self.outside.command("conntrack").args([
+            "-D",
+            "-p",
+            "udp",
+            "--orig-port-dst",
+            &port,
+        ]))
+        .context("the router could not forget a flow")
+    }
+
+    fn translate(&self, (first, last): (u16, u16), how: &str) -> Result<()> {
         let rules = format!(
             "add table ip nat\n\
              flush table ip nat\n\
              add chain ip nat out {{ type nat hook postrouting priority 100; }}\n\
-             add rule ip nat out oifname eth0 meta l4proto {{ tcp, udp }} masquerade to :{first}-{last}\n\
+             add rule ip nat out oifname eth0 meta l4proto {{ tcp, udp }} masquerade to :{first}-{last}{how}\n\
              add rule ip nat out oifname eth0 masquerade\n\
              add table ip wall\n\
              flush table ip wall\n\

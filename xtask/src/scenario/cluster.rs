@@ -28,4 +28,5 @@ pub mod strangers;
 pub mod streams;
 pub mod survival;
 pub mod talk;
+pub mod talk_changes;
 pub mod witness;
