@@ -15,6 +15,7 @@ pub mod copies;
 pub mod epoch;
 pub mod fault;
 pub mod inspect;
+pub mod lease_row;
 pub mod link;
 pub mod lists;
 pub mod location;

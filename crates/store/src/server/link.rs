@@ -137,7 +137,8 @@ impl Link {
                 "SELECT CASE WHEN pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on' \
                  THEN '1' ELSE '0' END"
             }
-            Self::MySql(_) => "SELECT CAST(@@global.read_only AS CHAR)",
+            // As a text MariaDB has it `OFF`.
+            Self::MySql(_) => "SELECT CASE WHEN @@global.read_only + 0 = 0 THEN '0' ELSE '1' END",
         };
         let rows = self.rows(query, &[]).await?;
         Ok(rows.first().is_some_and(|row| row.text(0) == "1"))

@@ -4,12 +4,13 @@ use engine::StoreError;
 
 use super::address::{Product, ServerSettings};
 use super::fault::explain;
+use super::lease_row;
 use super::link::{Link, Value};
 use super::session::{Access, Reached, reach};
 use super::tables::{OWN, OWN_VERSION};
 
 /// What is made: the tables' names, with the versions that `version` has of them.
-const TABLES: [(&str, Option<u32>); 11] = [
+const TABLES: [(&str, Option<u32>); 12] = [
     ("version", None),
     ("subscriber", Some(8)),
     ("dbaliases", Some(2)),
@@ -19,6 +20,7 @@ const TABLES: [(&str, Option<u32>); 11] = [
     ("tandem_relay", None),
     ("tandem_epoch", None),
     ("tandem_cdr", None),
+    (lease_row::TABLE, None),
     ("acc", Some(7)),
     ("missed_calls", Some(5)),
 ];
@@ -26,21 +28,37 @@ const TABLES: [(&str, Option<u32>); 11] = [
 /// Makes the tables in a database that has none of them, or those of Tandem alone that are missing beside the tables of
 /// others. Returns their names.
 pub fn init(settings: &ServerSettings) -> Result<Vec<&'static str>, StoreError> {
+    run(settings, Wanted::All)
+}
+
+/// Makes the table of a cluster's third vote alone, whatever else the database has. Returns its name, or nothing if it is there.
+pub fn init_lease(settings: &ServerSettings) -> Result<Vec<&'static str>, StoreError> {
+    run(settings, Wanted::Lease)
+}
+
+/// What is to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    All,
+    Lease,
+}
+
+fn run(settings: &ServerSettings, wanted: Wanted) -> Result<Vec<&'static str>, StoreError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| StoreError {
         place: settings.url.to_string(),
         reason: format!("no runtime for it: {error}"),
     })?;
-    runtime.block_on(make(settings))
+    runtime.block_on(make(settings, wanted))
 }
 
-async fn make(settings: &ServerSettings) -> Result<Vec<&'static str>, StoreError> {
+async fn make(settings: &ServerSettings, wanted: Wanted) -> Result<Vec<&'static str>, StoreError> {
     let Reached { mut link, place, access } = reach(settings).await?;
     let refused = |reason: String| StoreError { place: place.clone(), reason };
     if access == Access::ReadOnly {
         return Err(refused("it can only be read: name the primary in database.url".to_owned()));
     }
-    let made = tokio::time::timeout(settings.deadline.saturating_mul(10), make_by(&mut link)).await;
+    let made = tokio::time::timeout(settings.deadline.saturating_mul(10), make_by(&mut link, wanted)).await;
     match made {
         Err(_) => Err(refused("it was too slow to make the tables: see whether it is well".to_owned())),
         Ok(Ok(Ok(made))) => Ok(made),
@@ -53,7 +71,7 @@ async fn make(settings: &ServerSettings) -> Result<Vec<&'static str>, StoreError
 }
 
 /// Makes what is missing; the inner error are the tables that are in the way.
-async fn make_by(link: &mut Link) -> Result<Result<Vec<&'static str>, String>, sqlx::Error> {
+async fn make_by(link: &mut Link, wanted: Wanted) -> Result<Result<Vec<&'static str>, String>, sqlx::Error> {
     let product = link.product();
     let there = match product {
         Product::Postgres => "table_schema::text = ANY(current_schemas(false)::text[])",
@@ -66,6 +84,15 @@ async fn make_by(link: &mut Link) -> Result<Result<Vec<&'static str>, String>, s
     let rows = link.rows(&query, &[]).await?;
     let there: Vec<String> = rows.iter().map(|row| row.text(0).to_ascii_lowercase()).collect();
     let is_there = |name: &str| there.iter().any(|it| it == name);
+    if wanted == Wanted::Lease {
+        if is_there(lease_row::TABLE) {
+            return Ok(Ok(Vec::new()));
+        }
+        for statement in statements(product, lease_row::TABLE) {
+            link.plain(&statement).await?;
+        }
+        return Ok(Ok(vec![lease_row::TABLE]));
+    }
     let taken: Vec<&str> = TABLES.iter().map(|(name, _)| *name).filter(|name| is_there(name)).collect();
     let is_ours = is_there("version") && {
         let query = format!("SELECT '1' FROM version WHERE {} = ?", product.text("table_name"));
@@ -181,6 +208,13 @@ fn statements(product: Product, name: &str) -> Vec<String> {
         "tandem_epoch" => vec![format!(
             "CREATE TABLE tandem_epoch (writer VARCHAR(32) NOT NULL PRIMARY KEY, epoch BIGINT NOT NULL DEFAULT 0){end}"
         )],
+        // Each renewal leaves a dead row behind: with room beside it the server takes it away by itself.
+        lease_row::TABLE => {
+            let end = if product == Product::Postgres { " WITH (fillfactor = 10)" } else { end };
+            vec![format!(
+                "CREATE TABLE {name} (name VARCHAR(64) NOT NULL PRIMARY KEY, state VARCHAR(1024) NOT NULL){end}"
+            )]
+        }
         "tandem_cdr" => vec![
             format!(
                 "CREATE TABLE tandem_cdr (id VARCHAR(32) NOT NULL PRIMARY KEY, start_time {moment} NOT NULL, \

@@ -168,7 +168,14 @@ fn the_tables_of_opensips_and_kamailio_get_their_rows_and_further_columns() {
             let place = Place::with(&engine, script);
             assert_eq!(
                 crate::init_server(&place.settings),
-                Ok(vec!["tandem_may_use", "tandem_forward", "tandem_relay", "tandem_epoch", "tandem_cdr"])
+                Ok(vec![
+                    "tandem_may_use",
+                    "tandem_forward",
+                    "tandem_relay",
+                    "tandem_epoch",
+                    "tandem_cdr",
+                    "tandem_lease"
+                ])
             );
             let mut place = place;
             place.extra = vec![
