@@ -4,6 +4,7 @@
 //! costs a vote at the most and never the lease. What decides is [`RowVoter`]; here is what it asks for, one operation at a
 //! time, each with a deadline. To its guardian it speaks by datagrams: messages as they cross the link, and how it is.
 
+mod database;
 mod etcd;
 mod http;
 mod password;
@@ -29,6 +30,7 @@ use crate::config::Config;
 use crate::guardian::poll::now;
 use crate::logs::Logs;
 
+pub use database::settings;
 pub use probe::{Probed, probe};
 use server::{Server, Trouble};
 
@@ -72,7 +74,7 @@ pub fn run(config_file: &Path, name: &str) -> Result<()> {
     let _logs = Logs::start(config.log);
     let cluster = config.cluster.context("[cluster] is gone from the file")?;
     let row = cluster.row.context("cluster.witness names no server that has a row")?;
-    let server = Server::new(&row, name)?;
+    let server = Server::new(&row, name, cluster.lease)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         guardian.set_nonblocking(true)?;
@@ -81,7 +83,7 @@ pub fn run(config_file: &Path, name: &str) -> Result<()> {
         getrandom::fill(&mut chance).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
         let voter = RowVoter::new(now().instant, ServiceId(0), u64::from_ne_bytes(chance));
         let deadline = RowVoter::deadline(cluster.lease);
-        let report = RowReport { kind: row.kind.name().to_owned(), ..RowReport::default() };
+        let report = RowReport { kind: row.name().to_owned(), ..RowReport::default() };
         let speaker = Speaker { voter, guardian, deadline, report, out: Vec::new(), message: Vec::new() };
         speaker.run(server).await.context("the guardian can not be spoken to")
     })

@@ -1,11 +1,13 @@
 //! `tandem database`: what is done once to the database of a server.
 
-use anyhow::{Context, Result};
+use anyhow::{Result, bail};
 use clap::Subcommand;
-use store::init_server;
+use store::{init_lease, init_server};
 
 use super::{Place, print};
+use crate::config::cluster::{NamedBy, RowWitness};
 use crate::database;
+use crate::row_witness;
 
 #[derive(Debug, Subcommand)]
 pub enum DatabaseCommand {
@@ -20,11 +22,31 @@ impl DatabaseCommand {
     /// Does what was written.
     pub fn run(self) -> Result<()> {
         let Self::Init { place } = self;
-        let settings = database::server(&place.config()?)?.context(
-            "the configuration names no database server: write database.url; without one the tables are made by \
-             themselves, in the state directory",
-        )?;
-        let made = init_server(&settings)?;
-        print(&format!("The tables {} were made. `tandem subscriber add` fills them.\n", made.join(", ")))
+        let config = place.config()?;
+        let settings = database::server(&config)?;
+        let row = config.cluster.as_ref().and_then(|cluster| cluster.row.as_ref());
+        let own = match row {
+            Some(RowWitness::Database(server)) if server.named_by == NamedBy::Witness => Some(server),
+            _ => None,
+        };
+        if settings.is_none() && own.is_none() {
+            bail!(
+                "the configuration names no database server: write database.url; without one the tables are made by \
+                 themselves, in the state directory"
+            );
+        }
+        let mut text = String::new();
+        if let Some(server) = own {
+            let made = init_lease(&row_witness::settings(server)?)?;
+            text.push_str(match made.as_slice() {
+                [] => "The table tandem_lease of the witness is there already.\n",
+                _ => "The table tandem_lease of the witness was made.\n",
+            });
+        }
+        if let Some(settings) = settings {
+            let made = init_server(&settings)?.join(", ");
+            text.push_str(&format!("The tables {made} were made. `tandem subscriber add` fills them.\n"));
+        }
+        print(&text)
     }
 }

@@ -65,7 +65,7 @@ impl WitnessOptions {
         };
         let Some(cluster) = &config.cluster else { bail!("{} has no [cluster]", file.display()) };
         if let Some(row) = &cluster.row {
-            let kind = row.kind.name();
+            let kind = row.name();
             bail!("{} names {kind} as cluster.witness: it votes without `tandem witness`", file.display());
         }
         let listen = if listen.is_empty() { cluster.witness.clone() } else { listen };

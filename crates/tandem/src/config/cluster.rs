@@ -10,6 +10,7 @@ mod here;
 mod row;
 #[cfg(test)]
 mod tests;
+mod witness;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ pub use build::build;
 pub use digest::digest_of;
 pub use draft::{CHECKS, CLUSTER, CLUSTER_NAME, NODES, Read};
 pub use here::Here;
-pub use row::{RowKind, RowWitness};
+pub use row::{DatabaseServer, EtcdServers, NamedBy, RowWitness};
 
 /// What `[cluster]` says.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -76,7 +76,7 @@ impl<'t> Reading<'t> {
         config.dial_plan = dial_plan::build(self, &gateways, &routes, &config.trunks, &config.sip.listen);
         let read =
             cluster::Read { digest: cluster::digest_of(root.get_ref()), ..std::mem::take(&mut self.cluster) };
-        config.cluster = cluster::build(self, read, &config.sip.listen);
+        config.cluster = cluster::build(self, read, &config.sip.listen, &config.database);
     }
 
     /// Says that the value of `key` conflicts with another; without one its table or the file as a whole does.

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::http::{Connection, tls};
 use super::server::Trouble;
-use crate::config::cluster::RowWitness;
+use crate::config::cluster::EtcdServers;
 
 /// Revisions that a cluster with automatic compaction has at the most: an hour of renewals, five times in each lease of 100 ms.
 const REVISIONS_KEPT_MAX: u64 = 200_000;
@@ -40,7 +40,7 @@ impl std::fmt::Debug for Etcd {
 
 impl Etcd {
     /// Servers that are not connected to yet. `name` tells the keys of clusters apart.
-    pub fn new(row: &RowWitness, password: Option<Zeroizing<String>>, name: &str) -> Result<Self> {
+    pub fn new(row: &EtcdServers, password: Option<Zeroizing<String>>, name: &str) -> Result<Self> {
         Ok(Self {
             servers: row.servers.clone(),
             at: 0,

@@ -21,19 +21,31 @@ pub struct Probed {
 pub fn probe(row: &RowWitness, name: &str, lease: Duration) -> Result<Probed> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut probed = Probed { lines: Vec::new(), remarks: Vec::new() };
-    for place in 0..row.servers.len() {
-        let mut alone = row.clone();
-        alone.servers.swap(0, place);
-        let mut server = Server::new(&alone, name)?;
+    for (place, alone) in each(row).iter().enumerate() {
+        let mut server = Server::new(alone, name, lease)?;
         runtime.block_on(look(&mut server, row, lease, place == 0, &mut probed));
     }
     Ok(probed)
 }
 
+/// The servers, each of them in turn as the first; of a database only the primary can be asked.
+fn each(row: &RowWitness) -> Vec<RowWitness> {
+    match row {
+        RowWitness::Etcd(etcd) => (0..etcd.servers.len())
+            .map(|place| {
+                let mut alone = etcd.clone();
+                alone.servers.swap(0, place);
+                RowWitness::Etcd(alone)
+            })
+            .collect(),
+        RowWitness::Database(_) => vec![row.clone()],
+    }
+}
+
 async fn look(server: &mut Server, row: &RowWitness, lease: Duration, is_first: bool, probed: &mut Probed) {
-    let (kind, address) = (row.kind.name(), server.address());
     // The first one connects, and the second one is how long it takes from then on.
     let mut seen = asked(server).await;
+    let (kind, address) = (row.name(), server.address());
     let begun = Instant::now();
     if seen.is_ok() {
         seen = asked(server).await;
@@ -53,7 +65,8 @@ async fn look(server: &mut Server, row: &RowWitness, lease: Duration, is_first: 
                 ));
             }
             if is_first {
-                probed.remarks.extend(server.remarks().await);
+                let remarks = timeout(CONNECT_MAX, server.remarks()).await;
+                probed.remarks.extend(remarks.unwrap_or_else(|_| vec![Trouble::silent(CONNECT_MAX).0]));
             }
         }
         Err(Trouble(trouble)) => {

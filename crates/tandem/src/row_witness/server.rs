@@ -5,9 +5,10 @@ use std::time::Duration;
 use anyhow::Result;
 use cluster::row::{Change, Seen, Written};
 
+use super::database::Database;
 use super::etcd::Etcd;
 use super::password;
-use crate::config::cluster::{RowKind, RowWitness};
+use crate::config::cluster::RowWitness;
 
 /// What is wrong with a server, in words, with the mend where there is one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,14 +29,19 @@ impl Trouble {
 pub enum Server {
     /// A key of etcd.
     Etcd(Box<Etcd>),
+    /// A row of PostgreSQL or MySQL.
+    Database(Box<Database>),
 }
 
 impl Server {
     /// A server that is not connected to yet. `name` tells the rows of clusters apart.
-    pub fn new(row: &RowWitness, name: &str) -> Result<Self> {
-        let password = row.password_file.as_deref().map(password::read).transpose()?;
-        match row.kind {
-            RowKind::Etcd => Ok(Self::Etcd(Box::new(Etcd::new(row, password, name)?))),
+    pub fn new(row: &RowWitness, name: &str, lease: Duration) -> Result<Self> {
+        match row {
+            RowWitness::Etcd(servers) => {
+                let password = servers.password_file.as_deref().map(password::read).transpose()?;
+                Ok(Self::Etcd(Box::new(Etcd::new(servers, password, name)?)))
+            }
+            RowWitness::Database(server) => Ok(Self::Database(Box::new(Database::new(server, name, lease)?))),
         }
     }
 
@@ -43,6 +49,7 @@ impl Server {
     pub fn address(&self) -> String {
         match self {
             Self::Etcd(etcd) => etcd.address(),
+            Self::Database(database) => database.address(),
         }
     }
 
@@ -50,6 +57,7 @@ impl Server {
     pub fn is_connected(&self) -> bool {
         match self {
             Self::Etcd(etcd) => etcd.is_connected(),
+            Self::Database(database) => database.is_connected(),
         }
     }
 
@@ -57,6 +65,7 @@ impl Server {
     pub fn disconnect(&mut self) {
         match self {
             Self::Etcd(etcd) => etcd.disconnect(),
+            Self::Database(database) => database.disconnect(),
         }
     }
 
@@ -64,6 +73,7 @@ impl Server {
     pub async fn read(&mut self) -> Result<Seen, Trouble> {
         match self {
             Self::Etcd(etcd) => etcd.read().await,
+            Self::Database(database) => database.read().await,
         }
     }
 
@@ -71,6 +81,7 @@ impl Server {
     pub async fn write(&mut self, change: &Change) -> Result<Written, Trouble> {
         match self {
             Self::Etcd(etcd) => etcd.write(change).await,
+            Self::Database(database) => database.write(change).await,
         }
     }
 
@@ -78,6 +89,7 @@ impl Server {
     pub async fn remarks(&mut self) -> Vec<String> {
         match self {
             Self::Etcd(etcd) => etcd.remarks().await,
+            Self::Database(database) => database.remarks().await,
         }
     }
 }

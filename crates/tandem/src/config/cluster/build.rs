@@ -3,23 +3,18 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
-use std::path::Path;
 use std::time::Duration;
 
 use super::super::listen::{Listen, Place};
 use super::super::problem::Wrong;
 use super::super::reader::{Entry, Reading};
 use super::super::suggest::nearest;
-use super::draft::{
-    CHECKS, CLUSTER_NAME, CheckDraft, ClusterDraft, MEMBERS_MAX, NODES, NodeDraft, Read, WitnessAt,
-};
-use super::{CheckCommand, Cluster, ClusterNode, RowWitness, Vip};
-
-const OF_TWO_KINDS: &str = "is of another kind than the one before";
-const ONE_KIND: &str = "name one witness: a fourth vote would not help";
+use super::draft::{CHECKS, CLUSTER_NAME, CheckDraft, ClusterDraft, MEMBERS_MAX, NODES, NodeDraft, Read};
+use super::{CheckCommand, Cluster, ClusterNode, Vip, witness};
+use crate::database::Server;
 
 /// Makes the cluster of what was read, if the file has one. What is wrong is reported.
-pub fn build(reading: &mut Reading<'_>, read: Read, listen: &[Listen]) -> Option<Cluster> {
+pub fn build(reading: &mut Reading<'_>, read: Read, listen: &[Listen], database: &Server) -> Option<Cluster> {
     let Read { cluster, nodes, checks, digest } = read;
     let entry = cluster?;
     let draft = entry.draft.clone();
@@ -38,7 +33,7 @@ pub fn build(reading: &mut Reading<'_>, read: Read, listen: &[Listen]) -> Option
     let with_port =
         |(address, port_of): (IpAddr, Option<u16>)| SocketAddr::new(address, port_of.unwrap_or(port));
     let nodes = build_nodes(reading, &entry, nodes, &mut taken, with_port);
-    let (witness, row) = build_witness(reading, &entry, &taken, with_port);
+    let (witness, row) = witness::build(reading, &entry, &taken, database, with_port);
     if !draft.witness.is_empty() && nodes.len() >= MEMBERS_MAX {
         let mend = format!("at most {MEMBERS_MAX} hosts vote, the witness among them");
         reading.wrong_entry(CLUSTER_NAME, &entry, "witness", "is one voter too many", mend);
@@ -78,81 +73,6 @@ pub fn build(reading: &mut Reading<'_>, read: Read, listen: &[Listen]) -> Option
         checks,
         digest,
     })
-}
-
-/// The addresses of a witness on a host, or the servers that have its row.
-fn build_witness(
-    reading: &mut Reading<'_>,
-    entry: &Entry<ClusterDraft>,
-    taken: &BTreeMap<IpAddr, String>,
-    with_port: impl Fn((IpAddr, Option<u16>)) -> SocketAddr,
-) -> (Vec<SocketAddr>, Option<RowWitness>) {
-    let draft = &entry.draft;
-    let named = |path: &Path| (!path.as_os_str().is_empty()).then(|| path.to_owned());
-    let mut hosts = Vec::new();
-    let mut row: Option<RowWitness> = None;
-    for (place, span) in &draft.witness {
-        let mut wrong = |what: String, mend: &str| wrong(reading, "witness", span, what, mend);
-        match place {
-            WitnessAt::Host(address, port) => {
-                let at = with_port((*address, *port));
-                const MEND: &str = "name addresses of a third host, each once";
-                match taken.get(&at.ip()) {
-                    _ if row.is_some() => wrong(OF_TWO_KINDS.to_owned(), ONE_KIND),
-                    Some(other) => wrong(format!("is the {other}: a witness on a node dies with it"), MEND),
-                    None if hosts.contains(&at) => wrong("names one address twice".to_owned(), MEND),
-                    None => hosts.push(at),
-                }
-            }
-            WitnessAt::Row(server) => {
-                let address = server.host.parse::<IpAddr>().ok();
-                let owner = address.and_then(|address| taken.get(&address));
-                let at = (server.host.clone(), server.port);
-                let known = row.get_or_insert_with(|| RowWitness {
-                    kind: server.kind,
-                    servers: Vec::new(),
-                    user: server.user.clone(),
-                    password_file: named(&draft.witness_password_file),
-                    ca_file: named(&draft.witness_ca),
-                });
-                if !hosts.is_empty() || known.kind != server.kind {
-                    wrong(OF_TWO_KINDS.to_owned(), ONE_KIND);
-                } else if known.user != server.user {
-                    wrong(
-                        "has another user than the one before".to_owned(),
-                        "name the same user for all servers",
-                    );
-                } else if known.servers.contains(&at) {
-                    wrong("names one server twice".to_owned(), "name each server once");
-                } else if let Some(owner) = owner.filter(|_| draft.witness.len() < 3) {
-                    let what = format!("is the {owner}: a witness on a node dies with it");
-                    wrong(
-                        what,
-                        "name servers on other hosts, or three and more of which a majority is elsewhere",
-                    );
-                } else {
-                    known.servers.push(at);
-                }
-            }
-        }
-    }
-    if row.as_ref().is_some_and(|row| row.user.is_empty() && row.password_file.is_some()) {
-        let mend = "name the user in each entry of witness: \"etcd://tandem@10.0.0.5:2379\"";
-        reading.wrong_entry(CLUSTER_NAME, entry, "witness_password_file", "is there, but no user", mend);
-    }
-    if row.as_ref().is_some_and(|row| !row.user.is_empty() && row.password_file.is_none()) {
-        let mend = "name the file with the user's password: witness_password_file = \"/etc/tandem/witness.password\"";
-        reading.wrong_entry(CLUSTER_NAME, entry, "witness", "has a user, but no password", mend);
-    }
-    for (key, path) in
-        [("witness_password_file", &draft.witness_password_file), ("witness_ca", &draft.witness_ca)]
-    {
-        if row.is_none() && named(path).is_some() {
-            let mend = "leave it out: `tandem witness` has the key of the cluster";
-            reading.wrong_entry(CLUSTER_NAME, entry, key, "is for a witness in etcd alone", mend);
-        }
-    }
-    (hosts, row)
 }
 
 /// Whoever moves an address on which nothing is served has forgotten something.
@@ -263,6 +183,6 @@ fn build_checks(reading: &mut Reading<'_>, entries: Vec<Entry<CheckDraft>>) -> V
     checks
 }
 
-fn wrong(reading: &mut Reading<'_>, key: &str, span: &Range<usize>, what: String, mend: &str) {
+pub(super) fn wrong(reading: &mut Reading<'_>, key: &str, span: &Range<usize>, what: String, mend: &str) {
     reading.wrong_part(CLUSTER_NAME, key, Wrong::new(span.clone(), what, mend));
 }

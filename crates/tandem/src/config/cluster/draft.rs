@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use cluster::LEASE_MAX;
 use cluster::peer::PATHS_MAX;
+use store::ServerUrl;
 use toml::de::DeValue;
 
 use super::super::fields::{Field, List, line_of_text};
 use super::super::problem::Wrong;
 use super::super::reader::Entry;
 use super::super::value::{Value, Wrongs};
-use super::row::RowServer;
+use super::row::{EtcdServer, read_url};
 use super::{GatewayCheck, Hooks, ManageRoutes, Vip};
 
 /// The table's name.
@@ -79,8 +80,12 @@ pub struct ClusterDraft {
 pub enum WitnessAt {
     /// `tandem witness`; without a port it is the link's.
     Host(IpAddr, Option<u16>),
-    /// A server that has its row.
-    Row(RowServer),
+    /// A member of etcd.
+    Etcd(EtcdServer),
+    /// A row of the database that has the accounts.
+    Database,
+    /// A row of a database of its own.
+    Url(ServerUrl),
 }
 
 /// A `[[cluster.node]]` that is being read.
@@ -309,23 +314,17 @@ const FIELDS: &[Field<ClusterDraft>] = &[
         default: "[]",
         meaning: &[
             "The third vote. `tandem witness` on a third host, at each of its addresses: [\"tandem://192.0.2.9:7950\"]; or a key in",
-            "etcd, with all its servers: [\"etcd://10.0.0.5:2379\", \"etcd://10.0.0.6:2379\"], and a user: \"etcd://tandem@10.0.0.5\".",
+            "etcd, with all its servers: [\"etcd://10.0.0.5:2379\", \"etcd://10.0.0.6:2379\"], and a user: \"etcd://tandem@10.0.0.5\";",
+            "or a row in the database of database.url: \"database\", or in one of its own: \"postgres://tandem@10.0.0.5/tandem\".",
             "See docs/witness.md. Two nodes without a witness can not tell a dead node from a cut cable: neither takes over.",
         ],
         set: |draft, value| {
-            draft.witness = placed_list(value, PATHS_MAX, |value| {
-                const FORM: &str = "write \"tandem://192.0.2.9:7950\" or \"tandem://[2001:db8::9]:7950\"";
-                let text = value.text()?;
-                let Some((scheme, rest)) = text.split_once("://") else {
-                    return Err(value.wrong("does not say what kind of witness it is", FORM));
-                };
-                if scheme != "tandem" {
-                    return RowServer::read(value, scheme, rest).map(WitnessAt::Row);
-                }
-                let (address, port) = address_and_port(value, rest.trim_end_matches('/'), FORM)?;
-                own_address(value, address)?;
-                Ok(WitnessAt::Host(address, port))
-            })?;
+            draft.witness = if value.text().is_ok() {
+                // One that has no parts needs no list.
+                vec![(witness(value)?, value.span())]
+            } else {
+                placed_list(value, PATHS_MAX, witness)?
+            };
             Ok(())
         },
     },
@@ -345,8 +344,8 @@ const FIELDS: &[Field<ClusterDraft>] = &[
         key: "witness_ca",
         default: "\"\"",
         meaning: &[
-            "The file with the certificates (PEM) that the servers of the witness's row are believed by. With it they are",
-            "spoken to by TLS, without it in the clear.",
+            "The file with the certificates (PEM) that the servers of the witness's row are believed by. With it etcd is spoken",
+            "to by TLS, without it in the clear. A database is spoken to as database.tls says; this is in place of database.ca.",
         ],
         set: |draft, value| {
             draft.witness_ca = PathBuf::from(line_of_text(value)?);
@@ -499,6 +498,33 @@ fn set_defaults<T>(draft: &mut T, fields: &[Field<T>], examples: &[&str]) {
     for field in fields.iter().filter(|field| !examples.contains(&field.key)) {
         let value = DeValue::parse(field.default).expect("a test reads every default");
         (field.set)(draft, &Value::new(&value)).expect("a test reads every default");
+    }
+}
+
+/// One place of the third vote.
+fn witness(value: &Value<'_>) -> Result<WitnessAt, Wrong> {
+    const FORM: &str = "write \"tandem://192.0.2.9:7950\" or \"tandem://[2001:db8::9]:7950\"";
+    let text = value.text()?;
+    if text == "database" {
+        return Ok(WitnessAt::Database);
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err(value.wrong("does not say what kind of witness it is", FORM));
+    };
+    match scheme {
+        "tandem" => {
+            let (address, port) = address_and_port(value, rest.trim_end_matches('/'), FORM)?;
+            own_address(value, address)?;
+            Ok(WitnessAt::Host(address, port))
+        }
+        "etcd" => EtcdServer::read(value, rest).map(WitnessAt::Etcd),
+        "postgres" | "postgresql" | "mysql" | "mariadb" => read_url(value).map(WitnessAt::Url),
+        scheme => {
+            let what = format!("names a witness by `{scheme}`, which this version does not know");
+            let mend = "write \"tandem://192.0.2.9:7950\" for `tandem witness` on a third host, \"etcd://10.0.0.5:2379\", or \
+                        \"database\"";
+            Err(value.wrong(what, mend))
+        }
     }
 }
 

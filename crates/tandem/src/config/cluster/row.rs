@@ -1,43 +1,27 @@
-//! A witness whose memory is a row on a server: `cluster.witness` that names etcd.
+//! A witness whose memory is a row on a server: `cluster.witness` that names etcd or a database.
 
 use std::path::PathBuf;
+
+use store::{HostPlace, Product, ServerUrl, Tls};
 
 use super::super::problem::Wrong;
 use super::super::value::Value;
 
-/// What kind of server has the row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RowKind {
-    /// A key of etcd.
-    Etcd,
-}
-
-impl RowKind {
-    const ALL: [Self; 1] = [Self::Etcd];
-
-    /// How an operator names it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Etcd => "etcd",
-        }
-    }
-
-    fn port(self) -> u16 {
-        match self {
-            Self::Etcd => 2379,
-        }
-    }
-
-    fn of_scheme(scheme: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == scheme)
-    }
-}
+/// The port of etcd's clients.
+const ETCD_PORT: u16 = 2379;
 
 /// The servers that have the row.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RowWitness {
-    /// What they are.
-    pub kind: RowKind,
+pub enum RowWitness {
+    /// A key of etcd.
+    Etcd(EtcdServers),
+    /// A row of a database.
+    Database(DatabaseServer),
+}
+
+/// A cluster of etcd.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EtcdServers {
     /// Each by its name or address, and its port. Never empty.
     pub servers: Vec<(String, u16)>,
     /// As whom they are spoken to; empty: nobody in particular.
@@ -48,25 +32,78 @@ pub struct RowWitness {
     pub ca_file: Option<PathBuf>,
 }
 
+/// PostgreSQL or MySQL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatabaseServer {
+    /// Where, and as whom.
+    pub url: ServerUrl,
+    /// The file with the password; `None`: it is in the URL, or there is none.
+    pub password_file: Option<PathBuf>,
+    /// How the way to it is kept secret.
+    pub tls: Tls,
+    /// Whose signatures count.
+    pub authorities: Option<PathBuf>,
+    /// By what the file names it.
+    pub named_by: NamedBy,
+}
+
+/// By what a database is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NamedBy {
+    /// `[database]`, which has the accounts too.
+    Database,
+    /// `cluster.witness` alone.
+    Witness,
+}
+
+impl RowWitness {
+    /// How an operator names what it is.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Etcd(_) => "etcd",
+            Self::Database(DatabaseServer { url, .. }) => match url.product {
+                Product::Postgres => "PostgreSQL",
+                Product::MySql => "MySQL",
+            },
+        }
+    }
+}
+
+/// A host of a database on which a witness is none, by what it is.
+pub fn host_that_dies_with_a_node(
+    url: &ServerUrl,
+    owner_of: impl Fn(&str) -> Option<String>,
+) -> Option<String> {
+    url.hosts.iter().find_map(|host| match host {
+        host if host.is_this_host() => Some("node itself".to_owned()),
+        HostPlace::Network(name, _) => owner_of(name),
+        HostPlace::Socket(_) => None,
+    })
+}
+
+/// Reads `postgres://user@host,host/database`.
+pub fn read_url(value: &Value<'_>) -> Result<ServerUrl, Wrong> {
+    let url = ServerUrl::parse(value.text()?).map_err(|bad| value.wrong(bad.what, bad.mend))?;
+    if url.password.is_some() {
+        let mend = "leave it out here; write it alone into a file and name that in witness_password_file";
+        return Err(value.wrong("has a password in it, which everybody would see", mend));
+    }
+    Ok(url)
+}
+
 /// One server, as an entry of the list names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RowServer {
-    pub(super) kind: RowKind,
+pub struct EtcdServer {
     pub(super) user: String,
     pub(super) host: String,
     pub(super) port: u16,
 }
 
-impl RowServer {
+impl EtcdServer {
     /// Reads `etcd://user@host:port`.
-    pub(super) fn read(value: &Value<'_>, scheme: &str, rest: &str) -> Result<Self, Wrong> {
+    pub(super) fn read(value: &Value<'_>, rest: &str) -> Result<Self, Wrong> {
         const FORM: &str =
             "write \"etcd://10.0.0.5:2379\", or \"etcd://tandem@etcd1.example.org:2379\" with a user";
-        let Some(kind) = RowKind::of_scheme(scheme) else {
-            let what = format!("names a witness by `{scheme}`, which this version does not know");
-            let mend = "write \"tandem://192.0.2.9:7950\" for `tandem witness` on a third host, or \"etcd://10.0.0.5:2379\"";
-            return Err(value.wrong(what, mend));
-        };
         let (user, place) = rest.rsplit_once('@').unwrap_or(("", rest));
         if user.contains(':') {
             let mend = "leave it out here; write it alone into a file and name that in witness_password_file";
@@ -79,7 +116,7 @@ impl RowServer {
                 let port = port.parse().ok().filter(|port| *port != 0);
                 (host, port.ok_or_else(|| value.wrong("has no port that can be read", FORM))?)
             }
-            _ => (place, kind.port()),
+            _ => (place, ETCD_PORT),
         };
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let is_address = host.parse::<std::net::IpAddr>().is_ok();
@@ -91,6 +128,6 @@ impl RowServer {
         if !user.chars().all(is_plain) {
             return Err(value.wrong("has a user that can not be read", FORM));
         }
-        Ok(Self { kind, user: user.to_owned(), host: host.to_owned(), port })
+        Ok(Self { user: user.to_owned(), host: host.to_owned(), port })
     }
 }

@@ -1,5 +1,7 @@
 use std::path::Path;
 
+use store::{ServerUrl, Tls};
+
 use super::super::{Config, Problems};
 use super::*;
 
@@ -78,6 +80,44 @@ fn every_key_reaches_its_setting() {
     };
     assert_eq!(cluster, expected);
     assert_eq!(cluster.members(), 4);
+}
+
+#[test]
+fn a_witness_in_a_database_is_that_of_the_accounts_or_one_of_its_own() {
+    let row = |cluster: &str, database: &str| {
+        let text = format!("[database]\ntls = \"encrypt\"\nca = \"/d.pem\"\n{database}\n{}", small(cluster));
+        match parse(&text).expect("it is right").row.expect("there is one") {
+            RowWitness::Database(found) => found,
+            RowWitness::Etcd(_) => panic!("it is a database"),
+        }
+    };
+
+    let of_accounts = row(
+        "witness = \"database\"",
+        "url = \"mysql://t:secret@10.0.0.5,10.0.0.6/t\"\npassword_file = \"/d.password\"",
+    );
+    let url = ServerUrl::parse("mysql://t:secret@10.0.0.5,10.0.0.6/t").expect("it is one");
+    let expected = DatabaseServer {
+        url,
+        password_file: Some("/d.password".into()),
+        tls: Tls::Encrypt,
+        authorities: Some("/d.pem".into()),
+        named_by: NamedBy::Database,
+    };
+    assert_eq!(of_accounts, expected);
+
+    let own = row(
+        "witness = [\"postgres://w@10.0.0.7/w\"]\nwitness_password_file = \"/w.password\"\nwitness_ca = \"/w.pem\"",
+        "url = \"mysql://t@10.0.0.5/t\"",
+    );
+    let expected = DatabaseServer {
+        url: ServerUrl::parse("postgres://w@10.0.0.7/w").expect("it is one"),
+        password_file: Some("/w.password".into()),
+        tls: Tls::Encrypt,
+        authorities: Some("/w.pem".into()),
+        named_by: NamedBy::Witness,
+    };
+    assert_eq!(own, expected);
 }
 
 #[test]
@@ -164,7 +204,16 @@ const MISTAKES: &[(&str, usize, &str, &str)] = &[
         "address of node b: a witness on a node dies with it",
         "other hosts",
     ),
-    ("witness_ca = \"/x\"", 2, "is for a witness in etcd alone", "leave it out"),
+    ("witness_ca = \"/x\"", 2, "is for a witness in etcd or a database alone", "leave it out"),
+    ("witness = \"database\"", 2, "is a database, and none is configured", "write database.url"),
+    ("witness = \"postgres://10.0.0.5/tandem\"", 2, "names no user", "postgres://USER"),
+    ("witness = \"mysql://t:secret@10.0.0.5/t\"", 2, "has a password in it", "witness_password_file"),
+    ("witness = \"mysql://t@10.9.0.2,10.0.0.5/t\"", 2, "is on the address of node b", "other hosts"),
+    ("witness = \"postgres://t@localhost/t\"", 2, "is on the node itself", "other hosts"),
+    ("witness = [\"mysql://t@10.0.0.5/t\", \"mysql://t@10.0.0.6/t\"]", 2, "second database", "all its hosts"),
+    ("witness = [\"mysql://t@10.0.0.5/t\", \"etcd://10.0.0.6\"]", 2, "of another kind", "name one witness"),
+    ("witness = [\"etcd://10.0.0.6\", \"mysql://t@10.0.0.5/t\"]", 2, "of another kind", "name one witness"),
+    ("witness = [\"tandem://192.0.2.9\", \"database\"]", 2, "of another kind", "name one witness"),
     ("witness = [\"tandem://db.example.org\"]", 2, "no address that can be read", "not resolved"),
     ("witness = [\"tandem://192.0.2.9:0\"]", 2, "no address that can be read", "tandem://"),
     ("witness = [\"tandem://192.0.2.9\", \"tandem://192.0.2.9:7950\"]", 2, "one address twice", "once"),

@@ -9,7 +9,6 @@ use cluster::row::Durability;
 use cluster::{Record, VoterId};
 
 use super::*;
-use crate::config::cluster::RowKind;
 
 const HEADER: &str = r#""header":{"cluster_id":"14841639068965178418","revision":"5"}"#;
 const OTHER_CLUSTER: &str = r#""header":{"cluster_id":"7","revision":"5"}"#;
@@ -95,8 +94,7 @@ fn with_server<T>(answers: &[String], act: impl AsyncFnOnce(&mut Etcd) -> T) -> 
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let port = listener.local_addr().expect("it is bound").port();
     let served = serve(listener, answers.to_vec());
-    let witness = RowWitness {
-        kind: RowKind::Etcd,
+    let witness = EtcdServers {
         servers: vec![("127.0.0.1".to_owned(), port)],
         user: String::new(),
         password_file: None,
