@@ -12,14 +12,18 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::database_server::{DatabaseServer, Product};
 use crate::lab::pair::{Pair, SECOND_VIP, Side, VIP, VIP_V6, write_for};
 use crate::lab::{Host, Lab};
 use crate::process::{self, Running, tree};
 
 mod accounts;
+mod database;
 mod etcd;
 pub mod fault;
 mod roles;
+
+use database::Witness;
 
 /// How long a start, and everything that is waited for, may take on a busy machine.
 pub const TIME_MAX: Duration = Duration::from_secs(15);
@@ -63,6 +67,8 @@ pub enum WitnessKind {
     Host,
     /// A key of etcd, on the same host.
     Etcd,
+    /// A row of a database there: PostgreSQL has the accounts too, MariaDB is for the witness alone.
+    Database(Product),
 }
 
 /// What root may do on the hosts.
@@ -121,6 +127,7 @@ pub struct Cluster {
     running: BTreeMap<&'static str, Running>,
     rights: Rights,
     witness: WitnessKind,
+    database: Option<Box<DatabaseServer>>,
 }
 
 /// The name of the witness's host.
@@ -131,22 +138,34 @@ impl Cluster {
     pub fn prepare(lab: &Lab, pair: &Pair, settings: &Settings) -> Result<Cluster> {
         let key = lab.dir.join("cluster.key");
         write_key(&lab.binary, &key)?;
+        let database = match settings.witness {
+            WitnessKind::Database(product) => {
+                Some(Box::new(DatabaseServer::start(lab, &pair.witness, product)?))
+            }
+            WitnessKind::Host | WitnessKind::Etcd => None,
+        };
+        let witness = database::witness(lab, pair, settings.witness, database.as_deref())?;
         let mut configs = BTreeMap::new();
         for host in [&pair.a, &pair.b, &pair.witness] {
-            let text = configuration(pair, host, settings, &key.display().to_string());
+            let text = configuration(pair, host, settings, &key.display().to_string(), &witness);
             let name = known_name(host)?;
             fs::create_dir_all(state_directory(name))?;
             configs.insert(name, write_for(lab, host, "tandem.toml", &text)?);
         }
         let (binary, logs) = (lab.binary.clone(), lab.dir.clone());
-        Ok(Cluster {
+        let cluster = Cluster {
             binary,
             logs,
             configs,
             running: BTreeMap::new(),
             rights: settings.rights,
             witness: settings.witness,
-        })
+            database,
+        };
+        if cluster.database.is_some() {
+            process::quietly(&mut cluster.command(pair, Side::A, &["database", "init"]))?;
+        }
+        Ok(cluster)
     }
 
     /// Starts all, so that the first node is active and the second one ready.
@@ -179,11 +198,18 @@ impl Cluster {
                 self.running.insert(WITNESS, running);
                 Ok(())
             }
+            WitnessKind::Database(_) => {
+                let database = self.database.as_mut().context("there is no database")?;
+                if database.is_running() { Ok(()) } else { database.start_again() }
+            }
         }
     }
 
     /// The witness hears and does not answer any more, or answers again.
     pub fn signal_witness(&self, signal: Signal) -> Result<()> {
+        if let Some(database) = &self.database {
+            return database.signal(signal);
+        }
         self.running.get(WITNESS).context("the witness does not run")?.signal(signal)
     }
 
@@ -246,6 +272,9 @@ impl Cluster {
 
     /// kill -9 of the witness.
     pub fn kill_witness(&mut self) -> Result<()> {
+        if let Some(database) = &mut self.database {
+            return database.kill();
+        }
         let witness = self.running.get(WITNESS).context("the witness does not run")?;
         witness.signal(Signal::KILL)?;
         self.forget(WITNESS)
@@ -349,25 +378,10 @@ fn known_name(host: &Host) -> Result<&'static str> {
         .context("a stranger")
 }
 
-fn configuration(pair: &Pair, host: &Host, settings: &Settings, key: &str) -> String {
-    let Settings {
-        lease,
-        engine_silence,
-        log_level,
-        node,
-        digest,
-        sip,
-        never,
-        cluster,
-        toml,
-        paths,
-        witness,
-        ..
-    } = settings;
-    let witness = match witness {
-        WitnessKind::Host => format!("tandem://{}:7950", pair.witness.v4),
-        WitnessKind::Etcd => format!("etcd://{}:{}", pair.witness.v4, etcd::PORT),
-    };
+fn configuration(pair: &Pair, host: &Host, settings: &Settings, key: &str, witness: &Witness) -> String {
+    let Settings { lease, engine_silence, log_level, node, digest, sip, never, cluster, toml, paths, .. } =
+        settings;
+    let Witness { lines: witness, toml: more } = witness;
     let name = &host.name;
     let digest = if *digest == Digest::On { "" } else { " digest off" };
     let mut text = format!(
@@ -376,7 +390,7 @@ fn configuration(pair: &Pair, host: &Host, settings: &Settings, key: &str) -> St
          [sip]\nlisten = [\"udp://{VIP}:5060{digest}\", \"tcp://{VIP}:5060{digest}\", \"udp://{SECOND_VIP}:5060\", \"udp://[{VIP_V6}]:5060\", \"tcp://[{VIP_V6}]:5060{digest}\"]\n{sip}\n\
          [admission]\nnever = {never:?}\ncalls_per_minute_per_account = 0\n\n\
          [cluster]\nkey = \"{key}\"\naddresses = [\"{VIP}\", \"{SECOND_VIP}\", \"{VIP_V6}\"]\n\
-         lease = \"{lease}\"\nengine_silence = \"{engine_silence}\"\nwitness = [\"{witness}\"]\n{cluster}\n",
+         lease = \"{lease}\"\nengine_silence = \"{engine_silence}\"\n{witness}\n{cluster}\n",
         state_directory(name),
     );
     for (side, number) in [(Side::A, 1), (Side::B, 2)] {
@@ -387,7 +401,7 @@ fn configuration(pair: &Pair, host: &Host, settings: &Settings, key: &str) -> St
         let own = pair.node(side).v4;
         text += &format!("[[cluster.node]]\nname = \"{}\"\npaths = [\"{own}\"{second}]\n", side.name());
     }
-    text + toml
+    text + toml + more
 }
 
 /// What a node is, as it says.

@@ -7,9 +7,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
 
 use crate::lab::{Host, Lab};
-use crate::process::{self, Running};
+use crate::process::{self, Running, tree};
 use crate::server::PASSWORD;
 
 /// A user of every Debian, because a database server does not run as root.
@@ -55,11 +56,30 @@ impl DatabaseServer {
 
     /// Where it is, for `database.url`.
     pub fn url(&self) -> String {
+        self.url_of(&format!("{NAME}:{PASSWORD}"))
+    }
+
+    /// The same, for who keeps the password elsewhere.
+    pub fn url_without_password(&self) -> String {
+        self.url_of(NAME)
+    }
+
+    fn url_of(&self, user: &str) -> String {
         let (scheme, port) = match self.product {
             Product::Postgres => ("postgres", 5432),
             Product::MariaDb => ("mysql", 3306),
         };
-        format!("{scheme}://{NAME}:{PASSWORD}@{}:{port}/{NAME}", self.host.v4)
+        format!("{scheme}://{user}@{}:{port}/{NAME}", self.host.v4)
+    }
+
+    /// Where it is for a program that is outside of the lab's network.
+    pub fn socket_url(&self) -> String {
+        let (scheme, path) = match self.product {
+            Product::Postgres => ("postgres", self.directory.clone()),
+            Product::MariaDb => ("mysql", self.socket()),
+        };
+        let path = path.display().to_string().replace('/', "%2F");
+        format!("{scheme}://{NAME}:{PASSWORD}@{path}/{NAME}")
     }
 
     /// Does what SQL says in the database; the rows of a query, with a tab between columns.
@@ -87,6 +107,17 @@ impl DatabaseServer {
     /// Ends [`DatabaseServer::cut_off`].
     pub fn mend(&self) -> Result<()> {
         process::quietly(self.host.command("nft").args(["delete", "table", "inet", "cut"]))
+    }
+
+    /// Whether it was started, and not killed since.
+    pub fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// It hears and does not answer any more, or answers again.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let running = self.running.as_ref().context("it does not run")?;
+        tree::signal(tree::of(running.id())?.into_keys(), signal)
     }
 
     /// Ends it at once.
