@@ -34,6 +34,7 @@ pub use routing::gateway::{Output as ProberOutput, Prober};
 pub use routing::{Readiness, Report, SessionName};
 pub use shard::{CallBytes, Output, Settled, Shard, ShardCounts, Waits};
 pub use store::{
-    Comparison, CopyState, News, Page, Publication, PublicationWork, Published, Store, StoreError, StoreState,
+    Comparison, CopyState, Elsewhere, News, Page, Publication, PublicationWork, Published, Store, StoreError,
+    StoreState,
 };
 pub use traffic::Traffic;

@@ -1,5 +1,6 @@
 //! What an engine needs of a database. The edge calls it; shards and partitions never do.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +9,13 @@ use replica::Place;
 use routing::account::{BindingKey, Change, Loaded, StoredNonce};
 use routing::{PublishedBinding, StoredBinding};
 use sip::Aor;
+use transport::{LocalAddr, Transport};
 
 /// Who is told what became of an account under one of its names.
 pub type News = Arc<dyn Fn(Aor, Loaded) + Send + Sync>;
+
+/// The sockets of servers beside this one.
+pub type Elsewhere = Vec<(Transport, SocketAddr)>;
 
 /// A database behind a bounded queue. No call blocks but those that are named so.
 pub trait Store: Send + Sync {
@@ -21,6 +26,12 @@ pub trait Store: Send + Sync {
     /// Tells `news` from here on what others have changed in the accounts that were looked up. Called once, before
     /// anything is served; a database that nobody else changes tells nothing.
     fn watch(&self, _news: News) {}
+
+    /// Looks up at which servers beside this one an address of record is registered, in the table that they share. As
+    /// [`Store::load_account`], but what can not be known is nothing.
+    fn find_elsewhere(&self, _aor: Aor, reply: Box<dyn FnOnce(Elsewhere) + Send>) {
+        reply(Vec::new());
+    }
 
     /// Queues a change. Changes of one address of record are written in their order.
     fn save(&self, change: Change);
@@ -56,6 +67,9 @@ pub trait Published: Send + Sync {
 
     /// The bindings with these keys as they are by now, each `None` if it has ended.
     fn with_keys(&self, keys: &[BindingKey]) -> Vec<Option<(Place, PublishedBinding)>>;
+
+    /// Where this server listens: rows with such a socket are its own.
+    fn listeners(&self) -> Vec<(Transport, LocalAddr)>;
 
     /// The bindings in these places as they are by now.
     fn at(&self, places: &[Place]) -> Vec<Option<PublishedBinding>>;

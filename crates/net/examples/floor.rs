@@ -134,6 +134,7 @@ fn start() -> Result<Server, Box<dyn Error>> {
         relay: Default::default(),
         edges: Vec::new(),
         is_location_published: false,
+        location_peers: Default::default(),
         trunks: Vec::new(),
         trusted: Vec::new(),
         admission: Default::default(),

@@ -17,6 +17,7 @@ use clock::Instant;
 use engine::{Loaded, RelayEvent};
 use media::ng::Answer;
 use replica::Ticket;
+use routing::{Answer as RoutingAnswer, Token};
 use rustix::event::{EventfdFlags, eventfd};
 use sip::Aor;
 use transaction::ClientKey;
@@ -41,6 +42,8 @@ pub(crate) enum Event {
     Relayed { shard: u16, event: RelayEvent },
     /// An rtpengine has answered what a shard has asked, or none has.
     RelayAnswered(Box<Answer<Waiter>>),
+    /// The answer to what a shard has asked, from another thread.
+    Answered { shard: u16, token: Token, answer: Box<RoutingAnswer> },
     /// A connection is gone.
     ConnectionClosed { partition: u16, id: ConnectionId },
     /// The other node holds what answers wait for, or may not; all are of partitions of this loop.

@@ -182,6 +182,9 @@ impl Carrier {
             Event::Loaded { partition, aor, loaded } => {
                 self.hold_for_partition(partition, ToPartition::Loaded(aor, loaded));
             }
+            Event::Answered { shard, token, answer } => {
+                self.hold_for_shard(shard, ToShard::Answer(token, *answer));
+            }
             Event::ConnectionClosed { partition, id } => {
                 self.hold_for_partition(partition, ToPartition::ConnectionClosed(id));
             }
@@ -382,6 +385,9 @@ impl Carrier {
                     for number in 0..edge.machines.shards.len() as u16 {
                         self.hold_for_shard(number, ToShard::News(Arc::clone(&news)));
                     }
+                }
+                Output::FindElsewhere { token, aor, otherwise } => {
+                    edge.find_elsewhere(shard, token, aor, otherwise);
                 }
                 Output::Resolve { token, query } => {
                     self.resolve(edge, now, query, Waiter::Shard(shard, token));

@@ -14,7 +14,7 @@ use lease::{Epoch, LeaseMirror};
 use routing::bans::{Ban, Deed, Judgement, Measure};
 use routing::gateway::{Service, UnknownGateway};
 use routing::overload::Verdict;
-use routing::{Bans, Report};
+use routing::{Answer, Bans, Located, Report, Token};
 use sip::Aor;
 use tokio::runtime::Handle;
 use tracing::info;
@@ -238,6 +238,16 @@ impl Edge {
     pub(crate) fn account_is_other(&self, aor: Aor, loaded: Loaded) {
         let partition = self.machines.partition_of(&aor);
         self.alarm_of(partition).deliver(Event::Loaded { partition, aor, loaded });
+    }
+
+    /// Asks the store on behalf of a shard where a user is registered who is not here.
+    pub(crate) fn find_elsewhere(&self, shard: u16, token: Token, aor: Aor, otherwise: Box<Located>) {
+        let alarm = Arc::clone(self.alarm_of(shard));
+        let answer = move |found| {
+            let answer = Box::new(Answer::Elsewhere(found, otherwise));
+            alarm.deliver(Event::Answered { shard, token, answer });
+        };
+        self.store.find_elsewhere(aor, Box::new(answer));
     }
 
     /// Asks the DNS on behalf of a shard, or the prober.

@@ -7,6 +7,7 @@ use lease::Epoch;
 use replica::Place;
 use routing::account::BindingKey;
 use routing::{BindingId, PublishedBinding};
+use transport::{LocalAddr, Transport};
 
 use crate::clocks;
 use crate::edge::Edge;
@@ -34,6 +35,12 @@ impl Published for EdgePublished {
             })
         };
         keys.iter().map(find).collect()
+    }
+
+    fn listeners(&self) -> Vec<(Transport, LocalAddr)> {
+        let Some(edge) = self.0.upgrade() else { return Vec::new() };
+        let Some(seat) = edge.machines.partitions.first() else { return Vec::new() };
+        seat.read(|owner| owner.partition.listeners())
     }
 
     fn at(&self, places: &[Place]) -> Vec<Option<PublishedBinding>> {

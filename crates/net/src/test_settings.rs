@@ -30,6 +30,7 @@ pub(crate) fn settings(listeners: &[&str]) -> Settings {
         relay: Default::default(),
         edges: Vec::new(),
         is_location_published: false,
+        location_peers: Default::default(),
         trunks: Vec::new(),
         trusted: Vec::new(),
         admission: Default::default(),

@@ -27,6 +27,7 @@ mod dialog;
 mod dialog_token;
 mod diversion;
 mod edge;
+mod elsewhere;
 mod failover;
 mod flow_token;
 mod forward;

@@ -1,11 +1,12 @@
 //! What a call shard asks an account partition, and what it is told.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use sip::Aor;
-use transport::Source;
+use transport::{Source, Transport};
 
 use crate::bans::Evidence;
 use crate::{Account, Algorithm, Anchoring, BindingId, CallName, Gruus, Phone, Target};
@@ -56,6 +57,9 @@ pub enum Answer {
     Noted,
     /// To [`Question::Locate`], [`Question::Call`], [`Question::LocatePhone`] and [`Question::AwaitReturn`].
     Located(Located),
+    /// To [`Output::FindElsewhere`](crate::call::Output::FindElsewhere): servers beside this one that the user is registered at, and
+    /// what the location knows.
+    Elsewhere(Vec<(Transport, SocketAddr)>, Box<Located>),
 }
 
 /// Credentials of our realm, whose nonce this server made (its MAC was verified), and what they must prove.

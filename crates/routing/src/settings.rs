@@ -42,6 +42,8 @@ pub struct Settings {
     pub edges: Vec<Edge>,
     /// Whether servers beside this one find its phones in a table, and send to them by the Path that stands there.
     pub is_location_published: bool,
+    /// Servers beside this one, whose phones are found in the table that all of them write, and are called by way of them.
+    pub location_peers: BTreeSet<IpAddr>,
     /// Our own accounts at carriers, each with a name of its own.
     pub trunks: Vec<Arc<Trunk>>,
     /// Who is slowed down and who is not heard.

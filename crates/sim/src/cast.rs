@@ -336,6 +336,7 @@ pub(crate) fn defaults() -> Settings {
         nat: NatRules::default(),
         edges: Vec::new(),
         is_location_published: false,
+        location_peers: Default::default(),
         trunks: Vec::new(),
         trusted: vec![trusted],
         admission: Default::default(),

@@ -569,6 +569,8 @@ impl Node {
                 });
             }
             engine::Output::Report(report) => self.report(now, report),
+            // No table is shared here.
+            engine::Output::FindElsewhere { .. } => {}
             engine::Output::Resolve { token, query } => {
                 out.push(Output::Resolve { shard, token, query });
             }

@@ -1,5 +1,7 @@
 //! Where the accounts are: in the file of this server, or on a database server that `[database]` names.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +38,8 @@ pub struct Server {
     pub lists: WantedLists,
     /// Whether bindings are published in the table `location`.
     pub location: Location,
+    /// The servers that do so: phones of theirs are called by way of them.
+    pub location_peers: BTreeSet<IpAddr>,
     /// The time zone of its dates; empty: this host's.
     pub time_zone: String,
 }
@@ -48,6 +52,8 @@ pub enum Location {
     Off,
     /// It is Tandem's own: it has what is registered here.
     Own,
+    /// Servers beside this one write it too, each its own phones.
+    Shared,
 }
 
 /// Where the accounts are.
@@ -102,13 +108,17 @@ pub fn server(config: &Config) -> Result<Option<ServerSettings>> {
         authorities: authorities.clone(),
         deadline: *timeout,
         realm: config.digest.realm.clone(),
-        location: (*location == Location::Own).then(|| location_settings(time_zone)),
+        location: (*location != Location::Off).then(|| LocationSettings {
+            is_shared: *location == Location::Shared,
+            ..location_settings(time_zone)
+        }),
     }))
 }
 
 /// How times stand in the table `location`; the name of a time zone may be empty.
 pub fn location_settings(time_zone: &str) -> LocationSettings {
-    LocationSettings { time_zone: Some(time_zone.to_owned()).filter(|name| !name.is_empty()) }
+    let time_zone = Some(time_zone.to_owned()).filter(|name| !name.is_empty());
+    LocationSettings { time_zone, is_shared: false }
 }
 
 /// A database that only its URL names, with a password beside it.

@@ -122,7 +122,9 @@ impl Service {
             host::addresses().map_err(|error| format!("the host's addresses can not be read: {error}"))?;
         let mut settings = config.compile(&addresses).map_err(|error| error.to_string())?;
         // The database is taken at the next start; until then its rows are written as before.
-        settings.is_location_published = self.server.settings().is_location_published;
+        let before = self.server.settings();
+        settings.is_location_published = before.is_location_published;
+        settings.location_peers.clone_from(&before.location_peers);
         let remarks = self.tables.iter().flat_map(|tables| tables.add_to(&mut settings, config)).collect();
         let relay = config.relay.rules(&settings.listeners);
         self.server.reload(&settings, config.tcp, relay).map_err(|error| match error {

@@ -393,6 +393,7 @@ impl World {
                     partition.handle_question(now, lease, asker, question, out);
                 });
             }
+            Output::FindElsewhere { .. } => unreachable!("no table is shared"),
             Output::Resolve { token, query } => {
                 assert!(!query.name().is_empty(), "an empty name is looked up");
                 if self.has_names {

@@ -22,6 +22,14 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "a_kamailio_on_the_same_postgresql_reaches_a_phone_behind_nat_by_us", run: postgres },
     Scenario { name: "a_kamailio_on_the_same_mariadb_reaches_a_phone_behind_nat_by_us", run: mariadb },
     Scenario {
+        name: "a_phone_at_a_kamailio_on_the_same_postgresql_is_called_through_us_and_calls_ours",
+        run: |lab| shared(lab, Product::Postgres),
+    },
+    Scenario {
+        name: "a_phone_at_a_kamailio_on_the_same_mariadb_is_called_through_us_and_calls_ours",
+        run: |lab| shared(lab, Product::MariaDb),
+    },
+    Scenario {
         name: "phones_of_a_kamailio_are_taken_over_from_postgresql_and_are_called_without_registering_again",
         run: |lab| taken_over(lab, Product::Postgres),
     },
@@ -99,6 +107,73 @@ fn calls(lab: &Lab, product: Product) -> Result<()> {
     alice.expect_status(&end, 200)?;
     process::wait_until("a table without alice", Duration::from_secs(20), || {
         Ok(database.sql("SELECT contact FROM location")?.trim().is_empty().then_some(()))
+    })
+}
+
+/// Both write one table, each its own phones.
+fn shared(lab: &Lab, product: Product) -> Result<()> {
+    let database = DatabaseServer::start(lab, &lab.host("database", 40)?, product)?;
+    for file in ["standard", "auth_db", "usrloc"] {
+        database.kamailio_file(file)?;
+    }
+    database.sql(
+        "CREATE TABLE tandem_epoch (writer VARCHAR(32) NOT NULL PRIMARY KEY, epoch BIGINT NOT NULL DEFAULT 0)",
+    )?;
+    for user in ["alice", "carol", "bob"] {
+        database.sql(&format!(
+            "INSERT INTO subscriber (username, domain, password) VALUES ('{user}', '203.0.113.10', '{PASSWORD}')"
+        ))?;
+    }
+    let host = lab.host("beside", 41)?;
+    let toml = format!(
+        "[database]\nurl = \"{}\"\ntls = \"off\"\nlocation = \"shared\"\nlocation_peers = [\"{1}\"]\n\
+         [[trusted]]\naddress = \"{1}\"\n",
+        database.url(),
+        host.v4
+    );
+    let mut server = Server::prepare(lab, &Settings { toml, ..Settings::defaults() })?;
+    let kamailio = Kamailio::start(lab, &host, Role::OnDatabase(&database.url()))?;
+    let domain = server.domain(Family::V4)?;
+    let mut carol = Phone::at_service(&lab.host("carol", 22)?, "carol", &domain, kamailio.address())?;
+    carol.register()?;
+    // Rows of this server's own that nobody knows, and one of a stranger.
+    let row = "INSERT INTO location (ruid, username, domain, contact, expires, socket) VALUES";
+    database.sql(&format!("{row} ('tandem-0000000000000001', 'bob', '{domain}', 'sip:b@192.0.2.9', '2036-01-01 00:00:00', 'udp:{domain}:5060')"))?;
+    database.sql(&format!("{row} ('uloc-9', 'bob', '{domain}', 'sip:b@192.0.2.9', '2036-01-01 00:00:00', 'udp:203.0.113.66:5060')"))?;
+    server.start_again()?;
+    let router = Router::new(lab, "router", 50)?;
+    let mut alice = Phone::udp(&router.host("alice", 21)?, "alice", &server)?;
+    alice.register()?;
+    process::wait_until("the rows of both", Duration::from_secs(20), || {
+        let rows = database.sql("SELECT username FROM location ORDER BY username")?;
+        Ok((rows.split_whitespace().eq(["alice", "bob", "carol"])).then_some(()))
+    })?;
+
+    let (mut of_alice, _) = call::establish(&mut alice, &mut carol)?;
+    call::hang_up(&mut alice, &mut of_alice, &mut carol)?;
+    let (_, mut of_carol) = call::establish(&mut alice, &mut carol)?;
+    call::hang_up(&mut carol, &mut of_carol, &mut alice)?;
+    let (mut of_carol, _) = call::establish(&mut carol, &mut alice)?;
+    call::hang_up(&mut carol, &mut of_carol, &mut alice)?;
+
+    // A stranger's row leads nowhere, and what comes from there does not go back.
+    let to_bob = alice.request("INVITE", &format!("sip:bob@{domain}"));
+    let to_bob = alice.with_credentials(to_bob);
+    alice.send(&to_bob)?;
+    alice.expect_status(&to_bob, 480)?;
+    let mut peer = Phone::at_service(&host, "peer", &domain, (server.host().v4, 5060).into())?;
+    let back = peer.request("OPTIONS", &carol.aor());
+    peer.send(&back)?;
+    peer.expect_status(&back, 480)?;
+
+    kamailio.stop()?;
+    database.sql("DELETE FROM location WHERE username = 'carol'")?;
+    // What was found is believed for a second.
+    process::wait_until("a phone that is nowhere", Duration::from_secs(20), || {
+        let gone = alice.request("OPTIONS", &carol.aor());
+        let gone = alice.with_credentials(gone);
+        alice.send(&gone)?;
+        Ok(alice.expect_status(&gone, 480).is_ok().then_some(()))
     })
 }
 

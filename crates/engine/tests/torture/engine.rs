@@ -70,6 +70,7 @@ impl Engine {
             let mut out = Vec::new();
             match output {
                 Output::Send { to, message, .. } => self.sent.push((to, message)),
+                Output::FindElsewhere { .. } => unreachable!("no table is shared"),
                 Output::Resolve { token, query } => {
                     let records = match query {
                         Query::Naptr(_) | Query::Srv(_) => Records::None,

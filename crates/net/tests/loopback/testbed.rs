@@ -56,6 +56,7 @@ pub(crate) fn settings(listeners: &[(Transport, SocketAddr)]) -> Settings {
         relay: Default::default(),
         edges: Vec::new(),
         is_location_published: false,
+        location_peers: Default::default(),
         trunks: Vec::new(),
         trusted: vec![trusted],
         admission: Default::default(),

@@ -122,17 +122,28 @@ pub(super) fn loop_hash(key: &Key, request: &Message<'_>) -> u64 {
     key.mac(&parts).short()
 }
 
+/// Whether this server has forwarded a request before, be it this very one or what others have made of it.
+pub(super) fn has_been_here(key: &Key, request: &Message<'_>) -> bool {
+    own_branches(key, request).next().is_some()
+}
+
 /// Whether this server has forwarded this very request before.
 // RFC 3261 §16.3 item 4, RFC 5393 §4.2.2: all our Vias are searched. The same hash is a loop; another hash is
 // a spiral, which goes on.
 pub(super) fn is_loop(key: &Key, request: &Message<'_>, hash: u64) -> bool {
-    let (Some(method), Ok(call_id)) = (request.method(), request.call_id()) else { return false };
-    let vias: Vec<Via<'_>> = request.vias().map_while(Result::ok).take(VIAS_SEARCHED_MAX).collect();
-    vias.windows(2).any(|pair| {
-        let below = Below { via: &pair[1], method, call_id };
-        pair[0]
-            .branch()
-            .and_then(|branch| Branch::read(key, branch, &below))
-            .is_some_and(|branch| branch.loop_hash == hash)
-    })
+    own_branches(key, request).any(|branch| branch.loop_hash == hash)
+}
+
+fn own_branches<'a>(key: &'a Key, request: &'a Message<'_>) -> impl Iterator<Item = Branch> + use<'a> {
+    let vias: Vec<Via<'a>> = request.vias().map_while(Result::ok).take(VIAS_SEARCHED_MAX).collect();
+    let method_and_call = request.method().zip(request.call_id().ok());
+    let branches: Vec<Branch> = vias
+        .windows(2)
+        .filter_map(|pair| {
+            let (method, call_id) = method_and_call?;
+            let below = Below { via: &pair[1], method, call_id };
+            pair[0].branch().and_then(|branch| Branch::read(key, branch, &below))
+        })
+        .collect();
+    branches.into_iter()
 }

@@ -11,6 +11,7 @@ mod dialog;
 mod dialogs;
 mod diversion;
 mod edge;
+mod elsewhere;
 mod fork;
 mod forward;
 mod gruu;

@@ -22,7 +22,7 @@ use super::stored::Changes;
 use super::suspended::{Stage, WAIT_MAX, Waiting, fixed_hasher};
 use super::trunks::Trunks;
 use super::validation::{self, Refused};
-use super::{Output, route};
+use super::{Output, elsewhere, route};
 use crate::bans::{Deed, Evidence};
 use crate::gateway::{ProbeMark, Verdicts};
 use crate::{
@@ -566,6 +566,14 @@ impl TransactionUser {
             }
             (Stage::Register(key, inbound), Answer::Registered(verdict)) => {
                 self.registered(turn(key, &inbound), &inbound, verdict, out);
+            }
+            (Stage::Locate(key, inbound, sought), Answer::Located(found))
+                if elsewhere::is_sought(self, &inbound, &request, &found) =>
+            {
+                self.ask_elsewhere(turn(key, &inbound), *inbound, sought, found, out);
+            }
+            (Stage::Locate(key, inbound, sought), Answer::Elsewhere(servers, otherwise)) => {
+                self.found_elsewhere(turn(key, &inbound), *inbound, sought, servers, *otherwise, out);
             }
             (Stage::Locate(key, inbound, sought), Answer::Located(found)) => {
                 self.located(turn(key, &inbound), *inbound, sought.look, found, out);

@@ -31,6 +31,8 @@ pub struct ServerSettings {
 pub struct LocationSettings {
     /// The time zone of dates in the table, as the tz database names it; `None`: this host's.
     pub time_zone: Option<String>,
+    /// Whether servers beside this one write the table too, each its own phones.
+    pub is_shared: bool,
 }
 
 /// How the way to a server is kept secret.

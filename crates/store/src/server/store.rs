@@ -4,12 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use engine::{Change, Loaded, News, Publication, Published, Store, StoreError, StoreState, StoredNonce};
+use engine::{
+    Change, Elsewhere, Loaded, News, Publication, Published, Store, StoreError, StoreState, StoredNonce,
+};
 use routing::StoredBinding;
 use sip::Aor;
 
 use super::address::ServerSettings;
 use super::copies::AccountCopies;
+use super::elsewhere::{ElsewhereLookups, elsewhere};
 use super::location::Location;
 use super::lookups::{Lookups, lookups};
 use crate::database::Place;
@@ -27,6 +30,9 @@ pub struct ServerStore {
     copies: Arc<AccountCopies>,
     reader: Option<JoinHandle<()>>,
     copyist: Option<JoinHandle<()>>,
+    /// `None`: no table is shared, or all is dropped.
+    elsewhere: Option<ElsewhereLookups>,
+    seeker: Option<JoinHandle<()>>,
 }
 
 impl ServerStore {
@@ -36,6 +42,8 @@ impl ServerStore {
         let place = settings.url.to_string();
         let location = settings.location.is_some().then(|| Location::new(settings.clone()));
         let copies = AccountCopies::new(Place::new(file));
+        let is_shared = settings.location.as_ref().is_some_and(|location| location.is_shared);
+        let (elsewhere, seeker) = is_shared.then(|| elsewhere(settings.clone())).unzip();
         let (lookups, reader) = lookups(settings, Arc::clone(&copies));
         let thread = |name: &str, work: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|error| StoreError {
@@ -46,6 +54,10 @@ impl ServerStore {
         let reader = thread("store-server", Box::new(move || reader.run()))?;
         let working = Arc::clone(&copies);
         let copyist = thread("store-copies", Box::new(move || working.run()))?;
+        let seeker = match seeker {
+            Some(seeker) => Some(thread("store-elsewhere", Box::new(move || seeker.run()))?),
+            None => None,
+        };
         Ok(Self {
             local,
             location,
@@ -53,6 +65,8 @@ impl ServerStore {
             copies,
             reader: Some(reader),
             copyist: Some(copyist),
+            elsewhere,
+            seeker,
         })
     }
 }
@@ -62,6 +76,13 @@ impl Store for ServerStore {
         match &self.lookups {
             Some(lookups) => lookups.ask(aor, reply),
             None => reply(Loaded::Unavailable),
+        }
+    }
+
+    fn find_elsewhere(&self, aor: Aor, reply: Box<dyn FnOnce(Elsewhere) + Send>) {
+        match &self.elsewhere {
+            Some(elsewhere) => elsewhere.ask(aor, reply),
+            None => reply(Vec::new()),
         }
     }
 
@@ -122,9 +143,9 @@ impl Store for ServerStore {
 
 impl Drop for ServerStore {
     fn drop(&mut self) {
-        self.lookups = None;
+        (self.lookups, self.elsewhere) = (None, None);
         // What the reader has learnt is written before the end.
-        for thread in [self.reader.take(), self.copyist.take()].into_iter().flatten() {
+        for thread in [self.reader.take(), self.copyist.take(), self.seeker.take()].into_iter().flatten() {
             // A thread that panicked has said so.
             let _ = thread.join();
             self.copies.stop();

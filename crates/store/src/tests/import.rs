@@ -28,7 +28,7 @@ fn read(settings: &ServerSettings, domain: Option<&str>) -> Vec<FoundRow> {
 }
 
 fn zone() -> LocationSettings {
-    LocationSettings { time_zone: Some("Europe/Berlin".to_owned()) }
+    LocationSettings { time_zone: Some("Europe/Berlin".to_owned()), is_shared: false }
 }
 
 #[test]
@@ -179,6 +179,53 @@ fn rows_of_others_are_neither_removed_nor_written_beside_before_it_was_decided()
         let again = read(&settings, None);
         assert!(again.iter().all(|row| row.binding == Err(LeftOut::Own)), "{made:?}: {again:?}");
     }
+}
+
+#[test]
+fn in_a_shared_table_rows_of_others_stay_and_say_where_a_phone_is_while_own_ones_that_nobody_knows_go() {
+    for kind in KINDS {
+        let Some(engine) = Engine::shared(kind) else { continue };
+        for made in [Made::OpenSips, Made::Kamailio] {
+            let mut settings = made.database(&engine);
+            settings.location = Some(LocationSettings { is_shared: true, ..zone() });
+            engine.script(&settings, &made.row(&[("socket", "'udp:192.0.2.30:5060'")]));
+            let running = Running::begin(&settings, 3);
+            running.put(&binding("bob@example.org", "sip:bob"));
+            running.wait_for_all();
+            assert_eq!(contacts(&engine, &settings), ["sip:alice@10.0.0.7:5062", "sip:bob"], "{made:?}");
+
+            assert_eq!(running.elsewhere("alice@example.org"), ["192.0.2.30:5060"], "{made:?}");
+            assert_eq!(running.elsewhere("nobody@example.org"), [""; 0], "{made:?}");
+
+            // A binding that ended while this node stood by.
+            running.stand_by();
+            let next = Running::begin(&settings, 4);
+            next.wait_for_all();
+            assert_eq!(contacts(&engine, &settings), ["sip:alice@10.0.0.7:5062"], "{made:?}");
+            // What the other server has let go is known a second later.
+            engine.script(
+                &settings,
+                &format!(
+                    "DELETE FROM location;\n{}",
+                    made.row(&[("expires", "'EXPIRED'"), ("socket", "'udp:192.0.2.30:5060'")])
+                ),
+            );
+            wait_for(|| running.elsewhere("alice@example.org").is_empty());
+        }
+    }
+}
+
+#[test]
+fn in_a_shared_table_what_another_server_left_on_our_own_socket_waits_for_the_operator() {
+    let Some(engine) = KINDS.into_iter().find_map(Engine::shared) else { return };
+    let mut settings = Made::OpenSips.database(&engine);
+    settings.location = Some(LocationSettings { is_shared: true, ..zone() });
+    engine.script(&settings, &Made::OpenSips.row(&[]));
+
+    let running = Running::begin(&settings, 3);
+
+    wait_for(|| running.publication().failing.is_some());
+    assert_eq!(contacts(&engine, &settings), ["sip:alice@10.0.0.7:5062"]);
 }
 
 /// Each table with each server that is installed.

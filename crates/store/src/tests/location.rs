@@ -219,7 +219,8 @@ fn dates_are_those_of_the_named_zone_on_both_sides_of_a_change_of_clocks() {
     for kind in KINDS {
         let Some(engine) = Engine::shared(kind) else { continue };
         let mut settings = Made::Kamailio.database(&engine);
-        settings.location = Some(LocationSettings { time_zone: Some("Europe/Berlin".to_owned()) });
+        settings.location =
+            Some(LocationSettings { time_zone: Some("Europe/Berlin".to_owned()), is_shared: false });
         let running = Running::begin(&settings, 3);
         // Clocks went forward at 2031-03-30T01:00:00Z and back at 2031-10-26T01:00:00Z.
         for (contact, seconds) in [
@@ -239,7 +240,8 @@ fn dates_are_those_of_the_named_zone_on_both_sides_of_a_change_of_clocks() {
             rows,
             ["2031-03-30 01:59:59", "2031-03-30 03:00:00", "2031-10-26 02:59:59", "2031-10-26 02:00:00"]
         );
-        settings.location = Some(LocationSettings { time_zone: Some("Mars/Olympus".to_owned()) });
+        settings.location =
+            Some(LocationSettings { time_zone: Some("Mars/Olympus".to_owned()), is_shared: false });
         let seen = inspect(&settings).expect("it is well");
         assert!(seen.obstacles[0].contains("database.time_zone"), "{seen:?}");
     }
@@ -312,7 +314,7 @@ impl Made {
         let script = script.replace("{ID}", id).replace("{TIME}", time).replace("{REAL}", real);
         let script = script.replace("{PARTITION}", partition);
         engine.script(&settings, &script);
-        settings.location = Some(LocationSettings { time_zone: None });
+        settings.location = Some(LocationSettings { time_zone: None, is_shared: false });
         settings
     }
 
@@ -380,6 +382,10 @@ impl Published for Node {
         keys.iter().map(find).collect()
     }
 
+    fn listeners(&self) -> Vec<(Transport, LocalAddr)> {
+        vec![binding("a@b", "").listener]
+    }
+
     fn at(&self, places: &[Place]) -> Vec<Option<PublishedBinding>> {
         let bindings = self.bindings();
         let of = |place: &Place| {
@@ -428,6 +434,19 @@ impl Running {
         let key = BindingKey::of(binding);
         self.node.bindings().remove(&key);
         self.store.save(Change::Remove(key));
+    }
+
+    pub(super) fn elsewhere(&self, of: &str) -> Vec<String> {
+        let (sender, receiver) = mpsc::channel();
+        self.store
+            .find_elsewhere(aor(of), Box::new(move |found| sender.send(found).expect("it is waited for")));
+        let found = receiver.recv_timeout(Duration::from_secs(30)).expect("each is answered");
+        found.into_iter().map(|(_, address)| address.to_string()).collect()
+    }
+
+    pub(super) fn stand_by(&self) {
+        self.node.epoch.store(0, Ordering::Relaxed);
+        wait_for(|| self.publication().work == PublicationWork::None);
     }
 
     pub(super) fn publication(&self) -> Publication {

@@ -63,7 +63,11 @@ impl Config {
             nat: self.nat.clone(),
             trusted: self.trusted.iter().cloned().chain(self.gateway_peers()).collect(),
             edges: self.edges.clone(),
-            is_location_published: self.database.url.is_some() && self.database.location == Location::Own,
+            is_location_published: self.database.url.is_some() && self.database.location != Location::Off,
+            location_peers: match self.database.location {
+                Location::Shared => self.database.location_peers.clone(),
+                Location::Off | Location::Own => Default::default(),
+            },
             trunks: self.trunks.clone(),
             relay: routing::RelayRules {
                 default: self.relay.anchoring,

@@ -25,10 +25,12 @@ type Tell<'a> = &'a mut dyn FnMut(Value) -> io::Result<()>;
 impl Service {
     /// Takes over what another server left, as far as it can be.
     pub(super) fn import(&self, wish: &ImportWish, tell: Tell<'_>) -> Result<Value, String> {
-        let (settings, time_zone, is_own) = self.source_of(wish)?;
+        let (settings, time_zone, location) = self.source_of(wish)?;
+        let is_own = location != Location::Off;
         if wish.nothing && !is_own {
-            return Err("--nothing is for a table that Tandem is to write: database.location is not \"own\""
-                .to_owned());
+            return Err(
+                "--nothing is for a table that Tandem is to write: database.location is \"off\"".to_owned()
+            );
         }
         let mut table = LocationTable::open(&settings, &location_settings(&time_zone))
             .map_err(|error| error.to_string())?;
@@ -51,7 +53,7 @@ impl Service {
                 HeldBy::NotYetTheOther => HeldView::NotYetTheOther,
             });
         }
-        let is_complete = view.held != Some(HeldView::NotYetTheOther) && nothing_is_left(&view);
+        let is_complete = view.held != Some(HeldView::NotYetTheOther) && nothing_is_left(&view, location);
         if is_own && (wish.nothing || is_complete) {
             let epoch = self.server.epoch().ok_or_else(stands_by)?;
             table.decide(epoch).map_err(|error| error.to_string())?;
@@ -69,17 +71,17 @@ impl Service {
     }
 
     /// Where it is read, by which time zone, and whether that is the table that Tandem is to write.
-    fn source_of(&self, wish: &ImportWish) -> Result<(ServerSettings, String, bool), String> {
+    fn source_of(&self, wish: &ImportWish) -> Result<(ServerSettings, String, Location), String> {
         let config = self.config.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         let time_zone = wish.time_zone.clone().unwrap_or_else(|| config.database.time_zone.clone());
         if let Some(url) = &wish.from {
-            return Ok((database::server_at(url, wish.password.clone())?, time_zone, false));
+            return Ok((database::server_at(url, wish.password.clone())?, time_zone, Location::Off));
         }
         let settings = database::server(&config).map_err(|error| format!("{error:#}"))?;
         let settings = settings.ok_or(
             "the configuration names no database: tell one with --from postgres://USER@HOST/DATABASE or mysql://...",
         )?;
-        Ok((settings, time_zone, config.database.location == Location::Own))
+        Ok((settings, time_zone, config.database.location))
     }
 
     fn take_rows(
@@ -177,8 +179,14 @@ impl Service {
 }
 
 /// Whether all that was left out is of no use to anybody.
-fn nothing_is_left(view: &ImportView) -> bool {
-    let is_over = |name: &String| *name == LeftOut::Expired.name() || *name == LeftOut::Own.name();
+fn nothing_is_left(view: &ImportView, location: Location) -> bool {
+    // In a shared table they are of the servers beside this one.
+    let of_others = (location == Location::Shared).then(|| LeftOut::UnknownSocket(String::new()).name());
+    let is_over = |name: &String| {
+        *name == LeftOut::Expired.name()
+            || *name == LeftOut::Own.name()
+            || of_others.is_some_and(|of_others| name == of_others)
+    };
     view.left_out.keys().all(is_over)
 }
 

@@ -410,6 +410,7 @@ fn settings(service: SocketAddr) -> Settings {
         relay: Default::default(),
         edges: Vec::new(),
         is_location_published: false,
+        location_peers: Default::default(),
         trunks: Vec::new(),
         trusted: vec![trusted],
         admission: Default::default(),

@@ -4,6 +4,7 @@
 
 use clock::Now;
 use sip::Aor;
+use transport::{LocalAddr, Transport};
 
 use super::super::binding::{Binding, Registration};
 use super::super::binding_text::{BindingText, Parts};
@@ -97,6 +98,11 @@ impl AccountPartition {
         let target = binding.is_live(now).then(|| binding.target(aor, places))?;
         let path = beside::path_to(&self.keyring, &self.settings.listeners, &target)?;
         Some(PublishedBinding { stored: binding.stored(now, aor, places), path })
+    }
+
+    /// Where the server listens.
+    pub fn listeners(&self) -> Vec<(Transport, LocalAddr)> {
+        self.settings.listeners.iter().map(|listener| (listener.transport, listener.local)).collect()
     }
 
     /// The number of the binding with this key.

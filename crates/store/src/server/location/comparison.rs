@@ -81,8 +81,9 @@ impl Comparison {
         self.stage = next.map_or(Stage::Table(-1), |page| Stage::Bindings(Some(page)));
     }
 
-    /// Takes a page of the table; returns the numbers of the rows that are to be removed. A page without rows is the end.
-    pub fn take_page(&mut self, shape: &Shape, page: &[Row]) -> Vec<i64> {
+    /// Takes a page of the table; returns the numbers of the rows that are to be removed, of those that are this server's. A page
+    /// without rows is the end.
+    pub fn take_page(&mut self, shape: &Shape, page: &[Row], is_ours: impl Fn(&Row) -> bool) -> Vec<i64> {
         let Some(last) = page.last().and_then(|row| row.number(0)) else {
             self.stage = Stage::Rest;
             self.differing = self.wanted.len() as u64;
@@ -100,7 +101,8 @@ impl Comparison {
                     self.wanted.remove(&id);
                 }
                 Some(_) => {}
-                None => strangers.extend(row.number::<i64>(0)),
+                None if is_ours(row) => strangers.extend(row.number::<i64>(0)),
+                None => {}
             }
         }
         self.strange += strangers.len() as u64;

@@ -7,6 +7,7 @@
 use engine::StoreError;
 use lease::Epoch;
 use tokio::runtime::Runtime;
+use transport::{LocalAddr, Transport};
 
 use super::found::{FoundRow, Home, read};
 use super::shape::Shape;
@@ -94,12 +95,17 @@ impl LocationTable {
     }
 }
 
-/// Fails while there are rows of others in a table that Tandem has never written.
-pub async fn must_be_decided(session: &mut Session, shape: &Shape) -> Result<(), StoreError> {
+/// Fails while there are rows of others in a table that Tandem has never written; where it is shared, rows on these sockets, which
+/// are this server's.
+pub async fn must_be_decided(
+    session: &mut Session,
+    shape: &Shape,
+    sockets: &[(Transport, LocalAddr)],
+) -> Result<(), StoreError> {
     if is_decided(session).await? {
         return Ok(());
     }
-    match rows_of_others(session, shape).await? {
+    match rows_of_others(session, shape, sockets).await? {
         0 => Ok(()),
         rows => Err(StoreError {
             place: session.place.clone(),

@@ -5,11 +5,13 @@ use std::ops::RangeInclusive;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use transport::{LocalAddr, Transport};
 
 use super::super::address::Product;
-use super::super::link::Value;
+use super::super::link::{Row, Value};
 use super::super::tables::{Column, Content, Dialect, Tables, Unfit};
 use super::row::Text;
+use crate::row::read_socket;
 
 /// A table `location`, as statements want to know it.
 #[derive(Clone, Debug)]
@@ -162,6 +164,16 @@ impl Shape {
     /// Whether a row is one that only Tandem writes, by its id.
     pub fn is_own(&self, id: &str) -> bool {
         matches!(self.read_id(id), Some(RowId::Text(_)))
+    }
+
+    /// Whether a row is this server's: by its id, else by where the phone registered.
+    pub fn is_of(&self, row: &Row, listeners: &[(Transport, LocalAddr)]) -> bool {
+        let text = |wanted: Field| {
+            let place = self.fields.iter().position(|(field, _)| *field == wanted);
+            place.map_or("", |place| row.text(place + 1).trim())
+        };
+        let socket = read_socket(text(Field::Socket));
+        self.is_own(text(Field::Id)) || socket.is_some_and(|socket| listeners.contains(&socket))
     }
 
     /// A time as a column has it.

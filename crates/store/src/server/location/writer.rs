@@ -208,14 +208,15 @@ impl Writer {
                 "it can only be read: name the primary in database.url, beside the others".to_owned(),
             ));
         }
-        let without = LocationSettings { time_zone: None };
+        let without = LocationSettings { time_zone: None, is_shared: false };
         let settings = self.settings.location.as_ref().unwrap_or(&without);
         let zone = zone(settings).map_err(refused)?;
         let shape = Shape::of(&session.tables, &zone).map_err(|unfit| refused(Unfit::text(&unfit)))?;
         if session.rows(&shape.unique_query(), &[]).await?.is_empty() {
             return Err(StoreError { place: session.place.clone(), reason: no_index(&shape) });
         }
-        must_be_decided(&mut session, &shape).await?;
+        let sockets = if settings.is_shared { self.published.listeners() } else { Vec::new() };
+        must_be_decided(&mut session, &shape, &sockets).await?;
         if self.place.replace(session.place.clone()).is_some_and(|before| before != session.place) {
             self.compare_again();
         }
@@ -322,7 +323,10 @@ impl Writer {
             }
             Stage::Table(behind) => {
                 let page = session.rows(&shape.page_query(PAGE), &[Value::Number(Some(behind))]).await?;
-                let strangers = comparison.take_page(shape, &page);
+                let is_shared = self.settings.location.as_ref().is_some_and(|location| location.is_shared);
+                let listeners = if is_shared { self.published.listeners() } else { Vec::new() };
+                let strangers =
+                    comparison.take_page(shape, &page, |row| !is_shared || shape.is_of(row, &listeners));
                 if strangers.is_empty() {
                     return Ok(());
                 }

@@ -1,5 +1,6 @@
 //! `[database]`
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -94,10 +95,27 @@ pub const SECTION: Section = Section {
             meaning: &[
                 "\"own\": the table location of the database has what is registered here, for servers beside this one; rows",
                 "of others are REMOVED from it, those that were there first after `tandem import`. \"off\": it is not",
-                "touched. See docs/database.md.",
+                "touched. \"shared\": servers beside this one write it too, and each finds the phones of the others there.",
+                "See docs/database.md.",
             ],
             set: |config, value| {
-                config.database.location = value.word(&[("off", Location::Off), ("own", Location::Own)])?;
+                config.database.location = value.word(&[
+                    ("off", Location::Off),
+                    ("own", Location::Own),
+                    ("shared", Location::Shared),
+                ])?;
+                Ok(())
+            },
+        },
+        Field {
+            key: "location_peers",
+            default: "[]",
+            meaning: &[
+                "With location = \"shared\": the addresses of the servers that write the table too: [\"192.0.2.30\"]. A call for",
+                "a phone that is registered at one of them goes to it; rows of all others are passed over.",
+            ],
+            set: |config, value| {
+                config.database.location_peers = value.list(address)?.into_iter().collect();
                 Ok(())
             },
         },
@@ -147,6 +165,12 @@ pub const SECTION: Section = Section {
         },
     ],
 };
+
+fn address(value: &Value<'_>) -> Result<IpAddr, Wrong> {
+    let address = value.text()?.parse::<IpAddr>();
+    let mend = "write an address without a port: \"192.0.2.30\"";
+    address.map(|address| address.to_canonical()).map_err(|_| value.wrong("is no address", mend))
+}
 
 fn path(value: &Value<'_>) -> Result<Option<PathBuf>, Wrong> {
     let text = value.text()?;
