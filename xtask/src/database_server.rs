@@ -1,6 +1,7 @@
 //! PostgreSQL and MariaDB of Debian on a host of the lab: with a database and a user `tandem`, in files of their own.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -65,11 +66,11 @@ impl DatabaseServer {
     }
 
     fn url_of(&self, user: &str) -> String {
-        let (scheme, port) = match self.product {
-            Product::Postgres => ("postgres", 5432),
-            Product::MariaDb => ("mysql", 3306),
+        let scheme = match self.product {
+            Product::Postgres => "postgres",
+            Product::MariaDb => "mysql",
         };
-        format!("{scheme}://{user}@{}:{port}/{NAME}", self.host.v4)
+        format!("{scheme}://{user}@{}/{NAME}", self.address())
     }
 
     /// Where it is for a program that is outside of the lab's network.
@@ -80,6 +81,46 @@ impl DatabaseServer {
         };
         let path = path.display().to_string().replace('/', "%2F");
         format!("{scheme}://{NAME}:{PASSWORD}@{path}/{NAME}")
+    }
+
+    /// Where it takes connections.
+    pub fn address(&self) -> SocketAddr {
+        let port = match self.product {
+            Product::Postgres => 5432,
+            Product::MariaDb => 3306,
+        };
+        (self.host.v4, port).into()
+    }
+
+    /// Starts a hot standby of this PostgreSQL on another host. From here on the one commits what the other has.
+    pub fn replica(&self, lab: &Lab, host: &Host) -> Result<DatabaseServer> {
+        ensure!(self.product == Product::Postgres, "only PostgreSQL");
+        let directory = PathBuf::from(format!("/run/database-{}", host.name));
+        fs::create_dir_all(&directory)?;
+        chown(&directory, Some(NOBODY), Some(NOBODY))?;
+        let mut command = self.as_nobody(&self.program()?.with_file_name("pg_basebackup"));
+        command.env("PGPASSWORD", PASSWORD).arg("-h").arg(&self.directory).args(["-U", NAME, "-R", "-N"]);
+        command.args(["-c", "fast", "-D"]).arg(directory.join("data")).current_dir(&directory);
+        process::quietly(&mut command)?;
+        let log = lab.dir.join(format!("database-{}.log", host.name));
+        let (product, host) = (self.product, host.clone());
+        let mut replica = DatabaseServer { product, host, directory, log, running: None };
+        replica.start_again()?;
+        for text in ["ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"] {
+            self.sql(text)?;
+        }
+        process::wait_until("a replica that follows", START_TIME_MAX, || {
+            Ok(self
+                .sql("SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'")?
+                .contains('1')
+                .then_some(()))
+        })?;
+        Ok(replica)
+    }
+
+    /// Makes a replica the primary.
+    pub fn promote(&self) -> Result<()> {
+        self.sql_in(self.administration(), "SELECT pg_promote()").map(drop)
     }
 
     /// Does what SQL says in the database; the rows of a query, with a tab between columns.

@@ -14,6 +14,7 @@ mod checked;
 mod cluster;
 mod control;
 mod database_server;
+mod delay;
 mod dns;
 mod gate;
 mod kamailio;

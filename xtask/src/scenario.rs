@@ -177,6 +177,7 @@ pub fn all() -> Vec<Scenario> {
         cluster::calls::SCENARIOS,
         cluster::load::SCENARIOS,
         cluster::location::SCENARIOS,
+        cluster::moved_primary::SCENARIOS,
         cluster::witness::SCENARIOS,
         cluster::row_witness::SCENARIOS,
         cluster::lease_row::SCENARIOS,

@@ -17,6 +17,7 @@ pub mod load;
 pub mod location;
 pub mod lossless;
 pub mod metrics;
+pub mod moved_primary;
 pub mod observed;
 pub mod office;
 pub mod planned;

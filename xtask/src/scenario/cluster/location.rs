@@ -118,12 +118,16 @@ fn taken_over(lab: &Lab) -> Result<()> {
     stage.end(&["a", "b"])
 }
 
-enum At {
+/// Where a phone is.
+pub enum At {
+    /// Beside the nodes.
     Near,
+    /// Behind the router.
     Far,
 }
 
-fn phone(stage: &Stage<'_>, user: &str, at: At) -> Result<Phone> {
+/// A phone that has not registered yet.
+pub fn phone(stage: &Stage<'_>, user: &str, at: At) -> Result<Phone> {
     let host = match at {
         At::Near => &stage.pair.phone,
         At::Far => &stage.pair.far,
@@ -131,14 +135,16 @@ fn phone(stage: &Stage<'_>, user: &str, at: At) -> Result<Phone> {
     Phone::at_service(host, user, &VIP.to_string(), (VIP, 5060).into())
 }
 
-fn register_for(phone: &mut Phone, seconds: u32) -> Result<()> {
+/// Registers a phone that has proved itself before; for no seconds, it is gone.
+pub fn register_for(phone: &mut Phone, seconds: u32) -> Result<()> {
     let request = phone.register_request(seconds);
     let request = phone.with_credentials(request);
     phone.send(&request)?;
     phone.expect_status(&request, 200).map(drop)
 }
 
-fn add_accounts(database: &DatabaseServer, users: &[&str]) -> Result<()> {
+/// Adds accounts by SQL.
+pub fn add_accounts(database: &DatabaseServer, users: &[&str]) -> Result<()> {
     let domain = VIP.to_string();
     for user in users {
         let aor = Aor::parse(&format!("{user}@{domain}")).expect("it is one");
@@ -152,7 +158,7 @@ fn add_accounts(database: &DatabaseServer, users: &[&str]) -> Result<()> {
 }
 
 /// Waits until the table has the contacts of exactly these phones, each once.
-fn wait_for_table(database: &DatabaseServer, phones: &[&Phone]) -> Result<()> {
+pub fn wait_for_table(database: &DatabaseServer, phones: &[&Phone]) -> Result<()> {
     let wanted = sorted(phones);
     let mut last = Vec::new();
     let waited = process::wait_until("the right table", PATIENCE, || {
@@ -176,7 +182,8 @@ fn sorted(phones: &[&Phone]) -> Vec<String> {
     contacts
 }
 
-fn wait_for_publication(
+/// Waits until a node says so of its table.
+pub fn wait_for_publication(
     stage: &Stage<'_>,
     side: Side,
     what: &str,
