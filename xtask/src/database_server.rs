@@ -83,6 +83,11 @@ impl DatabaseServer {
         format!("{scheme}://{NAME}:{PASSWORD}@{path}/{NAME}")
     }
 
+    /// Its first process.
+    pub fn id(&self) -> Result<u32> {
+        Ok(self.running.as_ref().context("it does not run")?.id())
+    }
+
     /// Where it takes connections.
     pub fn address(&self) -> SocketAddr {
         let port = match self.product {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use bench::pair::Subject::{Bindings, Calls, Connections, Media};
+use bench::pair::Subject::{Bindings, Calls, Connections, Database, Media};
 
 mod baresip;
 mod bench;
@@ -71,6 +71,9 @@ cargo xtask bench reconnect [--yes] [--runs N] [--program PATH] [FILTER]
 cargo xtask bench relay [--yes] [--runs N] [--program PATH] [FILTER]
     Measures processor time per relayed RTP packet and the most sessions that one core bears, beside
     rtpengine and a bare forwarder in C, into bench/RELAY.md. It continues where it was stopped.
+cargo xtask bench database [--yes] [--runs N] [--program PATH] [FILTER]
+    Measures processor time per REGISTER with accounts and bindings in a PostgreSQL, of the server and of the
+    database, beside Kamailio with each db_mode, into bench/DATABASE.md. It continues where it was stopped.
 cargo xtask bench flames [--yes]
     Draws where the server's time goes, into bench/flame-register.svg and bench/flame-call.svg.
 cargo xtask soak [worlds]
@@ -128,6 +131,9 @@ fn run(words: &[&str]) -> Result<ExitCode> {
         ["bench", "calls", options @ ..] => bench::pair::run(Calls, &bench::pair::Options::parse(options)?),
         ["bench", "reconnect", options @ ..] => {
             bench::pair::run(Connections, &bench::pair::Options::parse(options)?)
+        }
+        ["bench", "database", options @ ..] => {
+            bench::pair::run(Database, &bench::pair::Options::parse(options)?)
         }
         ["bench", "relay", options @ ..] => bench::pair::run(Media, &bench::pair::Options::parse(options)?),
         ["pair-here", words @ ..] => bench::pair::run_here(words),

@@ -78,6 +78,22 @@ pub const FOR_BENCH: &[Needed] = &[
     Needed { program: "chrt", package: "util-linux", reason: "its priority" },
 ];
 
+/// What `cargo xtask bench database` needs.
+pub const FOR_BENCH_DATABASE: &[Needed] = &[
+    Needed { program: "taskset", package: "util-linux", reason: "one core for each side" },
+    Needed { program: "ip", package: "iproute2", reason: "cables and addresses" },
+    Needed { program: "ss", package: "iproute2", reason: "whether a server serves" },
+    Needed { program: "nft", package: "nftables", reason: "cuts in the switch" },
+    Needed { program: "kamailio", package: "kamailio", reason: "the server to compare with" },
+    Needed {
+        program: "db_postgres.so",
+        package: "kamailio-postgres-modules",
+        reason: "its way to the database",
+    },
+    Needed { program: "initdb", package: "postgresql-15", reason: "the database" },
+    Needed { program: "psql", package: "postgresql-client-15", reason: "to ask it" },
+];
+
 /// What `cargo xtask bench failover` needs.
 pub const FOR_FAILOVER: &[Needed] = &[
     Needed { program: "unshare", package: "util-linux", reason: "namespaces for each measurement" },

@@ -1,6 +1,7 @@
 //! `cargo xtask bench pair`: what it costs to hold every binding at two nodes, and that a takeover costs the same with any
 //! number of them. `cargo xtask bench calls`: the same cost of calls. `cargo xtask bench reconnect`: how soon phones on TCP are
-//! back after their node was lost. `cargo xtask bench relay`: see [`super::relay`].
+//! back after their node was lost. `cargo xtask bench relay`: see [`super::relay`]. `cargo xtask bench database`: what a database
+//! costs.
 //!
 //! Each piece of work has a lab of its own and is kept at once, so an interrupted run goes on where it was.
 
@@ -17,6 +18,8 @@ use crate::{lab, process, workspace};
 mod calls;
 mod calls_page;
 mod cost;
+pub(super) mod database;
+mod database_page;
 pub(super) mod kept;
 pub(super) mod load;
 pub(super) mod page;
@@ -42,6 +45,8 @@ pub enum Subject {
     Connections,
     /// Nothing: media pass one node: `bench relay`.
     Media,
+    /// Bindings, and a database has them too: `bench database`.
+    Database,
 }
 
 impl Subject {
@@ -51,6 +56,7 @@ impl Subject {
             Subject::Calls => &Work::OF_CALLS,
             Subject::Connections => &Work::OF_RECONNECT,
             Subject::Media => &Work::OF_RELAY,
+            Subject::Database => &Work::OF_DATABASE,
         }
     }
 
@@ -61,6 +67,7 @@ impl Subject {
             Subject::Calls => "bench/CALLS.md",
             Subject::Connections => "bench/RECONNECT.md",
             Subject::Media => "bench/RELAY.md",
+            Subject::Database => "bench/DATABASE.md",
         })
     }
 
@@ -70,6 +77,7 @@ impl Subject {
             Subject::Calls => calls_page::page(kept, failures, runs, binary),
             Subject::Connections => reconnect_page::page(kept, failures, runs, binary),
             Subject::Media => super::relay::page(kept, failures, runs, binary),
+            Subject::Database => database_page::page(kept, failures, runs, binary),
         }
     }
 }
@@ -126,7 +134,11 @@ pub fn run(subject: Subject, options: &Options) -> Result<ExitCode> {
     ensure!(!work.is_empty(), "nothing has {:?} in its name", options.filter);
     let cores = std::thread::available_parallelism()?.get();
     ensure!(cores >= 2, "this needs two cores, one for the active node and one for the rest");
-    let needed = if subject == Subject::Media { packages::FOR_BENCH } else { packages::FOR_FAILOVER };
+    let needed = match subject {
+        Subject::Media => packages::FOR_BENCH,
+        Subject::Database => packages::FOR_BENCH_DATABASE,
+        _ => packages::FOR_FAILOVER,
+    };
     packages::ensure_installed(needed, &[], options.consent)?;
     let binary = match &options.program {
         Some(path) => path.clone(),
@@ -135,7 +147,7 @@ pub fn run(subject: Subject, options: &Options) -> Result<ExitCode> {
             workspace::target().join("release/tandem")
         }
     };
-    if matches!(subject, Subject::Bindings | Subject::Calls) {
+    if matches!(subject, Subject::Bindings | Subject::Calls | Subject::Database) {
         process::loudly(&mut workspace::cargo(&["build", "--release", "-p", "net", "--example", "load"]))?;
     }
     let dir = workspace::target().join("bench-pair");
@@ -210,6 +222,7 @@ pub fn run_here(words: &[&str]) -> Result<ExitCode> {
         Work::Takeover(bindings) => takeover::measure(&lab()?, bindings)?,
         Work::Reconnect(loss) => reconnect::measure(&lab()?, loss)?,
         Work::Relay(kind) => super::relay::measure(kind, dir, binary)?,
+        Work::Database(kind) => database::measure(&lab()?, kind)?,
     };
     fs::write(dir.join(FIGURES), figures.to_string())?;
     Ok(ExitCode::SUCCESS)

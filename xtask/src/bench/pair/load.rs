@@ -22,21 +22,38 @@ const WATCHED: Duration = Duration::from_secs(2);
 /// Registers `users` addresses of record, `count` times all together; says how many a second, and calls `begun` when it is
 /// about to begin.
 pub fn register(pair: &Pair, users: u64, count: u64, begun: impl FnOnce() -> Result<()>) -> Result<f64> {
-    run(pair, "register", users, count, begun)
+    run(pair, "register", "none", users, count, begun)
+}
+
+/// The same with a challenge each time, for the accounts `user0`, `user1` ….
+pub fn register_with_challenge(
+    pair: &Pair,
+    users: u64,
+    count: u64,
+    begun: impl FnOnce() -> Result<()>,
+) -> Result<f64> {
+    run(pair, "register", "challenge", users, count, begun)
 }
 
 /// The same with calls, from INVITE to the 200 to BYE.
 pub fn call(pair: &Pair, users: u64, count: u64, begun: impl FnOnce() -> Result<()>) -> Result<f64> {
-    run(pair, "call", users, count, begun)
+    run(pair, "call", "none", users, count, begun)
 }
 
-fn run(pair: &Pair, kind: &str, users: u64, count: u64, begun: impl FnOnce() -> Result<()>) -> Result<f64> {
+fn run(
+    pair: &Pair,
+    kind: &str,
+    digest: &str,
+    users: u64,
+    count: u64,
+    begun: impl FnOnce() -> Result<()>,
+) -> Result<f64> {
     let mut command = pair.phone.command("taskset");
     command.args(["-c", OTHER_CORE]).arg(workspace::target().join("release/examples/load"));
     let phone = pair.phone.v4.to_string();
     command.args([kind, "--server", &format!("{VIP}:5060"), "--phones", &phone, "--callers", &phone]);
     command.args(["--users", &users.to_string(), "--count", &count.to_string()]);
-    command.args(["--outstanding", &OUTSTANDING.min(users).to_string(), "--digest", "none"]);
+    command.args(["--outstanding", &OUTSTANDING.min(users).to_string(), "--digest", digest]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
     let mut said = BufReader::new(child.stdout.take().context("its output is a pipe")?).lines();
     ensure!(said.next().transpose()?.as_deref() == Some("ready"), "the load failed before it began");

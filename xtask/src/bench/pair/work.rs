@@ -1,5 +1,6 @@
 //! What is measured.
 
+use super::database::Kind as DatabaseKind;
 use crate::bench::relay::contestant::Kind;
 
 /// Who holds the bindings.
@@ -37,6 +38,8 @@ pub enum Work {
     Reconnect(Loss),
     /// What a media relay costs, and how much it bears.
     Relay(Kind),
+    /// What a database costs.
+    Database(DatabaseKind),
 }
 
 impl Work {
@@ -55,6 +58,15 @@ impl Work {
         Work::Relay(Kind::ALL[2]),
         Work::Relay(Kind::ALL[3]),
         Work::Relay(Kind::ALL[4]),
+    ];
+
+    /// All for `bench database`, in the order in which it is done.
+    pub const OF_DATABASE: [Work; 5] = [
+        Work::Database(DatabaseKind::ALL[0]),
+        Work::Database(DatabaseKind::ALL[1]),
+        Work::Database(DatabaseKind::ALL[2]),
+        Work::Database(DatabaseKind::ALL[3]),
+        Work::Database(DatabaseKind::ALL[4]),
     ];
 
     /// All for `bench pair`, in the order in which it is done.
@@ -81,6 +93,7 @@ impl Work {
             Work::Reconnect(Loss::CutOff) => "host cut off",
             Work::Reconnect(Loss::Planned) => "planned switchover",
             Work::Relay(kind) => kind.name(),
+            Work::Database(kind) => kind.name(),
         }
     }
 
@@ -100,12 +113,14 @@ impl Work {
             Work::Reconnect(Loss::CutOff) => "reconnect-cut-off",
             Work::Reconnect(Loss::Planned) => "reconnect-planned",
             Work::Relay(kind) => kind.word(),
+            Work::Database(kind) => kind.word(),
         }
     }
 
     /// Everything of every page.
     fn all() -> impl Iterator<Item = Work> {
-        Work::OF_PAIR.into_iter().chain(Work::OF_CALLS).chain(Work::OF_RECONNECT).chain(Work::OF_RELAY)
+        let rest = Work::OF_RELAY.into_iter().chain(Work::OF_DATABASE);
+        Work::OF_PAIR.into_iter().chain(Work::OF_CALLS).chain(Work::OF_RECONNECT).chain(rest)
     }
 
     /// From the command line.
