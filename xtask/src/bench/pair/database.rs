@@ -21,8 +21,8 @@ const USERS: u64 = 10_000;
 const REGISTRATIONS: u64 = 50_000;
 /// All must be ready within this time.
 const LIMIT: Duration = Duration::from_secs(60);
-/// Work that was put off belongs to what was done before.
-const REST: Duration = Duration::from_millis(500);
+/// Work that was put off belongs to what was done before; longer than Kamailio's timer, which is 5 s here.
+const REST: Duration = Duration::from_secs(6);
 /// It must be done within this time.
 const REST_MAX: Duration = Duration::from_secs(120);
 
@@ -100,6 +100,7 @@ loadmodule "auth.so"
 loadmodule "auth_db.so"
 modparam("usrloc", "db_url", "URL")
 modparam("usrloc", "db_mode", MODE)
+modparam("usrloc", "timer_interval", 5)
 modparam("usrloc", "hash_size", 14)
 modparam("auth_db", "db_url", "URL")
 modparam("auth_db", "calculate_ha1", 0)
@@ -225,8 +226,8 @@ fn rested(ids: [Option<u32>; 2]) -> Result<[Duration; 2]> {
         std::thread::sleep(REST);
         let after = times()?;
         let used = |number: usize| after[number].saturating_sub(before[number]);
-        // Timers still cost a tick now and then.
-        if used(0).max(used(1)) <= Duration::from_millis(30) {
+        // Timers and heartbeats still cost some ticks.
+        if used(0).max(used(1)) <= Duration::from_millis(150) {
             return Ok(after);
         }
         ensure!(start.elapsed() < REST_MAX, "server and database do not come to rest");
