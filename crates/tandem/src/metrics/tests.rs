@@ -208,7 +208,7 @@ fn whole() -> Figures {
             "relay": {"calls": 3, "ports_used": 12, "ports": 10_000},
             "rtpengines": [{
                 "address": "10.0.0.7:2223", "weight": 2, "up": true, "asked": 5, "repeated": 1, "answered": 4, "refused": 0,
-                "silent": 1, "late": 0, "malformed": 0
+                "silent": 1, "late": 0, "malformed": 0, "unsaid": 1
             }],
             "publication": {
                 "state": "writing", "away_s": 0, "owed": 2, "written": 9, "removed": 1, "refused": 0, "comparisons": 1,
