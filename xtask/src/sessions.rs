@@ -60,7 +60,10 @@ impl Callers {
         let arrived = match bob.expect_request("INVITE") {
             Ok(arrived) => arrived,
             // What the caller heard says why.
-            Err(error) => return Err(alice.expect_status(&invite, 200).err().unwrap_or(error)),
+            Err(error) => {
+                let heard = alice.expect_status(&invite, 200).err();
+                return Err(error.context(heard.map_or_else(String::new, |heard| format!("{heard:#}"))));
+            }
         };
         bob.accept(&arrived, &description(self.media[1], session.callee))?;
         let answer = alice.expect_status(&invite, 200)?;
@@ -75,11 +78,11 @@ impl Callers {
         Ok(session)
     }
 
-    /// Ends all calls, and the phones are gone; gives how many of the calls did not end as they ought to.
-    pub fn leave(mut self) -> Result<usize> {
+    /// Ends all calls, and the phones are gone; says of each call whether it did not end as it ought to.
+    pub fn leave(mut self) -> Result<Vec<bool>> {
         let (alice, bob) = (&mut self.alice, &mut self.bob);
         let dialogs = self.dialogs.iter_mut();
-        let open = dialogs.filter_map(|dialog| hang_up(alice, dialog, bob).err()).count();
+        let open = dialogs.map(|dialog| hang_up(alice, dialog, bob).is_err()).collect();
         let end = bob.register_request(0);
         bob.send(&end)?;
         bob.expect_status(&end, 200)?;

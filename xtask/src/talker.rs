@@ -170,12 +170,17 @@ fn talk(socket: &UdpSocket, to: SocketAddr, sent: &AtomicU16, until: &AtomicBool
     }
 }
 
-/// A packet with a number: PCMU of silence (RFC 3550 §5.1).
+/// A packet of a phone that has the source 7.
 pub fn packet(number: u16) -> Vec<u8> {
+    packet_of(7, number)
+}
+
+/// A packet with a source and a number: PCMU of silence (RFC 3550 §5.1).
+pub fn packet_of(source: u32, number: u16) -> Vec<u8> {
     let mut packet = vec![0x80, 0];
     packet.extend(number.to_be_bytes());
     packet.extend((u32::from(number) * SAMPLES as u32).to_be_bytes());
-    packet.extend(7_u32.to_be_bytes());
+    packet.extend(source.to_be_bytes());
     packet.resize(12 + SAMPLES, 0xff);
     packet
 }

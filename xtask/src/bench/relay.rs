@@ -88,8 +88,11 @@ fn bears(contestant: &mut Contestant, cable: &Cable, programs: &Programs, sessio
     let mut best: Option<Heard> = None;
     for _ in 0..TRIES {
         let heard = talk::talk(cable, contestant, programs, &table)?;
-        let in_kernel = contestant.in_kernel()?.map(|it| format!(", {it} directions in the kernel"));
-        println!("  {sessions} sessions: {heard}{}", in_kernel.unwrap_or_default());
+        let in_kernel = contestant.in_kernel()?;
+        let told = in_kernel.map(|it| format!(", {it} directions in the kernel")).unwrap_or_default();
+        println!("  {sessions} sessions: {heard}{told}");
+        let is_whole = in_kernel.is_none_or(|directions| directions >= 2 * sessions as u64);
+        ensure!(is_whole, "the kernel has {in_kernel:?} directions of {sessions} sessions");
         if heard.is_good() {
             return Ok(heard);
         }

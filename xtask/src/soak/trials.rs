@@ -241,6 +241,7 @@ fn write_page<S: Subject>(page: &str) -> Result<()> {
 pub fn is_good<O: Outcome>(record: &Record<O>) -> bool {
     let is_ours = |failure: &String| failure.starts_with(Contestant::Tandem.name());
     !record.failures().iter().any(is_ours)
+        && !record.of(Contestant::Tandem).is_empty()
         && record.of(Contestant::Tandem).iter().all(|done| done.outcome.hurt() == 0)
 }
 

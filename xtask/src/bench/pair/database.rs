@@ -29,9 +29,9 @@ const REST_MAX: Duration = Duration::from_secs(120);
 /// A server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// Ours, both nodes, with accounts in each one's own file.
+    /// Ours, the active node of two, with accounts in each one's own file.
     TandemAlone,
-    /// Ours, both nodes, with accounts and the table `location` in the database.
+    /// Ours, the active node of two, with accounts and the table `location` in the database.
     Tandem,
     /// Kamailio that has accounts there, and writes its bindings in this way.
     Kamailio(Mode),
@@ -61,8 +61,8 @@ impl Kind {
     /// The name in the table.
     pub fn name(self) -> &'static str {
         match self {
-            Kind::TandemAlone => "Tandem, both nodes, no database",
-            Kind::Tandem => "Tandem, both nodes, `location = \"own\"`",
+            Kind::TandemAlone => "Tandem's active node, no database",
+            Kind::Tandem => "Tandem's active node, `location = \"own\"`",
             Kind::Kamailio(Mode::WriteThrough) => "Kamailio, `db_mode` 1",
             Kind::Kamailio(Mode::WriteBack) => "Kamailio, `db_mode` 2",
             Kind::Kamailio(Mode::DatabaseOnly) => "Kamailio, `db_mode` 3",

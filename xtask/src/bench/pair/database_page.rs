@@ -46,12 +46,13 @@ pub fn page(kept: &Kept, failures: &[String], runs: usize, binary: &Path) -> Res
     }
     write!(
         page,
-        "\nHow: a lab of network namespaces on one host. The server has one core (of Tandem the active node's engine, with \
+        "\nHow: a lab of network namespaces on one host. The server has one core (of Tandem the active node's engine counts, with \
          `threads = 1`);\nthe load (`crates/net/examples/load`, a closed loop of {OUTSTANDING} exchanges), the database and Tandem's \
          other node share the\nother one. PostgreSQL has `fsync = off`, so that the disk of this host is no part of it: with a real one \
          whoever writes\nbefore the answer waits longer. All use Kamailio's tables. Kamailio has 8 workers, `-x fm`, and asks the \
          database for each\npassword; Tandem knows accounts that were used before. What is put off (`db_mode` 2, Tandem) is waited \
-         for and counts.\n\n{}\n\n| | |\n|---|---|\n",
+         for and counts.\nEach account registers five times in half a minute or less, and who puts off writes what it is by then, so less often \
+         than that.\n\n{}\n\n| | |\n|---|---|\n",
         quiet(kept, &Work::OF_DATABASE)
     )?;
     for (what, value) in machine(binary, &command)? {

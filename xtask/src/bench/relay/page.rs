@@ -13,8 +13,10 @@ use crate::bench::pair::work::Work;
 use crate::bench::report::{machine, rtpengine_version, spread};
 
 /// What we mean to reach, as parts of what rtpengine takes: in user space, and in the kernel.
-const TARGETS: [(Kind, &str, f64); 2] =
-    [(Kind::Tandem, "Tandem to rtpengine", 0.55), (Kind::TandemKernel, "in the kernel", 0.2)];
+const TARGETS: [(Kind, &str, f64); 2] = [
+    (Kind::Tandem, "Tandem to rtpengine", 0.55),
+    (Kind::TandemKernel, "in the kernel to rtpengine in user space", 0.2),
+];
 
 /// The whole page but for what a person wrote.
 pub fn page(kept: &Kept, failures: &[String], runs: usize, binary: &Path) -> Result<String> {

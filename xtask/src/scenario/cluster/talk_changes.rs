@@ -1,6 +1,6 @@
 //! What phones change in mid-talk, behind routers that give each flow a random port and forget it early: a hold, another port.
 //!
-//! The talk is held until the routers have forgotten its flows, and resumed; then its caller says that its media are at
+//! The talk is held, the routers forget its flows meanwhile, and it is resumed; then its caller says that its media are at
 //! another port; then the node is lost. Each packet has a number, and after each change both must hear what is said from there
 //! on.
 

@@ -2,8 +2,8 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::lab::Host;
 use crate::lab::observer::now;
 use crate::process;
 use crate::sessions::Session;
-use crate::talker::packet;
+use crate::talker::packet_of;
 
 /// What a packet of a phone has.
 const EVERY: Duration = Duration::from_millis(20);
@@ -27,17 +27,33 @@ const LISTEN: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 struct Leg {
     socket: UdpSocket,
     to: SocketAddr,
-    said: AtomicU16,
-    heard: Mutex<Vec<(Duration, u16)>>,
+    /// Its source (SSRC): no other leg has it.
+    source: u32,
+    /// When each packet was said, since 1970; the first has the number 1.
+    said: Mutex<Vec<Duration>>,
+    heard: Mutex<Vec<Word>>,
+}
+
+/// A packet that was heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Word {
+    /// When, since 1970.
+    pub at: Duration,
+    /// Its number, from 1.
+    pub number: u16,
+    /// Who said it.
+    pub source: u32,
 }
 
 /// What one side has heard.
 #[derive(Clone, Debug)]
 pub struct Side {
-    /// When, since 1970, and which packet of the other side, in the order in which they came.
-    pub heard: Vec<(Duration, u16)>,
-    /// The last packet that the other side has said.
-    pub last_said: u16,
+    /// In the order in which it came.
+    pub heard: Vec<Word>,
+    /// The source of the other side.
+    pub other: u32,
+    /// When the other side has said its packets, since 1970; the first has the number 1.
+    pub said: Vec<Duration>,
 }
 
 /// All sides of all calls.
@@ -81,7 +97,8 @@ impl Crowd {
         pairs
             .map(|(leg, other)| Side {
                 heard: leg.heard().clone(),
-                last_said: other.said.load(Ordering::Relaxed),
+                other: other.source,
+                said: other.said().clone(),
             })
             .collect()
     }
@@ -106,11 +123,15 @@ impl Leg {
         let socket = UdpSocket::bind((host.v4, own))?;
         socket.set_nonblocking(true)?;
         let to = SocketAddr::new(relay, towards);
-        Ok(Leg { socket, to, said: AtomicU16::new(0), heard: Mutex::default() })
+        Ok(Leg { socket, to, source: own.into(), said: Mutex::default(), heard: Mutex::default() })
     }
 
-    fn heard(&self) -> std::sync::MutexGuard<'_, Vec<(Duration, u16)>> {
+    fn heard(&self) -> MutexGuard<'_, Vec<Word>> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn said(&self) -> MutexGuard<'_, Vec<Duration>> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -122,10 +143,10 @@ fn say(legs: &[Leg], is_over: &AtomicBool) {
             return;
         }
         for leg in legs.iter().skip(turn).step_by(turns) {
-            let number = leg.said.load(Ordering::Relaxed) + 1;
-            leg.said.store(number, Ordering::Relaxed);
+            let mut said = leg.said();
+            said.push(now());
             // No route, a full queue: it is not heard, which is what is looked for.
-            let _ = leg.socket.send_to(&packet(number), leg.to);
+            let _ = leg.socket.send_to(&packet_of(leg.source, said.len() as u16), leg.to);
         }
         next += TURN;
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
@@ -149,7 +170,9 @@ fn listen(legs: &[Leg], is_over: &AtomicBool) {
             loop {
                 match leg.socket.recv_from(&mut buffer) {
                     Ok((length, _)) if length >= 12 => {
-                        heard.push((at, u16::from_be_bytes([buffer[2], buffer[3]])));
+                        let number = u16::from_be_bytes([buffer[2], buffer[3]]);
+                        let source = u32::from_be_bytes([buffer[8], buffer[9], buffer[10], buffer[11]]);
+                        heard.push(Word { at, number, source });
                     }
                     Ok(_) => {}
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::crowd::Side;
+use super::crowd::{Side, Word};
 use crate::lab::tap::longest_gap;
 use crate::soak::trials::Outcome;
 use crate::soak::trials::event::Event;
@@ -16,59 +16,84 @@ use crate::soak::trials::event::Event;
 pub struct Heard {
     /// Calls.
     pub calls: u64,
+    /// Calls of which a side heard nothing at the end, or that no BYE could end; in a planned switchover also those of which a
+    /// packet was lost.
+    pub hurt: u64,
     /// Calls of which a side heard nothing at the end.
     pub silent: u64,
     /// Calls that no BYE could end.
     pub open: u64,
+    /// Calls of which a side heard somebody else.
+    pub crossed: u64,
     /// Packets that were said and did not arrive, of all sides.
     pub lost: u64,
+    /// Packets that arrived later than a phone waits for them.
+    pub late: u64,
     /// The longest time for which a side heard nothing, in milliseconds: that of the middle side, and of the worst one.
     pub gap_ms: [u64; 2],
-    /// Whether losing a packet hurts.
-    loses_none: bool,
 }
+
+/// A phone has given up a packet that is under way for longer.
+const LATE: Duration = Duration::from_millis(200);
+/// What was said in the last moment may still be on its way.
+const UNDER_WAY: Duration = Duration::from_millis(500);
 
 impl Heard {
     /// From what each side heard, neighbours being one call: something happened at `from`, and who is heard after `end` is
-    /// heard to the end.
-    pub fn of(sides: &[Side], from: Duration, end: Duration, open: usize, event: Event) -> Heard {
+    /// heard to the end. `open` says of each call whether it could not be ended.
+    pub fn of(sides: &[Side], from: Duration, end: Duration, open: &[bool], event: Event) -> Heard {
         let mut gaps: Vec<u64> = sides.iter().map(|side| side.gap(from, end).as_millis() as u64).collect();
         gaps.sort_unstable();
-        let is_silent = |side: &Side| side.heard.last().is_none_or(|(at, _)| *at <= end);
-        Heard {
-            calls: sides.len() as u64 / 2,
-            silent: sides.chunks(2).filter(|call| call.iter().any(is_silent)).count() as u64,
-            open: open as u64,
-            lost: sides.iter().map(Side::lost).sum(),
+        let mut heard = Heard {
             gap_ms: [gaps.get(gaps.len() / 2), gaps.last()].map(|gap| gap.copied().unwrap_or_default()),
-            loses_none: event == Event::Switchover,
+            late: sides.iter().map(Side::late).sum(),
+            ..Heard::default()
+        };
+        for (number, call) in sides.chunks(2).enumerate() {
+            let is_silent = call.iter().any(|side| side.heard.last().is_none_or(|word| word.at <= end));
+            let is_crossed = call.iter().any(|side| side.heard.iter().any(|word| word.source != side.other));
+            let is_open = open.get(number).copied().unwrap_or_default();
+            let lost: u64 = call.iter().map(Side::lost).sum();
+            let is_hurt = is_silent || is_crossed || is_open || (lost > 0 && event == Event::Switchover);
+            heard.calls += 1;
+            heard.hurt += u64::from(is_hurt);
+            heard.silent += u64::from(is_silent);
+            heard.crossed += u64::from(is_crossed);
+            heard.open += u64::from(is_open);
+            heard.lost += lost;
         }
+        heard
     }
 }
 
 impl Side {
     fn gap(&self, from: Duration, to: Duration) -> Duration {
         let times: Vec<Duration> =
-            self.heard.iter().map(|(at, _)| *at).filter(|at| (from..=to).contains(at)).collect();
+            self.heard.iter().map(|word| word.at).filter(|at| (from..=to).contains(at)).collect();
         longest_gap(from, &times, to)
     }
 
-    /// What did not arrive behind the first one that did; the last ones may still be on their way.
+    /// What did not arrive behind the first one that did.
     fn lost(&self) -> u64 {
-        let heard: BTreeSet<u16> = self.heard.iter().map(|(_, number)| *number).collect();
-        let Some(first) = heard.first() else { return u64::from(self.last_said) };
-        let last = self.last_said.saturating_sub(LAST);
-        (*first..=last).filter(|number| !heard.contains(number)).count() as u64
+        let heard: BTreeSet<u16> = self.heard.iter().map(|word| word.number).collect();
+        let Some(last) = self.said.last() else { return 0 };
+        let first = heard.first().copied().unwrap_or(1);
+        let arrives = |number: u16| {
+            self.said.get(usize::from(number) - 1).is_none_or(|said| *said + UNDER_WAY > *last)
+                || heard.contains(&number)
+        };
+        (first..=self.said.len() as u16).filter(|number| !arrives(*number)).count() as u64
+    }
+
+    fn late(&self) -> u64 {
+        let said = |word: &Word| usize::from(word.number).checked_sub(1).and_then(|at| self.said.get(at));
+        self.heard.iter().filter(|word| said(word).is_some_and(|said| *said + LATE < word.at)).count() as u64
     }
 }
 
-/// Packets that may be on their way.
-const LAST: u16 = 5;
-
 impl Outcome for Heard {
     fn hurt(&self) -> u64 {
-        let lost = if self.loses_none { self.lost.min(self.calls) } else { 0 };
-        self.silent.max(self.open).max(lost)
+        self.hurt
     }
 
     fn complaints(&self) -> &[String] {
@@ -76,10 +101,10 @@ impl Outcome for Heard {
     }
 
     fn json(&self) -> Value {
-        let Heard { calls, silent, open, lost, gap_ms, loses_none } = self;
+        let Heard { calls, hurt, silent, open, crossed, lost, late, gap_ms } = self;
         json!({
-            "calls": calls, "silent": silent, "open": open, "lost": lost, "gap_ms": gap_ms[0],
-            "gap_most_ms": gap_ms[1], "loses_none": loses_none,
+            "calls": calls, "hurt": hurt, "silent": silent, "open": open, "crossed": crossed, "lost": lost, "late": late,
+            "gap_ms": gap_ms[0], "gap_most_ms": gap_ms[1],
         })
     }
 
@@ -87,22 +112,24 @@ impl Outcome for Heard {
         let number = |name: &str| value[name].as_u64();
         Some(Heard {
             calls: number("calls")?,
+            hurt: number("hurt")?,
             silent: number("silent")?,
             open: number("open")?,
+            crossed: number("crossed")?,
             lost: number("lost")?,
+            late: number("late")?,
             gap_ms: [number("gap_ms")?, number("gap_most_ms")?],
-            loses_none: value["loses_none"].as_bool()?,
         })
     }
 }
 
 impl fmt::Display for Heard {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Heard { calls, silent, open, lost, gap_ms: [middle, most], .. } = self;
+        let Heard { calls, hurt, silent, open, crossed, lost, late, gap_ms: [middle, most] } = self;
         write!(
             out,
-            "{silent} of {calls} calls silent at the end, {open} could not be ended; nothing heard for {middle} ms, {most} ms at \
-             the longest; {lost} packets lost"
+            "{hurt} of {calls} talks hurt: {silent} silent at the end, {open} could not be ended, {crossed} heard somebody else; \
+             nothing heard for {middle} ms, {most} ms at the longest; {lost} packets lost, {late} late"
         )
     }
 }
@@ -112,13 +139,21 @@ mod tests {
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
+    const OTHER: u32 = 5;
 
-    fn side(heard: &[(u32, u16)], last_said: u16) -> Side {
-        Side { heard: heard.iter().map(|(at, number)| (MS * *at, *number)).collect(), last_said }
+    /// Packets that were said every 20 ms from 80 ms on, of which these were heard at these times.
+    fn side(heard: &[(u32, u16)], said: u16) -> Side {
+        let word = |(at, number): &(u32, u16)| Word { at: MS * *at, number: *number, source: OTHER };
+        let said = (0..said).map(|number| MS * (80 + 20 * u32::from(number))).collect();
+        Side { heard: heard.iter().map(word).collect(), other: OTHER, said }
     }
 
     fn heard(sides: &[Side], event: Event) -> Heard {
-        Heard::of(sides, MS * 100, MS * 1_000, 0, event)
+        Heard::of(sides, MS * 100, MS * 1_000, &[false, false], event)
+    }
+
+    fn fault() -> Event {
+        Event::named("everything killed").expect("an event")
     }
 
     #[test]
@@ -127,24 +162,46 @@ mod tests {
 
         let found = heard(&[to_the_end.clone(), not, to_the_end.clone(), to_the_end], Event::Switchover);
 
-        assert_eq!((found.calls, found.silent, found.hurt()), (2, 1, 1));
+        assert_eq!((found.calls, found.silent, found.hurt), (2, 1, 1));
     }
 
     #[test]
-    fn what_is_lost_hurts_a_switchover_alone() {
-        let sides = [side(&[(90, 3), (400, 4), (1_001, 6)], 6 + LAST), side(&[(90, 1), (1_001, 2)], 2)];
-        let fault = Event::named("everything killed").expect("an event");
+    fn what_is_lost_hurts_its_call_once_and_a_switchover_alone() {
+        // The packets 4, 5 and 7 to 23 were said long before the last one, and are missing.
+        let loses = side(&[(130, 3), (400, 6), (1_001, 48)], 48);
+        let good = side(&[(90, 1), (1_001, 2)], 2);
+        let sides = [loses.clone(), good.clone(), good.clone(), good];
 
-        assert_eq!(heard(&sides, Event::Switchover).lost, 1);
-        assert_eq!(heard(&sides, Event::Switchover).hurt(), 1);
-        assert_eq!(heard(&sides, fault).hurt(), 0);
-        assert_eq!(heard(&sides, fault).gap_ms, [900, 900]);
-        assert_eq!(heard(&sides[..1], fault).gap_ms, [600, 600]);
+        let found = heard(&sides, Event::Switchover);
+
+        assert_eq!((found.lost, found.hurt), (19, 1));
+        assert_eq!(heard(&sides, fault()).hurt, 0);
+        assert_eq!(heard(&[loses], fault()).gap_ms, [600, 600]);
+    }
+
+    #[test]
+    fn what_comes_too_late_is_not_lost_and_is_told() {
+        let found = heard(&[side(&[(90, 1), (300, 2), (301, 3), (1_001, 4)], 4)], Event::Switchover);
+
+        assert_eq!((found.lost, found.late), (0, 1));
+    }
+
+    #[test]
+    fn who_hears_somebody_else_is_hurt_and_so_is_what_can_not_be_ended() {
+        let good = side(&[(90, 1), (1_001, 2)], 2);
+        let mut crossed = good.clone();
+        crossed.heard[0].source = OTHER + 1;
+        let sides = [crossed, good.clone(), good.clone(), good.clone(), good.clone(), good];
+
+        let found = Heard::of(&sides, MS * 100, MS * 1_000, &[true, true, false], fault());
+
+        assert_eq!((found.crossed, found.open, found.hurt), (1, 2, 2));
     }
 
     #[test]
     fn what_is_written_can_be_read() {
-        let found = Heard { calls: 1, silent: 2, open: 3, lost: 4, gap_ms: [5, 6], loses_none: true };
+        let found =
+            Heard { calls: 1, hurt: 9, silent: 2, open: 3, crossed: 7, lost: 4, late: 8, gap_ms: [5, 6] };
 
         assert_eq!(Heard::read(&found.json()), Some(found));
         assert_eq!(Heard::read(&json!({ "calls": 1 })), None);

@@ -20,9 +20,11 @@ pub fn page(record: &Record<Heard>, command: &str, sessions: u32, binary: &Path)
          **{verdict}**\n\n\
          Written by `{command}`. Two nodes in network namespaces, {sessions} calls, each side of which says a packet of RTP every\n\
          20 ms by the relay. Then something happens to the node that serves, and 6 s later it is mended. A talk is hurt when\n\
-         one of its sides hears nothing at the end, when no BYE could end it, or when a planned switchover lost one of its packets.\n\n\
-         | | trials | talks | hurt | silent at the end | nothing heard for, ms: middle side | worst side | packets lost in a trial |\n\
-         |---|---|---|---|---|---|---|---|\n"
+         one of its sides hears nothing at the end or somebody else at any time, when no BYE could end it, or when a planned\n\
+         switchover lost one of its packets. A packet is late that is under way for more than 200 ms: phones have given it up.\n\n\
+         | | trials | talks | hurt | silent at the end | not to be ended | nothing heard for, ms: middle side | worst side | \
+         packets lost in a trial | late in a trial |\n\
+         |---|---|---|---|---|---|---|---|---|---|\n"
     );
     for event in UnderTalk::EVENTS {
         for who in Contestant::ALL {
@@ -43,7 +45,8 @@ pub fn page(record: &Record<Heard>, command: &str, sessions: u32, binary: &Path)
         writeln!(page, "\nNot brought to its end: {failure}")?;
     }
     page.push_str(
-        "\nOurs goes through one trial after the other without being started anew; the other pair is fresh for each. It is Kamailio,\n\
+        "\nOurs goes through the trials of a round without being started anew, unless one does not come to its end; the other pair is\n\
+         fresh for each. It is Kamailio,\n\
          keepalived with an advert each tenth of a second, and rtpengine in user space on both nodes, which write their calls to\n\
          one Redis on a third host and read those of each other (`xtask/src/keepalived.rs`).\n\n| | |\n|---|---|\n",
     );
@@ -66,14 +69,16 @@ fn row(page: &mut String, name: &str, done: &[&Done<Heard>]) -> Result<()> {
     };
     writeln!(
         page,
-        "| {name} | {} | {} | **{}** | {} | {} | {} | {} |",
+        "| {name} | {} | {} | **{}** | {} | {} | {} | {} | {} | {} |",
         done.len(),
         sum(|it| it.calls),
         sum(Heard::hurt),
         sum(|it| it.silent),
+        sum(|it| it.open),
         spread(|it| it.gap_ms[0]),
         spread(|it| it.gap_ms[1]),
-        spread(|it| it.lost)
+        spread(|it| it.lost),
+        spread(|it| it.late)
     )?;
     Ok(())
 }
