@@ -87,6 +87,7 @@ fn an_older_file_is_brought_up_to_date() {
         .execute_batch(
             "DROP TABLE forward; DROP TABLE batch; DROP TABLE refreshed; DROP TABLE account_copy; DROP TABLE account_copies; \
              ALTER TABLE location DROP COLUMN written; ALTER TABLE subscriber DROP COLUMN calls_max; \
+             ALTER TABLE subscriber DROP COLUMN relay; \
              PRAGMA user_version = 1;",
         )
         .expect("it is SQL");

@@ -206,7 +206,7 @@ fn the_tables_of_opensips_and_kamailio_are_read() {
             assert_eq!(load(&store, nobody), Loaded::NotFound, "{nobody}");
         }
         let seen = inspect(&settings).expect("it is well");
-        assert!(seen.dialect.contains(name) && seen.wanting.len() == 3, "{seen:?}");
+        assert!(seen.dialect.contains(name) && seen.wanting.len() == 4, "{seen:?}");
 
         let mut subscribers = Subscribers::on_server(settings).expect("it is right");
         let other = Credentials::of(&aor("bob@example.org"), "example.org", "other");
