@@ -23,6 +23,7 @@ use lease::ActiveLease;
 use super::command::Command;
 use super::node::{Known, NODES_MAX, Node, NodeView, PING_EVERY_DOWN, PING_EVERY_UP, PING_TIME_MAX};
 use super::reply::Reply;
+use owed::OwedEnds;
 
 /// After which times without an answer a question is said again; after the last one it is given up.
 const WAITS: [Duration; 3] =
@@ -31,13 +32,7 @@ const WAITS: [Duration; 3] =
 const ASKS_MAX: usize = 16_384;
 /// The ends of these calls come on top: nobody waits for them, and ports would stay in use.
 const ENDS_MAX: usize = 16_384;
-/// Ends of calls that were not heard, and are to be said again: the calls of one rtpengine that was away for seconds.
-const OWED_MAX: usize = 16_384;
-/// How long after it was not heard the end of a call is said again.
-const OWED_EVERY: Duration = Duration::from_secs(5);
-/// For so long it is said again. By default rtpengine lets a call go itself after a minute without packets.
-const OWED_TIME_MAX: Duration = Duration::from_secs(60);
-/// Said again at a time.
+/// Ends of calls that were not heard, and are said again, at a time.
 const OWED_AT_ONCE_MAX: usize = 64;
 /// Offers that were given up, and whose answers may come late.
 const LATE_MAX: usize = 4_096;
@@ -128,10 +123,7 @@ pub struct Client<W> {
     deadlines: Deadlines<u64>,
     /// Offers given up, by their number: whom they went to, and what undoes them.
     late: BTreeMap<u64, (usize, Command)>,
-    /// Ends of calls that were not heard, by when they are said again.
-    owed: VecDeque<(Instant, Ask<W>)>,
-    /// Until when those of a session are.
-    owed_until: BTreeMap<u64, Instant>,
+    owed: OwedEnds<W>,
 }
 
 impl<W> Client<W> {
@@ -146,8 +138,7 @@ impl<W> Client<W> {
             by_number: BTreeMap::new(),
             deadlines: Deadlines::default(),
             late: BTreeMap::new(),
-            owed: VecDeque::new(),
-            owed_until: BTreeMap::new(),
+            owed: OwedEnds::new(),
         }
     }
 
@@ -181,8 +172,7 @@ impl<W> Client<W> {
         self.flights.clear();
         self.by_number.clear();
         self.late.clear();
-        self.owed.clear();
-        self.owed_until.clear();
+        self.owed = OwedEnds::new();
         self.waiting = 0;
         for known in &mut self.nodes {
             (known.is_up, known.ping, known.heard_at, known.ping_at) = (true, None, None, now);
@@ -203,17 +193,6 @@ impl<W> Client<W> {
                 self.note_unsaid(node, 1);
             }
             return answer(ask, None, Err(Failure::Busy), out);
-        }
-        if let Command::Offer(described) = &ask.command {
-            // It is a call again: its end was another one's.
-            let Self { owed, owed_until, .. } = self;
-            owed.retain(|(_, ask)| {
-                let ends_it = ask.command.ends(&described.call_id);
-                if ends_it {
-                    owed_until.remove(&ask.session);
-                }
-                !ends_it
-            });
         }
         self.waiting += 1;
         match self.flights.get_mut(&ask.session) {
@@ -310,7 +289,7 @@ impl<W> Client<W> {
     /// When [`Self::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let pings = self.nodes.iter().filter(|known| !known.is_leaving).map(|known| known.ping_at);
-        pings.chain(self.deadlines.next()).chain(self.owed.front().map(|(at, _)| *at)).min()
+        pings.chain(self.deadlines.next()).chain(self.owed.next()).min()
     }
 
     /// An rtpengine is not told the ends of so many calls.
@@ -322,12 +301,7 @@ impl<W> Client<W> {
 
     /// The end of a call was not heard.
     fn owe(&mut self, now: Instant, ask: Ask<W>) {
-        let until = *self.owed_until.entry(ask.session).or_insert(now + OWED_TIME_MAX);
-        if now < until && self.owed.len() < OWED_MAX {
-            return self.owed.push_back((now + OWED_EVERY, ask));
-        }
-        self.owed_until.remove(&ask.session);
-        if let Some(node) = ask.node {
+        if let Some(Ask { node: Some(node), .. }) = self.owed.owe(now, ask) {
             self.note_unsaid(node, 1);
         }
     }
@@ -335,9 +309,11 @@ impl<W> Client<W> {
     /// Says again what was not heard, where somebody is there to hear it.
     fn say_owed(&mut self, now: Instant, lease: &ActiveLease<'_>, out: &mut Vec<Output<W>>) {
         for _ in 0..OWED_AT_ONCE_MAX {
-            let Some((_, ask)) = self.owed.pop_front_if(|(at, _)| *at <= now) else { return };
+            let Some(ask) = self.owed.pop_due(now) else { return };
             let at = ask.node.and_then(|node| self.place(node));
-            match at.is_some_and(|at| self.nodes[at].is_up) && self.waiting < ASKS_MAX {
+            // What stands behind a question goes where that one went.
+            let is_alone = !self.flights.contains_key(&ask.session);
+            match at.is_some_and(|at| self.nodes[at].is_up) && is_alone && self.waiting < ASKS_MAX {
                 true => self.handle_ask(now, lease, ask, out),
                 false => self.owe(now, ask),
             }
@@ -374,6 +350,7 @@ impl<W> Client<W> {
         self.by_number.insert(flight.number, session);
         self.deadlines.push(flight.next_at, session);
         let known = &mut self.nodes[flight.at];
+        self.owed.forgive(&flight.ask.command, known.node.address);
         known.counts.asked += 1;
         let datagram = flight.ask.command.datagram(&cookie(self.seed, flight.number));
         out.push(Output::Send { to: known.node.address, datagram });
@@ -457,17 +434,16 @@ impl<W> Client<W> {
     ) {
         self.waiting -= 1;
         let Flight { ask, mut behind, .. } = flight;
-        let is_placed = result.is_ok();
+        if result.is_ok() && !matches!(ask.command, Command::Delete { .. }) {
+            // Who asked did not know yet where the session would be.
+            behind.iter_mut().for_each(|next| next.node = node);
+        }
         match (ask.waiter.is_some(), &result) {
             (true, _) => answer(ask, node, result, out),
             (false, Err(Failure::Silent)) => self.owe(now, Ask { node, ..ask }),
-            (false, _) => drop(self.owed_until.remove(&ask.session)),
+            (false, _) => self.owed.heard(ask.session),
         }
-        if let Some(mut next) = behind.pop_front() {
-            // Who asked did not know yet where the session would be.
-            if is_placed {
-                next.node = node;
-            }
+        if let Some(next) = behind.pop_front() {
             self.begin(now, lease, next, behind, out);
         }
     }
@@ -587,5 +563,6 @@ fn answer<W>(
     }
 }
 
+mod owed;
 #[cfg(test)]
 mod tests;

@@ -82,9 +82,12 @@ impl Command {
         }
     }
 
-    /// Whether it ends all of a call.
-    pub(super) fn ends(&self, call: &Bytes) -> bool {
-        matches!(self, Self::Delete { call_id, branch: None, .. } if call_id == call)
+    /// The call that it ends all of.
+    pub(super) fn ended_call(&self) -> Option<&Bytes> {
+        match self {
+            Self::Delete { call_id, branch: None, .. } => Some(call_id),
+            _ => None,
+        }
     }
 
     fn dictionary<'a>(&'a self, source: &'a str) -> Value<'a> {

@@ -292,7 +292,7 @@ fn the_end_of_a_call_is_said_again_when_its_rtpengine_is_back() {
     world.reply(node(1), &said, DONE);
 
     world.pass(Duration::from_secs(60));
-    assert!(world.sent().is_empty() && world.client.owed.is_empty() && world.client.owed_until.is_empty());
+    assert!(world.sent().is_empty() && world.client.owed.is_empty());
     assert_eq!(world.view(1).counts.unsaid, 0);
 }
 
@@ -306,21 +306,66 @@ fn the_end_of_a_call_that_nobody_hears_is_counted_in_the_end() {
     }
 
     assert_eq!(world.view(1).counts.unsaid, 1);
-    assert!(world.client.owed.is_empty() && world.client.owed_until.is_empty());
+    assert!(world.client.owed.is_empty());
 }
 
 #[test]
 fn a_call_that_begins_again_is_not_ended_by_what_is_owed() {
-    let mut world = World::new(&[(1, 1), (2, 1)]);
+    let mut world = World::new(&[(1, 1)]);
     world.end(delete(SESSION), node(1));
     for _ in 0..4 {
         world.pass(Duration::from_secs(1));
     }
     assert_eq!(world.client.owed.len(), 1);
 
-    world.ask(offer(SESSION), None, true);
+    world.ask(offer(SESSION), Some(node(1)), true);
 
-    assert!(world.client.owed.is_empty() && world.client.owed_until.is_empty());
+    assert!(world.client.owed.is_empty());
+}
+
+#[test]
+fn a_call_that_begins_again_behind_its_end_is_not_ended_by_what_is_owed() {
+    let mut world = World::new(&[(1, 1)]);
+    world.end(delete(SESSION), node(1));
+    world.ask(offer(SESSION), Some(node(1)), true);
+    (0..3).for_each(|_| world.pass(Duration::from_millis(600)));
+    let offered = world.sent().pop().expect("it is behind the end");
+    assert!(is(&offered.1, "offer"));
+    world.reply(node(1), &offered.1, DONE);
+
+    for _ in 0..20 {
+        world.pass(Duration::from_secs(1));
+    }
+
+    let sent = world.sent();
+    assert!(!sent.iter().any(|(_, datagram)| is(datagram, "delete")), "{sent:?}");
+    assert!(world.client.owed.is_empty());
+}
+
+#[test]
+fn a_call_that_begins_again_elsewhere_is_still_ended_where_it_was() {
+    let mut world = World::new(&[(1, 1), (2, 1)]);
+    world.end(delete(SESSION), node(1));
+    (0..3).for_each(|_| world.pass(Duration::from_millis(600)));
+    world.sent();
+    world.ask(offer(SESSION), Some(node(2)), true);
+    let offered = world.sent();
+    assert_eq!((offered[0].0, world.client.owed.len()), (node(2), 1));
+    // The first one is there again, while the other one says nothing yet.
+    world.answer_pings();
+    world.client.flights.values_mut().for_each(|flight| flight.next_at = Instant::FAR);
+    world.pass(Duration::from_secs(5));
+    assert!(world.sent().is_empty(), "it would go where the offer has gone");
+    world.reply(node(2), &offered[0].1, DONE);
+
+    world.pass(Duration::from_secs(5));
+
+    let said = world.sent();
+    assert!(said.len() == 1 && said[0].0 == node(1) && is(&said[0].1, "delete"), "{said:?}");
+    world.answer_pings();
+    world.ask(offer(SESSION), Some(node(2)), true);
+    world.reply(node(1), &said[0].1, DONE);
+    assert_eq!(world.sent_to(), [node(2)], "its end elsewhere does not move the call");
 }
 
 proptest! {
@@ -430,6 +475,12 @@ impl World {
 
     fn pings(&mut self) -> Vec<(SocketAddr, Bytes)> {
         self.taken(|datagram| is(datagram, "ping"))
+    }
+
+    fn answer_pings(&mut self) {
+        for (to, ping) in self.pings() {
+            self.reply(to, &ping, b"d6:result4:ponge");
+        }
     }
 
     fn taken(&mut self, wanted: impl Fn(&[u8]) -> bool) -> Vec<(SocketAddr, Bytes)> {
