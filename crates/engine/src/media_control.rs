@@ -63,6 +63,8 @@ pub struct MediaCounts {
     pub relay_unanswered: u64,
     /// Descriptions that an rtpengine did not take.
     pub relay_refused: u64,
+    /// Provisional responses that were dropped, because too much of their call waits for an rtpengine.
+    pub relay_dropped: u64,
     /// Sessions that another rtpengine has now.
     pub relay_moved: u64,
 }
@@ -72,7 +74,7 @@ impl MediaCounts {
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
         let Self { sessions: _, pairs_used: _, rewritten, passed_on, refused, .. } = *self;
         let Self { no_ports, silent, too_large, not_taken_over, .. } = *self;
-        let Self { relay_unanswered, relay_refused, relay_moved, .. } = *self;
+        let Self { relay_unanswered, relay_refused, relay_dropped, relay_moved, .. } = *self;
         [
             ("media_rewritten", rewritten),
             ("media_passed_on", passed_on),
@@ -83,6 +85,7 @@ impl MediaCounts {
             ("media_not_taken_over", not_taken_over),
             ("media_relay_unanswered", relay_unanswered),
             ("media_relay_refused", relay_refused),
+            ("media_relay_dropped", relay_dropped),
             ("media_relay_moved", relay_moved),
         ]
         .into_iter()

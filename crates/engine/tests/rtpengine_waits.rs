@@ -203,13 +203,9 @@ fn an_answer_that_waited_is_taken_when_it_comes_again_at_the_other_node() {
 fn no_more_messages_wait_than_there_is_room_for() {
     const WAITING_MAX: usize = 8_192;
     let mut world = World::new(Broken::PassOn);
-    let forwarded = world.begin();
-    world.receive(CALLEE, &response(&forwarded, "183 Session Progress", "b", ANSWER));
-    let first = world.sole_question();
-    let ringing = response(&forwarded, "180 Ringing", "b", "");
-    for _ in 1..WAITING_MAX {
-        assert!(world.receive(CALLEE, &ringing).is_empty());
-    }
+    let calls = WAITING_MAX / PROVISIONAL_MAX;
+    let all: Vec<_> =
+        (0..calls).map(|number| world.flood(&format!("call-{number}"), PROVISIONAL_MAX)).collect();
     assert_eq!(world.shard().counts().suspended, WAITING_MAX);
 
     let sent = world.receive(CALLER, &invite("one-more"));
@@ -217,13 +213,75 @@ fn no_more_messages_wait_than_there_is_room_for() {
     assert_eq!(body_of(&sole(sent)), OFFER, "it goes on without a relay");
     assert!(world.questions().iter().all(|asked| matches!(asked.command, Command::Delete { .. })));
     assert_eq!(world.shard().counts().suspended, WAITING_MAX);
-    world.reply(&first, None, Err(Failure::NoNode));
+    world.reply(&all[0].1, None, Err(Failure::NoNode));
     assert!(world.receive(CALLER, &invite("another")).is_empty(), "there is room again");
 }
+
+#[test]
+fn a_callee_that_floods_takes_no_room_of_other_calls_and_its_answer_keeps_its_turn() {
+    let mut world = World::new(Broken::PassOn);
+    let (forwarded, first) = world.flood("call-1", 9_000);
+    let counts = world.shard().counts();
+    assert_eq!(
+        (counts.suspended, counts.media.relay_dropped),
+        (PROVISIONAL_MAX, 9_000 - PROVISIONAL_MAX as u64)
+    );
+    assert!(world.receive(CALLEE, &response(&forwarded, "200 OK", "b", ANSWER)).is_empty(), "it waits");
+
+    world.receive(CALLER, &invite("another"));
+    let offer = world.sole_question();
+    assert_eq!(port_of(&sole(world.answer(&offer, ONE, done(4_010)))), "4010");
+
+    let sent = world.answer(&first, ONE, done(4_002));
+    assert_eq!(sent.len(), PROVISIONAL_MAX);
+    assert!(sent[0].1.starts_with(b"SIP/2.0 183") && sent[1].1.starts_with(b"SIP/2.0 180"));
+    let answer = world.sole_question();
+    let answered = sole(world.answer(&answer, ONE, done(4_002)));
+    assert!(answered.starts_with(b"SIP/2.0 200") && port_of(&answered) == "4002");
+}
+
+#[test]
+fn a_request_for_which_there_is_no_room_behind_its_session_goes_on_as_the_operator_wants_it() {
+    for (broken, answered) in [(Broken::PassOn, &b"UPDATE "[..]), (Broken::Refuse, b"SIP/2.0 503")] {
+        let mut world = World::new(broken);
+        let forwarded = world.established();
+        for cseq in 2..66 {
+            let update = within("UPDATE", cseq, &forwarded, OFFER);
+            assert!(world.receive(CALLER, &update).is_empty(), "{cseq}");
+        }
+        assert_eq!(world.questions().len(), 1);
+
+        let sent = sole(world.receive(CALLER, &within("UPDATE", 66, &forwarded, OFFER)));
+
+        assert!(sent.starts_with(answered), "{}", String::from_utf8_lossy(&sent));
+        assert_eq!(world.shard().counts().media.relay_unanswered, 1);
+        assert!(world.questions().is_empty());
+        let refresh = sole(world.receive(CALLER, &within("UPDATE", 67, &forwarded, "")));
+        assert!(refresh.starts_with(b"UPDATE "), "it describes no media");
+    }
+}
+
+/// Messages of one session that wait before its provisional responses do not any more.
+const PROVISIONAL_MAX: usize = 32;
 
 const OTHER_CALLEE: &str = "198.51.100.8:5060";
 
 impl World {
+    /// A call whose callee says 183 with media, and 180 until it has said so much; gives its INVITE and what is asked for the
+    /// 183.
+    fn flood(&mut self, call_id: &str, times: usize) -> (bytes::Bytes, Asked) {
+        self.receive(CALLER, &invite(call_id));
+        let offer = self.sole_question();
+        let forwarded = sole(self.answer(&offer, ONE, done(4_000)));
+        self.receive(CALLEE, &response(&forwarded, "183 Session Progress", "b", ANSWER));
+        let first = self.sole_question();
+        let ringing = response(&forwarded, "180 Ringing", "b", "");
+        for _ in 1..times {
+            assert!(self.receive(CALLEE, &ringing).is_empty());
+        }
+        (forwarded, first)
+    }
+
     /// A call to two phones; the INVITE to the first has left, and the other one waits.
     fn fork(&mut self) -> bytes::Bytes {
         let invite =

@@ -145,6 +145,11 @@ impl MediaControl {
         Passed::On { message: Bytes::from(rewritten), names_ports: true }
     }
 
+    /// A provisional response does not leave: too much of its call waits.
+    pub(crate) fn note_dropped(&mut self) {
+        self.counts.relay_dropped += 1;
+    }
+
     /// Names a question.
     pub(super) fn next_token(&mut self) -> QuestionToken {
         self.asked += 1;

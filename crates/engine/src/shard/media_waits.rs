@@ -3,6 +3,8 @@
 //! A session's messages stay in their order: what comes behind one that waits waits too. An answer comes within the time of
 //! two rtpengines ([`media::ng`]); if none does, because it was lost together with the lease, the wait ends as if none had
 //! answered. A request that is not wanted any more does not leave.
+//!
+//! Invariant: no session takes the room of others, whatever its phones send while its rtpengine is slow.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -13,7 +15,8 @@ use clock::{Deadlines, Instant, Now};
 use lease::ActiveLease;
 use media::ng::{Ask, Failure, Reply};
 use routing::call::Output as UserOutput;
-use routing::{MediaAsk, MediaRefusal, SessionName};
+use routing::{MediaAsk, SessionName};
+use sip::{Message, Status};
 use transaction::ClientKey;
 
 use super::{Output, Shard};
@@ -21,6 +24,11 @@ use crate::media_control::{Passed, QuestionToken};
 
 /// Messages of one shard that wait: all calls that begin in a second under full load.
 const WAITING_MAX: usize = 8_192;
+/// Messages of one session that wait: whatever its two phones say to each other in the time of an answer, and a few of
+/// each that came again.
+const OF_SESSION_MAX: usize = 64;
+/// Behind so many of its session a provisional response does not wait: the final one must have room.
+const PROVISIONAL_BEHIND_MAX: usize = 32;
 /// After this time nobody answers any more: two rtpengines are asked within 2.4 s, and a few questions of the same session
 /// may stand before, of 1.2 s each.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(8);
@@ -72,8 +80,13 @@ impl MediaWaits {
         self.deadlines.next()
     }
 
-    fn is_full(&self) -> bool {
-        self.count >= WAITING_MAX
+    /// How many of a session wait.
+    fn of(&self, session: SessionName) -> usize {
+        self.sessions.get(&session).map_or(0, VecDeque::len)
+    }
+
+    fn has_room(&self, session: SessionName) -> bool {
+        self.count < WAITING_MAX && self.of(session) < OF_SESSION_MAX
     }
 
     fn push(&mut self, waiting: Waiting) {
@@ -204,17 +217,13 @@ impl Shard {
         message: UserOutput,
         out: &mut Vec<Output>,
     ) {
-        if !self.media_waits.sessions.contains_key(&ask.session) {
-            return self.consider(now, lease, ask, message, out);
+        let before = self.media_waits.of(ask.session);
+        let has_room = self.media_waits.has_room(ask.session);
+        if before > 0 && (before >= PROVISIONAL_BEHIND_MAX || !has_room) && is_provisional(&message) {
+            return self.media.note_dropped();
         }
-        if self.media_waits.is_full() {
-            return self.pass(
-                now,
-                lease,
-                (ask, Some(message)),
-                |_, _, _| Passed::Refused(MediaRefusal::NoPorts),
-                out,
-            );
+        if before == 0 || !has_room {
+            return self.consider(now, lease, ask, message, out);
         }
         self.media_waits.push(Waiting { ask: *ask, message: Some(message) });
     }
@@ -241,7 +250,7 @@ impl Shard {
     ) {
         let Some(bytes) = bytes_of(&message) else { return self.sink(now, lease, message, out) };
         match self.media.handle(now.instant, &self.listeners, ask, bytes) {
-            Passed::Asked(token) if self.media_waits.is_full() => {
+            Passed::Asked(token) if !self.media_waits.has_room(ask.session) => {
                 self.media.take_back(token);
                 let busy = Err(Failure::Busy);
                 self.pass(
@@ -308,6 +317,17 @@ fn left(passed: Passed, as_it_was: Bytes) -> (Bytes, bool) {
     match passed {
         Passed::On { message, names_ports } => (message, names_ports),
         Passed::Refused(_) | Passed::Asked(_) => (as_it_was, false),
+    }
+}
+
+fn is_provisional(message: &UserOutput) -> bool {
+    match message {
+        UserOutput::Respond { status, .. } => status.is_provisional(),
+        UserOutput::SendStateless { message, .. } => {
+            let message = Message::parse(message);
+            message.is_ok_and(|message| message.status().is_some_and(Status::is_provisional))
+        }
+        _ => false,
     }
 }
 
