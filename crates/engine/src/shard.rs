@@ -16,8 +16,8 @@ use routing::call::Output as UserOutput;
 use routing::gateway::{Outcome, ProbeMark, Verdicts};
 use routing::overload::Rejection;
 use routing::{
-    Answer, CallRecord, CarrierNews, Count, Counts, Gateway, KeepaliveMark, Keyring, Located, Question,
-    Readiness, Report, Settings, Token, TransactionUser,
+    Answer, CallRecord, CarrierNews, Count, Counts, Gateway, KeepaliveMark, Keyring, Question, Readiness,
+    Report, Settings, Token, TransactionUser,
 };
 use sip::limits::MESSAGE_BYTES_MAX;
 use sip::{Aor, Malformed, Message, Method, MethodName, Status};
@@ -86,8 +86,6 @@ pub enum Output {
         token: Token,
         /// Who.
         aor: Aor,
-        /// Goes back with the answer.
-        otherwise: Box<Located>,
     },
     /// Ask the DNS.
     Resolve {
@@ -667,9 +665,7 @@ impl Shard {
             UserOutput::Ask { partition_of, token, question } => {
                 out.push(Output::Ask { partition_of, token, question });
             }
-            UserOutput::FindElsewhere { token, aor, otherwise } => {
-                out.push(Output::FindElsewhere { token, aor, otherwise });
-            }
+            UserOutput::FindElsewhere { token, aor } => out.push(Output::FindElsewhere { token, aor }),
             UserOutput::Resolve { token, query } => out.push(Output::Resolve { token, query }),
             UserOutput::Publish(news) => out.push(Output::Publish(news)),
             UserOutput::KeepaliveAnswered(mark) => out.push(Output::KeepaliveAnswered(mark)),

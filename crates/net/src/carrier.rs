@@ -386,9 +386,7 @@ impl Carrier {
                         self.hold_for_shard(number, ToShard::News(Arc::clone(&news)));
                     }
                 }
-                Output::FindElsewhere { token, aor, otherwise } => {
-                    edge.find_elsewhere(shard, token, aor, otherwise);
-                }
+                Output::FindElsewhere { token, aor } => edge.find_elsewhere(shard, token, aor),
                 Output::Resolve { token, query } => {
                     self.resolve(edge, now, query, Waiter::Shard(shard, token));
                 }

@@ -14,7 +14,7 @@ use lease::{Epoch, LeaseMirror};
 use routing::bans::{Ban, Deed, Judgement, Measure};
 use routing::gateway::{Service, UnknownGateway};
 use routing::overload::Verdict;
-use routing::{Answer, Bans, Located, Report, Token};
+use routing::{Answer, Bans, Report, Token};
 use sip::Aor;
 use tokio::runtime::Handle;
 use tracing::info;
@@ -241,10 +241,10 @@ impl Edge {
     }
 
     /// Asks the store on behalf of a shard where a user is registered who is not here.
-    pub(crate) fn find_elsewhere(&self, shard: u16, token: Token, aor: Aor, otherwise: Box<Located>) {
+    pub(crate) fn find_elsewhere(&self, shard: u16, token: Token, aor: Aor) {
         let alarm = Arc::clone(self.alarm_of(shard));
         let answer = move |found| {
-            let answer = Box::new(Answer::Elsewhere(found, otherwise));
+            let answer = Box::new(Answer::Elsewhere(found));
             alarm.deliver(Event::Answered { shard, token, answer });
         };
         self.store.find_elsewhere(aor, Box::new(answer));

@@ -57,9 +57,8 @@ pub enum Answer {
     Noted,
     /// To [`Question::Locate`], [`Question::Call`], [`Question::LocatePhone`] and [`Question::AwaitReturn`].
     Located(Located),
-    /// To [`Output::FindElsewhere`](crate::call::Output::FindElsewhere): servers beside this one that the user is registered at, and
-    /// what the location knows.
-    Elsewhere(Vec<(Transport, SocketAddr)>, Box<Located>),
+    /// To [`Output::FindElsewhere`](crate::call::Output::FindElsewhere): servers beside this one that the user is registered at.
+    Elsewhere(Vec<(Transport, SocketAddr)>),
 }
 
 /// Credentials of our realm, whose nonce this server made (its MAC was verified), and what they must prove.

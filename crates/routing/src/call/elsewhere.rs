@@ -5,6 +5,7 @@
 //! and never to a second one by this means, so that servers which look for a phone at each other do not go round.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use sip::Message;
@@ -21,6 +22,10 @@ use crate::{Located, Settings};
 
 /// Servers that one request goes to: a user has phones at one of them, or is on the move between two.
 const SERVERS_MAX: usize = 4;
+
+/// How long the store is waited for. A phone that is looked for in vain may be forwarded, and its caller hears nothing until
+/// then; whoever is at no such server waits as long.
+const WAIT_MAX: Duration = Duration::from_secs(3);
 
 /// Whether the servers beside this one are to be asked for a user of whom the location knows this.
 pub(super) fn is_sought(
@@ -72,11 +77,12 @@ impl TransactionUser {
             return self.too_many(turn, &inbound, out);
         }
         let aor = sought.aor.clone();
-        let token = self.suspend(turn.now, Stage::Locate(turn.key, Box::new(inbound), sought));
-        out.push(Output::FindElsewhere { token, aor, otherwise: Box::new(otherwise) });
+        let stage = Stage::Elsewhere(turn.key, Box::new(inbound), sought, Box::new(otherwise));
+        let token = self.suspend_for(turn.now, stage, WAIT_MAX);
+        out.push(Output::FindElsewhere { token, aor });
     }
 
-    /// The store has answered; `otherwise` is what the location knows.
+    /// The store has answered, or has not in time, and knows nobody; `otherwise` is what the location knows.
     pub(super) fn found_elsewhere(
         &mut self,
         turn: Turn<'_, '_>,
@@ -95,11 +101,11 @@ impl TransactionUser {
             aim.hops = [Hop::Address(RemoteAddr(address), transport, Size::Ignored)].into();
             aim
         };
-        let account = match otherwise {
-            Located::Ruled(_, account) => Some(account),
-            _ => None,
-        };
         let rounds = vec![Round::new(servers.into_iter().map(aim).collect())];
-        self.begin(turn, inbound, Plan { rounds, account }, out);
+        let plan = match otherwise {
+            Located::Ruled(_, account) => Plan::of_account(rounds, account),
+            _ => Plan::of(rounds),
+        };
+        self.begin(turn, inbound, plan, out);
     }
 }

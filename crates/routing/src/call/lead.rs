@@ -59,6 +59,15 @@ impl Plan {
     pub(super) fn of(rounds: Vec<Round>) -> Self {
         Self { rounds, account: None }
     }
+
+    /// Rounds of an account's phones, or of servers that have them: its rules count for both.
+    pub(super) fn of_account(mut rounds: Vec<Round>, account: Arc<Account>) -> Self {
+        for aim in rounds.iter_mut().flat_map(|round| &mut round.aims) {
+            aim.relay = account.calls.relay;
+        }
+        let account = Some(account).filter(|account| !account.calls.forwards.is_empty());
+        Self { rounds, account }
+    }
 }
 
 impl TransactionUser {
@@ -95,12 +104,8 @@ impl TransactionUser {
                     _ if forwards.always.is_some() => ForwardReason::Unconditional,
                     true => ForwardReason::Unavailable,
                     false => {
-                        let mut rounds = round::by_preference(&self.keyring, targets);
-                        for aim in rounds.iter_mut().flat_map(|round| &mut round.aims) {
-                            aim.relay = account.calls.relay;
-                        }
-                        let account = Some(account).filter(|account| !account.calls.forwards.is_empty());
-                        return Lead::Try(Plan { rounds, account });
+                        let rounds = round::by_preference(&self.keyring, targets);
+                        return Lead::Try(Plan::of_account(rounds, account));
                     }
                 };
                 match forwards.target(reason) {

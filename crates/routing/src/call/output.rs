@@ -10,7 +10,7 @@ use transport::selection::Query;
 
 use super::media::{MediaAsk, MediaEnd};
 use crate::gateway::{Outcome, ProbeMark};
-use crate::{CallRecord, CarrierNews, Gateway, KeepaliveMark, Located, Question, Report, Token};
+use crate::{CallRecord, CarrierNews, Gateway, KeepaliveMark, Question, Report, Token};
 
 /// What is to be done, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,8 +85,6 @@ pub enum Output {
         token: Token,
         /// The address of record.
         aor: Aor,
-        /// Comes back with the answer: what the location knows.
-        otherwise: Box<Located>,
     },
     /// The DNS is asked.
     Resolve {

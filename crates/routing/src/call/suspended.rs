@@ -41,6 +41,8 @@ pub(super) enum Stage {
     Register(ServerKey, Box<Inbound>),
     /// Where its target is.
     Locate(ServerKey, Box<Inbound>, Sought),
+    /// At which servers beside this one its target is; and what the location knows, should it be at none.
+    Elsewhere(ServerKey, Box<Inbound>, Sought, Box<crate::Located>),
     /// Where the other side of its dialog is now.
     Side(ServerKey, Box<Inbound>),
     /// The same for an ACK, which has no transaction.
@@ -88,6 +90,7 @@ impl Stage {
             Self::Authenticate(_, inbound, _)
             | Self::Register(_, inbound)
             | Self::Locate(_, inbound, _)
+            | Self::Elsewhere(_, inbound, ..)
             | Self::Side(_, inbound)
             | Self::AckSide(inbound)
             | Self::AckLocate(inbound, _)
@@ -104,6 +107,7 @@ impl Stage {
             Self::Authenticate(_, inbound, _)
             | Self::Register(_, inbound)
             | Self::Locate(_, inbound, _)
+            | Self::Elsewhere(_, inbound, ..)
             | Self::Side(_, inbound)
             | Self::AckSide(inbound)
             | Self::AckLocate(inbound, _)
@@ -120,6 +124,7 @@ impl Stage {
             Self::Authenticate(key, ..)
             | Self::Register(key, _)
             | Self::Locate(key, ..)
+            | Self::Elsewhere(key, ..)
             | Self::Side(key, _) => Some(*key),
             Self::AckSide(_)
             | Self::AckLocate(..)

@@ -572,7 +572,7 @@ impl TransactionUser {
             {
                 self.ask_elsewhere(turn(key, &inbound), *inbound, sought, found, out);
             }
-            (Stage::Locate(key, inbound, sought), Answer::Elsewhere(servers, otherwise)) => {
+            (Stage::Elsewhere(key, inbound, sought, otherwise), Answer::Elsewhere(servers)) => {
                 self.found_elsewhere(turn(key, &inbound), *inbound, sought, servers, *otherwise, out);
             }
             (Stage::Locate(key, inbound, sought), Answer::Located(found)) => {
@@ -608,6 +608,11 @@ impl TransactionUser {
                 | Stage::Locate(key, inbound, _),
                 Ok(request),
             ) => self.answer(turn(key, request, &inbound), &inbound, &later, out),
+            // Whoever can not be looked for counts as not registered.
+            (Stage::Elsewhere(key, inbound, sought, otherwise), Ok(request)) => {
+                let turn = turn(key, request, &inbound);
+                self.located(turn, *inbound, sought.look, *otherwise, out);
+            }
             // What the token says is still the best that is known.
             (Stage::Side(key, inbound), Ok(request)) => {
                 self.side_found(turn(key, request, &inbound), *inbound, &[], out);

@@ -250,7 +250,7 @@ impl StoredAim {
             unreachable: final_status(self.unreachable)?,
             spares,
             leg: leg.flatten(),
-            relay: read_rule(self.relay)?,
+            relay: read_rule(self.relay),
         })
     }
 }

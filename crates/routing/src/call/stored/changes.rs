@@ -86,7 +86,9 @@ impl TransactionUser {
 /// The request that waits, if it is a call that was admitted.
 pub(super) fn call_of(stage: &Stage) -> Option<&Inbound> {
     match stage {
-        Stage::Locate(_, inbound, _) | Stage::Side(_, inbound) => Some(&**inbound).filter(|it| is_call(it)),
+        Stage::Locate(_, inbound, _) | Stage::Elsewhere(_, inbound, ..) | Stage::Side(_, inbound) => {
+            Some(&**inbound).filter(|it| is_call(it))
+        }
         _ => None,
     }
 }

@@ -139,13 +139,12 @@ impl StoredRequest {
             sender: Some(sender),
             diversions,
             diversions_before: message.values(Name::Diversion).count(),
-            relay: read_rule(self.relay)?,
+            relay: read_rule(self.relay),
         }))
     }
 
     fn found(&self, reader: Reader<'_>) -> Result<Found, Unreadable> {
         at_most(&self.diversions, DIVERSIONS_MAX)?;
-        read_rule(self.relay)?;
         uri(&self.request_uri)?;
         reader.flow(self.source.as_ref().ok_or(Unreadable::Malformed)?)?;
         let diversion = |stored: &StoredDiversion| {
@@ -221,8 +220,9 @@ pub(super) fn rule_number(rule: Option<Anchoring>) -> u32 {
     number_of(&RULES, &rule)
 }
 
-pub(super) fn read_rule(number: u32) -> Result<Option<Anchoring>, Unreadable> {
-    one_of(&RULES, number)
+/// A rule that this node does not know counts as none: a call goes on without it.
+pub(super) fn read_rule(number: u32) -> Option<Anchoring> {
+    one_of(&RULES, number).ok().flatten()
 }
 
 /// A URI that can stand in a request line.

@@ -95,7 +95,9 @@ impl TransactionUser {
                 let stage = self.waiting.of_server(key)?;
                 let parts = parts(call_of(stage)?);
                 match stage {
-                    Stage::Locate(_, _, sought) => Parts { sought: Some(StoredSought::of(sought)), ..parts },
+                    Stage::Locate(_, _, sought) | Stage::Elsewhere(_, _, sought, _) => {
+                        Parts { sought: Some(StoredSought::of(sought)), ..parts }
+                    }
                     _ => Parts { seeks_side: true, ..parts },
                 }
             }

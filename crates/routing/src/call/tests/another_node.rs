@@ -53,6 +53,20 @@ fn what_ran_out_meanwhile_is_done_at_once() {
     assert_eq!(method(&only_left(&there.pass(Duration::ZERO)).request), "CANCEL");
 }
 
+#[test]
+fn a_call_with_a_relay_rule_that_only_the_other_node_knows_goes_on() {
+    let mut here = Scene::new();
+    ringing(&mut here);
+    let (key, capsule) = only_capsule(&here);
+    // The request once more: what stands in its field 10, the rule, counts.
+    let capsule = [&capsule[..], &[0x0a, 2, 0x50, 77]].concat();
+    let mut there = Scene::new();
+
+    taken_over(&mut there, Duration::ZERO, key, capsule.into());
+
+    assert_eq!(there.user.contexts(), 1);
+}
+
 /// The partitions of this node have counted nothing so far; the end of the call is told as if it had begun here.
 #[test]
 fn a_call_counts_for_its_account_here_until_somebody_hangs_up() {
