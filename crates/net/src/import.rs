@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use engine::PartitionOutput;
+use engine::{PartitionOutput, StoreState};
 use routing::StoredBinding;
 use routing::account::Imported;
 use transport::RemoteAddr;
@@ -25,6 +25,8 @@ pub struct StandsBy;
 pub enum HeldBy {
     /// This node, which has no peer, on its disk.
     ThisNode,
+    /// This node, which has no peer, in its memory alone: its disk is slow, or can not be written.
+    NotYetTheDisk,
     /// Both nodes.
     BothNodes,
     /// The other node is away or has not caught up: it is given everything when it is back.
@@ -74,10 +76,7 @@ pub(crate) fn wait_for_room(edge: &Edge, time: Duration) {
 pub(crate) fn wait_for_other_node(edge: &Edge, time: Duration) -> HeldBy {
     let until = Instant::now() + time;
     let Some(copies) = edge.copies.get() else {
-        while edge.store.state().owed > 0 && Instant::now() < until {
-            std::thread::sleep(LOOK_EVERY);
-        }
-        return HeldBy::ThisNode;
+        return wait_for_disk(|| edge.store.state(), until);
     };
     loop {
         let peer = &copies.peer;
@@ -88,5 +87,31 @@ pub(crate) fn wait_for_other_node(edge: &Edge, time: Duration) -> HeldBy {
             return HeldBy::NotYetTheOther;
         }
         std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Waits until nothing is owed to the disk.
+fn wait_for_disk(state: impl Fn() -> StoreState, until: Instant) -> HeldBy {
+    loop {
+        if state().owed == 0 {
+            return HeldBy::ThisNode;
+        }
+        if Instant::now() >= until {
+            return HeldBy::NotYetTheDisk;
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_still_owes_at_the_end_of_the_time_does_not_have_it() {
+        let state = |owed| StoreState { failing: None, owed, dropped: 0, copy: None };
+
+        assert_eq!(wait_for_disk(|| state(1), Instant::now()), HeldBy::NotYetTheDisk);
+        assert_eq!(wait_for_disk(|| state(0), Instant::now()), HeldBy::ThisNode);
     }
 }

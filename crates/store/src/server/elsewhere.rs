@@ -17,7 +17,7 @@ use super::link::Value;
 use super::location::shape::{Field, Shape};
 use super::location::zone;
 use super::session::Session;
-use super::tables::Unfit;
+use super::tables::{Content, Unfit};
 use crate::row;
 use crate::writer::wall_now;
 
@@ -153,15 +153,23 @@ impl ElsewhereReader {
 
 async fn query(session: &mut Session, shape: &Shape, aor: &Aor) -> Result<Elsewhere, StoreError> {
     let tables = &session.tables;
+    let expires = shape.fields().find(|(field, _)| *field == Field::Expires);
+    // Else those that have expired would take the place of those that have not. 0 is without an end.
+    let order = match expires.map(|(_, column)| column.content) {
+        Some(Content::Number) => {
+            "ORDER BY CASE WHEN location.expires = 0 THEN 0 ELSE 1 END, location.expires DESC"
+        }
+        Some(Content::Time) => "ORDER BY location.expires DESC",
+        _ => "",
+    };
     let sql = format!(
-        "SELECT {}, {} FROM location WHERE {} AND (domain IS NULL OR domain = '' OR {}) LIMIT {ROWS_MAX}",
+        "SELECT {}, {} FROM location WHERE {} AND (domain IS NULL OR domain = '' OR {}) {order} LIMIT {ROWS_MAX}",
         session.product().text("socket"),
         session.product().text("expires"),
         tables.is("location", "username"),
         tables.is("location", "domain"),
     );
     let rows = session.rows(&sql, &[Value::Text(aor.user()), Value::Text(aor.domain())]).await?;
-    let expires = shape.fields().find(|(field, _)| *field == Field::Expires);
     let now = i64::try_from(wall_now().as_secs()).unwrap_or(i64::MAX);
     let is_live = |text: &str| {
         let at = expires.and_then(|(_, column)| shape.read_time(column.content, text));

@@ -64,7 +64,7 @@ pub fn overtaken(session: &Session, highest: Epoch, own: Epoch) -> StoreError {
         place: session.place.clone(),
         reason: format!(
             "it was written under epoch {} and this node acts under {}: another node of the cluster is active; if there \
-             is none because the cluster was made anew, UPDATE tandem_epoch SET epoch = 0",
+             is none because the cluster was made anew, UPDATE tandem_epoch SET epoch = 0 WHERE writer = 'location'",
             highest.0, own.0
         ),
     }

@@ -60,7 +60,7 @@ pub struct RowChange<'a> {
 pub enum Durability {
     /// All that the server is set up for.
     Durable,
-    /// Nothing: the server may answer before it is on its disk.
+    /// Nothing: the server may answer before it is on its disk, unless replicas of it that may take its place have to have it.
     Renewal,
 }
 
@@ -83,7 +83,8 @@ struct Open {
 }
 
 impl LeaseRow {
-    /// A row on a server that is not connected to yet. The server gives a statement up after `patience`, where it can be told so.
+    /// A row on a server that is not connected to yet. PostgreSQL and MariaDB give a statement up after `patience`. MySQL does
+    /// so with one that reads; one that writes gives up after a second of waiting for a lock.
     pub fn new(settings: ServerSettings, name: &str, patience: Duration) -> Self {
         let place = settings.url.to_string();
         Self { settings, name: name.to_owned(), patience, place, connections: 0, open: None }
@@ -140,13 +141,19 @@ impl LeaseRow {
         let guard = match product {
             // It is evaluated before the row is written, and lasts until its transaction has ended.
             Product::Postgres => {
-                format!("{} = ? AND set_config('synchronous_commit', ?, true) <> ''", identity(product))
+                let lasting = match change.durability {
+                    Durability::Durable => "?",
+                    // A primary that its synchronous replicas do not hear is not to answer: another may be in its place.
+                    Durability::Renewal => {
+                        "CASE WHEN current_setting('synchronous_standby_names') = '' THEN 'off' ELSE ? END"
+                    }
+                };
+                format!(
+                    "{} = ? AND set_config('synchronous_commit', {lasting}, true) <> ''",
+                    identity(product)
+                )
             }
             Product::MySql => format!("{} = ? AND @@global.read_only + 0 = 0", identity(product)),
-        };
-        let lasting = match change.durability {
-            Durability::Durable => open.durable,
-            Durability::Renewal => "off",
         };
         let (statement, mut values) = match change.before {
             Some(before) => (
@@ -163,7 +170,7 @@ impl LeaseRow {
         };
         values.push(Value::Text(&open.identity));
         if product == Product::Postgres {
-            values.push(Value::Text(lasting));
+            values.push(Value::Text(open.durable));
         }
         match open.link.run(&statement, &values).await {
             Ok(0) => Ok(Outcome::Lost),
@@ -312,7 +319,8 @@ fn limits(product: Product, is_mariadb: bool, patience: Duration) -> Vec<String>
             "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED".to_owned(),
         ],
         Product::MySql => {
-            // Its shortest wait for a lock is a second. A write that comes so late is one that nobody counts.
+            // Its shortest wait for a lock is a second, and MySQL has no limit to a write but that. One that comes so late is one
+            // that nobody counts.
             let limit = match is_mariadb {
                 true => format!("max_statement_time = {}", patience.as_secs_f64()),
                 false => format!("max_execution_time = {patience_ms}"),
@@ -361,11 +369,19 @@ mod tests {
     }
 
     #[test]
-    fn a_statement_ends_before_whoever_waits_for_it_gives_up() {
+    fn postgresql_and_mariadb_are_told_to_end_each_statement_in_time_and_mysql_a_read_and_a_wait_for_a_lock()
+    {
         let patience = Duration::from_millis(200);
 
-        assert!(limits(Product::Postgres, false, patience).contains(&"SET lock_timeout = 200".to_owned()));
+        let of_postgres = limits(Product::Postgres, false, patience);
+        for limit in ["SET statement_timeout = 200", "SET lock_timeout = 200"] {
+            assert!(of_postgres.iter().any(|it| it == limit), "{of_postgres:?}");
+        }
         assert!(limits(Product::MySql, true, patience)[0].ends_with("max_statement_time = 0.2"));
-        assert!(limits(Product::MySql, false, patience)[0].ends_with("max_execution_time = 200"));
+        let of_mysql = limits(Product::MySql, false, patience).concat();
+        assert!(
+            of_mysql.contains("innodb_lock_wait_timeout = 1,")
+                && of_mysql.ends_with("max_execution_time = 200")
+        );
     }
 }

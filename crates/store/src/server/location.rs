@@ -7,10 +7,11 @@
 //! ([`Comparison`]). So whatever dies, nothing that was acknowledged is missing in the end, and nothing that has ended stays.
 //!
 //! The table is Tandem's own: a row that belongs to no binding is removed. What was there before is imported first, or
-//! declined ([`import`]). Or it is shared: then a row is Tandem's whose socket is one of this server's, or whose id only
+//! declined ([`import`], [`decision`]). Or it is shared: then a row is Tandem's whose socket is one of this server's, or whose id only
 //! Tandem writes, and all others are left alone.
 
 mod comparison;
+mod decision;
 pub mod found;
 pub mod import;
 mod owed;
@@ -26,13 +27,11 @@ use engine::{Change, Comparison as Outcome, Publication, PublicationWork, Publis
 use jiff::tz::TimeZone;
 use routing::account::BindingKey;
 use tokio::sync::Notify;
-use transport::{LocalAddr, Transport};
 
 use super::address::{LocationSettings, ServerSettings};
-use super::link::Value;
 use super::session::Session;
 use super::tables::Unfit;
-use crate::row as words;
+use decision::Claim;
 use owed::{Noted, Owed};
 use shape::Shape;
 use writer::Writer;
@@ -229,32 +228,15 @@ pub async fn obstacles(
     Ok(obstacles)
 }
 
-/// How many rows others wrote, if Tandem has never written the table.
+/// How many rows others wrote in a table that is to be Tandem's, if nobody has decided about them.
 pub async fn rows_before(session: &mut Session, settings: &LocationSettings) -> Result<u64, StoreError> {
     let Ok(zone) = zone(settings) else { return Ok(0) };
     let Ok(shape) = Shape::of(&session.tables, &zone) else { return Ok(0) };
-    if settings.is_shared || import::is_decided(session).await? {
+    if settings.is_shared || decision::is_decided(session, &Claim::Whole).await? {
         Ok(0)
     } else {
-        rows_of_others(session, &shape, &[]).await
+        decision::rows_of_others(session, &shape, &Claim::Whole).await
     }
-}
-
-/// How many rows others wrote; of those on these sockets alone, if any are named.
-async fn rows_of_others(
-    session: &mut Session,
-    shape: &Shape,
-    sockets: &[(Transport, LocalAddr)],
-) -> Result<u64, StoreError> {
-    let sockets: Vec<String> = sockets.iter().map(|socket| words::write_socket(*socket)).collect();
-    let values: Vec<Value<'_>> = sockets.iter().map(|socket| Value::Text(socket)).collect();
-    let mut sql =
-        format!("SELECT {} FROM location WHERE {}", session.product().text("COUNT(*)"), shape.of_others());
-    if !values.is_empty() {
-        sql.push_str(&format!(" AND socket IN ({})", vec!["?"; values.len()].join(", ")));
-    }
-    let rows = session.rows(&sql, &values).await?;
-    Ok(rows.first().and_then(|row| row.number(0)).unwrap_or_default())
 }
 
 fn no_index(shape: &Shape) -> String {

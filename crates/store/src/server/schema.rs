@@ -93,7 +93,12 @@ async fn make_by(link: &mut Link, wanted: Wanted) -> Result<Result<Vec<&'static 
         }
         return Ok(Ok(vec![lease_row::TABLE]));
     }
-    let taken: Vec<&str> = TABLES.iter().map(|(name, _)| *name).filter(|name| is_there(name)).collect();
+    // That of the witness may have been made by itself before, and says nothing of whose the others are.
+    let taken: Vec<&str> = TABLES
+        .iter()
+        .map(|(name, _)| *name)
+        .filter(|name| *name != lease_row::TABLE && is_there(name))
+        .collect();
     let is_ours = is_there("version") && {
         let query = format!("SELECT '1' FROM version WHERE {} = ?", product.text("table_name"));
         !link.rows(&query, &[Value::Text(OWN)]).await?.is_empty()

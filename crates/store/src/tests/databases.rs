@@ -1,5 +1,7 @@
 //! What must be so whatever the database is: SQLite, PostgreSQL, MariaDB.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::engines::{Engine, KINDS};
 use routing::Anchoring;
 
@@ -264,6 +266,60 @@ fn tables_are_made_in_an_empty_database_and_never_over_others() {
         let error = crate::init_server(&settings).expect_err("it is not empty").to_string();
         assert!(error.contains("subscriber") && error.contains("nothing was changed"), "{error}");
     }
+}
+
+#[test]
+fn the_witness_has_its_table_in_the_same_database_whichever_is_made_first() {
+    for kind in KINDS {
+        let Some(engine) = Engine::shared(kind) else { continue };
+        let (first, second) = (engine.database(), engine.database());
+
+        assert_eq!(crate::init_lease(&first), Ok(vec!["tandem_lease"]));
+        let made = crate::init_server(&first).expect("that table is in nobody's way");
+        assert!(made.contains(&"subscriber") && !made.contains(&"tandem_lease"), "{made:?}");
+        let made = crate::init_server(&second).expect("it is empty");
+        assert!(made.contains(&"tandem_lease"), "{made:?}");
+        assert_eq!(crate::init_lease(&second), Ok(Vec::new()));
+
+        for settings in [first, second] {
+            assert_eq!(inspect(&settings).map(|seen| seen.wanting), Ok(Vec::new()));
+        }
+    }
+}
+
+#[test]
+fn a_renewal_is_not_answered_by_a_primary_whose_synchronous_replica_is_silent() {
+    let Some(engine) = Engine::start(engines::Kind::Postgres) else { return };
+    let settings = engine.database();
+    crate::init_lease(&settings).expect("it is empty");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("it is small");
+    let mut row = LeaseRow::new(settings.clone(), "cluster", Duration::from_secs(60));
+    let change = |history, before, after, durability| RowChange { before, history, after, durability };
+    let history = runtime.block_on(row.read()).expect("it is well").history;
+    let first = runtime.block_on(row.write(change(history, None, "a", Durability::Durable)));
+    assert_eq!(first, Ok(Outcome::Done));
+    let reload = "SELECT pg_reload_conf()";
+    engine.script(&settings, &format!("ALTER SYSTEM SET synchronous_standby_names = 'silent';\n{reload}"));
+
+    // Until the server has heard of it renewals are answered.
+    let is_enough = Arc::new(AtomicBool::new(false));
+    let is_over = Arc::clone(&is_enough);
+    let renewing = std::thread::spawn(move || {
+        runtime.block_on(async {
+            while !is_over.load(Ordering::Relaxed) {
+                for (before, after) in [("a", "b"), ("b", "a")] {
+                    let renewed = row.write(change(history, Some(before), after, Durability::Renewal)).await;
+                    assert_eq!(renewed, Ok(Outcome::Done));
+                }
+            }
+        });
+    });
+
+    let waiting = "SELECT '1' FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    wait_for(|| !engine.rows(&settings, waiting).is_empty());
+    is_enough.store(true, Ordering::Relaxed);
+    engine.script(&settings, &format!("ALTER SYSTEM RESET synchronous_standby_names;\n{reload}"));
+    renewing.join().expect("each was written");
 }
 
 #[test]

@@ -1,30 +1,43 @@
 //! What another server left in the table `location` is read as it was meant, and is not removed before that was decided.
 
+use engine::StoreError;
 use lease::Epoch;
 
-use super::engines::{Engine, KINDS};
+use super::engines::{Engine, KINDS, Kind};
 use super::location::{MADE, Made, Running, contacts, wait_for};
 use super::*;
 
 /// Where and as whom the tests read.
 fn read(settings: &ServerSettings, domain: Option<&str>) -> Vec<FoundRow> {
+    read_pages(settings, domain, &zone()).expect("it is well")
+}
+
+fn read_pages(
+    settings: &ServerSettings,
+    domain: Option<&str>,
+    location: &LocationSettings,
+) -> Result<Vec<FoundRow>, StoreError> {
     let listeners = [
         (Transport::Udp, LocalAddr("192.0.2.5:5060".parse().expect("an address"))),
         (Transport::Tcp, LocalAddr("192.0.2.5:5060".parse().expect("an address"))),
     ];
     let serves = |aor: &Aor| aor.domain() == "example.org";
-    let home = Home { listeners: &listeners, serves: &serves, domain };
-    let mut table = LocationTable::open(settings, &zone()).expect("it is well");
-    let count = table.count().expect("it is well");
+    let home = Home { listeners: &listeners, serves: &serves, domain, is_shared: location.is_shared };
+    let mut table = LocationTable::open(settings, location)?;
+    let count = table.count()?;
     let mut all = Vec::new();
     loop {
-        let page = table.page(&home).expect("it is well");
+        let page = table.page(&home)?;
         if page.is_empty() {
             assert_eq!(all.len() as u64, count);
-            return all;
+            return Ok(all);
         }
         all.extend(page);
     }
+}
+
+fn shared() -> LocationSettings {
+    LocationSettings { is_shared: true, ..zone() }
 }
 
 fn zone() -> LocationSettings {
@@ -96,7 +109,7 @@ fn dates_of_an_old_opensips_are_read_though_they_are_not_written() {
 
 #[test]
 fn what_can_not_be_taken_over_is_told_with_the_reason() {
-    let cases: [(&[(&str, &str)], LeftOut); 14] = [
+    let cases: [(&[(&str, &str)], LeftOut); 20] = [
         (&[("expires", "'EXPIRED'")], LeftOut::Expired),
         (&[("path", "'<sip:token@192.0.2.5;lr>'")], LeftOut::Own),
         (&[("domain", "NULL")], LeftOut::NoDomain),
@@ -106,6 +119,12 @@ fn what_can_not_be_taken_over_is_told_with_the_reason() {
         (&[("contact", "'sips:a@10.0.0.7'")], LeftOut::BrokenContact),
         (&[("path", "'sip:a'")], LeftOut::BrokenPath),
         (&[("path", "'<sip:a@192.0.2.77;lr>,\"'")], LeftOut::BrokenPath),
+        (&[("path", "'<sip:a@192.0.2.77;lr>\r\nX: y'")], LeftOut::BrokenPath),
+        (&[("path", "'X: y\r\n <sip:a@192.0.2.77;lr>'")], LeftOut::BrokenPath),
+        (&[("path", "'<sip:a@192.0.2.77;lr>, <sip:b@192.0.2.78;lr> X'")], LeftOut::BrokenPath),
+        (&[("callid", "'call\r\nX: y'")], LeftOut::BrokenText("callid")),
+        (&[("user_agent", "'Phone\nX: y'")], LeftOut::BrokenText("user_agent")),
+        (&[("contact", "'sip:a@10.0.0.7\r\nX: y'")], LeftOut::BrokenText("contact")),
         (&[("received", "'sip:name.example.org:5060'")], LeftOut::BrokenReceived),
         (
             &[("received", "NULL"), ("path", "NULL"), ("contact", "'sip:a@phone.example.org'")],
@@ -152,6 +171,35 @@ fn a_row_without_a_domain_is_of_the_domain_that_is_told_and_one_without_a_socket
 }
 
 #[test]
+fn a_row_without_a_socket_in_a_shared_table_is_not_taken_over() {
+    let Some(engine) = KINDS.into_iter().find_map(Engine::shared) else { return };
+    let settings = Made::OpenSips.database(&engine);
+    engine.script(&settings, &Made::OpenSips.row(&[("socket", "NULL")]));
+
+    let found = read_pages(&settings, None, &shared()).expect("it is well");
+
+    assert_eq!(found[0].binding, Err(LeftOut::NoSocket));
+    assert!(read(&settings, None)[0].binding.is_ok());
+}
+
+#[test]
+fn a_row_whose_number_can_not_be_read_is_told_and_the_reading_ends() {
+    let Some(engine) = Engine::shared(Kind::MariaDb) else { return };
+    let mut settings = Made::OpenSips.database(&engine);
+    settings.location = Some(zone());
+    let id = "18446744073709551615";
+    engine.script(&settings, "ALTER TABLE location MODIFY contact_id BIGINT UNSIGNED NOT NULL");
+    engine.script(&settings, &Made::OpenSips.row(&[]));
+    engine.script(&settings, &Made::OpenSips.row(&[("contact_id", id)]));
+
+    let error = read_pages(&settings, None, &zone()).expect_err("it has no such number");
+
+    assert!(error.reason.contains(id) && error.reason.contains("contact_id"), "{error}");
+    let error = crate::inspect(&settings).expect_err("it can not count them").reason;
+    assert!(error.contains(id), "{error}");
+}
+
+#[test]
 fn rows_of_others_are_neither_removed_nor_written_beside_before_it_was_decided() {
     for (engine, made) in all() {
         let mut settings = made.database(&engine);
@@ -187,7 +235,7 @@ fn in_a_shared_table_rows_of_others_stay_and_say_where_a_phone_is_while_own_ones
         let Some(engine) = Engine::shared(kind) else { continue };
         for made in [Made::OpenSips, Made::Kamailio] {
             let mut settings = made.database(&engine);
-            settings.location = Some(LocationSettings { is_shared: true, ..zone() });
+            settings.location = Some(shared());
             engine.script(&settings, &made.row(&[("socket", "'udp:192.0.2.30:5060'")]));
             let running = Running::begin(&settings, 3);
             running.put(&binding("bob@example.org", "sip:bob"));
@@ -217,15 +265,97 @@ fn in_a_shared_table_rows_of_others_stay_and_say_where_a_phone_is_while_own_ones
 
 #[test]
 fn in_a_shared_table_what_another_server_left_on_our_own_socket_waits_for_the_operator() {
-    let Some(engine) = KINDS.into_iter().find_map(Engine::shared) else { return };
-    let mut settings = Made::OpenSips.database(&engine);
-    settings.location = Some(LocationSettings { is_shared: true, ..zone() });
-    engine.script(&settings, &Made::OpenSips.row(&[]));
+    for kind in KINDS {
+        let Some(engine) = Engine::shared(kind) else { continue };
+        for socket in ["'udp:192.0.2.5:5060'", "'UDP:192.0.2.5:5060'", "'  udp:192.0.2.5:5060'"] {
+            let mut settings = Made::OpenSips.database(&engine);
+            settings.location = Some(shared());
+            engine.script(&settings, &Made::OpenSips.row(&[("socket", socket)]));
 
-    let running = Running::begin(&settings, 3);
+            let running = Running::begin(&settings, 3);
 
-    wait_for(|| running.publication().failing.is_some());
-    assert_eq!(contacts(&engine, &settings), ["sip:alice@10.0.0.7:5062"]);
+            wait_for(|| {
+                let seen = running.publication();
+                assert_eq!(seen.removed, 0, "{socket}");
+                seen.failing.is_some()
+            });
+            assert_eq!(contacts(&engine, &settings), ["sip:alice@10.0.0.7:5062"]);
+            let mut table = LocationTable::open(&settings, &shared()).expect("it is well");
+            table.decide(Epoch(3)).expect("it can be written");
+            running.wait_for_all();
+            assert_eq!(contacts(&engine, &settings), [""; 0]);
+        }
+    }
+}
+
+#[test]
+fn rows_of_others_in_a_table_that_was_shared_stay_until_it_was_decided_that_all_of_it_is_tandems() {
+    for kind in KINDS {
+        let Some(engine) = Engine::shared(kind) else { continue };
+        for made in [Made::OpenSips, Made::Kamailio] {
+            let mut settings = made.database(&engine);
+            settings.location = Some(shared());
+            engine.script(&settings, &made.row(&[("socket", "'udp:192.0.2.30:5060'")]));
+            let running = Running::begin(&settings, 3);
+            running.wait_for_all();
+            running.stand_by();
+
+            settings.location = Some(zone());
+            let own = Running::begin(&settings, 4);
+
+            wait_for(|| {
+                assert_eq!(own.publication().removed, 0, "{made:?}");
+                own.publication().failing.is_some()
+            });
+            assert_eq!(contacts(&engine, &settings), ["sip:alice@10.0.0.7:5062"], "{made:?}");
+            assert_eq!(crate::inspect(&settings).expect("it is well").rows_of_others, 1, "{made:?}");
+            let mut table = LocationTable::open(&settings, &zone()).expect("it is well");
+            assert_eq!(table.is_decided(), Ok(false));
+            table.decide(Epoch(4)).expect("it can be written");
+            own.wait_for_all();
+            assert_eq!(contacts(&engine, &settings), [""; 0], "{made:?}");
+            own.stand_by();
+
+            // When others have written it again, it has to be decided again.
+            settings.location = Some(shared());
+            Running::begin(&settings, 5).wait_for_all();
+            assert_eq!(table.is_decided(), Ok(false), "{made:?}");
+        }
+    }
+}
+
+#[test]
+fn of_a_phone_with_many_rows_that_have_expired_the_one_that_has_not_is_found() {
+    for kind in KINDS {
+        let Some(engine) = Engine::shared(kind) else { continue };
+        for (made, id) in [(Made::OpenSips, "contact_id"), (Made::Kamailio, "ruid")] {
+            let mut settings = made.database(&engine);
+            settings.location = Some(shared());
+            let row = |number: u32, expires: &str, address: &str| {
+                made.row(&[
+                    (id, &format!("'{number}'")),
+                    ("expires", expires),
+                    ("socket", &format!("'udp:{address}:5060'")),
+                ])
+            };
+            let live = if made == Made::OpenSips { "1940673600" } else { "'2031-07-01 14:00:00'" };
+            let expired = |number| row(number, "'EXPIRED'", "192.0.2.31");
+            let mut script: String = (1..=40).map(expired).collect();
+            script.push_str(&row(41, live, "192.0.2.30"));
+            if made == Made::OpenSips {
+                script.push_str(&row(42, "0", "192.0.2.32"));
+            }
+            engine.script(&settings, &script);
+
+            let found = Running::begin(&settings, 3).elsewhere("alice@example.org");
+
+            let wanted: &[&str] = match made {
+                Made::OpenSips => &["192.0.2.30:5060", "192.0.2.32:5060"],
+                _ => &["192.0.2.30:5060"],
+            };
+            assert_eq!(found, wanted, "{made:?}");
+        }
+    }
 }
 
 /// Each table with each server that is installed.

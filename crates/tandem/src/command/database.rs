@@ -35,7 +35,14 @@ impl DatabaseCommand {
                  themselves, in the state directory"
             );
         }
+        // Those of the server first: they are the witness's too, where it has the same database.
+        let of_server = settings.as_ref().map(init_server);
         let mut text = String::new();
+        if let Some(Ok(made)) = &of_server {
+            let made = made.join(", ");
+            text.push_str(&format!("The tables {made} were made. `tandem subscriber add` fills them.\n"));
+        }
+        // Also when the server's are there already: it may be named later than they were made.
         if let Some(server) = own {
             let made = init_lease(&row_witness::settings(server)?)?;
             text.push_str(match made.as_slice() {
@@ -43,10 +50,8 @@ impl DatabaseCommand {
                 _ => "The table tandem_lease of the witness was made.\n",
             });
         }
-        if let Some(settings) = settings {
-            let made = init_server(&settings)?.join(", ");
-            text.push_str(&format!("The tables {made} were made. `tandem subscriber add` fills them.\n"));
-        }
-        print(&text)
+        print(&text)?;
+        of_server.transpose()?;
+        Ok(())
     }
 }

@@ -107,6 +107,9 @@ fn text(wish: &ImportWish, view: &ImportView, left_out: &[ImportItem]) -> String
         Some(HeldView::NotYetTheOther) => text.push_str(
             "note: the other node does not have them yet: see `tandem status`, and do this again when it is back\n",
         ),
+        Some(HeldView::NotYetTheDisk) => text.push_str(
+            "note: this node's disk does not have them yet: see `tandem status` for what is wrong with it, and do this again\n",
+        ),
         Some(HeldView::ThisNode) | None => {}
     }
     if !wish.dry_run && view.decided == Some(false) {

@@ -77,6 +77,8 @@ pub struct ImportView {
 pub enum HeldView {
     /// This node, which has no peer.
     ThisNode,
+    /// This node, which has no peer, and not on its disk.
+    NotYetTheDisk,
     /// Both.
     BothNodes,
     /// The other one is away.

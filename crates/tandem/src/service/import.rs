@@ -6,7 +6,7 @@ use std::time::Duration;
 use net::{HeldBy, Imported, StandsBy};
 use routing::StoredBinding;
 use serde_json::Value;
-use store::{FoundRow, Home, LeftOut, LocationTable, ServerSettings};
+use store::{FoundRow, Home, LeftOut, LocationSettings, LocationTable, ServerSettings};
 
 use super::{Service, gone, value};
 use crate::control::{HeldView, ImportItem, ImportView, ImportWish};
@@ -32,8 +32,9 @@ impl Service {
                 "--nothing is for a table that Tandem is to write: database.location is \"off\"".to_owned()
             );
         }
-        let mut table = LocationTable::open(&settings, &location_settings(&time_zone))
-            .map_err(|error| error.to_string())?;
+        let is_shared = location == Location::Shared;
+        let of_table = LocationSettings { is_shared, ..location_settings(&time_zone) };
+        let mut table = LocationTable::open(&settings, &of_table).map_err(|error| error.to_string())?;
         let was_decided = is_own && table.is_decided().map_err(|error| error.to_string())?;
         let mut view = ImportView { decided: is_own.then_some(was_decided), ..ImportView::default() };
         // What is there is what is registered here, or was until a moment ago.
@@ -41,7 +42,7 @@ impl Service {
             return value(view);
         }
         if !wish.nothing {
-            self.take_rows(wish, &mut table, &mut view, tell)?;
+            self.take_rows(wish, is_shared, &mut table, &mut view, tell)?;
         }
         if wish.dry_run {
             return value(view);
@@ -49,11 +50,13 @@ impl Service {
         if !wish.nothing {
             view.held = Some(match self.server.wait_for_other_node(HELD_TIME_MAX) {
                 HeldBy::ThisNode => HeldView::ThisNode,
+                HeldBy::NotYetTheDisk => HeldView::NotYetTheDisk,
                 HeldBy::BothNodes => HeldView::BothNodes,
                 HeldBy::NotYetTheOther => HeldView::NotYetTheOther,
             });
         }
-        let is_complete = view.held != Some(HeldView::NotYetTheOther) && nothing_is_left(&view, location);
+        let is_held = matches!(view.held, Some(HeldView::ThisNode | HeldView::BothNodes));
+        let is_complete = is_held && nothing_is_left(&view, location);
         if is_own && (wish.nothing || is_complete) {
             let epoch = self.server.epoch().ok_or_else(stands_by)?;
             table.decide(epoch).map_err(|error| error.to_string())?;
@@ -87,6 +90,7 @@ impl Service {
     fn take_rows(
         &self,
         wish: &ImportWish,
+        is_shared: bool,
         table: &mut LocationTable,
         view: &mut ImportView,
         tell: Tell<'_>,
@@ -99,7 +103,7 @@ impl Service {
             .map(|listener| (listener.transport, listener.local))
             .collect();
         let serves = |aor: &_| self.serves(aor);
-        let home = Home { listeners: &listeners, serves: &serves, domain: wish.domain.as_deref() };
+        let home = Home { listeners: &listeners, serves: &serves, domain: wish.domain.as_deref(), is_shared };
         let of = table.count().map_err(|error| error.to_string())?;
         let mut told = 0;
         loop {
@@ -181,11 +185,12 @@ impl Service {
 /// Whether all that was left out is of no use to anybody.
 fn nothing_is_left(view: &ImportView, location: Location) -> bool {
     // In a shared table they are of the servers beside this one.
-    let of_others = (location == Location::Shared).then(|| LeftOut::UnknownSocket(String::new()).name());
+    let of_others: &[&str] = match location {
+        Location::Shared => &[LeftOut::UnknownSocket(String::new()).name(), LeftOut::NoSocket.name()],
+        Location::Own | Location::Off => &[],
+    };
     let is_over = |name: &String| {
-        *name == LeftOut::Expired.name()
-            || *name == LeftOut::Own.name()
-            || of_others.is_some_and(|of_others| name == of_others)
+        *name == LeftOut::Expired.name() || *name == LeftOut::Own.name() || of_others.contains(&name.as_str())
     };
     view.left_out.keys().all(is_over)
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use clock::WallTime;
 use routing::StoredBinding;
-use sip::{Aor, SipUri};
+use sip::{Aor, NameAddr, SipUri};
 use transport::{LocalAddr, Transport};
 
 use super::super::link::Row;
@@ -21,7 +21,13 @@ pub struct Home<'a> {
     pub serves: &'a dyn Fn(&Aor) -> bool,
     /// The domain of rows that name none.
     pub domain: Option<&'a str>,
+    /// Whether other servers write the table too: then a row that names no socket is not ours.
+    pub is_shared: bool,
 }
+
+/// Bytes of one value, and of a Path: what a binding may have at most.
+const VALUE_BYTES_MAX: usize = 2_048;
+const PATH_BYTES_MAX: usize = 4_096;
 
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,13 +59,15 @@ pub enum LeftOut {
     BrokenExpires,
     /// It has no end.
     Permanent,
-    /// `path` is no list of URIs.
+    /// `path` is no list of addresses.
     BrokenPath,
+    /// A column has control characters, or is longer than any phone's.
+    BrokenText(&'static str),
     /// `received` is no address.
     BrokenReceived,
     /// Nothing tells the address that the phone came from.
     NoAddress,
-    /// It names no socket, and this server has several.
+    /// It names no socket, and this server has several, or others write the table too.
     NoSocket,
     /// The phone registered on a socket that is no listener of this server.
     UnknownSocket(String),
@@ -96,21 +104,21 @@ impl Columns<'_> {
         }
         let expires_at = self.expires(now)?;
         let aor = self.aor(home)?;
-        let contact = self.text(Field::Contact);
+        let contact = self.sound(Field::Contact, "contact")?;
         let uri = SipUri::parse(contact.as_bytes()).ok().filter(|uri| !uri.secure);
         let uri = uri.ok_or(LeftOut::BrokenContact)?;
         let seen = self.received()?;
         let remote = seen.or_else(|| address(&uri)).or_else(|| first_hop(&path)).ok_or(LeftOut::NoAddress)?;
-        let instance = self.text(Field::Instance).trim_matches('"');
+        let instance = self.sound(Field::Instance, "instance")?.trim_matches('"');
         let instance = (!instance.is_empty()).then(|| bytes(instance));
-        let user_agent = self.text(Field::UserAgent);
+        let user_agent = self.sound(Field::UserAgent, "user_agent")?;
         Ok(StoredBinding {
             listener: self.listener(home, &uri)?,
             // OpenSIPS and Kamailio note where a phone was seen if that is not where it says to be.
             nat: seen.is_some_and(|seen| address(&uri) != Some(seen)),
             received: remote,
             q: self.q(),
-            call_id: bytes(self.text(Field::CallId)),
+            call_id: bytes(self.sound(Field::CallId, "callid")?),
             cseq: self.text(Field::Cseq).parse().unwrap_or_default(),
             reg_id: self.text(Field::RegId).parse().ok().filter(|number| *number > 0 && instance.is_some()),
             user_agent: (!user_agent.is_empty()).then(|| bytes(user_agent)),
@@ -121,6 +129,13 @@ impl Columns<'_> {
             instance,
             expires_at,
         })
+    }
+
+    /// The same, if it is one that can stand in a message.
+    fn sound(&self, field: Field, name: &'static str) -> Result<&str, LeftOut> {
+        let text = self.text(field);
+        let is_sound = text.len() <= VALUE_BYTES_MAX && !text.contains(char::is_control);
+        if is_sound { Ok(text) } else { Err(LeftOut::BrokenText(name)) }
     }
 
     fn expires(&self, now: WallTime) -> Result<WallTime, LeftOut> {
@@ -159,6 +174,9 @@ impl Columns<'_> {
 
     fn listener(&self, home: &Home<'_>, uri: &SipUri<'_>) -> Result<(Transport, LocalAddr), LeftOut> {
         let text = self.text(Field::Socket);
+        if text.is_empty() && home.is_shared {
+            return Err(LeftOut::NoSocket);
+        }
         if text.is_empty() {
             let transport = uri.transport().map_or(Some(Transport::Udp), Transport::of_name);
             let mut fitting = home.listeners.iter().filter(|(is, _)| Some(*is) == transport);
@@ -178,8 +196,11 @@ impl Columns<'_> {
     }
 }
 
-/// The values of a Path, topmost first.
+/// The values of a Path, topmost first. They are sent on as they are, so that each must be an address from its begin to its end.
 fn path(text: &str) -> Result<Vec<Bytes>, LeftOut> {
+    if text.len() > PATH_BYTES_MAX || text.contains(char::is_control) {
+        return Err(LeftOut::BrokenPath);
+    }
     let mut values = Vec::new();
     let (mut begin, mut is_within, mut is_quoted) = (0, false, false);
     for (at, letter) in text.char_indices() {
@@ -206,9 +227,10 @@ fn path(text: &str) -> Result<Vec<Bytes>, LeftOut> {
 
 /// The URI in a value of a Path.
 fn uri_of(value: &[u8]) -> Option<SipUri<'_>> {
-    let begin = value.iter().position(|byte| *byte == b'<')? + 1;
-    let length = value[begin..].iter().position(|byte| *byte == b'>')?;
-    SipUri::parse(&value[begin..begin + length]).ok()
+    let address = NameAddr::parse(value).ok()?;
+    // RFC 3327 §4: a path-value is a name-addr, whose URI has brackets.
+    let is_name_addr = address.display.is_some() || value.starts_with(b"<");
+    if is_name_addr { SipUri::parse(address.uri).ok() } else { None }
 }
 
 fn first_hop(path: &[Bytes]) -> Option<SocketAddr> {
@@ -243,6 +265,7 @@ impl LeftOut {
             Self::BrokenExpires => "broken expires",
             Self::Permanent => "without end",
             Self::BrokenPath => "broken path",
+            Self::BrokenText(_) => "broken text",
             Self::BrokenReceived => "broken received",
             Self::NoAddress => "no address",
             Self::NoSocket => "no socket",
@@ -267,11 +290,15 @@ impl fmt::Display for LeftOut {
                 "it has no end: let that phone register, or write what it is for as a [[gateway]] or a forward",
             ),
             Self::BrokenPath => formatter.write_str("its path is no list of <sip:...> URIs"),
+            Self::BrokenText(column) => {
+                write!(formatter, "its {column} has control characters, or more than {VALUE_BYTES_MAX} bytes")
+            }
             Self::BrokenReceived => formatter.write_str("its received is no sip: URI with an address"),
             Self::NoAddress => {
                 formatter.write_str("its contact is a name, and neither received nor path has an address")
             }
-            Self::NoSocket => formatter.write_str("it names no socket, and this server has several, or none like it"),
+            Self::NoSocket => formatter
+                .write_str("it names no socket, and this server has several, or none like it, or shares the table"),
             Self::UnknownSocket(socket) => write!(
                 formatter,
                 "{socket} is no listener of this server: phones are called from the address that they registered at"

@@ -197,14 +197,6 @@ impl Shape {
         Some(time.as_second())
     }
 
-    /// Which rows are not Tandem's, as far as that can be seen by them.
-    pub fn of_others(&self) -> String {
-        match self.dialect {
-            Dialect::Kamailio => format!("{} NOT LIKE '{OWN_PREFIX}%'", self.id),
-            Dialect::OpenSips | Dialect::Tandem => "1 = 1".to_owned(),
-        }
-    }
-
     /// One page of the table: what follows the row that `?` stands for.
     pub fn page_query(&self, count: usize) -> String {
         let page = self.page_column();

@@ -9,7 +9,7 @@ use routing::account::BindingKey;
 use tokio::time::timeout;
 
 use super::comparison::{Comparison, Stage};
-use super::import::must_be_decided;
+use super::decision::{self, Claim, must_be_decided, read_page};
 use super::row::{NoPlace, id_of, own_row};
 use super::shape::{RowId, Shape};
 use super::{Shared, no_index, zone};
@@ -28,8 +28,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const BATCH_MAX: usize = 512;
 /// Rows of one statement, so that a server has few to prepare.
 const ROWS: [usize; 4] = [128, 32, 8, 1];
-/// Rows of one page of the table.
-const PAGE: usize = 500;
 /// Pages of bindings that are read before the thread sleeps for a moment: SIP comes first, most of all after a takeover.
 const PAGES_AT_ONCE: usize = 4;
 const BREATH: Duration = Duration::from_millis(2);
@@ -182,7 +180,7 @@ impl Writer {
     /// Writes what is owed, and does a part of the comparison.
     async fn step(&mut self, epoch: Epoch) -> Result<(), StoreError> {
         if self.open.is_none() {
-            self.open().await?;
+            self.open(epoch).await?;
         }
         if !self.shared.state().owed.is_empty() {
             self.write_owed(epoch).await?;
@@ -200,7 +198,7 @@ impl Writer {
         self.compare(epoch).await
     }
 
-    async fn open(&mut self) -> Result<(), StoreError> {
+    async fn open(&mut self, epoch: Epoch) -> Result<(), StoreError> {
         let mut session = Session::open(&self.settings).await?;
         let refused = |reason: String| StoreError { place: session.place.clone(), reason };
         if session.access == Access::ReadOnly {
@@ -215,8 +213,10 @@ impl Writer {
         if session.rows(&shape.unique_query(), &[]).await?.is_empty() {
             return Err(StoreError { place: session.place.clone(), reason: no_index(&shape) });
         }
-        let sockets = if settings.is_shared { self.published.listeners() } else { Vec::new() };
-        must_be_decided(&mut session, &shape, &sockets).await?;
+        let claim = self.claim();
+        must_be_decided(&mut session, &shape, &claim).await?;
+        // Before anything is written: by its rows alone nobody can tell that a table is not another server's.
+        decision::decide(&mut session, &claim, epoch).await?;
         if self.place.replace(session.place.clone()).is_some_and(|before| before != session.place) {
             self.compare_again();
         }
@@ -310,7 +310,15 @@ impl Writer {
         Ok(Batch { rows: rows.len() as u64, gone: gone.len() as u64, refused })
     }
 
+    fn claim(&self) -> Claim {
+        match &self.settings.location {
+            Some(location) if location.is_shared => Claim::Sockets(self.published.listeners()),
+            _ => Claim::Whole,
+        }
+    }
+
     async fn compare(&mut self, epoch: Epoch) -> Result<(), StoreError> {
+        let claim = self.claim();
         let (Some(comparison), Some(Open { session, shape })) = (&mut self.comparison, &mut self.open) else {
             return Ok(());
         };
@@ -322,11 +330,8 @@ impl Writer {
                 tokio::time::sleep(BREATH).await;
             }
             Stage::Table(behind) => {
-                let page = session.rows(&shape.page_query(PAGE), &[Value::Number(Some(behind))]).await?;
-                let is_shared = self.settings.location.as_ref().is_some_and(|location| location.is_shared);
-                let listeners = if is_shared { self.published.listeners() } else { Vec::new() };
-                let strangers =
-                    comparison.take_page(shape, &page, |row| !is_shared || shape.is_of(row, &listeners));
+                let page = read_page(session, shape, behind).await?;
+                let strangers = comparison.take_page(shape, &page, |row| claim.has(shape, row));
                 if strangers.is_empty() {
                     return Ok(());
                 }
