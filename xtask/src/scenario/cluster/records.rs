@@ -70,7 +70,14 @@ impl Records {
 pub fn check(books: &Books, killed: u64) -> Result<()> {
     let mut last = String::new();
     let found = process::wait_until("record of each call", cluster::TIME_MAX, || {
-        let records = Records::read()?;
+        // A line may be read while it is written.
+        let records = match Records::read() {
+            Ok(records) => records,
+            Err(error) => {
+                last = format!("{error:#}");
+                return Ok(None);
+            }
+        };
         let counts: Vec<_> = Kind::ALL.map(|kind| (kind, records.of(kind), books.of(kind).calls)).into();
         last = format!("{counts:?} of {} records", records.0.len());
         let missing: u64 = counts.iter().map(|(_, found, wanted)| wanted.saturating_sub(*found)).sum();
