@@ -19,6 +19,7 @@ use crate::writer::wall_now;
 mod call_rows;
 mod copies;
 mod databases;
+mod elsewhere;
 mod engines;
 mod import;
 mod lists;

@@ -1,10 +1,12 @@
 //! Looking up in a shared `location` at which servers beside this one somebody is registered.
 //!
 //! A thread of its own answers, by one connection, so that no other look-up waits for these. What was found, or not, is
-//! believed for a second. While the table can not be read nothing is known, and who asks is told so at once.
+//! believed for a second. While the table can not be read nothing is known, and who asks is told so at once. Whatever
+//! hangs, each is answered in the time of its own: a connection that does not answer is given up for a new one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use engine::{Elsewhere, StoreError};
@@ -23,6 +25,10 @@ use crate::writer::wall_now;
 
 /// Look-ups that wait: a server in the LAN answers some thousands in a second.
 const WAITING_MAX: usize = 4_000;
+/// What one look-up may take from when it was asked for: a call goes on without after three seconds.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
+/// What a connection that is open may take: then there is time for a new one.
+const OPEN_ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 /// How long an answer is believed.
 const BELIEVED: Duration = Duration::from_secs(1);
 /// Answers that are remembered.
@@ -43,8 +49,13 @@ pub struct ElsewhereLookups(Sender<Lookup>);
 
 /// The side that reads.
 pub struct ElsewhereReader {
-    settings: ServerSettings,
     queue: Receiver<Lookup>,
+    table: SharedTable,
+}
+
+/// The table, and what was found in it.
+struct SharedTable {
+    settings: ServerSettings,
     open: Option<(Session, Shape)>,
     known: BTreeMap<Aor, (Elsewhere, Instant)>,
     pause_until: Option<Instant>,
@@ -59,8 +70,8 @@ struct Lookup {
 /// Both sides.
 pub fn elsewhere(settings: ServerSettings) -> (ElsewhereLookups, ElsewhereReader) {
     let (sender, queue) = channel(WAITING_MAX);
-    let reader = ElsewhereReader { settings, queue, open: None, known: BTreeMap::new(), pause_until: None };
-    (ElsewhereLookups(sender), reader)
+    let table = SharedTable { settings, open: None, known: BTreeMap::new(), pause_until: None };
+    (ElsewhereLookups(sender), ElsewhereReader { queue, table })
 }
 
 impl ElsewhereLookups {
@@ -75,26 +86,59 @@ impl ElsewhereLookups {
 
 impl ElsewhereReader {
     /// The thread's work: returns when nobody can ask any more.
-    pub fn run(mut self) {
+    pub fn run(self) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(RESOLVING_MAX)
             .build();
         match runtime {
             Ok(runtime) => {
-                runtime.block_on(async {
-                    while let Some(lookup) = self.queue.recv().await {
-                        let found = self.find(&lookup.aor, lookup.asked).await;
-                        (lookup.reply)(found);
-                    }
-                });
+                runtime.block_on(answer(self.queue, self.table));
                 // A name that is being resolved would hold up the end.
                 runtime.shutdown_background();
             }
             Err(error) => tracing::error!(%error, "nobody looks for phones at servers beside this one"),
         }
     }
+}
 
+/// Answers one after the other, and those that wait for too long with nothing. All have the same time, so the first of
+/// them is the first whose time is over.
+async fn answer(mut queue: Receiver<Lookup>, mut table: SharedTable) {
+    let mut waiting: VecDeque<Lookup> = VecDeque::new();
+    loop {
+        let next = match waiting.pop_front() {
+            Some(next) => Some(next),
+            None => queue.recv().await,
+        };
+        let Some(Lookup { aor, reply, asked }) = next else { return };
+        let mut find = pin!(table.find(&aor, asked));
+        let mut asking = Some((reply, asked));
+        loop {
+            let first = asking.as_ref().map(|(_, asked)| *asked).or(waiting.front().map(|it| it.asked));
+            let until = first.map(|asked| tokio::time::Instant::from(asked + ANSWERED_WITHIN));
+            tokio::select! {
+                found = &mut find => {
+                    if let Some((reply, _)) = asking {
+                        reply(found);
+                    }
+                    break;
+                }
+                Some(lookup) = queue.recv(), if waiting.len() < WAITING_MAX => waiting.push_back(lookup),
+                () = tokio::time::sleep_until(until.unwrap_or_else(tokio::time::Instant::now)),
+                    if until.is_some() =>
+                {
+                    let late = asking.take().map(|(reply, _)| reply);
+                    if let Some(reply) = late.or_else(|| waiting.pop_front().map(|it| it.reply)) {
+                        reply(Vec::new());
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl SharedTable {
     async fn find(&mut self, aor: &Aor, asked: Instant) -> Elsewhere {
         let now = Instant::now();
         if let Some((found, at)) = self.known.get(aor)
@@ -103,7 +147,7 @@ impl ElsewhereReader {
             return found.clone();
         }
         // Who asked would wait for too long behind others.
-        let is_late = now.duration_since(asked) > self.settings.deadline;
+        let is_late = now.duration_since(asked) > ANSWERED_WITHIN;
         if is_late || self.pause_until.is_some_and(|until| now < until) {
             return Vec::new();
         }
@@ -135,7 +179,8 @@ impl ElsewhereReader {
     /// By the connection that is open; if that one was lost, by a new one.
     async fn read(&mut self, aor: &Aor) -> Result<Elsewhere, StoreError> {
         if let Some((mut session, shape)) = self.open.take()
-            && let Ok(found) = query(&mut session, &shape, aor).await
+            && let Ok(Ok(found)) =
+                tokio::time::timeout(OPEN_ANSWERS_WITHIN, query(&mut session, &shape, aor)).await
         {
             self.open = Some((session, shape));
             return Ok(found);

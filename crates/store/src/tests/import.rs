@@ -371,7 +371,7 @@ impl Made {
     }
 
     /// A row as that server writes it, with some columns changed.
-    fn row(self, changes: &[(&str, &str)]) -> String {
+    pub(super) fn row(self, changes: &[(&str, &str)]) -> String {
         let (is_date, expired) = match self {
             Self::Kamailio => (true, "2020-01-01 00:00:00"),
             _ => (false, "1577836800"),
