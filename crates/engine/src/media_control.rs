@@ -4,8 +4,8 @@
 //! handed to the other: a message gets another body, or does not go, and orders go out. Sessions stand in one table in both
 //! roles: what the other node has told of, and what this node has begun itself. Only a node that is active has ports in use.
 //!
-//! The range of ports is cut into slices, and a call has its ports from the slice of its Call-ID. Both nodes cut alike,
-//! however many shards they have, so that what the one has given is free on the other.
+//! All shards of a node share the range of ports. The sessions that the other node has told of hold theirs here too, so that
+//! no shard that is active already gives away what another one is about to go on with.
 
 mod elsewhere;
 mod message;
@@ -22,7 +22,7 @@ use media::ng::Ask;
 use media::offer_answer::{
     Branch, Call, Face, Faces, Kind, Output as MediaOutput, Side, Tag, Terms, Unanchored, Verdict,
 };
-use media::ports::Pool;
+use media::ports::{Pool, PortRange};
 use routing::{CallName, MediaAsk, MediaEnd, MediaRefusal, MediaWithin, SessionName};
 use sip::{Editor, Message};
 use transaction::ClientKey;
@@ -32,7 +32,6 @@ use self::elsewhere::Elsewhere;
 pub use self::elsewhere::QuestionToken;
 use self::silence::SilenceWatch;
 pub(crate) use self::stored::StoredSession;
-use crate::place::{SLICES, slice_of_call};
 use crate::relay::{RelayEvent, RelayOrder, RelayReport, RelaySettings};
 
 /// Sessions of one shard; those with media are bounded by the ports, and others by the calls that ring.
@@ -112,9 +111,11 @@ pub(crate) enum Passed {
 #[derive(Debug)]
 pub(crate) struct MediaControl {
     settings: Option<Arc<RelaySettings>>,
-    /// Secrets of both nodes: which slice a call has, and where in it.
+    /// A secret: where in the range a call has its ports.
     key: Key,
-    pools: BTreeMap<u16, Pool>,
+    /// Which shard this is.
+    number: u16,
+    pool: Pool,
     sessions: BTreeMap<SessionName, Session>,
     by_call: BTreeSet<(CallName, SessionName)>,
     by_branch: BTreeMap<Branch, SessionName>,
@@ -141,19 +142,21 @@ struct Session {
     call: Call,
     name: CallName,
     call_id: Bytes,
-    slice: u16,
     branches: Vec<Branch>,
+    /// Whether its ports are its own in the range; they are not while somebody else has them.
+    holds: bool,
     /// Which rtpengine has its media; `None`: our own relay.
     elsewhere: Option<Elsewhere>,
 }
 
 impl MediaControl {
     /// Relays nothing.
-    pub(crate) fn new(key: Key) -> Self {
+    pub(crate) fn new(key: Key, number: u16) -> Self {
         Self {
             settings: None,
             key,
-            pools: BTreeMap::new(),
+            number,
+            pool: Pool::new(1, 0, 0),
             sessions: BTreeMap::new(),
             by_call: BTreeSet::new(),
             by_branch: BTreeMap::new(),
@@ -173,19 +176,16 @@ impl MediaControl {
     /// Takes other settings. Calls keep what they were told; with another range of ports they lose nothing but the
     /// promise that nobody else gets theirs.
     pub(crate) fn reload(&mut self, now: Instant, settings: Option<Arc<RelaySettings>>) {
-        let range = |settings: &Option<Arc<RelaySettings>>| settings.as_ref().map(|it| it.ports);
-        let is_same_range = range(&self.settings) == range(&settings);
+        let range = |settings: &Option<Arc<RelaySettings>>| settings.as_ref().map(|it| it.ports.clone());
+        let other_range = range(&settings).filter(|other| Some(other) != range(&self.settings).as_ref());
         let silence = |settings: &Option<Arc<RelaySettings>>| settings.as_ref().and_then(|it| it.silence);
         let is_same_silence = silence(&self.settings) == silence(&settings);
         self.settings = settings;
         if !is_same_silence && self.is_active {
             self.watch_all(now);
         }
-        if !is_same_range {
-            self.pools.clear();
-            if self.is_active {
-                self.claim_all(now);
-            }
+        if let Some(range) = other_range {
+            self.draw_from(now, &range);
         }
     }
 
@@ -324,7 +324,7 @@ impl MediaControl {
     /// The node has become active: what stands in the table goes on here.
     pub(crate) fn take_over(&mut self, now: Instant) {
         (self.is_active, self.stands_by) = (true, false);
-        self.claim_all(now);
+        self.claim_or_forget(now);
         self.watch_all(now);
         let mut out = Vec::new();
         for (name, session) in self.sessions.iter().filter(|(_, session)| session.elsewhere.is_none()) {
@@ -339,7 +339,7 @@ impl MediaControl {
         (self.is_active, self.stands_by) = (false, true);
         self.questions.clear();
         self.silence = SilenceWatch::default();
-        self.pools.clear();
+        self.pool.end_rest();
         self.changed.clear();
         if !self.notes_changes {
             let names: Vec<SessionName> = self.sessions.keys().copied().collect();
@@ -355,7 +355,7 @@ impl MediaControl {
 
     /// How it stands.
     pub(crate) fn counts(&self) -> MediaCounts {
-        let pairs_used = self.pools.values().map(|pool| pool.pairs() - pool.unused()).sum();
+        let pairs_used = if self.is_active { self.pool.held() } else { 0 };
         MediaCounts { sessions: self.sessions.len(), pairs_used, ..self.counts }
     }
 
@@ -385,8 +385,8 @@ impl MediaControl {
             call: Call::new(terms),
             name: ask.call,
             call_id: Bytes::copy_from_slice(call_id),
-            slice: slice_of_call(&self.key, call_id),
             branches: Vec::new(),
+            holds: true,
             elsewhere,
         };
         self.by_call.insert((ask.call, ask.session));
@@ -411,13 +411,10 @@ impl MediaControl {
         act: impl FnOnce(&mut Call, &mut Pool, &mut Vec<MediaOutput>),
     ) {
         let Some(session) = self.sessions.get_mut(&name) else { return };
-        let ports = self.settings.as_ref().map(|settings| settings.ports);
-        let slice = session.slice;
         if session.elsewhere.is_some() {
             act(&mut session.call, &mut Pool::elsewhere(), out);
         } else {
-            let pool = self.pools.entry(slice).or_insert_with(|| pool(&self.key, ports, slice));
-            act(&mut session.call, pool, out);
+            act(&mut session.call, &mut self.pool, out);
             let faces = session.call.faces();
             let order = |output: &MediaOutput| RelayOrder { session: name, faces, output: output.clone() };
             self.orders.extend(out.iter().map(order));
@@ -446,20 +443,33 @@ impl MediaControl {
             self.look_no_more(elsewhere.heard);
             return self.delete_elsewhere(name, elsewhere, None);
         }
+        let ports = session.call.ports();
+        if session.holds {
+            ports.iter().for_each(|(_, ports)| self.pool.put_back(*ports));
+        }
         let faces = session.call.faces();
         let unbind = |(side, ports): (Side, _)| MediaOutput::Unbind(side, ports);
-        let outputs = session.call.ports().into_iter().map(unbind);
+        let outputs = ports.into_iter().map(unbind);
         self.orders.extend(outputs.map(|output| RelayOrder { session: name, faces, output }));
     }
 
-    /// Takes the ports of all sessions; those whose ports somebody else has are forgotten.
-    fn claim_all(&mut self, now: Instant) {
-        let ports = self.settings.as_ref().map(|settings| settings.ports);
+    /// From here on ports are of this range. Sessions hold theirs as far as they are in it and nobody has them.
+    fn draw_from(&mut self, now: Instant, range: &PortRange) {
+        self.pool = range.pool(self.number, self.key.mac(&[b"ports", &self.number.to_be_bytes()]).short());
+        for session in self.sessions.values_mut().filter(|session| session.elsewhere.is_none()) {
+            session.holds = session.call.claim(now, &mut self.pool).is_ok();
+        }
+    }
+
+    /// Takes the ports of sessions that do not hold them yet; those whose ports somebody else has are forgotten.
+    fn claim_or_forget(&mut self, now: Instant) {
         let mut refused = Vec::new();
-        for (name, session) in self.sessions.iter().filter(|(_, session)| session.elsewhere.is_none()) {
-            let slice = session.slice;
-            let pool = self.pools.entry(slice).or_insert_with(|| pool(&self.key, ports, slice));
-            if session.call.claim(now, pool).is_err() {
+        for (name, session) in &mut self.sessions {
+            if session.holds || session.elsewhere.is_some() {
+                continue;
+            }
+            session.holds = session.call.claim(now, &mut self.pool).is_ok();
+            if !session.holds {
                 refused.push(*name);
             }
         }
@@ -482,17 +492,4 @@ fn face(settings: &RelaySettings, listeners: &Listeners, listener: ListenerId) -
     let same = faces().find(|face| face.local == own);
     let family = || faces().find(|face| face.local.is_ipv4() == own.is_ipv4());
     same.or_else(family).or_else(|| faces().next()).copied()
-}
-
-/// One slice of the range, in whole pairs.
-fn pool(key: &Key, ports: Option<(u16, u16)>, slice: u16) -> Pool {
-    let Some((first, last)) = ports else { return Pool::new(1, 0, 0) };
-    let first = u32::from(first.max(2)).next_multiple_of(2);
-    let pairs = (u32::from(last) + 1).saturating_sub(first) / 2;
-    let at = |slice: u32| first + 2 * (pairs * slice / u32::from(SLICES));
-    let (from, to) = (at(slice.into()), at(u32::from(slice) + 1));
-    let seed = key.mac(&[b"ports", &slice.to_be_bytes()]).short();
-    // Within the range, unless it is empty.
-    let port = |port: u32| u16::try_from(port).unwrap_or(u16::MAX);
-    if from >= to { Pool::new(1, 0, seed) } else { Pool::new(port(from), port(to - 1), seed) }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use media::latch::Latched;
 use media::offer_answer::{Broken, Face, Faces, Output, Side, StreamId};
+use media::ports::PortRange;
 use media::sdp::Origin;
 use media::stream::StreamFigures;
 use routing::SessionName;
@@ -15,8 +16,8 @@ use routing::SessionName;
 /// How calls are relayed. Both nodes of a pair have the same range of ports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RelaySettings {
-    /// The first port and the last one.
-    pub ports: (u16, u16),
+    /// The ports that all shards of this node share.
+    pub ports: PortRange,
     /// The relay's addresses. Towards a side it is the one of the listener that the side uses if it is among them, else the
     /// first of the same family, else the first.
     pub faces: Vec<Face>,

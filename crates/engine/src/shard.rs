@@ -174,7 +174,7 @@ impl Shard {
             listeners: Arc::clone(&settings.listeners),
             transactions: Transactions::new(settings.timers, transaction::Limits::default()),
             user: TransactionUser::new(settings, keyring.clone(), number, boot),
-            media: MediaControl::new(keyring.partition),
+            media: MediaControl::new(keyring.partition, number),
             media_waits: MediaWaits::default(),
             keyring,
             number,

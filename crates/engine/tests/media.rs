@@ -10,6 +10,7 @@ use engine::copies::{self, CALL, Entry, MEDIA, Replica};
 use engine::{CallHolding, Output, RelayEvent, RelayOrder, RelayReport, RelaySettings, Shard};
 use lease::{Epoch, LeaseMirror};
 use media::offer_answer::{Broken, Face, Output as MediaOutput};
+use media::ports::PortRange;
 use media::sdp::Origin;
 use replica::{Capsule, Kind, Place, Posted, Ticket};
 use routing::Anchoring;
@@ -219,6 +220,33 @@ fn a_call_goes_on_on_the_other_node_with_its_ports() {
 }
 
 #[test]
+fn a_shard_that_is_active_first_gives_no_port_that_another_one_goes_on_with() {
+    let mut world = World::pair(Anchoring::Always);
+    world.set_relay((30_000, 30_007), Broken::PassOn);
+    world.receive(CALLER, &invite("call-1"));
+    world.settle();
+    world.tell_standby();
+    let mut neighbour = shard_with_number(Anchoring::Always, 1);
+    neighbour.set_relay(world.now.instant, world.settings[1].clone());
+    let mirror = LeaseMirror::until(Instant::FAR, Epoch(world.epoch + 2));
+    let lease = mirror.active(world.now.instant).expect("it is far from its end");
+    let mut answers = |call: &str| {
+        let mut out = Vec::new();
+        neighbour.handle_message(world.now, &lease, source(CALLER), invite(call).as_bytes(), &mut out);
+        let sent = out.iter().filter_map(|output| match output {
+            Output::Send { message, .. } => Some(String::from_utf8_lossy(&message[..11]).into_owned()),
+            _ => None,
+        });
+        sent.collect::<Vec<_>>()
+    };
+
+    assert!(answers("call-2").contains(&"INVITE sip:".to_owned()), "there are ports for two calls");
+    assert!(answers("call-3").contains(&"SIP/2.0 503".to_owned()), "and not for a third one");
+    world.fail_over();
+    assert_eq!(world.bound().len(), 2);
+}
+
+#[test]
 fn a_session_that_can_not_be_read_is_refused() {
     let mut world = World::pair(Anchoring::Always);
     world.receive(CALLER, &invite("call-1"));
@@ -243,6 +271,7 @@ struct World {
     waiting: Vec<Ticket>,
     /// What those who forward packets were told, by the node.
     orders: Vec<Vec<RelayOrder>>,
+    settings: [Option<Arc<RelaySettings>>; 2],
 }
 
 #[derive(Default)]
@@ -290,6 +319,7 @@ impl World {
             told: Told::default(),
             waiting: Vec::new(),
             orders: vec![Vec::new(), Vec::new()],
+            settings: [None, None],
         };
         world.set_relay((30_000, 39_999), Broken::PassOn);
         world
@@ -309,16 +339,17 @@ impl World {
             local: "192.0.2.1".parse().expect("an address"),
             named: "203.0.113.9".parse().expect("an address"),
         };
-        let settings = Arc::new(RelaySettings {
-            ports,
-            faces: vec![face],
-            broken,
-            origin: Origin::Kept,
-            is_elsewhere: false,
-            silence: None,
-        });
-        for (shard, _) in &mut self.nodes {
+        for (number, (shard, _)) in self.nodes.iter_mut().enumerate() {
+            let settings = Arc::new(RelaySettings {
+                ports: PortRange::new(ports.0, ports.1),
+                faces: vec![face],
+                broken,
+                origin: Origin::Kept,
+                is_elsewhere: false,
+                silence: None,
+            });
             shard.set_relay(self.now.instant, Some(Arc::clone(&settings)));
+            self.settings[number] = Some(settings);
         }
     }
 
@@ -383,8 +414,8 @@ impl World {
         )
     }
 
-    /// The active node dies, and the other one takes over.
-    fn fail_over(&mut self) {
+    /// The standby takes what it was told.
+    fn tell_standby(&mut self) {
         let standby = 1 - self.acts;
         let shard = &mut self.nodes[standby].0;
         for (kind, place) in self.told.removed.drain(..) {
@@ -404,6 +435,12 @@ impl World {
             self.orders[standby].iter().all(|it| !matches!(it.output, MediaOutput::Start(..))),
             "it stands by"
         );
+    }
+
+    /// The active node dies, and the other one takes over.
+    fn fail_over(&mut self) {
+        self.tell_standby();
+        let standby = 1 - self.acts;
         let (dead, holding) = &mut self.nodes[self.acts];
         dead.stand_by(self.now);
         holding.stand_by();

@@ -3,10 +3,16 @@
 //! Ports come in pairs, an even one for media and the next one for RTCP, and a line with several ports gets pairs in a
 //! row. Which pair comes next follows from a seed, so that a stranger does not guess it from the last one.
 //!
+//! The shards of a node share a range, so that none of them is out of ports while others have some. A standby takes the ports
+//! of what it is told at once, and not when it becomes active: by then another of its shards may already give ports.
+//!
 //! Invariant: a pair is with one holder at most, and after it was given back it rests for a while, because packets of the
 //! call before may still come, and would come to a stranger's call.
 
 use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use clock::Instant;
@@ -63,15 +69,78 @@ pub enum NoPorts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken;
 
-/// The ports of one range.
+/// The ports that all shards of a node share. Two are equal if they are from and to the same port.
 #[derive(Clone, Debug)]
-pub struct Pool {
+pub struct PortRange {
     first: u16,
-    /// Of each pair whether it is in use or rests.
-    busy: Vec<bool>,
-    free: usize,
-    /// Of the pairs that rest, when they are free again, in that order.
-    resting: VecDeque<(Instant, Ports)>,
+    /// Of each pair who has it, counted from 1; 0 is nobody.
+    holders: Arc<[AtomicU32]>,
+}
+
+impl PortRange {
+    /// The whole pairs from `first` to `last`, all of them free.
+    pub fn new(first: u16, last: u16) -> Self {
+        // Port 0 is none.
+        let first = u32::from(first.max(2)).next_multiple_of(2);
+        let pairs = (u32::from(last) + 1).saturating_sub(first) / 2;
+        let first = u16::try_from(first).unwrap_or(u16::MAX - 1);
+        Self { first, holders: (0..pairs).map(|_| AtomicU32::new(0)).collect() }
+    }
+
+    /// What a shard takes from the range and gives back. `seed` is a secret of the node.
+    pub fn pool(&self, holder: u16, seed: u64) -> Pool {
+        Pool {
+            range: self.clone(),
+            holder: u32::from(holder) + 1,
+            resting: VecDeque::new(),
+            seed,
+            given: 0,
+            is_elsewhere: false,
+        }
+    }
+
+    fn row(&self, ports: Ports) -> Option<Range<usize>> {
+        let start = usize::from(ports.first.checked_sub(self.first)? / 2);
+        let end = start + usize::from(ports.pairs);
+        (end <= self.holders.len()).then_some(start..end)
+    }
+
+    /// Takes a whole row for somebody, or none of it.
+    fn take(&self, row: Range<usize>, holder: u32) -> Result<(), Taken> {
+        for at in row.clone() {
+            // Nothing else is told by a pair's holder than who has it.
+            if self.holders[at].compare_exchange(0, holder, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+                self.free(row.start..at);
+                return Err(Taken);
+            }
+        }
+        Ok(())
+    }
+
+    fn free(&self, row: Range<usize>) {
+        self.holders[row].iter().for_each(|holder| holder.store(0, Ordering::Relaxed));
+    }
+
+    fn holder(&self, at: usize) -> u32 {
+        self.holders[at].load(Ordering::Relaxed)
+    }
+}
+
+impl PartialEq for PortRange {
+    fn eq(&self, other: &Self) -> bool {
+        (self.first, self.holders.len()) == (other.first, other.holders.len())
+    }
+}
+
+impl Eq for PortRange {}
+
+/// What one holder takes from a range.
+#[derive(Debug)]
+pub struct Pool {
+    range: PortRange,
+    holder: u32,
+    /// Of its pairs those that rest, when they are free again, in that order.
+    resting: VecDeque<(Instant, usize)>,
     seed: u64,
     given: u64,
     /// Whether the ports are another relay's, and these only stand for them.
@@ -84,21 +153,9 @@ impl Pool {
         Self { is_elsewhere: true, ..Self::new(1, 0, 0) }
     }
 
-    /// The whole pairs from `first` to `last`. `seed` is a secret of the node.
+    /// The whole pairs from `first` to `last`, which nobody shares. `seed` is a secret of the node.
     pub fn new(first: u16, last: u16, seed: u64) -> Self {
-        // Port 0 is none.
-        let first = u32::from(first.max(2)).next_multiple_of(2);
-        let pairs = ((u32::from(last) + 1).saturating_sub(first) / 2) as usize;
-        let first = u16::try_from(first).unwrap_or(u16::MAX - 1);
-        Self {
-            first,
-            busy: vec![false; pairs],
-            free: pairs,
-            resting: VecDeque::new(),
-            seed,
-            given: 0,
-            is_elsewhere: false,
-        }
+        PortRange::new(first, last).pool(0, seed)
     }
 
     /// Takes pairs in a row.
@@ -114,104 +171,107 @@ impl Pool {
             return Ok(Ports { first: PLACEHOLDER, pairs });
         }
         self.wake(now);
-        let count = usize::from(pairs);
-        if self.free < count {
+        let (count, all) = (usize::from(pairs), self.range.holders.len());
+        if all < count {
             return Err(NoPorts::Exhausted);
         }
         self.given += 1;
-        let start = (mix(self.seed, self.given) % self.busy.len() as u64) as usize;
-        let row = self.find(start, self.busy.len(), count).or_else(|| self.find(0, start + count, count));
+        let start = (mix(self.seed, self.given) % all as u64) as usize;
+        let row = self.take_row(start, all, count).or_else(|| self.take_row(0, start + count, count));
         let row = row.ok_or(NoPorts::Exhausted)?;
         // Lossless: the row is within a range of ports.
-        let ports = Ports { first: self.first + 2 * row as u16, pairs };
-        self.mark(ports, true);
-        Ok(ports)
+        Ok(Ports { first: self.range.first + 2 * row as u16, pairs })
     }
 
     /// Takes ports that another node gave.
     ///
     /// # Errors
     ///
-    /// They are in use, or not of this pool. Those that rest are given: they were this call's.
+    /// They are in use, or not of this range. Those of this holder that rest are given: they were this call's.
     pub fn claim(&mut self, now: Instant, ports: Ports) -> Result<(), Taken> {
         self.wake(now);
-        let row = self.row(ports).ok_or(Taken)?;
-        if let Some(at) = self.resting.iter().position(|(_, resting)| *resting == ports) {
-            self.resting.remove(at);
-            return Ok(());
-        }
-        if self.busy[row].contains(&true) {
+        let row = self.range.row(ports).ok_or(Taken)?;
+        let is_awake = |pair: usize| self.range.holder(pair) == self.holder && !self.rests(pair);
+        if row.clone().any(is_awake) {
             return Err(Taken);
         }
-        self.mark(ports, true);
-        Ok(())
+        self.resting.retain(|(_, pair)| {
+            let is_claimed = row.contains(pair);
+            if is_claimed {
+                self.range.free(*pair..pair + 1);
+            }
+            !is_claimed
+        });
+        self.range.take(row, self.holder)
     }
 
-    /// Takes back ports that nobody was told of, so that they need no rest.
+    /// Takes back ports that nobody was told of, or that somebody else has given, so that they need no rest.
     pub fn put_back(&mut self, ports: Ports) {
-        let is_held = self.row(ports).is_some_and(|row| !self.busy[row].contains(&false));
-        if is_held && !self.rests(ports) {
-            self.mark(ports, false);
+        if let Some(row) = self.row_awake(ports) {
+            self.range.free(row);
         }
     }
 
     /// Gives ports back. What is not in use is not given back twice.
     pub fn release(&mut self, now: Instant, ports: Ports) {
         self.wake(now);
-        let is_held = self.row(ports).is_some_and(|row| !self.busy[row].contains(&false));
-        if is_held && !self.rests(ports) {
-            self.resting.push_back((now + REST, ports));
+        let Some(row) = self.row_awake(ports) else { return };
+        self.resting.extend(row.map(|pair| (now + REST, pair)));
+    }
+
+    /// What rests is free: another node gives ports from here on, and knows what it may give.
+    pub fn end_rest(&mut self) {
+        for (_, pair) in self.resting.drain(..) {
+            self.range.free(pair..pair + 1);
         }
     }
 
-    /// How many pairs could be given if all that rest were awake.
-    pub fn unused(&self) -> usize {
-        self.free + self.resting.iter().map(|(_, ports)| usize::from(ports.pairs)).sum::<usize>()
+    /// How many pairs this holder has, without those that rest.
+    pub fn held(&self) -> usize {
+        let all = 0..self.range.holders.len();
+        all.filter(|at| self.range.holder(*at) == self.holder).count() - self.resting.len()
     }
 
-    /// How many pairs there are.
-    pub fn pairs(&self) -> usize {
-        self.busy.len()
+    /// A range of its own that is as this one is.
+    #[cfg(test)]
+    pub(crate) fn copy(&self) -> Self {
+        let holders =
+            self.range.holders.iter().map(|it| AtomicU32::new(it.load(Ordering::Relaxed))).collect();
+        let range = PortRange { holders, ..self.range };
+        Self { range, resting: self.resting.clone(), ..*self }
     }
 
     fn wake(&mut self, now: Instant) {
-        while let Some((at, ports)) = self.resting.front().copied().filter(|(at, _)| *at <= now) {
-            debug_assert!(at <= now);
-            self.resting.pop_front();
-            self.mark(ports, false);
+        while let Some((_, pair)) = self.resting.pop_front_if(|(until, _)| *until <= now) {
+            self.range.free(pair..pair + 1);
         }
     }
 
-    /// The first row of free pairs from `from` on that ends before `to`.
-    fn find(&self, from: usize, to: usize, count: usize) -> Option<usize> {
+    /// Takes the first row of free pairs from `from` on that ends before `to`.
+    fn take_row(&self, from: usize, to: usize, count: usize) -> Option<usize> {
         let mut length = 0;
-        for at in from..to.min(self.busy.len()) {
-            length = if self.busy[at] { 0 } else { length + 1 };
+        for at in from..to.min(self.range.holders.len()) {
+            length = if self.range.holder(at) == 0 { length + 1 } else { 0 };
             if length == count {
-                return Some(at + 1 - count);
+                let start = at + 1 - count;
+                if self.range.take(start..at + 1, self.holder).is_ok() {
+                    return Some(start);
+                }
+                // Another holder was faster.
+                length = 0;
             }
         }
         None
     }
 
-    fn rests(&self, ports: Ports) -> bool {
-        let end = |ports: Ports| u32::from(ports.first) + 2 * u32::from(ports.pairs);
-        let meets =
-            |resting: Ports| u32::from(resting.first) < end(ports) && u32::from(ports.first) < end(resting);
-        self.resting.iter().any(|(_, resting)| meets(*resting))
+    fn rests(&self, pair: usize) -> bool {
+        self.resting.iter().any(|(_, resting)| *resting == pair)
     }
 
-    fn row(&self, ports: Ports) -> Option<std::ops::Range<usize>> {
-        let start = usize::from(ports.first.checked_sub(self.first)? / 2);
-        let end = start + usize::from(ports.pairs);
-        (end <= self.busy.len()).then_some(start..end)
-    }
-
-    fn mark(&mut self, ports: Ports, busy: bool) {
-        let Some(row) = self.row(ports) else { return };
-        let count = row.len();
-        self.busy[row].fill(busy);
-        self.free = if busy { self.free - count } else { self.free + count };
+    /// The row of these ports if this holder has all of it, and none of it rests.
+    fn row_awake(&self, ports: Ports) -> Option<Range<usize>> {
+        let row = self.range.row(ports)?;
+        row.clone().all(|at| self.range.holder(at) == self.holder && !self.rests(at)).then_some(row)
     }
 }
 
@@ -245,8 +305,7 @@ mod tests {
     #[test]
     fn the_ends_of_all_ports_are_no_trap() {
         let mut pool = Pool::new(0, u16::MAX, 7);
-        assert_eq!(pool.pairs(), 32_767);
-        for _ in 0..pool.pairs() {
+        for _ in 0..32_767 {
             let ports = pool.allocate(NOW, 1).unwrap();
             assert!(ports.rtp() >= 2 && ports.rtcp() > ports.rtp());
         }
@@ -265,7 +324,40 @@ mod tests {
         let almost = Instant::from_nanos((NOW + REST).as_nanos() - 1);
         assert_eq!(pool.allocate(almost, 1), Err(NoPorts::Exhausted));
         assert_eq!(pool.allocate(NOW + REST, 1), Ok(ports));
-        assert_eq!(pool.unused(), 0);
+        assert_eq!(pool.held(), 1);
+    }
+
+    #[test]
+    fn what_rests_is_claimed_in_any_shape() {
+        let mut pool = Pool::new(30_000, 30_007, 7);
+        pool.claim(NOW, Ports::new(30_002, 1).unwrap()).unwrap();
+        pool.release(NOW, Ports::new(30_002, 1).unwrap());
+        let two = Ports::new(30_000, 2).unwrap();
+
+        assert_eq!(pool.claim(NOW, two), Ok(()));
+        assert_eq!(
+            pool.allocate(NOW + REST, 2),
+            Ok(Ports::new(30_004, 2).unwrap()),
+            "its rest is over, and it is held"
+        );
+        pool.release(NOW + REST, two);
+        assert_eq!(pool.allocate(NOW + REST, 1), Err(NoPorts::Exhausted));
+    }
+
+    #[test]
+    fn holders_share_a_range_and_give_back_only_their_own() {
+        let range = PortRange::new(30_000, 30_003);
+        let (mut one, mut other) = (range.pool(0, 7), range.pool(1, 7));
+        let ports = one.allocate(NOW, 1).unwrap();
+        other.put_back(ports);
+        other.release(NOW, ports);
+
+        assert_ne!(other.allocate(NOW, 1).unwrap(), ports);
+        assert_eq!(other.allocate(NOW, 1), Err(NoPorts::Exhausted));
+        assert_eq!(other.claim(NOW, ports), Err(Taken));
+        assert_eq!((one.held(), other.held()), (1, 1));
+        one.put_back(ports);
+        assert_eq!(other.allocate(NOW, 1), Ok(ports));
     }
 
     #[test]
@@ -332,10 +424,10 @@ mod tests {
                 let ports: Vec<u16> =
                     held.iter().flat_map(|ports| (0..2 * ports.pairs()).map(|at| ports.rtp() + at)).collect();
                 prop_assert_eq!(ports.iter().collect::<BTreeSet<_>>().len(), ports.len());
-                prop_assert_eq!(pool.unused() * 2 + ports.len(), 64);
+                prop_assert_eq!(pool.held() * 2, ports.len());
             }
             held.into_iter().for_each(|ports| pool.release(now, ports));
-            prop_assert_eq!(pool.unused(), 32);
+            prop_assert_eq!(pool.held(), 0);
             now += REST;
             prop_assert!((0..32).all(|_| pool.allocate(now, 1).is_ok()));
         }

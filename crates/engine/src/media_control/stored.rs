@@ -1,5 +1,7 @@
 //! A session on its way between two nodes.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use clock::Instant;
 use media::offer_answer::{Call, Output as MediaOutput, Side};
@@ -9,7 +11,7 @@ use routing::account::Unreadable;
 use routing::{CallName, SessionName};
 use sip::limits::CALL_ID_BYTES_MAX;
 
-use super::{Elsewhere, MediaControl, RelayOrder, SESSIONS_MAX, Session, slice_of_call};
+use super::{Elsewhere, MediaControl, RelayOrder, SESSIONS_MAX, Session};
 
 /// Larger calls are not told: [`Call::from_bytes`] reads no larger ones, nor would the link between two nodes carry them.
 const CALL_BYTES_MAX: usize = 160 << 10;
@@ -129,7 +131,9 @@ impl MediaControl {
         }
         // It was read once when it came.
         let Ok(call) = Call::from_bytes(now, stored.call.clone()) else { return false };
-        let before = self.sessions.get(&name).filter(|session| session.elsewhere.is_none());
+        let known = self.sessions.get(&name);
+        let held_before = known.is_none_or(|session| session.holds);
+        let before = known.filter(|session| session.elsewhere.is_none());
         let before = before.map(|session| session.call.ports()).unwrap_or_default();
         let after = if stored.elsewhere.is_none() { call.ports() } else { Default::default() };
         let faces = call.faces();
@@ -143,9 +147,9 @@ impl MediaControl {
             self.by_branch.insert(*branch, name);
         }
         self.by_call.insert((stored.name, name));
-        let slice = slice_of_call(&self.key, &stored.call_id);
+        let holds = held_before && self.hold(now, &before, &after);
         let (call_id, elsewhere) = (stored.call_id.clone(), stored.elsewhere.clone());
-        let session = Session { call, name: stored.name, call_id, slice, branches, elsewhere };
+        let session = Session { call, name: stored.name, call_id, branches, holds, elsewhere };
         self.sessions.insert(name, session);
         self.told.insert(name);
         true
@@ -155,6 +159,25 @@ impl MediaControl {
     pub(crate) fn disinherit(&mut self, name: SessionName) {
         self.forget(name);
         self.told.remove(&name);
+    }
+
+    /// Takes the ports that a session has come to have, and lets go of the others. Whether it has all of them; else it has none.
+    fn hold(
+        &mut self,
+        now: Instant,
+        before: &BTreeSet<(Side, Ports)>,
+        after: &BTreeSet<(Side, Ports)>,
+    ) -> bool {
+        before.difference(after).for_each(|(_, ports)| self.pool.put_back(*ports));
+        let mut held: Vec<Ports> = before.intersection(after).map(|(_, ports)| *ports).collect();
+        for (_, ports) in after.difference(before) {
+            if self.pool.claim(now, *ports).is_err() {
+                held.into_iter().for_each(|ports| self.pool.put_back(ports));
+                return false;
+            }
+            held.push(*ports);
+        }
+        true
     }
 
     fn detach(&mut self, name: SessionName) {

@@ -104,9 +104,13 @@ pub fn response(request: &Bytes, status: &str, tag: &str, body: &str) -> String 
 }
 
 pub fn shard(anchoring: Anchoring) -> Shard {
+    shard_with_number(anchoring, 0)
+}
+
+pub fn shard_with_number(anchoring: Anchoring, number: u16) -> Shard {
     let trusted =
         TrustedPeer { network: "198.51.100.66/32".parse().expect("a network"), name: "peer".to_owned() };
     let relay = RelayRules { default: anchoring, ..RelayRules::default() };
     let settings = Settings { trusted: vec![trusted], relay, ..super::testbed::settings() };
-    Shard::new(Arc::new(settings), Keyring::derive(&RootKey::new([5; 32])), 0, 1)
+    Shard::new(Arc::new(settings), Keyring::derive(&RootKey::new([5; 32])), number, 1)
 }

@@ -14,6 +14,7 @@ use engine::{CallHolding, Output, QuestionToken, RelaySettings, Shard};
 use lease::{Epoch, LeaseMirror};
 use media::ng::{Ask, Command, Failure, Reply};
 use media::offer_answer::{Broken, Face};
+use media::ports::PortRange;
 use media::sdp::Origin;
 use replica::{Capsule, Kind, Place, Posted};
 use routing::{Anchoring, Answer, Located, Target, Token};
@@ -79,7 +80,7 @@ impl World {
             named: "192.0.2.1".parse().expect("an address"),
         };
         let settings = Arc::new(RelaySettings {
-            ports: (30_000, 39_999),
+            ports: PortRange::new(30_000, 39_999),
             faces: vec![face],
             broken,
             origin: Origin::Kept,

@@ -111,7 +111,7 @@ impl Relayed {
     }
 
     fn used(&self) -> usize {
-        self.pool.pairs() - self.pool.unused()
+        self.pool.held()
     }
 }
 

@@ -141,7 +141,7 @@ impl Node {
 
     /// How many ports it has bound, and how many pairs are taken.
     pub(super) fn held(&self) -> (usize, usize) {
-        (self.bound.len(), self.pool.pairs() - self.pool.unused())
+        (self.bound.len(), self.pool.held())
     }
 
     fn obey(&mut self, now: Instant, orders: Vec<Output>) {

@@ -8,6 +8,7 @@ use engine::RelaySettings;
 use media::latch::Policy;
 use media::ng::{NODES_MAX, Node};
 use media::offer_answer::{Broken, Face};
+use media::ports::PortRange;
 use media::sdp::Origin;
 use net::RelayRules;
 pub use routing::Anchoring;
@@ -193,7 +194,7 @@ impl Relay {
             }
         }
         RelaySettings {
-            ports: self.ports,
+            ports: PortRange::new(self.ports.0, self.ports.1),
             faces,
             broken: self.broken,
             origin: self.origin,

@@ -216,7 +216,7 @@ fn the_end_gives_all_ports_back() {
     assert!(relayed.call.is_over());
     assert_eq!(relayed.used(), 0);
     // They rest before somebody else gets them.
-    assert!(relayed.pool.clone().allocate(NOW + Duration::from_secs(1), 1).is_ok());
+    assert!(relayed.pool.allocate(NOW + Duration::from_secs(1), 1).is_ok());
 }
 
 #[test]
