@@ -194,6 +194,16 @@ impl MediaControl {
         self.notes_changes = true;
     }
 
+    /// The same question, of the session that the message is of: a response is of the one that its branch began, by whichever
+    /// listener it came back.
+    pub(crate) fn placed(&self, ask: &MediaAsk) -> MediaAsk {
+        let of_branch = match ask.within {
+            MediaWithin::Fork(client, _) => self.by_branch.get(&branch(client)).copied(),
+            _ => None,
+        };
+        MediaAsk { session: of_branch.unwrap_or(ask.session), ..*ask }
+    }
+
     /// The relay is asked what becomes of a message.
     pub(crate) fn handle(
         &mut self,

@@ -1,9 +1,13 @@
 //! What tells the passages of calls through the media relay apart.
 
+use std::net::IpAddr;
+
 use keys::Key;
 use transaction::ServerKey;
+use transport::{ListenerId, Listeners};
 
-/// One passage of a call through the media relay: a call that comes by twice is relayed twice, on two sets of ports.
+/// One passage of a call through the media relay: a call that comes by twice is relayed twice, on two sets of ports. So is one
+/// that leaves from two addresses, because each of its callees is told the relay's address on its own side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionName(u64);
 
@@ -12,9 +16,17 @@ pub struct SessionName(u64);
 pub(crate) struct Anchor(pub(crate) u32);
 
 impl Anchor {
-    /// That of the session that an INVITE begins.
-    pub(crate) const fn of(invite: ServerKey) -> Self {
-        Self(invite.as_u128() as u32)
+    /// That of the session that an INVITE begins when it leaves by this listener.
+    pub(crate) fn of(invite: ServerKey, listeners: &Listeners, leaves_by: ListenerId) -> Self {
+        let address = listeners.get(leaves_by).map_or(0, |listener| match listener.local.0.ip() {
+            IpAddr::V4(address) => address.to_bits(),
+            IpAddr::V6(address) => {
+                let bits = address.to_bits();
+                (bits >> 96) as u32 ^ (bits >> 64) as u32 ^ (bits >> 32) as u32 ^ bits as u32
+            }
+        });
+        // The key is the output of a hash: whatever is added, another call's is as far away as before.
+        Self(invite.as_u128() as u32 ^ address)
     }
 }
 

@@ -217,6 +217,7 @@ impl Shard {
         message: UserOutput,
         out: &mut Vec<Output>,
     ) {
+        let ask = &self.media.placed(ask);
         let before = self.media_waits.of(ask.session);
         let has_room = self.media_waits.has_room(ask.session);
         if before > 0 && (before >= PROVISIONAL_BEHIND_MAX || !has_room) && is_provisional(&message) {

@@ -343,8 +343,9 @@ impl TransactionUser {
         if branch.media == MediaWay::Undecided {
             branch.media = MediaWay::decide(inbound, request, &branch.aim, &to);
         }
-        let anchor = (branch.media == MediaWay::Relayed).then(|| Anchor::of(key));
+        let is_relayed = branch.media == MediaWay::Relayed;
         let make = |aim: &Aim, to: Destination, transport, number| {
+            let anchor = is_relayed.then(|| Anchor::of(key, &inbound.settings.listeners, to.listener()));
             let (round, breadth) = (branch.round, branch.breadth);
             let attempt =
                 Attempt { inbound, aim, to, transport, round, number, breadth, credentials, anchor };

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use clock::Now;
 use lease::ActiveLease;
@@ -19,12 +20,12 @@ use super::aim::Aim;
 use super::branches;
 use super::client_branch::{BranchState, ClientBranch, Phase, Sent};
 use super::dialog_token::{DialogToken, Direction, Standing};
-use super::inbound::Inbound;
+use super::inbound::{Inbound, Sender};
 use super::nat;
 use super::response_context::ResponseContext;
 use super::user::TransactionUser;
 use crate::session_name::Anchor;
-use crate::{CallName, Count, Keyring, SessionName};
+use crate::{CallName, Count, Gateway, Keyring, SessionName};
 
 /// Which calls' media pass the relay.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,7 +93,7 @@ pub enum MediaWithin {
 /// What the relay has to know of a message besides its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MediaAsk {
-    /// Which passage of the call it is.
+    /// Which passage of the call it is; of a response to the first INVITE that of its branch, if that is known by another one.
     pub session: SessionName,
     /// The call.
     pub call: CallName,
@@ -147,8 +148,16 @@ impl MediaWay {
             return Self::Direct;
         }
         // Whoever is named has a rule in the place of those of listeners; of several the strongest holds.
-        let of_gateway = aim.leg.as_ref().and_then(|leg| leg.gateway.relay);
-        let named = [inbound.relay, aim.relay, of_gateway].into_iter().flatten().max();
+        let comes_by = match &inbound.sender {
+            Some(Sender::Trusted | Sender::Carrier(_)) => {
+                inbound.settings.dial_plan.gateway_at(inbound.source.flow.remote().0.ip())
+            }
+            _ => None,
+        };
+        let goes_by = aim.leg.as_ref().map(|leg| &leg.gateway);
+        let of_gateway = |gateway: Option<&Arc<Gateway>>| gateway.and_then(|gateway| gateway.relay);
+        let named = [inbound.relay, aim.relay, of_gateway(comes_by), of_gateway(goes_by)];
+        let named = named.into_iter().flatten().max();
         let by_listener = || rules.of(inbound.source.flow.listener()).max(rules.of(to.listener()));
         let is_relayed = match named.unwrap_or_else(by_listener) {
             Anchoring::Never => false,
@@ -256,8 +265,9 @@ impl TransactionUser {
             return self.ask_in_dialog(inbound, request);
         }
         let (call_id, caller) = (request.call_id().ok()?, request.from_tag()?);
+        let anchor = Anchor::of(key, &inbound.settings.listeners, to.listener());
         Some(MediaAsk {
-            session: SessionName::of(&self.keyring.transaction, call_id, Anchor::of(key)),
+            session: SessionName::of(&self.keyring.transaction, call_id, anchor),
             call: CallName::of(&self.keyring.transaction, call_id, caller),
             within: MediaWithin::Branch {
                 client,
@@ -294,8 +304,9 @@ impl TransactionUser {
         let request = inbound.message()?;
         let (call_id, caller) = (request.call_id().ok()?, request.from_tag()?);
         let tag = media_tag(&self.keyring, response.to_tag().unwrap_or_default());
+        let anchor = Anchor::of(key, &inbound.settings.listeners, source.flow.listener());
         Some(MediaAsk {
-            session: SessionName::of(&self.keyring.transaction, call_id, Anchor::of(key)),
+            session: SessionName::of(&self.keyring.transaction, call_id, anchor),
             call: CallName::of(&self.keyring.transaction, call_id, caller),
             within: MediaWithin::Fork(client, tag),
             from: MediaSide::Callee,

@@ -6,8 +6,10 @@ use sip::Aor;
 
 use super::scene::*;
 use crate::call::Output;
+use crate::dial_plan::samples::gateway;
 use crate::{
-    Account, Anchoring, Answer, Authenticated, CallRules, Forwards, Located, Question, RelayRules, Target,
+    Account, Anchoring, Answer, Authenticated, CallRules, Forwards, Gateway, Located, Question, RelayRules,
+    Target, TrustedPeer,
 };
 
 const NEVER: Option<Anchoring> = Some(Anchoring::Never);
@@ -54,6 +56,30 @@ fn an_account_with_nat_has_its_media_relayed_where_a_phone_is_behind_one() {
 #[test]
 fn no_account_has_a_relay_where_there_is_none() {
     assert!(!passes(&RelayRules::default(), ALWAYS, ALWAYS, carol()));
+}
+
+#[test]
+fn a_gateway_has_the_media_of_its_calls_relayed_where_nothing_else_is() {
+    for (rule, from, is_relayed) in [
+        (ALWAYS, "198.51.100.1:5060", true),
+        (NEVER, "198.51.100.1:5060", false),
+        (ALWAYS, "198.51.100.9:5060", false),
+    ] {
+        let mut scene = Scene::with(|settings| {
+            settings.relay = RelayRules { named: true, ..RelayRules::default() };
+            let networks = ["198.51.100.1/32", "198.51.100.9/32"].map(|network| network.parse().unwrap());
+            settings.trusted =
+                networks.map(|network| TrustedPeer { network, name: "peer".to_owned() }).into();
+            let gateway = Gateway { sources: vec![networks[0]], relay: rule, ..gateway("carrier") };
+            settings.dial_plan.gateways = vec![Arc::new(gateway)];
+        });
+        let (token, _) = only_ask(&scene.receive(from, &invite("sip:bob@example.org").text()));
+
+        let out = scene.answer(token, Answer::Located(Located::Targets(vec![bob()])));
+
+        let passes = out.iter().any(|output| matches!(output, Output::Relayed { .. }));
+        assert_eq!(passes, is_relayed, "{rule:?} {from} {out:?}");
+    }
 }
 
 /// Whether an INVITE passes the relay.
