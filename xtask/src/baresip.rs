@@ -53,9 +53,20 @@ impl Baresip {
 
     /// The same with an account of a domain that is the address of its server.
     pub fn start_in_domain(lab: &Lab, host: &Host, domain: &str, account: Account<'_>) -> Result<Baresip> {
+        Baresip::start_with_tone(lab, host, domain, account, TONE_SECONDS)
+    }
+
+    /// The same with a tone of so many seconds.
+    pub fn start_with_tone(
+        lab: &Lab,
+        host: &Host,
+        domain: &str,
+        account: Account<'_>,
+        seconds: u32,
+    ) -> Result<Baresip> {
         let dir = lab.dir.join(account.user);
         std::fs::create_dir_all(&dir)?;
-        sound::write_tone(&dir.join("tone.wav"), account.hertz, TONE_SECONDS)?;
+        sound::write_tone(&dir.join("tone.wav"), account.hertz, seconds)?;
         let address = host.address(account.family)?;
         let listen = std::net::SocketAddr::new(address, 5060);
         let place = dir.display();

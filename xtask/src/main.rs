@@ -99,6 +99,9 @@ cargo xtask soak calls [--rounds N] [--rate N] [--dir DIR] [--program PATH] [--y
 cargo xtask soak talk [--rounds N] [--sessions N] [--dir DIR] [--program PATH] [--yes] [FILTER]
     50 rounds of faults and a switchover while 200 calls talk, beside Kamailio with keepalived, rtpengine
     and Redis: how long nothing was heard, into bench/SOAK-TALK.md. DIR and FILTER as above.
+cargo xtask soak long-talk [--minutes N] [--program PATH] [--yes]
+    One talk of 10 minutes behind routers that forget, and in each minute a fault or a switchover: for how
+    long each heard the other one, into bench/SOAK-LONG-TALK.md.
 ";
 
 fn main() -> ExitCode {
@@ -142,6 +145,9 @@ fn run(words: &[&str]) -> Result<ExitCode> {
         ["soak", part @ ..] => soak::run(part),
         ["soak-here", dir, binary, minutes] => {
             soak::internet::run_here(Path::new(dir), Path::new(binary), minutes)
+        }
+        ["soak-long-talk-here", dir, binary, minutes] => {
+            soak::long_talk::run_here(Path::new(dir), Path::new(binary), minutes)
         }
         ["soak-trials-here", words @ ..] => soak::run_trials_here(words),
         ["soak-pair-here", words @ ..] => soak::pair::run_here(words),

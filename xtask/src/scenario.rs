@@ -22,7 +22,7 @@ mod baresip_call;
 mod beside;
 mod call_limit;
 mod carrier;
-mod cluster;
+pub(crate) mod cluster;
 mod command_line;
 mod demo;
 mod disk_faults;

@@ -8,6 +8,7 @@ mod calls;
 pub mod fuzz;
 pub mod internet;
 pub mod lease;
+pub mod long_talk;
 pub mod pair;
 mod talk;
 mod trials;
@@ -29,10 +30,11 @@ pub fn run(words: &[&str]) -> Result<ExitCode> {
         ["lease"] => lease::run(),
         ["calls", options @ ..] => trials::run::<UnderCalls>(options),
         ["talk", options @ ..] => trials::run::<UnderTalk>(options),
+        ["long-talk", options @ ..] => long_talk::run(options),
         ["pair", options @ ..] => pair::run(&pair::Options::parse(options)?),
         [unknown, ..] => {
             bail!(
-                "{unknown} is no soak: worlds, pair-worlds, talk-worlds, internet, fuzz, lease, pair, calls, talk"
+                "{unknown} is no soak: worlds, pair-worlds, talk-worlds, internet, fuzz, lease, pair, calls, talk, long-talk"
             )
         }
     }
