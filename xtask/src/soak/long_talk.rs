@@ -202,7 +202,8 @@ fn page(done: &[Minute], binary: &Path) -> Result<String> {
         writeln!(page, "| {} | {event} | {alice:.1} | {bob:.1} | {length:.1} | {end} |", number + 1)?;
     }
     write!(page, "\n| | |\n|---|---|\n")?;
-    for (what, value) in machine(binary, &command)? {
+    let machine = machine(binary, &command)?;
+    for (what, value) in machine.iter().filter(|(what, _)| *what != "Kamailio") {
         writeln!(page, "| {what} | {value} |")?;
     }
     Ok(page)
