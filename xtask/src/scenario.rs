@@ -39,6 +39,7 @@ mod internet;
 mod keepalive;
 mod media;
 mod media_attack;
+mod media_records;
 mod nat_port_change;
 mod nonce_count;
 mod open_relay;
@@ -139,6 +140,7 @@ pub fn all() -> Vec<Scenario> {
         baresip_call::SCENARIOS,
         media::SCENARIOS,
         media_attack::SCENARIOS,
+        media_records::SCENARIOS,
         rtpengine::SCENARIOS,
         call_limit::SCENARIOS,
         restart::SCENARIOS,

@@ -23,10 +23,11 @@ mod traffic;
 
 pub use call_holding::{CallHolding, HeldMessage};
 pub use holding::{Holding, Passage};
+pub use media::call_figures::{CallFigures, SideSums};
 pub use media_control::{MediaCounts, QuestionToken};
 pub use peer::{ByRole, Outcome, OwnEntry, Owners, Peer, PeerCounts, PeerView};
 pub use place::{owner_of_shard, partition_of, shard_of, shard_of_call, shard_of_owner};
-pub use records::{Records, take_records};
+pub use records::{CallMedia, EndedMedia, RecordNews, Records, take_records};
 pub use relay::{RelayEvent, RelayOrder, RelayReport, RelaySettings};
 pub use routing::AccountPartition as Partition;
 pub use routing::account::{Asker, Change, Loaded, Output as PartitionOutput, SlowedName, StoredNonce};

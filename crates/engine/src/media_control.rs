@@ -8,6 +8,7 @@
 //! no shard that is active already gives away what another one is about to go on with.
 
 mod elsewhere;
+mod figures;
 mod message;
 mod silence;
 mod stored;
@@ -23,15 +24,17 @@ use media::offer_answer::{
     Branch, Call, Face, Faces, Kind, Output as MediaOutput, Side, Tag, Terms, Unanchored, Verdict,
 };
 use media::ports::{Pool, PortRange};
-use routing::{CallName, MediaAsk, MediaEnd, MediaRefusal, MediaWithin, SessionName};
+use routing::{CallName, CallRecord, MediaAsk, MediaEnd, MediaRefusal, MediaWithin, SessionName};
 use sip::{Editor, Message};
 use transaction::ClientKey;
 use transport::{ListenerId, Listeners};
 
 use self::elsewhere::Elsewhere;
 pub use self::elsewhere::QuestionToken;
+use self::figures::MediaFigures;
 use self::silence::SilenceWatch;
 pub(crate) use self::stored::StoredSession;
+use crate::records::RecordNews;
 use crate::relay::{RelayEvent, RelayOrder, RelayReport, RelaySettings};
 
 /// Sessions of one shard; those with media are bounded by the ports, and others by the calls that ring.
@@ -125,6 +128,7 @@ pub(crate) struct MediaControl {
     /// Questions in all.
     asked: u64,
     silence: SilenceWatch,
+    figures: MediaFigures,
     changed: BTreeSet<SessionName>,
     /// Those that the other node has, as far as is known.
     told: BTreeSet<SessionName>,
@@ -164,6 +168,7 @@ impl MediaControl {
             questions: Vec::new(),
             asked: 0,
             silence: SilenceWatch::default(),
+            figures: MediaFigures::default(),
             changed: BTreeSet::new(),
             told: BTreeSet::new(),
             notes_changes: false,
@@ -204,6 +209,23 @@ impl MediaControl {
         MediaAsk { session: of_branch.unwrap_or(ask.session), ..*ask }
     }
 
+    /// From here on it is known of calls that end how their media went.
+    pub(crate) fn keep_figures(&mut self) {
+        self.figures.keep();
+    }
+
+    /// A call has ended.
+    pub(crate) fn note_ended(&mut self, call: CallName, record: Box<CallRecord>) {
+        self.figures.call_ended(call, record);
+    }
+
+    /// What is to be written down after a step.
+    pub(crate) fn take_records(&mut self, now: Instant) -> std::vec::Drain<'_, RecordNews> {
+        let by_call = &self.by_call;
+        let has_media = |call| sessions_of(by_call, call).next().is_some();
+        self.figures.after_step(now, has_media)
+    }
+
     /// The relay is asked what becomes of a message.
     pub(crate) fn handle(
         &mut self,
@@ -235,7 +257,7 @@ impl MediaControl {
         let mut out = Vec::new();
         let mut verdict = Verdict::NoDescription;
         let told = message::told(ask, kind, &message);
-        self.with_session(ask.session, &mut out, |call, pool, out| {
+        self.with_session(now, ask.session, &mut out, |call, pool, out| {
             verdict = call.handle(now, &told, pool, out);
         });
         let names_ports = out.iter().any(|output| matches!(output, MediaOutput::Bind(..)));
@@ -280,7 +302,7 @@ impl MediaControl {
             MediaEnd::Branch(client) => self.handle_branch_ended(now, client),
             MediaEnd::Dialog(call, tag) => {
                 for name in self.sessions_of(call).collect::<Vec<_>>() {
-                    self.with_session(name, &mut Vec::new(), |call, pool, out| {
+                    self.with_session(now, name, &mut Vec::new(), |call, pool, out| {
                         call.handle_dialog_ended(now, Tag(tag), pool, out);
                     });
                     self.let_go_elsewhere(name);
@@ -296,7 +318,7 @@ impl MediaControl {
         if let Some(session) = self.sessions.get_mut(&name) {
             session.branches.retain(|known| *known != branch);
         }
-        self.with_session(name, &mut Vec::new(), |call, pool, out| {
+        self.with_session(now, name, &mut Vec::new(), |call, pool, out| {
             call.handle_branch_ended(now, branch, pool, out);
         });
         self.delete_branch_elsewhere(name, client);
@@ -305,6 +327,11 @@ impl MediaControl {
     /// Something has happened to a stream. Gives the dialog that is to be ended because nothing comes.
     pub(crate) fn handle_event(&mut self, event: RelayEvent) -> Option<(CallName, u64)> {
         let RelayEvent { session: name, stream, report } = event;
+        if let RelayReport::Figures(figures) = report {
+            tracing::debug!(?stream, ?figures, "media");
+            self.figures.told((name, stream), Some(&figures));
+            return None;
+        }
         let session = self.sessions.get_mut(&name)?;
         match report {
             RelayReport::Latched(side, latched) => {
@@ -319,10 +346,7 @@ impl MediaControl {
                 self.counts.silent += 1;
                 Some((session.name, stream.dialog.0))
             }
-            RelayReport::Figures(figures) => {
-                tracing::debug!(?stream, ?figures, "media");
-                None
-            }
+            RelayReport::Figures(_) => None,
         }
     }
 
@@ -338,6 +362,7 @@ impl MediaControl {
         self.watch_all(now);
         let mut out = Vec::new();
         for (name, session) in self.sessions.iter().filter(|(_, session)| session.elsewhere.is_none()) {
+            self.figures.taken_over(now, session.name);
             session.call.handle_takeover(&mut out);
             let faces = session.call.faces();
             self.orders.extend(out.drain(..).map(|output| RelayOrder { session: *name, faces, output }));
@@ -349,6 +374,7 @@ impl MediaControl {
         (self.is_active, self.stands_by) = (false, true);
         self.questions.clear();
         self.silence = SilenceWatch::default();
+        self.figures.stand_by();
         self.pool.end_rest();
         self.changed.clear();
         if !self.notes_changes {
@@ -359,8 +385,7 @@ impl MediaControl {
 
     /// The sessions of a call, in order.
     pub(crate) fn sessions_of(&self, call: CallName) -> impl Iterator<Item = SessionName> + '_ {
-        let of_call = (call, SessionName::from_u64(0))..=(call, SessionName::from_u64(u64::MAX));
-        self.by_call.range(of_call).map(|(_, name)| *name)
+        sessions_of(&self.by_call, call)
     }
 
     /// How it stands.
@@ -416,6 +441,7 @@ impl MediaControl {
     /// Does something with a session, says what is to be done, and forgets it if nothing is left.
     fn with_session(
         &mut self,
+        now: Instant,
         name: SessionName,
         out: &mut Vec<MediaOutput>,
         act: impl FnOnce(&mut Call, &mut Pool, &mut Vec<MediaOutput>),
@@ -428,6 +454,11 @@ impl MediaControl {
             let faces = session.call.faces();
             let order = |output: &MediaOutput| RelayOrder { session: name, faces, output: output.clone() };
             self.orders.extend(out.iter().map(order));
+            for output in out.iter() {
+                if let MediaOutput::End(stream) = output {
+                    self.figures.stream_ended(now, session.name, (name, *stream));
+                }
+            }
         }
         let is_over = session.call.is_over();
         self.note(name);
@@ -446,6 +477,7 @@ impl MediaControl {
     fn forget(&mut self, name: SessionName) {
         let Some(session) = self.sessions.remove(&name) else { return };
         self.by_call.remove(&(session.name, name));
+        self.figures.session_ended(session.name);
         for branch in session.branches {
             self.by_branch.remove(&branch);
         }
@@ -489,6 +521,14 @@ impl MediaControl {
             self.forget(name);
         }
     }
+}
+
+fn sessions_of(
+    by_call: &BTreeSet<(CallName, SessionName)>,
+    call: CallName,
+) -> impl Iterator<Item = SessionName> + '_ {
+    let of_call = (call, SessionName::from_u64(0))..=(call, SessionName::from_u64(u64::MAX));
+    by_call.range(of_call).map(|(_, name)| *name)
 }
 
 fn branch(client: ClientKey) -> Branch {

@@ -16,8 +16,8 @@ use routing::call::Output as UserOutput;
 use routing::gateway::{Outcome, ProbeMark, Verdicts};
 use routing::overload::Rejection;
 use routing::{
-    Answer, CallRecord, CarrierNews, Count, Counts, Gateway, KeepaliveMark, Keyring, Question, Readiness,
-    Report, Settings, Token, TransactionUser,
+    Answer, CarrierNews, Count, Counts, Gateway, KeepaliveMark, Keyring, Question, Readiness, Report,
+    Settings, Token, TransactionUser,
 };
 use sip::limits::MESSAGE_BYTES_MAX;
 use sip::{Aor, Malformed, Message, Method, MethodName, Status};
@@ -33,6 +33,7 @@ pub(crate) use self::calls::number_of;
 pub use self::calls::{CallBytes, Waits};
 use self::media_waits::MediaWaits;
 use crate::media_control::{MediaControl, MediaCounts};
+use crate::records::RecordNews;
 use crate::traffic::Traffic;
 
 mod calls;
@@ -105,7 +106,7 @@ pub enum Output {
     /// Tell the prober what became of a request to a gateway.
     GatewayOutcome(Arc<Gateway>, Outcome),
     /// Write down what is left of a call that has ended.
-    Record(Box<CallRecord>),
+    Record(Box<RecordNews>),
     /// A request is settled: note how long that took when what is to be sent has left.
     Settled(Settled),
 }
@@ -561,7 +562,7 @@ impl Shard {
         loop {
             self.rise(now, lease, out);
             if self.from_user.is_empty() {
-                return;
+                return self.give_records(now, out);
             }
             let mut outputs = std::mem::take(&mut self.from_user);
             for output in outputs.drain(..) {
@@ -671,7 +672,7 @@ impl Shard {
             UserOutput::KeepaliveAnswered(mark) => out.push(Output::KeepaliveAnswered(mark)),
             UserOutput::Report(report) => out.push(Output::Report(report)),
             UserOutput::ProbeAnswered(mark, status) => out.push(Output::ProbeAnswered(mark, status)),
-            UserOutput::Record(record) => out.push(Output::Record(record)),
+            UserOutput::Record(call, record) => self.media.note_ended(call, record),
             UserOutput::GatewayOutcome(gateway, outcome) => {
                 out.push(Output::GatewayOutcome(gateway, outcome))
             }

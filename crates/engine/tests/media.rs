@@ -7,11 +7,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use clock::{Instant, Now, WallTime};
 use engine::copies::{self, CALL, Entry, MEDIA, Replica};
-use engine::{CallHolding, Output, RelayEvent, RelayOrder, RelayReport, RelaySettings, Shard};
+use engine::{
+    CallHolding, EndedMedia, Output, RecordNews, RelayEvent, RelayOrder, RelayReport, RelaySettings, Shard,
+};
 use lease::{Epoch, LeaseMirror};
 use media::offer_answer::{Broken, Face, Output as MediaOutput};
 use media::ports::PortRange;
 use media::sdp::Origin;
+use media::stream::StreamFigures;
 use replica::{Capsule, Kind, Place, Posted, Ticket};
 use routing::Anchoring;
 
@@ -261,6 +264,65 @@ fn a_session_that_can_not_be_read_is_refused() {
 
 type BoundPorts = BTreeMap<(u64, String), usize>;
 
+#[test]
+fn a_record_says_how_media_went_as_soon_as_that_is_told() {
+    let mut world = World::new(Anchoring::Always);
+    world.nodes[0].0.keep_records();
+    let forwarded = world.answered();
+    world.receive(CALLER, &within("BYE", 2, &forwarded, ""));
+
+    let [RecordNews::Ended(record, EndedMedia::Awaited)] = &world.records[..] else {
+        panic!("it leaves at once: {:?}", world.records)
+    };
+    let id = record.id;
+    world.records.clear();
+    world.tell_figures(100);
+    let [RecordNews::Media(of, Some(media))] = &world.records[..] else { panic!("{:?}", world.records) };
+    assert_eq!((*of, media.counted_after), (id, Duration::ZERO));
+    assert_eq!((media.figures.caller.packets, media.figures.callee.packets), (100, 0));
+    world.tell_figures(7);
+    assert_eq!(world.records.len(), 1, "it is told once");
+}
+
+#[test]
+fn a_record_without_media_here_waits_for_none() {
+    let mut world = World::new(Anchoring::Never);
+    world.nodes[0].0.keep_records();
+    let forwarded = world.answered();
+    world.receive(CALLER, &within("BYE", 2, &forwarded, ""));
+
+    assert!(
+        matches!(&world.records[..], [RecordNews::Ended(_, EndedMedia::Told(None))]),
+        "{:?}",
+        world.records
+    );
+}
+
+#[test]
+fn a_record_after_a_takeover_says_when_the_counting_began() {
+    let mut world = World::pair(Anchoring::Always);
+    world.nodes.iter_mut().for_each(|(shard, _)| shard.keep_records());
+    world.receive(CALLER, &invite("call-1"));
+    let sent = world.settle();
+    let forwarded =
+        sent.iter().find(|(_, message)| message.starts_with(b"INVITE")).expect("it leaves").1.clone();
+    world.receive(CALLEE, &response(&forwarded, "200 OK", "b", ANSWER));
+    world.settle();
+    world.pass(Duration::from_secs(20));
+    world.fail_over();
+    world.pass(Duration::from_secs(5));
+    world.receive(CALLER, &within("BYE", 2, &forwarded, ""));
+    world.tell_figures(250);
+
+    let [RecordNews::Ended(record, EndedMedia::Awaited), RecordNews::Media(_, Some(media))] =
+        &world.records[..]
+    else {
+        panic!("{:?}", world.records)
+    };
+    assert_eq!(record.ended_after - media.counted_after, Duration::from_secs(5));
+    assert_eq!(media.figures.caller.packets, 250);
+}
+
 struct World {
     now: Now,
     epoch: u64,
@@ -272,6 +334,7 @@ struct World {
     /// What those who forward packets were told, by the node.
     orders: Vec<Vec<RelayOrder>>,
     settings: [Option<Arc<RelaySettings>>; 2],
+    records: Vec<RecordNews>,
 }
 
 #[derive(Default)]
@@ -320,6 +383,7 @@ impl World {
             waiting: Vec::new(),
             orders: vec![Vec::new(), Vec::new()],
             settings: [None, None],
+            records: Vec::new(),
         };
         world.set_relay((30_000, 39_999), Broken::PassOn);
         world
@@ -380,6 +444,7 @@ impl World {
         let (shard, holding) = &mut self.nodes[self.acts];
         let (mut out, mut waits) = (Vec::new(), Vec::new());
         act(shard, self.now, &lease, &mut out);
+        self.records.extend(engine::take_records(&mut out));
         if self.is_pair {
             copies::post_calls(self.now, shard, holding, &mut &mut self.told, &mut out, &mut waits);
         }
@@ -394,6 +459,20 @@ impl World {
             }
         }
         without_100(sent)
+    }
+
+    /// Who forwards packets tells of each stream that has ended that so many came from the caller.
+    fn tell_figures(&mut self, packets: u64) {
+        let mut figures = StreamFigures::default();
+        figures.caller.received.packets = packets;
+        let ended = self.orders[self.acts].iter().filter_map(|order| match order.output {
+            MediaOutput::End(stream) => Some((order.session, stream)),
+            _ => None,
+        });
+        for (session, stream) in ended.collect::<Vec<_>>() {
+            let event = RelayEvent { session, stream, report: RelayReport::Figures(figures) };
+            self.step(|shard, now, lease, out| shard.handle_relay_event(now, lease, event, out));
+        }
     }
 
     fn pass(&mut self, time: Duration) {

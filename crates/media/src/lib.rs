@@ -10,12 +10,14 @@
 //!   what streams there are.
 //! - [`ports`] gives the ports.
 //! - [`latch`] finds where a side behind a NAT is (RFC 7362), by [`packet`]s that come from there.
-//! - [`stream`] says of each datagram where it goes, and keeps [`figures`] of loss, jitter and delay.
+//! - [`stream`] says of each datagram where it goes, and keeps [`figures`] of loss, jitter and delay; [`call_figures`] is what those of a
+//!   call come to.
 //! - [`ng`] asks an rtpengine in the place of all this but [`offer_answer`].
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 pub mod body;
+pub mod call_figures;
 pub mod figures;
 pub mod latch;
 pub mod ng;

@@ -77,7 +77,7 @@ impl Edge {
     /// Gives the records among what a shard wants to who writes them.
     pub(crate) fn write_records(&self, epoch: Epoch, out: &mut Vec<Output>) {
         let Some(records) = &self.records else { return };
-        take_records(out).for_each(|record| records.write(epoch, record));
+        take_records(out).for_each(|news| records.write(epoch, news));
     }
 
     /// Gives the messages of a stream to their shards, in their order, and carries what follows from them; unless

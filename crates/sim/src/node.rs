@@ -499,7 +499,10 @@ impl Node {
         };
         let mut outputs = Vec::new();
         step(shard, &lease, &mut outputs);
-        self.records.extend(engine::take_records(&mut outputs));
+        self.records.extend(engine::take_records(&mut outputs).filter_map(|news| match news {
+            engine::RecordNews::Ended(record, _) => Some(*record),
+            engine::RecordNews::Media(..) => None,
+        }));
         if let Some(copies) = &mut self.copies {
             copies.post_calls(now, number, shard, &mut outputs);
         }

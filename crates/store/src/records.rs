@@ -14,20 +14,20 @@ mod journal;
 mod line;
 mod owed;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use engine::{Records, StoreError};
+use engine::{CallMedia, EndedMedia, RecordNews, Records, StoreError};
 use lease::Epoch;
 use routing::CallRecord;
 
 pub use self::aside::Aside;
 pub use self::bounds::Bounds;
 pub use self::calendar::{sql_time, utc};
-pub use self::line::Line;
+pub use self::line::{Line, LineMedia};
 pub use self::owed::{Entry, Owed, Said};
 
 use self::journal::Journal;
@@ -36,6 +36,8 @@ use crate::writer::wall_now;
 
 /// Records that wait. With a kilobyte each they take 100 MB, and are those of 1,000 seconds at 100 calls each second.
 const WAITING_MAX: usize = 100_000;
+/// How long a record waits for the figures of its media, and so those behind it: they are a matter of milliseconds.
+const MEDIA_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Records that are written at a time.
 const BATCH_MAX: usize = 1_000;
 /// How soon a write that failed is tried again.
@@ -109,7 +111,9 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Queue {
-    waiting: VecDeque<Ended>,
+    waiting: VecDeque<Waiting>,
+    /// Of those whose media are awaited: what was told meanwhile.
+    media: HashMap<u128, Option<Option<CallMedia>>>,
     /// Those that are being written.
     under_way: usize,
     written: u64,
@@ -195,16 +199,32 @@ impl Drop for RecordFiles {
 }
 
 impl Records for RecordFiles {
-    fn write(&self, epoch: Epoch, record: CallRecord) {
+    fn write(&self, epoch: Epoch, news: RecordNews) {
         let mut queue = self.shared.queue();
-        if queue.waiting.len() >= WAITING_MAX {
-            queue.lost += 1;
-            return;
-        }
-        queue.waiting.push_back((epoch, record));
-        let was_idle = queue.waiting.len() == 1 && queue.under_way == 0;
+        let is_wanted = match news {
+            RecordNews::Ended(..) if queue.waiting.len() >= WAITING_MAX => {
+                queue.lost += 1;
+                false
+            }
+            RecordNews::Ended(record, media) => {
+                let (media, until) = match media {
+                    EndedMedia::Told(media) => (media, None),
+                    EndedMedia::Awaited => {
+                        queue.media.insert(record.id, None);
+                        (None, Some(Instant::now() + MEDIA_WAIT_MAX))
+                    }
+                };
+                queue.waiting.push_back(Waiting { ended: Ended { epoch, record, media }, until });
+                queue.waiting.len() == 1 && queue.under_way == 0
+            }
+            // The record may have been written without it.
+            RecordNews::Media(id, media) => queue.media.get_mut(&id).is_some_and(|told| {
+                *told = Some(media);
+                true
+            }),
+        };
         drop(queue);
-        if was_idle {
+        if is_wanted {
             self.shared.wake.notify_all();
         }
     }
@@ -265,18 +285,19 @@ impl Shared {
             {
                 return Next::Stop;
             }
-            if !queue.waiting.is_empty() {
-                let number = queue.waiting.len().min(BATCH_MAX);
-                queue.under_way = number;
-                return Next::Batch(queue.waiting.drain(..number).collect());
+            let batch = queue.take_ready(Instant::now());
+            if !batch.is_empty() {
+                queue.under_way = batch.len();
+                return Next::Batch(batch);
             }
-            queue = match sync_at {
+            if sync_at.is_some_and(|at| at <= Instant::now()) {
+                return Next::Sync;
+            }
+            let first_until = queue.waiting.front().and_then(|first| first.until);
+            queue = match sync_at.into_iter().chain(first_until).min() {
                 None => self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner),
                 Some(at) => {
                     let left = at.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return Next::Sync;
-                    }
                     self.wake.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0
                 }
             };
@@ -291,7 +312,7 @@ impl Shared {
             queue.written += batch.len() as u64;
         } else {
             for ended in batch.into_iter().rev() {
-                queue.waiting.push_front(ended);
+                queue.waiting.push_front(Waiting { ended, until: None });
             }
         }
     }
@@ -342,13 +363,50 @@ enum Next {
     Stop,
 }
 
-/// A call that ended, and the epoch under which it did.
-type Ended = (Epoch, CallRecord);
+/// A call that ended.
+#[derive(Debug)]
+struct Ended {
+    /// Under which epoch.
+    epoch: Epoch,
+    record: Box<CallRecord>,
+    media: Option<CallMedia>,
+}
+
+/// One that is not written yet.
+#[derive(Debug)]
+struct Waiting {
+    ended: Ended,
+    /// How long its media are waited for.
+    until: Option<Instant>,
+}
+
+impl Queue {
+    /// Takes the next ones that wait for nothing any more, in their order.
+    fn take_ready(&mut self, now: Instant) -> Vec<Ended> {
+        let mut batch = Vec::new();
+        while batch.len() < BATCH_MAX
+            && let Some(mut next) = self.waiting.pop_front()
+        {
+            if let Some(until) = next.until {
+                let id = next.ended.record.id;
+                let told = self.media.get(&id).copied().flatten();
+                if told.is_none() && now < until {
+                    self.waiting.push_front(next);
+                    break;
+                }
+                self.media.remove(&id);
+                next.ended.media = told.flatten();
+            }
+            batch.push(next.ended);
+        }
+        batch
+    }
+}
 
 fn bytes_of(batch: &[Ended], node: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(batch.len() * 768);
-    for (epoch, record) in batch {
-        Line::of(record, node, *epoch).write(&mut bytes);
+    for Ended { epoch, record, media } in batch {
+        Line::of(record, media.as_ref(), node, *epoch).write(&mut bytes);
     }
     bytes
 }

@@ -119,6 +119,7 @@ impl Shard {
     /// From here on calls leave records, see [`crate::take_records`].
     pub fn keep_records(&mut self) {
         self.user.keep_records();
+        self.media.keep_figures();
     }
 
     /// From here on it is noted which calls have changed, and messages for which the other node has to hold a call are

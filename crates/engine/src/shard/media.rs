@@ -46,6 +46,11 @@ impl Shard {
         out.extend(self.media.take_orders());
     }
 
+    /// What is to be written down after a step: only now it is known which streams have ended in it.
+    pub(super) fn give_records(&mut self, now: Now, out: &mut Vec<Output>) {
+        out.extend(self.media.take_records(now.instant).map(|news| Output::Record(Box::new(news))));
+    }
+
     /// The media sessions that have begun, changed or ended since this was asked last; none if changes are not noted.
     pub(crate) fn take_changed_sessions(&mut self) -> Vec<SessionName> {
         self.media.take_changed()

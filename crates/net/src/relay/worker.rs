@@ -266,6 +266,7 @@ impl Worker {
                 None => self.begin(now, shard, session, id, &plan),
             },
             Output::End(id) => {
+                self.hear_out(session, id);
                 if let Some(ended) = self.forget(session, id) {
                     let report = RelayReport::Figures(ended.stream.figures());
                     (self.tell)(ended.shard, RelayEvent { session, stream: id, report });
@@ -372,6 +373,13 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Takes what a stream's sockets have, before it ends: who hung up has sent it before, and it counts.
+    fn hear_out(&mut self, session: engine::SessionName, id: StreamId) {
+        let number = self.streams.number_of(session, id);
+        let Some(relayed) = number.and_then(|number| self.streams.get_mut(number)) else { return };
+        relayed.sockets().for_each(|socket| self.receive::<PER_TURN_MAX>(socket));
     }
 
     fn forget(&mut self, session: engine::SessionName, id: StreamId) -> Option<RelayedStream> {

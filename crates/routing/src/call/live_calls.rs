@@ -367,7 +367,7 @@ impl TransactionUser {
         out: &mut Vec<Output>,
     ) {
         let Some(mut call) = self.live.remove(name) else { return };
-        self.record(now, &mut call, ending, failed, out);
+        self.record(now, (name, &mut call), ending, failed, out);
         let LiveCall { account, gateways, invite, dialogs, .. } = call;
         self.note_invite(invite);
         if !dialogs.is_empty() {

@@ -10,7 +10,7 @@ use transport::selection::Query;
 
 use super::media::{MediaAsk, MediaEnd};
 use crate::gateway::{Outcome, ProbeMark};
-use crate::{CallRecord, CarrierNews, Gateway, KeepaliveMark, Question, Report, Token};
+use crate::{CallName, CallRecord, CarrierNews, Gateway, KeepaliveMark, Question, Report, Token};
 
 /// What is to be done, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,7 +112,7 @@ pub enum Output {
     /// The relay need not know of this any more.
     MediaOver(MediaEnd),
     /// A call has ended, of which this is left: it is written down.
-    Record(Box<CallRecord>),
+    Record(CallName, Box<CallRecord>),
     /// What became of a request that went to a gateway.
     GatewayOutcome(Arc<Gateway>, Outcome),
 }

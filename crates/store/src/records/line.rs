@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clock::WallTime;
+use engine::CallMedia;
 use lease::Epoch;
 use routing::CallRecord;
 use serde::{Deserialize, Serialize};
@@ -60,11 +61,66 @@ pub struct Line {
     pub node: String,
     /// The epoch of the lease under which it was active.
     pub epoch: u64,
+    /// What is known of its media.
+    #[serde(flatten)]
+    pub media: LineMedia,
+}
+
+/// How the media of a call went. Numbers are whole, so that a line is read as it was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LineMedia {
+    /// Milliseconds from the INVITE until the counting began; `None`: nothing was counted, nor is anything of the rest known.
+    pub media_after_ms: Option<u64>,
+    /// Packets that came from the caller.
+    pub caller_packets: Option<u64>,
+    /// Their bytes.
+    pub caller_octets: Option<u64>,
+    /// Those that did not come.
+    pub caller_lost: Option<u64>,
+    /// Microseconds.
+    pub caller_jitter_us: Option<u64>,
+    /// Microseconds to the caller and back.
+    pub caller_round_trip_us: Option<u64>,
+    /// A mean opinion score in hundredths.
+    pub caller_mos: Option<u64>,
+    /// Packets that came from the callee.
+    pub callee_packets: Option<u64>,
+    /// Their bytes.
+    pub callee_octets: Option<u64>,
+    /// Those that did not come.
+    pub callee_lost: Option<u64>,
+    /// Microseconds.
+    pub callee_jitter_us: Option<u64>,
+    /// Microseconds to the callee and back.
+    pub callee_round_trip_us: Option<u64>,
+    /// A mean opinion score in hundredths.
+    pub callee_mos: Option<u64>,
+}
+
+impl LineMedia {
+    fn of(media: &CallMedia) -> Self {
+        let (caller, callee) = (&media.figures.caller, &media.figures.callee);
+        Self {
+            media_after_ms: Some(millis(media.counted_after)),
+            caller_packets: Some(caller.packets),
+            caller_octets: Some(caller.octets),
+            caller_lost: Some(caller.lost),
+            caller_jitter_us: caller.jitter.map(micros),
+            caller_round_trip_us: caller.round_trip.map(micros),
+            caller_mos: caller.opinion.map(u64::from),
+            callee_packets: Some(callee.packets),
+            callee_octets: Some(callee.octets),
+            callee_lost: Some(callee.lost),
+            callee_jitter_us: callee.jitter.map(micros),
+            callee_round_trip_us: callee.round_trip.map(micros),
+            callee_mos: callee.opinion.map(u64::from),
+        }
+    }
 }
 
 impl Line {
     /// That of a record.
-    pub fn of(record: &CallRecord, node: &str, epoch: Epoch) -> Self {
+    pub fn of(record: &CallRecord, media: Option<&CallMedia>, node: &str, epoch: Epoch) -> Self {
         let CallRecord { started, answered_after, ended_after, ending, .. } = record;
         Self {
             id: format!("{:032x}", record.id),
@@ -91,6 +147,7 @@ impl Line {
             to_tag: record.to_tag.clone(),
             node: node.to_owned(),
             epoch: epoch.0,
+            media: media.map(LineMedia::of).unwrap_or_default(),
         }
     }
 
@@ -115,6 +172,10 @@ impl Line {
     pub fn ended(&self) -> WallTime {
         self.started() + Duration::from_millis(self.setup_ms.saturating_add(self.talk_ms))
     }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn millis(duration: Duration) -> u64 {

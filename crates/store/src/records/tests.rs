@@ -18,7 +18,7 @@ fn records_are_lines_in_the_order_in_which_they_came() {
     let files = RecordFiles::start(settings(directory.path())).expect("it can be written");
 
     for number in 1..=3_000 {
-        files.write(Epoch(7), record(number));
+        files.write(Epoch(7), ended(record(number)));
     }
     files.stop().expect("all is written");
 
@@ -42,13 +42,50 @@ fn what_a_peer_wrote_stays_within_its_line() {
     let directory = tempfile::tempdir().expect("there is a place for it");
     let files = RecordFiles::start(settings(directory.path())).expect("it can be written");
 
-    files.write(Epoch(1), CallRecord { caller: "sip:\"a\"\\\u{1}\n{\u{fffd}".to_owned(), ..record(1) });
-    files.write(Epoch(1), record(2));
+    let caller = "sip:\"a\"\\\u{1}\n{\u{fffd}".to_owned();
+    files.write(Epoch(1), ended(CallRecord { caller, ..record(1) }));
+    files.write(Epoch(1), ended(record(2)));
     files.stop().expect("all is written");
 
     let lines = lines_in(directory.path());
     assert_eq!(lines[0].caller, "sip:\"a\"\\\u{1}\n{\u{fffd}");
     assert_eq!(lines.len(), 2);
+}
+
+#[test]
+fn a_record_has_the_figures_that_come_behind_it_and_keeps_its_place() {
+    let directory = tempfile::tempdir().expect("there is a place for it");
+    let files = RecordFiles::start(settings(directory.path())).expect("it can be written");
+    let mut media = CallMedia { counted_after: Duration::from_secs(20), figures: Default::default() };
+    media.figures.caller.packets = 290;
+    media.figures.caller.lost = 10;
+
+    files.write(Epoch(1), RecordNews::Ended(Box::new(record(1)), EndedMedia::Awaited));
+    files.write(Epoch(1), ended(record(2)));
+    files.write(Epoch(1), RecordNews::Media(1, Some(media)));
+    files.write(Epoch(1), RecordNews::Media(2, Some(media)));
+    files.stop().expect("all is written");
+
+    let lines = lines_in(directory.path());
+    assert_eq!(lines.iter().map(|line| line.id.clone()).collect::<Vec<_>>(), [id(1), id(2)]);
+    let LineMedia { media_after_ms, caller_packets, caller_lost, caller_mos, .. } = lines[0].media;
+    assert_eq!((media_after_ms, caller_packets, caller_lost), (Some(20_000), Some(290), Some(10)));
+    assert_eq!(caller_mos, None, "nothing is known of it");
+    assert_eq!(lines[1].media, LineMedia::default(), "nobody waited for these");
+}
+
+#[test]
+fn a_record_whose_figures_never_come_is_written_without_them() {
+    let directory = tempfile::tempdir().expect("there is a place for it");
+    let files = RecordFiles::start(settings(directory.path())).expect("it can be written");
+
+    files.write(Epoch(1), RecordNews::Ended(Box::new(record(1)), EndedMedia::Awaited));
+    files.stop().expect("all is written");
+
+    let lines = lines_in(directory.path());
+    assert_eq!(lines.iter().map(|line| &line.media).collect::<Vec<_>>(), [&LineMedia::default()]);
+    let without = r#","media_after_ms":null"#;
+    assert!(texts_in(directory.path())[0].1.contains(without));
 }
 
 #[test]
@@ -112,9 +149,9 @@ fn what_can_not_be_written_waits_and_is_written_when_there_is_room() {
     fs::remove_dir(&directory).expect("it is empty");
     fs::write(&directory, "in the way").expect("it can be written");
 
-    files.write(Epoch(1), record(1));
+    files.write(Epoch(1), ended(record(1)));
     until(|| files.state().failing.is_some());
-    files.write(Epoch(1), record(2));
+    files.write(Epoch(1), ended(record(2)));
     let state = files.state();
     assert_eq!((state.written, state.waiting, state.lost), (0, 2, 0));
 
@@ -136,7 +173,7 @@ fn what_finds_no_room_is_lost_and_counted() {
     fs::write(&directory, "in the way").expect("it can be written");
 
     for number in 0..WAITING_MAX as u128 + 2_000 {
-        files.write(Epoch(1), record(number));
+        files.write(Epoch(1), ended(record(number)));
     }
 
     let state = files.state();
@@ -189,6 +226,10 @@ pub fn record(id: u128) -> CallRecord {
         status: Status::OK,
         reason: "OK".to_owned(),
     }
+}
+
+fn ended(record: CallRecord) -> RecordNews {
+    RecordNews::Ended(Box::new(record), EndedMedia::Told(None))
 }
 
 fn id(number: u128) -> String {

@@ -6,6 +6,7 @@ use super::address::{Product, ServerSettings};
 use super::fault::explain;
 use super::lease_row;
 use super::link::{Link, Value};
+use super::records::shape::OWN_MEDIA_COLUMNS;
 use super::session::{Access, Reached, reach};
 use super::tables::{OWN, OWN_VERSION};
 
@@ -25,8 +26,11 @@ const TABLES: [(&str, Option<u32>); 12] = [
     ("missed_calls", Some(5)),
 ];
 
+/// What is told when the table of calls was there without all of its columns.
+const WIDENED: &str = "tandem_cdr (columns of media figures)";
+
 /// Makes the tables in a database that has none of them, or those of Tandem alone that are missing beside the tables of
-/// others. Returns their names.
+/// others, and columns of Tandem's own that an earlier version did not know. Returns their names.
 pub fn init(settings: &ServerSettings) -> Result<Vec<&'static str>, StoreError> {
     run(settings, Wanted::All)
 }
@@ -73,12 +77,12 @@ async fn make(settings: &ServerSettings, wanted: Wanted) -> Result<Vec<&'static 
 /// Makes what is missing; the inner error are the tables that are in the way.
 async fn make_by(link: &mut Link, wanted: Wanted) -> Result<Result<Vec<&'static str>, String>, sqlx::Error> {
     let product = link.product();
-    let there = match product {
+    let there_sql = match product {
         Product::Postgres => "table_schema::text = ANY(current_schemas(false)::text[])",
         Product::MySql => "table_schema = DATABASE()",
     };
     let query = format!(
-        "SELECT {} FROM information_schema.tables WHERE {there} ORDER BY table_name",
+        "SELECT {} FROM information_schema.tables WHERE {there_sql} ORDER BY table_name",
         product.text("table_name")
     );
     let rows = link.rows(&query, &[]).await?;
@@ -107,7 +111,11 @@ async fn make_by(link: &mut Link, wanted: Wanted) -> Result<Result<Vec<&'static 
     let is_wanted = |name: &str| taken.is_empty() || is_ours || name.starts_with("tandem_");
     let missing: Vec<(&'static str, Option<u32>)> =
         TABLES.into_iter().filter(|(name, _)| is_wanted(name) && !is_there(name)).collect();
-    if missing.is_empty() || (!taken.is_empty() && !is_there("version")) {
+    let columns = match is_there("tandem_cdr") {
+        true => missing_columns(link, there_sql).await?,
+        false => Vec::new(),
+    };
+    if (missing.is_empty() && columns.is_empty()) || (!taken.is_empty() && !is_there("version")) {
         return Ok(Err(taken.join(", ")));
     }
     // PostgreSQL keeps all of it or nothing; with MySQL each table is kept as it is made, and the versions, by
@@ -120,6 +128,9 @@ async fn make_by(link: &mut Link, wanted: Wanted) -> Result<Result<Vec<&'static 
         }
         versions.extend(version.map(|version| format!("('{name}', {version})")));
     }
+    for column in &columns {
+        link.plain(&format!("ALTER TABLE tandem_cdr ADD COLUMN {column} BIGINT NULL")).await?;
+    }
     if taken.is_empty() {
         versions.push(format!("('{OWN}', {OWN_VERSION})"));
     }
@@ -128,7 +139,19 @@ async fn make_by(link: &mut Link, wanted: Wanted) -> Result<Result<Vec<&'static 
         link.plain(&format!("INSERT INTO version (table_name, table_version) VALUES {rows}")).await?;
     }
     link.plain("COMMIT").await?;
-    Ok(Ok(missing.into_iter().map(|(name, _)| name).collect()))
+    let widened = (!columns.is_empty()).then_some(WIDENED);
+    Ok(Ok(missing.into_iter().map(|(name, _)| name).chain(widened).collect()))
+}
+
+/// What an earlier version has not made of the table of calls.
+async fn missing_columns(link: &mut Link, there: &str) -> Result<Vec<&'static str>, sqlx::Error> {
+    let query = format!(
+        "SELECT {} FROM information_schema.columns WHERE {there} AND LOWER(table_name) = ?",
+        link.product().text("column_name")
+    );
+    let rows = link.rows(&query, &[Value::Text("tandem_cdr")]).await?;
+    let is_there = |name: &&str| rows.iter().any(|row| row.text(0).eq_ignore_ascii_case(name));
+    Ok(OWN_MEDIA_COLUMNS.iter().map(|(name, _)| *name).filter(|name| !is_there(name)).collect())
 }
 
 /// What makes one table.
@@ -225,7 +248,8 @@ fn statements(product: Product, name: &str) -> Vec<String> {
                 "CREATE TABLE tandem_cdr (id VARCHAR(32) NOT NULL PRIMARY KEY, start_time {moment} NOT NULL, \
                  answer_time {moment} NULL, end_time {moment} NOT NULL, setup_ms BIGINT NOT NULL DEFAULT 0, \
                  talk_ms BIGINT NOT NULL DEFAULT 0, sip_code INT NOT NULL DEFAULT 0, {}, account VARCHAR(255) NULL, \
-                 gateway_in VARCHAR(128) NULL, gateway_out VARCHAR(128) NULL, epoch BIGINT NOT NULL DEFAULT 0){end}",
+                 gateway_in VARCHAR(128) NULL, gateway_out VARCHAR(128) NULL, epoch BIGINT NOT NULL DEFAULT 0, \
+                 {}){end}",
                 words(&[
                     ("sip_reason", 128),
                     ("ended_by", 16),
@@ -239,7 +263,8 @@ fn statements(product: Product, name: &str) -> Vec<String> {
                     ("from_tag", 255),
                     ("to_tag", 255),
                     ("node", 64),
-                ])
+                ]),
+                OWN_MEDIA_COLUMNS.map(|(name, _)| format!("{name} BIGINT NULL")).join(", ")
             ),
             index("start_time"),
             index("call_id"),

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use engine::Records;
+use engine::{CallMedia, EndedMedia, RecordNews, Records, SideSums};
 use lease::Epoch;
 use routing::{CallEnding, CallRecord, Party, Right};
 use sip::Status;
@@ -45,6 +45,35 @@ fn each_call_is_in_tandems_table_and_in_acc_or_missed_calls_once() {
             ]
         );
         assert_eq!(place.rows("acc", "time, created")[0], "2026-11-27 12:00:02 2026-11-27 12:00:00");
+    }
+}
+
+#[test]
+fn a_table_of_an_earlier_version_goes_on_without_figures_until_its_columns_are_added() {
+    for kind in KINDS {
+        let Some(engine) = Engine::shared(kind) else { continue };
+        let place = Place::with_own_tables(&engine);
+        let drops = ["caller_packets", "callee_mos", "media_after_ms"].map(|it| format!("DROP COLUMN {it}"));
+        engine.script(&place.settings, &format!("ALTER TABLE tandem_cdr {};", drops.join(", ")));
+        let notes = inspect_calls(&place.database()).expect("it goes on").notes;
+        assert!(notes.iter().any(|note| note.contains("`tandem database init` adds them")), "{notes:?}");
+        let files = place.start();
+        files.write_with_media(1);
+        files.wait_for_all();
+        assert_eq!(place.rows("tandem_cdr", "caller_octets, callee_packets"), ["49880 0"]);
+
+        let made = crate::init_server(&place.settings).expect("columns are missing");
+        assert_eq!(made, ["tandem_cdr (columns of media figures)"]);
+        crate::init_server(&place.settings).expect_err("nothing is missing");
+        let files = place.beside().start();
+        files.write_with_media(2);
+        files.wait_for_all();
+        assert_eq!(
+            place
+                .rows("tandem_cdr", "media_after_ms, caller_packets, caller_octets, caller_lost, caller_mos"),
+            ["- - 49880 10 -", "0 290 49880 10 -"]
+        );
+        assert!(inspect_calls(&place.database()).expect("it is whole").notes.is_empty());
     }
 }
 
@@ -399,8 +428,15 @@ impl Place {
 impl Files {
     fn write(&self, records: &[CallRecord]) {
         for record in records {
-            self.files.write(Epoch(7), record.clone());
+            self.files.write(Epoch(7), RecordNews::Ended(Box::new(record.clone()), EndedMedia::Told(None)));
         }
+    }
+
+    fn write_with_media(&self, number: u128) {
+        let mut media = CallMedia { counted_after: Duration::ZERO, figures: Default::default() };
+        media.figures.caller = SideSums { packets: 290, octets: 49_880, lost: 10, ..SideSums::default() };
+        let news = RecordNews::Ended(Box::new(answered(number)), EndedMedia::Told(Some(media)));
+        self.files.write(Epoch(7), news);
     }
 
     fn state(&self) -> CallDatabaseState {

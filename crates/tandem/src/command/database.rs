@@ -11,7 +11,7 @@ use crate::row_witness;
 
 #[derive(Debug, Subcommand)]
 pub enum DatabaseCommand {
-    /// Make the tables in a database that has none of them; a table that is there is never touched
+    /// Make the tables in a database that has none of them; what is missing in one that it has made before is added, and nothing else is touched
     Init {
         #[command(flatten)]
         place: Place,

@@ -17,7 +17,7 @@ use super::super::response_context::ResponseContext;
 use super::super::user::TransactionUser;
 use super::LiveCall;
 use crate::account::Unreadable;
-use crate::{CallEnding, CallRecord, Right};
+use crate::{CallEnding, CallName, CallRecord, Right};
 
 /// The longest text that is kept for a record; what is longer is cut.
 const TEXT_BYTES_MAX: usize = 512;
@@ -308,7 +308,7 @@ impl TransactionUser {
     pub(in crate::call) fn record(
         &self,
         now: Now,
-        call: &mut LiveCall,
+        (name, call): (CallName, &mut LiveCall),
         ending: CallEnding,
         failed: Option<Failed>,
         out: &mut Vec<Output>,
@@ -332,7 +332,7 @@ impl TransactionUser {
             // At its deadline, or lost with its node: nobody was told anything.
             (None, None) => facts.record(now, call.began, ending, (Status::REQUEST_TIMEOUT, None), None),
         };
-        out.push(Output::Record(Box::new(record)));
+        out.push(Output::Record(name, Box::new(record)));
     }
 }
 

@@ -141,7 +141,9 @@ impl TransactionUser {
         let Some(begun) = begun.filter(|begun| begun.dialogs.is_empty()) else { return };
         if let Some(Ok(invite)) = call.parts.request.as_ref().map(|it| Message::parse(&it.bytes)) {
             let mut lost = self.as_begun(now, &invite, begun);
-            self.record(now, &mut lost, CallEnding::NodeLost, None, out);
+            if let Some(name) = self.begun_call(&invite) {
+                self.record(now, (name, &mut lost), CallEnding::NodeLost, None, out);
+            }
         }
     }
 

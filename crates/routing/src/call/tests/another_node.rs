@@ -158,7 +158,7 @@ fn a_caller_whose_listener_is_gone_is_answered_by_another_one() {
 
     let mut nowhere = Scene::with(|settings| settings.listeners = Arc::new(Listeners::new(Vec::new())));
     let out = taken_over(&mut nowhere, Duration::ZERO, key, capsule);
-    assert!(matches!(&out[..], [Output::Record(_)]), "what is left of it: {out:?}");
+    assert!(matches!(&out[..], [Output::Record(..)]), "what is left of it: {out:?}");
     assert_eq!((nowhere.user.contexts(), nowhere.counts().of(Count::NotTakenOver)), (0, 1));
     let mut named = Vec::new();
     nowhere.user.take_changed_calls(&mut named);

@@ -197,7 +197,7 @@ fn a_call_that_can_not_go_on_at_the_other_node_leaves_its_record() {
     let stored = StoredCall::from_bytes(rings).expect("it is one");
     there.user.call_lost(there.now, Duration::from_secs(2), key, &stored, &mut out);
 
-    let [Output::Record(record)] = &out[..] else { panic!("{out:?}") };
+    let [Output::Record(_, record)] = &out[..] else { panic!("{out:?}") };
     assert_eq!((record.ending, &*record.callee), (CallEnding::NodeLost, "sip:bob@example.org"));
 }
 

@@ -289,7 +289,7 @@ impl<const TAKEN_OVER: bool> SceneOf<TAKEN_OVER> {
         for output in out {
             match output {
                 Output::Report(report) => self.reports.push(report),
-                Output::Record(record) => self.records.push(*record),
+                Output::Record(_, record) => self.records.push(*record),
                 other => others.push(other),
             }
         }

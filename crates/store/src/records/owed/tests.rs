@@ -151,7 +151,7 @@ impl Place {
 fn lines(numbers: std::ops::RangeInclusive<u128>) -> Vec<u8> {
     let mut bytes = Vec::new();
     for number in numbers {
-        Line::of(&record(number), "a", lease::Epoch(1)).write(&mut bytes);
+        Line::of(&record(number), None, "a", lease::Epoch(1)).write(&mut bytes);
     }
     bytes
 }

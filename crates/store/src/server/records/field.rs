@@ -77,6 +77,32 @@ pub enum Field {
     Node,
     /// Under which epoch.
     Epoch,
+    /// Milliseconds from the INVITE until its media were counted.
+    MediaAfterMs,
+    /// Packets that came from the caller.
+    CallerPackets,
+    /// Their bytes.
+    CallerOctets,
+    /// Those that did not come.
+    CallerLost,
+    /// Their jitter in microseconds.
+    CallerJitterUs,
+    /// Microseconds to the caller and back.
+    CallerRoundTripUs,
+    /// What a listener would say of what came from the caller, in hundredths.
+    CallerMos,
+    /// Packets that came from the callee.
+    CalleePackets,
+    /// Their bytes.
+    CalleeOctets,
+    /// Those that did not come.
+    CalleeLost,
+    /// Their jitter in microseconds.
+    CalleeJitterUs,
+    /// Microseconds to the callee and back.
+    CalleeRoundTripUs,
+    /// What a listener would say of what came from the callee, in hundredths.
+    CalleeMos,
 }
 
 /// What stands in a column.
@@ -106,7 +132,7 @@ pub enum Nature {
 }
 
 /// The names that the configuration has for them.
-const NAMES: [(&str, Field); 35] = [
+const NAMES: [(&str, Field); 48] = [
     ("id", Field::Id),
     ("start", Field::Start),
     ("answer", Field::Answer),
@@ -142,6 +168,19 @@ const NAMES: [(&str, Field); 35] = [
     ("to_tag", Field::ToTag),
     ("node", Field::Node),
     ("epoch", Field::Epoch),
+    ("media_after_ms", Field::MediaAfterMs),
+    ("caller_packets", Field::CallerPackets),
+    ("caller_octets", Field::CallerOctets),
+    ("caller_lost", Field::CallerLost),
+    ("caller_jitter_us", Field::CallerJitterUs),
+    ("caller_round_trip_us", Field::CallerRoundTripUs),
+    ("caller_mos", Field::CallerMos),
+    ("callee_packets", Field::CalleePackets),
+    ("callee_octets", Field::CalleeOctets),
+    ("callee_lost", Field::CalleeLost),
+    ("callee_jitter_us", Field::CalleeJitterUs),
+    ("callee_round_trip_us", Field::CalleeRoundTripUs),
+    ("callee_mos", Field::CalleeMos),
 ];
 
 impl Field {
@@ -165,7 +204,20 @@ impl Field {
             | Self::TalkS
             | Self::Talk
             | Self::Code
-            | Self::Epoch => Nature::Number,
+            | Self::Epoch
+            | Self::MediaAfterMs
+            | Self::CallerPackets
+            | Self::CallerOctets
+            | Self::CallerLost
+            | Self::CallerJitterUs
+            | Self::CallerRoundTripUs
+            | Self::CallerMos
+            | Self::CalleePackets
+            | Self::CalleeOctets
+            | Self::CalleeLost
+            | Self::CalleeJitterUs
+            | Self::CalleeRoundTripUs
+            | Self::CalleeMos => Nature::Number,
             _ => Nature::Text,
         }
     }
@@ -208,8 +260,25 @@ impl Field {
             Self::ToTag => Content::Text(&line.to_tag),
             Self::Node => Content::Text(&line.node),
             Self::Epoch => Content::Number(line.epoch),
+            Self::MediaAfterMs => counted(line.media.media_after_ms),
+            Self::CallerPackets => counted(line.media.caller_packets),
+            Self::CallerOctets => counted(line.media.caller_octets),
+            Self::CallerLost => counted(line.media.caller_lost),
+            Self::CallerJitterUs => counted(line.media.caller_jitter_us),
+            Self::CallerRoundTripUs => counted(line.media.caller_round_trip_us),
+            Self::CallerMos => counted(line.media.caller_mos),
+            Self::CalleePackets => counted(line.media.callee_packets),
+            Self::CalleeOctets => counted(line.media.callee_octets),
+            Self::CalleeLost => counted(line.media.callee_lost),
+            Self::CalleeJitterUs => counted(line.media.callee_jitter_us),
+            Self::CalleeRoundTripUs => counted(line.media.callee_round_trip_us),
+            Self::CalleeMos => counted(line.media.callee_mos),
         }
     }
+}
+
+fn counted(number: Option<u64>) -> Content<'static> {
+    number.map_or(Content::Nothing, Content::Number)
 }
 
 fn told(text: &Option<String>) -> Content<'_> {

@@ -5,7 +5,7 @@ use engine::StoreError;
 use super::batch::{CallSession, End, Into};
 use super::shape::OWN;
 use super::writer::CallDatabase;
-use crate::records::{Line, utc};
+use crate::records::{Line, LineMedia, utc};
 use crate::writer::wall_now;
 
 /// What was found on a server.
@@ -89,5 +89,6 @@ fn line(answer: Option<String>) -> Line {
         to_tag: text(),
         node: text(),
         epoch: 0,
+        media: LineMedia::default(),
     }
 }

@@ -37,6 +37,22 @@ const OWN_COLUMNS: [(&str, Field); 23] = [
     ("node", Field::Node),
     ("epoch", Field::Epoch),
 ];
+/// Its columns of media, which a table that an earlier version made has not.
+pub const OWN_MEDIA_COLUMNS: [(&str, Field); 13] = [
+    ("media_after_ms", Field::MediaAfterMs),
+    ("caller_packets", Field::CallerPackets),
+    ("caller_octets", Field::CallerOctets),
+    ("caller_lost", Field::CallerLost),
+    ("caller_jitter_us", Field::CallerJitterUs),
+    ("caller_round_trip_us", Field::CallerRoundTripUs),
+    ("caller_mos", Field::CallerMos),
+    ("callee_packets", Field::CalleePackets),
+    ("callee_octets", Field::CalleeOctets),
+    ("callee_lost", Field::CalleeLost),
+    ("callee_jitter_us", Field::CalleeJitterUs),
+    ("callee_round_trip_us", Field::CalleeRoundTripUs),
+    ("callee_mos", Field::CalleeMos),
+];
 /// What `acc` and `missed_calls` have in every release.
 const ACC_COLUMNS: [(&str, Field); 7] = [
     ("method", Field::Method),
@@ -199,7 +215,7 @@ impl CallTables {
     ) -> Result<Self, Vec<String>> {
         let dialect = Dialect::of(has(columns, "version", "id"), versions);
         let mut problems = Vec::new();
-        let own = Insert::of(product, OWN, &OWN_COLUMNS, &[], &[], columns, &mut problems);
+        let own = Insert::of(product, OWN, &OWN_COLUMNS, &OWN_MEDIA_COLUMNS, &[], columns, &mut problems);
         let mut tables = Self {
             dialect,
             own,
@@ -208,6 +224,15 @@ impl CallTables {
             without_transactions: Vec::new(),
             notes: Vec::new(),
         };
+        let lacks_media = OWN_MEDIA_COLUMNS
+            .iter()
+            .any(|(name, _)| !tables.own.columns.iter().any(|it| it.name.eq_ignore_ascii_case(name)));
+        if lacks_media {
+            tables.notes.push(format!(
+                "the table {OWN} is of an earlier version and has not all columns of media figures: calls are written without \
+                 those; `tandem database init` adds them"
+            ));
+        }
         if others == Others::Written {
             tables.take_others(product, columns, versions, extra, &mut problems);
         }
