@@ -35,6 +35,7 @@ mod writer;
 pub use credentials::Credentials;
 pub use records::{Line, RecordFiles, RecordSettings, RecordState, Sync};
 pub use server::address::{BadUrl, HostPlace, LocationSettings, Product, ServerSettings, ServerUrl, Tls};
+pub use server::destinations::{Destination, Probes};
 pub use server::inspect::{Inspection, inspect};
 pub use server::lease_row::{Durability, LeaseRow, Outcome, RowChange, SeenRow};
 pub use server::lists::{ListedPeer, Lists, WantedLists, read_lists};

@@ -12,6 +12,7 @@ pub mod accounts;
 pub mod address;
 pub mod comparison;
 pub mod copies;
+pub mod destinations;
 pub mod elsewhere;
 pub mod epoch;
 pub mod fault;

@@ -1,4 +1,4 @@
-//! What the tables `domain`, `address` and `trusted` say, as far as it can be used.
+//! What the tables `domain`, `address`, `trusted` and `dispatcher` say, as far as it can be used.
 //!
 //! A row that restricts what can not be restricted here (a port, a transport, a pattern) is left out and told: to leave out
 //! the restriction would let in whom its operator keeps out.
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sip::Host;
 
 use super::address::{Product, ServerSettings};
+use super::destinations::{self, Destination, Judged};
 use super::fault::explain;
 use super::link::{Link, Row};
 use super::session::{Reached, reach};
@@ -33,6 +34,9 @@ pub struct WantedLists {
     pub groups: BTreeSet<u64>,
     /// `trusted`.
     pub trusted: bool,
+    /// `dispatcher`.
+    #[serde(default)]
+    pub dispatcher: bool,
 }
 
 /// What they say.
@@ -42,6 +46,12 @@ pub struct Lists {
     pub domains: BTreeSet<String>,
     /// Who is believed by its address.
     pub peers: BTreeSet<ListedPeer>,
+    /// Where calls may be sent, in the order of their rows.
+    #[serde(default)]
+    pub destinations: Vec<Destination>,
+    /// Rows of destinations that can not be used.
+    #[serde(default)]
+    pub wrong: BTreeSet<u64>,
     /// The tables that were read, with their versions and the rows that can be used.
     pub tables: Vec<(String, u32, usize)>,
     /// Whose they are.
@@ -64,13 +74,41 @@ pub struct ListedPeer {
 impl WantedLists {
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
-        !self.domains && self.groups.is_empty() && !self.trusted
+        !self.domains && self.groups.is_empty() && !self.trusted && !self.dispatcher
     }
 
     fn tables(&self) -> impl Iterator<Item = &'static str> {
-        let wanted =
-            [("domain", self.domains), ("address", !self.groups.is_empty()), ("trusted", self.trusted)];
+        let wanted = [
+            ("domain", self.domains),
+            ("address", !self.groups.is_empty()),
+            ("trusted", self.trusted),
+            ("dispatcher", self.dispatcher),
+        ];
         wanted.into_iter().filter_map(|(table, is_wanted)| is_wanted.then_some(table))
+    }
+}
+
+impl Lists {
+    /// Keeps what was right before in the place of rows that are wrong: a slip takes nobody's gateway away.
+    pub fn keep_good(&mut self, before: &Self) {
+        let kept = before.destinations.iter().filter(|it| self.wrong.contains(&it.row));
+        let kept: Vec<Destination> = kept.cloned().collect();
+        if kept.is_empty() {
+            return;
+        }
+        let rows: Vec<String> = kept.iter().map(|it| it.row.to_string()).collect();
+        let is = if let [row] = rows.as_slice() {
+            format!("row {row} stays as it was")
+        } else {
+            format!("rows {} stay as they were", rows.join(", "))
+        };
+        self.remarks.push(format!("table dispatcher: {is} when it was right"));
+        self.destinations.extend(kept);
+        self.destinations.sort_by_key(|it| it.row);
+    }
+
+    fn len(&self) -> usize {
+        self.domains.len() + self.peers.len() + self.destinations.len()
     }
 }
 
@@ -111,21 +149,23 @@ async fn read(link: &mut Link, wanted: &WantedLists) -> Result<Result<Lists, Vec
     let mut remarks = Vec::new();
     for table in tables {
         let rows = link.rows(&query(product, &columns, table, dialect, wanted), &[]).await?;
-        let before = lists.domains.len() + lists.peers.len();
+        let before = lists.len();
         for row in &rows {
-            let taken = match table {
-                "domain" => take_domain(row, &mut lists),
-                "address" => take_address(row, dialect, wanted, &mut lists),
-                _ => take_trusted(row, &mut lists),
+            let told = match table {
+                "domain" => take_domain(row, &mut lists).err().into_iter().collect(),
+                "address" => take_address(row, dialect, wanted, &mut lists).err().into_iter().collect(),
+                "trusted" => take_trusted(row, &mut lists).err().into_iter().collect(),
+                _ => take_destination(row, dialect, &mut lists),
             };
-            remarks.extend(taken.err().map(|what| format!("table {table}, row {}: {what}", row.text(0))));
+            remarks
+                .extend(told.into_iter().map(|what| format!("table {table}, row {}: {what}", row.text(0))));
         }
-        let max = if table == "domain" { DOMAINS_MAX } else { PEERS_MAX };
+        let max = rows_max(table);
         if rows.len() == max {
             remarks.push(format!("table {table}: no more than {max} rows are read"));
         }
         let version = versions.get(table).copied().unwrap_or_default();
-        let number = lists.domains.len() + lists.peers.len() - before;
+        let number = lists.len() - before;
         lists.tables.push((table.to_owned(), version, number));
     }
     if remarks.len() > REMARKS_MAX {
@@ -145,6 +185,8 @@ fn known(dialect: Dialect, table: &str) -> &'static [u32] {
         (Dialect::Kamailio, "address") => &[6],
         (_, "address") => &[5],
         (_, "trusted") => &[6],
+        (Dialect::Kamailio, "dispatcher") => &[4],
+        (_, "dispatcher") => &[8, 9],
         _ => &[],
     }
 }
@@ -154,6 +196,7 @@ fn needed(dialect: Dialect, table: &str) -> &'static [&'static str] {
         (_, "domain") => &["domain"],
         (Dialect::Kamailio, "address") => &["grp", "ip_addr", "mask", "port"],
         (_, "address") => &["grp", "ip", "mask", "port", "proto", "pattern"],
+        (dialect, "dispatcher") => destinations::needed(dialect),
         _ => &["src_ip", "proto", "from_pattern"],
     }
 }
@@ -169,6 +212,7 @@ fn unfit(
         let setting = match table {
             "domain" => "database.domain = false",
             "address" => "database.address_groups = []",
+            "dispatcher" => "database.dispatcher = false",
             _ => "database.trusted = false",
         };
         return Some(format!(
@@ -204,8 +248,9 @@ fn query(
     dialect: Dialect,
     wanted_lists: &WantedLists,
 ) -> String {
-    let (wanted, max): (&[&str], _) = match table {
-        "domain" => (&["id", "domain", "accept_subdomain"], DOMAINS_MAX),
+    let max = rows_max(table);
+    let wanted: &[&str] = match table {
+        "domain" => &["id", "domain", "accept_subdomain"],
         "address" => {
             let address = if columns.has(table, "ip_addr") { "ip_addr" } else { "ip" };
             let name = if columns.has(table, "tag") { "tag" } else { "context_info" };
@@ -215,11 +260,20 @@ fn query(
             let groups = wanted_lists.groups.iter().copied().chain(everywhere);
             let groups: Vec<String> = groups.map(|group| group.to_string()).collect();
             let only = format!(" WHERE grp IN ({})", groups.join(", "));
-            return select(product, columns, (table, &only), &wanted, PEERS_MAX);
+            return select(product, columns, (table, &only), &wanted, max);
         }
-        _ => (&["id", "src_ip", "proto", "from_pattern", "ruri_pattern", "tag"], PEERS_MAX),
+        "dispatcher" => &destinations::wanted(columns),
+        _ => &["id", "src_ip", "proto", "from_pattern", "ruri_pattern", "tag"],
     };
     select(product, columns, (table, ""), wanted, max)
+}
+
+fn rows_max(table: &str) -> usize {
+    match table {
+        "domain" => DOMAINS_MAX,
+        "dispatcher" => destinations::ROWS_MAX,
+        _ => PEERS_MAX,
+    }
 }
 
 fn select(
@@ -292,6 +346,22 @@ fn take_trusted(row: &Row, lists: &mut Lists) -> Result<(), String> {
     let prefix = if address.is_ipv4() { 32 } else { 128 };
     lists.peers.insert(ListedPeer { address, prefix, name: name(row, 5, "trusted") });
     Ok(())
+}
+
+/// Returns what of it can not be followed.
+fn take_destination(row: &Row, dialect: Dialect, lists: &mut Lists) -> Vec<String> {
+    match destinations::judge(row, dialect) {
+        Some((_, Judged::Good(destination, remarks))) => {
+            lists.destinations.push(destination);
+            remarks
+        }
+        Some((id, Judged::Wrong(what))) => {
+            lists.wrong.insert(id);
+            vec![what]
+        }
+        Some((_, Judged::SwitchedOff)) => Vec::new(),
+        None => vec!["it has no id: give it one".to_owned()],
+    }
 }
 
 fn read_address(text: &str) -> Result<IpAddr, String> {
