@@ -26,6 +26,7 @@ pub(crate) mod cluster;
 mod command_line;
 mod demo;
 mod disk_faults;
+mod dispatcher;
 mod edge;
 mod first_run;
 mod forwarding;
@@ -156,6 +157,7 @@ pub fn all() -> Vec<Scenario> {
         nonce_count::SCENARIOS,
         keepalive::SCENARIOS,
         gateway::SCENARIOS,
+        dispatcher::SCENARIOS,
         internet::SCENARIOS,
         disk_faults::SCENARIOS,
         edge::SCENARIOS,

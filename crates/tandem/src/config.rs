@@ -32,7 +32,7 @@ use toml::de::DeValue;
 use transport::Transport;
 
 pub use cluster::Cluster;
-pub use dial_plan::place_name;
+pub use dial_plan::{place_name, set_of};
 pub use duration::{parse_duration, write_duration};
 pub use listen::{DigestRule, Listen, Place};
 pub use problem::Problems;
@@ -78,7 +78,7 @@ pub struct Config {
     pub relay: Relay,
     /// `[admission]`
     pub admission: Admission,
-    /// `[[gateway]]` and `[[route]]`
+    /// `[[gateway]]` and `[[route]]`; gateways that stand for a set of destinations are in it as they are written.
     pub dial_plan: DialPlan,
     /// `[database]`
     pub database: database::Server,
@@ -321,6 +321,7 @@ impl Config {
             ("database.domain", lists.domains),
             ("database.address_groups", !lists.groups.is_empty()),
             ("database.trusted", lists.trusted),
+            ("database.dispatcher", lists.dispatcher),
         ];
         let wanted = of_tables.into_iter().filter(|(_, is_wanted)| *is_wanted);
         for (key, _) in wanted.filter(|_| self.database.url.is_none()) {

@@ -275,7 +275,7 @@ pub struct StatusView {
     /// The table that servers beside this one read, if bindings are published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub publication: Option<PublicationView>,
-    /// The tables of domains and peers, if any are read.
+    /// The tables of domains, peers and gateways, if any are read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tables: Option<TablesView>,
     /// The records of calls, if any are written.
@@ -382,7 +382,7 @@ pub struct StoreView {
     pub copy: Option<CopyView>,
 }
 
-/// Tables of the database that name domains and peers.
+/// Tables of the database that name domains, peers and gateways.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TablesView {
     /// Their names, versions, and rows that can be used.

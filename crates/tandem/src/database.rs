@@ -34,7 +34,7 @@ pub struct Server {
     pub authorities: Option<PathBuf>,
     /// What connecting, and each statement, may take.
     pub timeout: Duration,
-    /// Tables of domains and peers that are read.
+    /// Tables of domains, peers and gateways that are read.
     pub lists: WantedLists,
     /// Whether bindings are published in the table `location`.
     pub location: Location,

@@ -9,6 +9,7 @@ mod control;
 mod database;
 mod degraded;
 mod demo;
+mod destinations;
 mod drill;
 mod forwards;
 mod gateway_row;

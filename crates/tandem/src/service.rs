@@ -46,7 +46,7 @@ pub struct Service {
     pub server: net::Server,
     /// Where the accounts are.
     pub database: Database,
-    /// Tables of domains and peers that are read.
+    /// Tables of domains, peers and gateways that are read.
     pub tables: Option<Arc<Tables>>,
     /// The configuration file, if there is one.
     pub config_file: Option<PathBuf>,

@@ -81,7 +81,7 @@ impl StateDirectory {
         self.path.join("records.cursor")
     }
 
-    /// What tables of domains and peers said last.
+    /// What tables of domains, peers and gateways said last.
     pub fn tables(&self) -> PathBuf {
         self.path.join("tables.json")
     }

@@ -1,4 +1,4 @@
-//! Domains and trusted peers that tables of the database name, beside those of the configuration.
+//! Domains, trusted peers and gateways that tables of the database name, beside those of the configuration.
 //!
 //! They are read again every few seconds, and taken like a configuration that was loaded again. What was read last is in the
 //! state directory, so that a start needs no database. Where the configuration says something else, it counts.
@@ -16,6 +16,7 @@ use store::{Lists, ServerSettings, WantedLists, read_lists};
 use crate::config::Config;
 use crate::control::TablesView;
 use crate::database;
+use crate::destinations::{self, Filled};
 use crate::service::Service;
 use crate::state_directory::{self, StateDirectory};
 
@@ -48,6 +49,8 @@ struct Known {
     error: Option<String>,
     /// Why the server did not take them.
     untaken: Option<String>,
+    /// What of them the configuration in force leaves out.
+    unused: Vec<String>,
     /// What time the file has.
     kept_at: Option<SystemTime>,
 }
@@ -75,7 +78,7 @@ impl Tables {
             kept.as_ref().and_then(|kept| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(kept.at_s)));
         let lists = kept.map(|kept| kept.lists).unwrap_or_default();
         let error = Some(NOT_READ.to_owned());
-        let known = Known { lists, version: 0, at, error, untaken: None, kept_at: at };
+        let known = Known { lists, version: 0, at, error, untaken: None, unused: Vec::new(), kept_at: at };
         let tables = Arc::new(Self { settings, wanted, file, known: Mutex::new(known) });
         if at.is_none() {
             tables.look_first();
@@ -95,7 +98,7 @@ impl Tables {
         let started = std::thread::Builder::new().name("tables-first".to_owned()).spawn(work);
         if started.is_err() || is_done.recv_timeout(FIRST_LOOK_MAX).is_err() {
             tracing::warn!(
-                "the start does not wait for the tables of domains and peers: they count when they are read"
+                "the start does not wait for the tables of domains, peers and gateways: they count when they are read"
             );
         }
     }
@@ -105,9 +108,10 @@ impl Tables {
         let read = read_lists(&self.settings, &self.wanted);
         let mut known = self.known();
         match read {
-            Ok(lists) => {
+            Ok(mut lists) => {
+                lists.keep_good(&known.lists);
                 if known.error.take().is_some() {
-                    tracing::info!("domains and peers can be read from the database");
+                    tracing::info!("the tables of domains, peers and gateways can be read");
                 }
                 let now = SystemTime::now();
                 known.at = Some(now);
@@ -127,7 +131,9 @@ impl Tables {
             Err(error) => {
                 let error = error.to_string();
                 if known.error.as_ref() != Some(&error) {
-                    tracing::error!("domains and peers are as they were read last: {error}");
+                    tracing::error!(
+                        "domains, peers and gateways of tables are as they were read last: {error}"
+                    );
                 }
                 known.error = Some(error);
             }
@@ -149,7 +155,9 @@ impl Tables {
                     let untaken = service.take_tables().err();
                     if untaken.is_none() {
                         taken = version;
-                        tracing::info!("the tables of domains and peers have changed, and were taken");
+                        tracing::info!(
+                            "the tables of domains, peers and gateways have changed, and were taken"
+                        );
                     }
                     let mut known = self.known();
                     if let Some(error) = &untaken
@@ -170,19 +178,22 @@ impl Tables {
 
     /// Adds what they say to the settings that were made of a configuration. Returns where that says something else.
     pub fn add_to(&self, settings: &mut Settings, config: &Config) -> Vec<String> {
-        add(&self.known().lists, settings, config)
+        let mut known = self.known();
+        let Added { differences, unused } = add(&known.lists, settings, config);
+        known.unused.clone_from(&unused);
+        differences.into_iter().chain(unused).collect()
     }
 
     /// How they are.
     pub fn view(&self) -> TablesView {
-        let Known { lists, at, error, untaken, .. } = self.known().clone();
+        let Known { lists, at, error, untaken, unused, .. } = self.known().clone();
         let untaken = untaken.map(|error| format!("they were read, and not taken: {error}"));
         TablesView {
             tables: lists.tables,
             dialect: lists.dialect,
             age_s: at.map(|at| at.elapsed().unwrap_or_default().as_secs()),
             error: error.or(untaken),
-            remarks: lists.remarks,
+            remarks: lists.remarks.into_iter().chain(unused).collect(),
         }
     }
 
@@ -217,8 +228,28 @@ fn read_kept(file: &Path) -> Option<Kept> {
     .ok()
 }
 
-fn add(lists: &Lists, settings: &mut Settings, config: &Config) -> Vec<String> {
+/// What came of it.
+#[derive(Debug)]
+pub struct Added {
+    /// Where the configuration says something else.
+    pub differences: Vec<String>,
+    /// What of the tables can not be used with it, and the mend.
+    pub unused: Vec<String>,
+}
+
+/// What the tables of a configuration said when a server read them last; `None` if none did, or not for this user.
+pub fn last_read(config: &Config) -> Option<Lists> {
+    let file = StateDirectory::of(config).ok()?.tables();
+    let kept: Kept = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
+    (kept.wanted == config.database.lists).then_some(kept.lists)
+}
+
+/// Adds what tables say to the settings that were made of a configuration.
+pub fn add(lists: &Lists, settings: &mut Settings, config: &Config) -> Added {
     let mut remarks = Vec::new();
+    let Filled { plan, remarks: unused } =
+        destinations::fill(&config.dial_plan, &lists.destinations, &settings.listeners);
+    settings.dial_plan = plan;
     for domain in &lists.domains {
         if config.edges.iter().any(|edge| edge.domain == *domain) {
             remarks.push(format!(
@@ -243,7 +274,7 @@ fn add(lists: &Lists, settings: &mut Settings, config: &Config) -> Vec<String> {
             None => settings.trusted.push(peer),
         }
     }
-    remarks
+    Added { differences: remarks, unused }
 }
 
 #[cfg(test)]
@@ -270,7 +301,7 @@ mod tests {
             ..Lists::default()
         };
 
-        let remarks = add(&lists, &mut settings, &config);
+        let remarks = add(&lists, &mut settings, &config).differences;
 
         assert_eq!(Vec::from_iter(&settings.domains), ["example.com", "example.org"]);
         let trusted: Vec<String> =

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use ::host::{Interface, remarks as remarks_of_host};
 use anyhow::Result;
-use routing::Settings;
+use routing::{DialPlan, Settings};
 use store::{
     CallInspection, Inspection, Lists, RecordSettings, Trial, WrittenFiles, inspect, inspect_calls,
     read_lists,
@@ -17,22 +17,23 @@ use store::{
 use super::print;
 use crate::cluster_key::ClusterKey;
 use crate::config::cluster::{GatewayCheck, Here, ManageRoutes, Unfit, Vip};
-use crate::config::{Cluster, Config, write_duration};
+use crate::config::{Cluster, Config, set_of, write_duration};
 use crate::database;
 use crate::host;
 use crate::records;
 use crate::row_witness::{Probed, probe};
 use crate::service::node_name;
 use crate::state_directory::StateDirectory;
+use crate::tables::{self, Added};
 
 /// Reads the file and tells what it means here.
 pub fn check(file: &Path) -> Result<()> {
     let config = Config::read(file)?;
-    let settings = config.compile(&host::addresses()?)?;
+    let served = config.compile(&host::addresses()?)?;
     let mut text =
-        format!("{} is right. On this host it serves:\n{}", file.display(), listeners_text(&settings));
+        format!("{} is right. On this host it serves:\n{}", file.display(), listeners_text(&served));
     let kernel = relay::Kernel::here();
-    text.push_str(&relay::text(&config.relay, &settings, &kernel, config.tcp.connections_max));
+    text.push_str(&relay::text(&config.relay, &served, &kernel, config.tcp.connections_max));
     text.push_str(&rtpengine::text(&config.relay));
     text.push_str(&metrics_text(&config));
     let records = records::settings(&config, &StateDirectory::of(&config)?)?;
@@ -43,7 +44,14 @@ pub fn check(file: &Path) -> Result<()> {
         text.push_str(&database_text(&inspect(&settings)?));
         let wanted = &config.database.lists;
         if !wanted.is_empty() {
-            text.push_str(&lists_text(&read_lists(&settings, wanted)?));
+            let lists = read_lists(&settings, wanted)?;
+            text.push_str(&lists_text(&lists));
+            let mut served = served.clone();
+            let Added { differences, unused } = tables::add(&lists, &mut served, &config);
+            text.push_str(&sets_text(&config.dial_plan, &served.dial_plan));
+            for remark in differences.iter().chain(&unused) {
+                text.push_str(&format!("note: {remark}\n"));
+            }
         }
     }
     if let Some(database) = records.and_then(|records| records.database) {
@@ -54,7 +62,7 @@ pub fn check(file: &Path) -> Result<()> {
         let key = ClusterKey::read(&cluster.key_file).map_err(Unfit::from);
         match (here.and_then(|here| Ok((interface_of(&here)?, here))), key) {
             (Ok((interface, here)), Ok(key)) => {
-                text.push_str(&cluster_text(cluster, &here, &settings));
+                text.push_str(&cluster_text(cluster, &here, &served));
                 if let Some(row) = &cluster.row {
                     let probed = probe(row, &key.row_name(), cluster.lease);
                     let probed = probed.map_err(|error| {
@@ -207,6 +215,21 @@ fn lists_text(found: &Lists) -> String {
     }
     for remark in &found.remarks {
         text.push_str(&format!("note: {remark}\n"));
+    }
+    text
+}
+
+/// The gateways that stand for sets, with what became of them.
+fn sets_text(written: &DialPlan, filled: &DialPlan) -> String {
+    let mut text = String::new();
+    for (gateway, set) in written.gateways.iter().filter_map(|it| Some((it, set_of(it)?))) {
+        text.push_str(&format!("Gateway {} is set {set} of the table dispatcher:\n", gateway.name));
+        let start = format!("{}/", gateway.name);
+        for member in filled.gateways.iter().filter(|it| it.name.starts_with(&start)) {
+            let uri = String::from_utf8_lossy(&member.uri);
+            let (priority, weight) = (member.priority, member.weight);
+            text.push_str(&format!("  {}: {uri}, priority {priority}, weight {weight}\n", member.name));
+        }
     }
     text
 }

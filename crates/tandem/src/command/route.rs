@@ -19,6 +19,7 @@ use super::print;
 use crate::config::{Config, place_name};
 use crate::host;
 use crate::table::Table;
+use crate::tables;
 
 /// Who calls where nobody is named: no route names it.
 const SOME_USER: &str = "some-user";
@@ -45,8 +46,19 @@ pub struct Question {
 impl Question {
     /// Answers it.
     pub fn run(self) -> Result<()> {
-        let settings = Config::load(self.config.as_deref())?.compile(&host::addresses()?)?;
-        print(&self.answer(&settings)?)
+        let config = Config::load(self.config.as_deref())?;
+        let mut settings = config.compile(&host::addresses()?)?;
+        let of_tables = tables::last_read(&config);
+        if let Some(lists) = &of_tables {
+            tables::add(lists, &mut settings, &config);
+        }
+        let mut text = self.answer(&settings)?;
+        if of_tables.is_none() && config.database.lists.dispatcher {
+            text.push_str(
+                "The table dispatcher was not looked at: no server has read it, or its copy is not for this user.\n",
+            );
+        }
+        print(&text)
     }
 
     fn answer(&self, settings: &Settings) -> Result<String> {

@@ -11,6 +11,7 @@ use transport::{Listener, ListenerId, Listeners, LocalAddr, Transport};
 
 use super::{Config, DigestRule, Listen, Place};
 use crate::database::Location;
+use crate::destinations;
 
 /// Listeners of one server: each of its threads has a socket for each of them.
 pub const LISTENERS_MAX: usize = 256;
@@ -41,7 +42,7 @@ impl Config {
         if spread.len() > LISTENERS_MAX {
             return Err(CompileError::TooManyListeners { wanted: spread.len() });
         }
-        let listeners = spread
+        let listeners: Vec<Listener> = spread
             .into_iter()
             .zip(0..)
             .map(|((listen, local), number)| Listener {
@@ -52,8 +53,11 @@ impl Config {
                 digest: listen.digest == DigestRule::On,
             })
             .collect();
+        let listeners = Arc::new(Listeners::new(listeners));
         Ok(Settings {
-            listeners: Arc::new(Listeners::new(listeners)),
+            // Destinations of a table come later, where it was read.
+            dial_plan: destinations::fill(&self.dial_plan, &[], &listeners).plan,
+            listeners,
             domains: self.sip.domains.iter().cloned().collect(),
             server: self.sip.server.clone(),
             timers: Timers { t1: self.sip.timer_t1, t2: self.sip.timer_t2, t4: self.sip.timer_t4 },
@@ -75,7 +79,6 @@ impl Config {
                 ..Default::default()
             },
             admission: self.admission(),
-            dial_plan: self.dial_plan.clone(),
         })
     }
 

@@ -15,8 +15,9 @@ use std::sync::Arc;
 
 use routing::dial_plan::{Fits, Goal, ListenerName, Route};
 use routing::{DialPlan, Gateway, Trunk};
+use store::WantedLists;
 
-pub use gateway::{GATEWAYS, GatewayDraft, place_name};
+pub use gateway::{GATEWAYS, GatewayDraft, place_name, set_of};
 pub use route::{ROUTES, RouteDraft};
 
 use super::listen::{Listen, Place};
@@ -64,6 +65,17 @@ fn check_listeners(
     for (name, span) in routes.iter().flat_map(|entry| &entry.draft.listeners) {
         if !is_served(name, listen) {
             reading.wrong_part(ROUTES.name, "listener", Wrong::new(span.clone(), what, mend.as_str()));
+        }
+    }
+}
+
+/// Gateways that stand for a set need the table.
+pub fn check_sets(reading: &mut Reading<'_>, gateways: &[Entry<GatewayDraft>], lists: &WantedLists) {
+    for entry in gateways.iter().filter(|_| !lists.dispatcher) {
+        if set_of(&entry.draft.build()).is_some() {
+            let what = "names a set of a table that is not read";
+            let mend = "write dispatcher = true into [database]";
+            reading.wrong_entry(GATEWAYS.name, entry, "uri", what, mend);
         }
     }
 }

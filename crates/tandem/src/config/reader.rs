@@ -74,6 +74,7 @@ impl<'t> Reading<'t> {
         self.read_table("", root.get_ref(), config);
         let (gateways, routes) = (std::mem::take(&mut self.gateways), std::mem::take(&mut self.routes));
         config.dial_plan = dial_plan::build(self, &gateways, &routes, &config.trunks, &config.sip.listen);
+        dial_plan::check_sets(self, &gateways, &config.database.lists);
         let read =
             cluster::Read { digest: cluster::digest_of(root.get_ref()), ..std::mem::take(&mut self.cluster) };
         config.cluster = cluster::build(self, read, &config.sip.listen, &config.database);

@@ -48,6 +48,14 @@ const ANSWER_TIMEOUT_MAX: Duration = Duration::from_secs(30);
 /// More than a server has.
 const CALLS_MAX: u64 = 100_000;
 
+/// What stands before the number of a set in the place of a URI.
+const SET_SCHEME: &str = "dispatcher:";
+
+/// The set of the table `dispatcher` that a gateway of the configuration stands for.
+pub fn set_of(gateway: &Gateway) -> Option<u32> {
+    std::str::from_utf8(&gateway.uri).ok()?.strip_prefix(SET_SCHEME)?.parse().ok()
+}
+
 /// `[[gateway]]`.
 pub const GATEWAYS: List<GatewayDraft> = List {
     name: "gateway",
@@ -76,7 +84,8 @@ const FIELDS: &[Field<GatewayDraft>] = &[
         default: "\"sip:sbc.carrier.example\"",
         meaning: &[
             "Where it is: sip:HOST, sip:HOST:PORT, also with ;transport=tcp. It must be given.",
-            "A name is looked up as RFC 3263 says.",
+            "A name is looked up as RFC 3263 says. \"dispatcher:1\": it stands for all destinations of set 1 of the table",
+            "`dispatcher`, which also says their priority and weight (docs/routes.md); needs database.dispatcher.",
         ],
         set: |draft, value| {
             draft.uri = uri(value)?;
@@ -384,6 +393,12 @@ fn uri(value: &Value<'_>) -> Result<String, Wrong> {
     const FORM: &str =
         "write \"sip:sbc.carrier.example\", \"sip:198.51.100.1:5060\" or \"sip:HOST;transport=tcp\"";
     let text = value.text()?;
+    if let Some(set) = text.strip_prefix(SET_SCHEME) {
+        return match set.parse::<u32>() {
+            Ok(set) => Ok(format!("{SET_SCHEME}{set}")),
+            Err(_) => Err(value.wrong("names no set", "write the number that setid has: \"dispatcher:1\"")),
+        };
+    }
     let Ok(uri) = SipUri::parse(text.as_bytes()) else {
         return Err(value.wrong("is no SIP URI", FORM));
     };

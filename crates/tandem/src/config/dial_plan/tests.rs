@@ -61,6 +61,13 @@ const MISTAKES: &[(&str, usize, &str, &str)] = &[
     ("[[gateway]]\nname = \"b\"\nuri = \"b\"", 6, "is no SIP URI", "sip:198.51.100.1:5060"),
     ("[[gateway]]\nname = \"b\"\nuri = \"sip:7@b\"", 6, "names a user", "each call"),
     ("[[gateway]]\nname = \"b\"\nuri = \"sips:b\"", 6, "does not speak", "udp or tcp"),
+    ("[[gateway]]\nname = \"b\"\nuri = \"dispatcher:x\"", 6, "names no set", "\"dispatcher:1\""),
+    (
+        "[[gateway]]\nname = \"b\"\nuri = \"dispatcher:1\"",
+        6,
+        "a table that is not read",
+        "dispatcher = true into [database]",
+    ),
     ("registration = \"b\"", 4, "is no [[registration]]", "name = \"b\""),
     ("probe = \"never\"", 4, "is not a duration", "\"30s\""),
     ("sources = [\"0.0.0.0/0\"]", 4, "the whole Internet", "own network"),

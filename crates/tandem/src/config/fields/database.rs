@@ -163,6 +163,17 @@ pub const SECTION: Section = Section {
                 Ok(())
             },
         },
+        Field {
+            key: "dispatcher",
+            default: "false",
+            meaning: &[
+                "Whether gateways are read from the table `dispatcher`: a [[gateway]] with uri = \"dispatcher:1\" stands for set 1.",
+            ],
+            set: |config, value| {
+                config.database.lists.dispatcher = value.truth()?;
+                Ok(())
+            },
+        },
     ],
 };
 
