@@ -48,7 +48,7 @@ pub use server::records::writer::{CallDatabase, CallDatabaseState, WrittenFiles}
 pub use server::schema::{init as init_server, init_lease};
 pub use server::store::ServerStore;
 pub use sqlite_store::SqliteStore;
-pub use subscribers::{NewSubscriber, Subscriber, SubscriberError, Subscribers};
+pub use subscribers::{NewSubscriber, Subscriber, SubscriberError, Subscribers, relay_rules};
 
 #[cfg(test)]
 mod tests;

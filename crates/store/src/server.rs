@@ -25,6 +25,7 @@ pub mod lookups;
 pub mod records;
 pub mod schema;
 pub mod session;
+pub mod shortcomings;
 pub mod store;
 pub mod subscribers;
 pub mod tables;

@@ -12,6 +12,7 @@ use crate::names::NAMES_MAX;
 use crate::server::address::ServerSettings;
 use crate::server::subscribers::OnServer;
 use in_file::InFile;
+pub use in_file::relay_rules;
 
 mod in_file;
 

@@ -24,6 +24,7 @@ mod engines;
 mod import;
 mod lists;
 mod location;
+mod shortcomings;
 
 #[test]
 fn bindings_accounts_and_nonces_survive_a_restart() {

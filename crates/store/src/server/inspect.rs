@@ -5,6 +5,8 @@ use engine::StoreError;
 use super::address::ServerSettings;
 use super::location;
 use super::session::{Access, Session};
+use super::shortcomings::shortcomings;
+use crate::writer::wall_now;
 
 /// What was found on a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +23,10 @@ pub struct Inspection {
     pub obstacles: Vec<String>,
     /// Rows of others in a `location` that Tandem has never written: the operator is to say what becomes of them.
     pub rows_of_others: u64,
+    /// What is wrong with the server though it answers, and the mend.
+    pub shortcomings: Vec<String>,
+    /// Accounts that have a rule for the media relay, which is not that none of their calls goes by it.
+    pub relay_rules: u64,
     /// Why changes are refused, if they are.
     pub read_only: Option<&'static str>,
 }
@@ -40,11 +46,15 @@ pub fn inspect(settings: &ServerSettings) -> Result<Inspection, StoreError> {
             rows_of_others = runtime.block_on(location::rows_before(&mut session, location))?;
         }
     }
+    let shortcomings = runtime.block_on(shortcomings(&mut session, wall_now))?;
+    let relay_rules = runtime.block_on(relay_rules(&mut session))?;
     let published = settings.location.as_ref().map(|_| "location");
     let known = ["subscriber", "dbaliases"].into_iter().chain(published);
     Ok(Inspection {
         obstacles,
         rows_of_others,
+        shortcomings,
+        relay_rules,
         place: session.place.clone(),
         dialect: session.tables.dialect.to_string(),
         tables: known.filter_map(|table| Some((table, session.tables.version(table)?))).collect(),
@@ -53,4 +63,13 @@ pub fn inspect(settings: &ServerSettings) -> Result<Inspection, StoreError> {
             "it can only be read, so accounts can not be changed: name the primary in database.url, beside the others",
         ),
     })
+}
+
+async fn relay_rules(session: &mut Session) -> Result<u64, StoreError> {
+    if !session.tables.has_table("tandem_relay") {
+        return Ok(0);
+    }
+    let count = session.product().text("count(*)");
+    let sql = format!("SELECT {count} FROM tandem_relay WHERE rule <> 'never'");
+    Ok(session.rows(&sql, &[]).await?.first().and_then(|row| row.number(0)).unwrap_or(0))
 }

@@ -18,7 +18,9 @@ use super::address::ServerSettings;
 use super::comparison::compare;
 use super::copies::AccountCopies;
 use super::session::Session;
+use super::shortcomings::shortcomings;
 use crate::lookups::Reply;
+use crate::writer::wall_now;
 
 /// Look-ups that wait: a few seconds' work.
 const LOOKUPS_MAX: usize = 20_000;
@@ -26,6 +28,8 @@ const LOOKUPS_MAX: usize = 20_000;
 const CONNECTIONS: usize = 4;
 /// How often the server is looked at.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// How many looks lie between two at its clock and its character set.
+const LOOKS_BETWEEN: u32 = 60;
 /// Threads that resolve names of hosts: the system's resolver can not be given up.
 const RESOLVING_MAX: usize = 8;
 /// Nobody's name: to look for it takes the same rights as to look for anybody.
@@ -160,12 +164,39 @@ async fn work(
 
 async fn probe(settings: &ServerSettings, health: &Health) {
     let nobody = Aor::parse(NOBODY).expect("it is an address of record");
-    let mut session = None;
+    let (mut session, mut told, mut looks) = (None, Vec::new(), 0);
     let mut interval = tokio::time::interval(PROBE_INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
         health.note(read(settings, &mut session, &nobody).await.err());
+        let Some(open) = &mut session else { continue };
+        if looks == 0 {
+            match shortcomings(open, wall_now).await {
+                Ok(found) => {
+                    tell(&found, &told);
+                    told = found;
+                }
+                // A session of which a statement failed is not used again; accounts can be read all the same.
+                Err(error) => {
+                    tracing::debug!(%error, "the database's clock and character set were not looked at");
+                    session = None;
+                }
+            }
+        }
+        looks = (looks + 1) % LOOKS_BETWEEN;
+    }
+}
+
+/// What is new, and what is over. A clock that runs away is told once, whatever it shows by then.
+fn tell(found: &[String], told: &[String]) {
+    let kind = |text: &String| text.split(" is ").next().unwrap_or_default().to_owned();
+    let has = |list: &[String], text: &String| list.iter().any(|it| kind(it) == kind(text));
+    for what in found.iter().filter(|it| !has(told, it)) {
+        tracing::warn!("the database: {what}");
+    }
+    for what in told.iter().filter(|it| !has(found, it)) {
+        tracing::info!("the database, no longer: {what}");
     }
 }
 

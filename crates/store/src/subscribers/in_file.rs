@@ -4,7 +4,7 @@ use std::path::Path;
 
 use engine::StoreError;
 use routing::{Anchoring, Forwards};
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
 use sip::Aor;
 
 use crate::credentials::Credentials;
@@ -13,6 +13,14 @@ use crate::names::{NAMES_MAX, aliases, may_use};
 use crate::row;
 use crate::subscribers::{NewSubscriber, Subscriber, SubscriberError};
 use crate::{forwards, relay_rule};
+
+/// How many accounts of a file have a rule for the media relay, which is not that none of their calls goes by it. The file
+/// is only read; `None` if it is not there, or can not be read.
+pub fn relay_rules(file: &Path) -> Option<u64> {
+    let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
+    let sql = "SELECT count(*) FROM subscriber WHERE relay IN ('nat', 'always')";
+    connection.query_row(sql, [], |row| row.get::<_, i64>(0)).ok().and_then(|count| u64::try_from(count).ok())
+}
 
 /// The accounts of a file. A running server may use it too.
 #[derive(Debug)]

@@ -168,7 +168,7 @@ INSERT INTO subscriber VALUES (2, 'bob', 'example.org', 'secret', '', '', '');
 INSERT INTO dbaliases VALUES (1, '2001', 'example.org', 'alice', 'example.org');
 ";
 /// As `utils/kamctl/postgres/auth_db-create.sql` and `utils/kamctl/mysql/auth_db-create.sql` of Kamailio 5.8 shape them.
-const KAMAILIO: &str = "CREATE TABLE version (id INTEGER PRIMARY KEY, table_name VARCHAR(32) NOT NULL, table_version INTEGER DEFAULT 0 NOT NULL);
+pub const KAMAILIO: &str = "CREATE TABLE version (id INTEGER PRIMARY KEY, table_name VARCHAR(32) NOT NULL, table_version INTEGER DEFAULT 0 NOT NULL);
 INSERT INTO version VALUES (1, 'subscriber', 7), (2, 'location', 9), (3, 'dbaliases', 1);
 CREATE TABLE subscriber (id INTEGER PRIMARY KEY, username VARCHAR(64) DEFAULT '' NOT NULL, domain VARCHAR(64) DEFAULT '' NOT NULL, password VARCHAR(64) DEFAULT '' NOT NULL, ha1 VARCHAR(128) DEFAULT '' NOT NULL, ha1b VARCHAR(128) DEFAULT '' NOT NULL, CONSTRAINT subscriber_account_idx UNIQUE (username, domain));
 CREATE TABLE dbaliases (id INTEGER PRIMARY KEY, alias_username VARCHAR(64) DEFAULT '' NOT NULL, alias_domain VARCHAR(64) DEFAULT '' NOT NULL, username VARCHAR(64) DEFAULT '' NOT NULL, domain VARCHAR(64) DEFAULT '' NOT NULL);

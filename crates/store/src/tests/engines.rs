@@ -71,8 +71,13 @@ impl Engine {
 
     /// An empty database.
     pub fn database(&self) -> ServerSettings {
+        self.database_with("")
+    }
+
+    /// An empty database, with these words behind its `CREATE DATABASE`.
+    pub fn database_with(&self, options: &str) -> ServerSettings {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
-        self.sql(self.administration(), &format!("CREATE DATABASE {name}"));
+        self.sql(self.administration(), &format!("CREATE DATABASE {name} {options}"));
         self.settings(&name)
     }
 
