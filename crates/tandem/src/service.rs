@@ -344,7 +344,9 @@ impl Service {
         let aor = read_aor(aor)?;
         let mut subscribers = self.subscribers()?;
         subscribers.set_relay(&aor, rule.map(Into::into)).map_err(told)?;
-        self.changed(&subscribers, &aor)
+        self.changed(&subscribers, &aor)?;
+        let config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        value(Vec::from_iter(rule.and_then(|rule| config.relay.remark_on(rule.into()))))
     }
 
     fn forward(&self, aor: &str, change: &ForwardChange) -> Result<Value, String> {

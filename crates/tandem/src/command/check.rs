@@ -36,12 +36,16 @@ pub fn check(file: &Path) -> Result<()> {
     text.push_str(&relay::text(&config.relay, &served, &kernel, config.tcp.connections_max));
     text.push_str(&rtpengine::text(&config.relay));
     text.push_str(&metrics_text(&config));
-    let records = records::settings(&config, &StateDirectory::of(&config)?)?;
+    let state = StateDirectory::of(&config)?;
+    let records = records::settings(&config, &state)?;
     if let Some(settings) = &records {
         text.push_str(&records_text(settings));
     }
+    let mut relay_rules = None;
     if let Some(settings) = database::server(&config)? {
-        text.push_str(&database_text(&inspect(&settings)?));
+        let found = inspect(&settings)?;
+        relay_rules = Some(found.relay_rules);
+        text.push_str(&database_text(&found));
         let wanted = &config.database.lists;
         if !wanted.is_empty() {
             let lists = read_lists(&settings, wanted)?;
@@ -54,6 +58,9 @@ pub fn check(file: &Path) -> Result<()> {
             }
         }
     }
+    // Without a server they are in a file, which is not there before the first start.
+    let accounts = relay_rules.or_else(|| store::relay_rules(&state.database())).unwrap_or_default();
+    text.push_str(&relay::unheeded(&config.relay, &config.dial_plan.gateways, accounts));
     if let Some(database) = records.and_then(|records| records.database) {
         text.push_str(&calls_text(&inspect_calls(&database)?));
     }
@@ -198,6 +205,9 @@ fn database_text(found: &Inspection) -> String {
              has taken them over, or `tandem import --nothing` lets them be removed\n",
             found.rows_of_others
         ));
+    }
+    for what in &found.shortcomings {
+        text.push_str(&format!("note: the database: {what}\n"));
     }
     if let Some(why) = found.read_only {
         text.push_str(&format!("note: the database: {why}\n"));

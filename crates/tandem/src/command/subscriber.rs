@@ -9,6 +9,7 @@ use store::{Credentials, NewSubscriber, SubscriberError, Subscribers};
 
 use super::{Place, print};
 use crate::config::parse_duration;
+use crate::config::relay::Relay;
 use crate::control::client::Client;
 use crate::control::{ForwardChange, RelayRule, Request, SubscriberView};
 use crate::database::Database;
@@ -158,7 +159,7 @@ enum Accounts {
     /// By the server that runs.
     Running(Client),
     /// In the file of a server that does not run.
-    Stopped { subscribers: Subscribers, realm: Option<String> },
+    Stopped { subscribers: Subscribers, realm: Option<String>, relay: Box<Relay> },
 }
 
 impl SubscriberCommand {
@@ -210,15 +211,17 @@ impl SubscriberCommand {
             }
             Self::Relay { aor, rule: Rule(rule), place } => {
                 let aor = aor_of(&aor)?;
-                Accounts::open(&place)?.set_relay(&aor, rule)?;
-                print(&match rule {
+                let remarks = Accounts::open(&place)?.set_relay(&aor, rule)?;
+                let mut text = match rule {
                     Some(RelayRule::Never) => format!("Calls of {aor} go past the relay.\n"),
                     Some(RelayRule::Nat) => {
                         format!("Calls of {aor} go by the relay if one of the phones sits behind NAT.\n")
                     }
                     Some(RelayRule::Always) => format!("Calls of {aor} go by the relay.\n"),
                     None => format!("Calls of {aor} go by the relay as the configuration says.\n"),
-                })
+                };
+                text.extend(remarks.iter().map(|remark| format!("note: {remark}\n")));
+                print(&text)
             }
             Self::Show { aor, json, place } => {
                 let found = Accounts::open(&place)?.find(&aor_of(&aor)?)?;
@@ -292,7 +295,11 @@ impl Accounts {
         if let Database::File(_) = database {
             state.create()?;
         }
-        Ok(Self::Stopped { subscribers: database.subscribers()?, realm: config.digest.realm })
+        Ok(Self::Stopped {
+            subscribers: database.subscribers()?,
+            realm: config.digest.realm,
+            relay: Box::new(config.relay),
+        })
     }
 
     /// Asks for a password and hashes it for the realm of the server.
@@ -354,10 +361,14 @@ impl Accounts {
         }
     }
 
-    fn set_relay(&mut self, aor: &Aor, rule: Option<RelayRule>) -> Result<()> {
+    fn set_relay(&mut self, aor: &Aor, rule: Option<RelayRule>) -> Result<Vec<String>> {
         match self {
             Self::Running(client) => client.ask(&Request::SubscriberRelay { aor: aor.to_string(), rule }),
-            Self::Stopped { subscribers, .. } => Ok(subscribers.set_relay(aor, rule.map(Into::into))?),
+            Self::Stopped { subscribers, relay, .. } => {
+                subscribers.set_relay(aor, rule.map(Into::into))?;
+                let remark = rule.and_then(|rule| relay.remark_on(rule.into()));
+                Ok(remark.map(str::to_owned).into_iter().collect())
+            }
         }
     }
 

@@ -170,6 +170,14 @@ impl Relay {
         self.named || self.anchoring != Anchoring::Never
     }
 
+    /// What is to be said of a rule that counts for nothing, because there is no relay.
+    pub fn remark_on(&self, rule: Anchoring) -> Option<&'static str> {
+        (rule != Anchoring::Never && !self.is_on()).then_some(
+            "relay.relay is \"never\", so that no call goes by the relay: write relay = \"named\" into [relay], and \
+             who has a rule has it",
+        )
+    }
+
     /// How many ports there are.
     pub fn count_of_ports(&self) -> u32 {
         u32::from(self.ports.1 - self.ports.0) + 1

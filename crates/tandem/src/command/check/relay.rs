@@ -1,9 +1,10 @@
 //! What a configuration of the media relay means on this host.
 
 use std::fs;
+use std::sync::Arc;
 
 use media::offer_answer::Face;
-use routing::Settings;
+use routing::{Gateway, Settings};
 use rustix::process::{Resource, getrlimit};
 
 use crate::config::relay::{Anchoring, Relay};
@@ -77,11 +78,32 @@ pub fn text(relay: &Relay, settings: &Settings, kernel: &Kernel, connections_max
     text
 }
 
+/// Gateways, and a number of accounts, whose rules count for nothing because there is no relay.
+pub fn unheeded(relay: &Relay, gateways: &[Arc<Gateway>], accounts: u64) -> String {
+    let is_unheeded = |it: &&Arc<Gateway>| it.relay.is_some_and(|rule| relay.remark_on(rule).is_some());
+    let mut whose: Vec<String> =
+        gateways.iter().filter(is_unheeded).map(|gateway| format!("gateway {}", gateway.name)).collect();
+    let why = relay.remark_on(Anchoring::Always);
+    match accounts {
+        0 => {}
+        1 => whose.push("1 account".to_owned()),
+        accounts => whose.push(format!("{accounts} accounts")),
+    }
+    match why {
+        Some(why) if !whose.is_empty() => {
+            format!("note: a rule for the relay of {} counts for nothing: {why}\n", whose.join(", "))
+        }
+        _ => String::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
+    use std::path::Path;
 
     use super::*;
+    use crate::config::Config;
     use crate::config::relay::RelayAddress;
 
     #[test]
@@ -102,6 +124,30 @@ mod tests {
         );
         let never = Relay { anchoring: Anchoring::Never, ..relay };
         assert_eq!(text(&never, &Settings::default(), &Kernel::default(), 10), "");
+    }
+
+    #[test]
+    fn a_rule_that_counts_for_nothing_without_a_relay_is_told_and_others_are_not() {
+        let told = |relay: &str, accounts| {
+            let file = format!(
+                "[relay]\nrelay = '{relay}'\n[[gateway]]\nname = 'a'\nuri = 'sip:a.example'\nrelay = 'nat'\n\
+                 [[gateway]]\nname = 'b'\nuri = 'sip:b.example'\nrelay = 'never'\n\
+                 [[gateway]]\nname = 'c'\nuri = 'sip:c.example'\n"
+            );
+            let config = Config::parse(Path::new("a.toml"), &file).unwrap_or_else(|error| panic!("{error}"));
+            unheeded(&config.relay, &config.dial_plan.gateways, accounts)
+        };
+
+        let text = told("never", 2);
+        assert!(
+            text.starts_with("note: a rule for the relay of gateway a, 2 accounts counts for nothing: "),
+            "{text}"
+        );
+        assert!(text.contains("write relay = \"named\""), "{text}");
+        for relay in ["named", "nat", "always"] {
+            assert_eq!(told(relay, 2), "");
+        }
+        assert_eq!(unheeded(&Relay { anchoring: Anchoring::Never, named: false, ..relay() }, &[], 0), "");
     }
 
     #[test]
