@@ -4,6 +4,8 @@
 //! a column's type is called, and how its bytes are laid out, differs between products and between the tables that
 //! operators have, and a text is what all of them can give.
 
+use std::time::Duration;
+
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::query::Query;
@@ -83,6 +85,20 @@ impl Link {
             }
             Product::MySql => Ok(Self::MySql(Box::new(mysql_options(settings, host).connect().await?))),
         }
+    }
+
+    /// Has the server undo a transaction in which it has heard nothing for so long. What a host has locked that lost its power
+    /// would else be locked until the server misses it, which takes hours. MySQL, unlike MariaDB, has no such limit.
+    pub async fn limit_transactions(&mut self, silence: Duration) -> Result<(), sqlx::Error> {
+        let sql = match self {
+            Self::Postgres(_) => format!("SET idle_in_transaction_session_timeout = {}", silence.as_millis()),
+            // Only MariaDB reads what is in such a comment.
+            Self::MySql(_) => format!(
+                "SET SESSION autocommit = 1 /*M!100300 , SESSION idle_transaction_timeout = {} */",
+                silence.as_secs().max(1)
+            ),
+        };
+        self.plain(&sql).await
     }
 
     /// Which product it is.

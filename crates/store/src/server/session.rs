@@ -12,6 +12,9 @@ use super::fault::{explain, fault_of};
 use super::link::{Link, Row, Value};
 use super::tables::{Tables, Unfit};
 
+/// How long nothing may be said in a transaction, if a statement may not take longer than that anyway.
+const SILENCE_MAX: Duration = Duration::from_secs(2);
+
 /// A connection to the database, where its tables were recognised.
 #[derive(Debug)]
 pub struct Session {
@@ -178,6 +181,9 @@ pub async fn reach(settings: &ServerSettings) -> Result<Reached, StoreError> {
 async fn try_host(settings: &ServerSettings, host: &HostPlace) -> Result<Reached, String> {
     let told = |failure: Failure| failure.reason;
     let mut link = within(settings.deadline, Link::open(settings, host)).await.map_err(told)?;
+    within(settings.deadline, link.limit_transactions(SILENCE_MAX.max(settings.deadline)))
+        .await
+        .map_err(told)?;
     let is_read_only = within(settings.deadline, link.is_read_only()).await.map_err(told)?;
     let access = if is_read_only { Access::ReadOnly } else { Access::Write };
     Ok(Reached { link, place: host.to_string(), access })

@@ -19,7 +19,7 @@ const DEADLINE: Duration = Duration::from_secs(120);
 const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A way to a server on which everything can stand still.
-struct Way {
+pub(super) struct Way {
     port: u16,
     /// Of the connections that come from here on; those that are there have their own, or the same.
     is_stalled: Arc<std::sync::Mutex<Arc<AtomicBool>>>,
@@ -75,15 +75,8 @@ fn shared_table(engine: &Engine) -> (ServerSettings, Way) {
         let changes = changes.each_ref().map(|(column, value)| (*column, value.as_str()));
         engine.script(&settings, &Made::OpenSips.row(&changes));
     }
-    let HostPlace::Socket(place) = &settings.url.hosts[0] else { panic!("it is on a socket") };
-    let socket = match engine.kind() {
-        Kind::Postgres => place.join(".s.PGSQL.5432"),
-        Kind::MariaDb => place.clone(),
-    };
-    let way = Way::to(socket);
-    settings.url.hosts = vec![HostPlace::Network("127.0.0.1".to_owned(), way.port)];
     settings.deadline = DEADLINE;
-    (settings, way)
+    Way::to_server(engine, &settings)
 }
 
 fn asking(settings: ServerSettings) -> ElsewhereLookups {
@@ -104,6 +97,18 @@ fn ask(lookups: &ElsewhereLookups, of: &str) -> mpsc::Receiver<usize> {
 }
 
 impl Way {
+    /// To a server, and the settings by which it is taken.
+    pub(super) fn to_server(engine: &Engine, settings: &ServerSettings) -> (ServerSettings, Self) {
+        let HostPlace::Socket(place) = &settings.url.hosts[0] else { panic!("it is on a socket") };
+        let way = Self::to(match engine.kind() {
+            Kind::Postgres => place.join(".s.PGSQL.5432"),
+            Kind::MariaDb => place.clone(),
+        });
+        let mut settings = settings.clone();
+        settings.url.hosts = vec![HostPlace::Network("127.0.0.1".to_owned(), way.port)];
+        (settings, way)
+    }
+
     fn to(socket: PathBuf) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
         let port = listener.local_addr().expect("it is bound").port();
@@ -130,7 +135,7 @@ impl Way {
     }
 
     /// What is open, and what comes.
-    fn stall(&self, is_stalled: bool) {
+    pub(super) fn stall(&self, is_stalled: bool) {
         self.is_stalled.lock().expect("no panic inside").store(is_stalled, Ordering::Relaxed);
     }
 }

@@ -9,9 +9,12 @@ use lease::Epoch;
 use replica::Place;
 use routing::PublishedBinding;
 
+use super::elsewhere::Way;
 use super::engines::{Engine, KINDS, Kind};
 use super::*;
+use crate::server::epoch::{Writer, enter};
 use crate::server::inspect::inspect;
+use crate::server::session::Session;
 
 /// A table that some release made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +70,34 @@ fn what_is_registered_is_in_the_table_of_any_dialect_and_goes_when_it_ends() {
         assert_eq!(contacts(&engine, &settings), ["sip:a@10.0.0.7"], "{made:?}");
         let row = engine.rows(&settings, &format!("SELECT {} FROM location", columns(&engine)));
         assert_eq!(row[0][5], "2", "{made:?}");
+    }
+}
+
+#[test]
+fn a_node_that_lost_its_power_in_the_middle_of_a_transaction_keeps_the_next_one_out_for_seconds_only() {
+    for engine in KINDS.into_iter().filter_map(Engine::shared) {
+        let mut settings = Made::Tandem.database(&engine);
+        settings.deadline = Duration::from_secs(2);
+        let first = Running::begin(&settings, 3);
+        first.wait_for_all();
+        first.stand_by();
+        let (by_way, way) = Way::to_server(&engine, &settings);
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("it is small");
+        let dead = runtime.block_on(async {
+            let mut session = Session::open(&by_way).await.expect("it is well");
+            session.begin().await.expect("it is well");
+            enter(&mut session, Writer::Location, Epoch(3)).await.expect("nobody else is active");
+            session
+        });
+        way.stall(true);
+
+        let second = Running::begin(&settings, 4);
+        second.put(&binding("alice@example.org", "sip:a"));
+        second.wait_for_all();
+
+        assert_eq!(contacts(&engine, &settings), ["sip:a"], "{:?}", engine.kind());
+        drop(dead);
     }
 }
 
