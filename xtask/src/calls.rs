@@ -5,6 +5,7 @@
 //! not go on as scripted at its caller or at one of its phones; the only thing that may be missing or come twice is a 100
 //! or 180, which nobody repeats.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -105,6 +106,16 @@ impl Kind {
     }
 }
 
+/// The accounts of all kinds.
+pub fn users() -> impl Iterator<Item = String> {
+    Kind::ALL.into_iter().flat_map(|kind| (0..USERS).map(move |number| format!("{}{number}", kind.name())))
+}
+
+/// How many bindings [`register`] makes.
+pub fn registered() -> usize {
+    phones().count() * USERS
+}
+
 /// Registers all phones of a host at a registrar that asks for no password; the domain is the virtual address.
 pub fn register(lab: &Lab, host: &Host, registrar: Ipv4Addr) -> Result<()> {
     let file = |kind: Kind| lab.dir.join(format!("{}.csv", kind.name()));
@@ -137,6 +148,7 @@ pub struct Calls {
 struct Party {
     kind: Kind,
     running: Running,
+    host: Ipv4Addr,
     counts: PathBuf,
     errors: PathBuf,
 }
@@ -156,7 +168,7 @@ impl Calls {
             command.args(["-trace_err", "-error_file"]).arg(&errors);
             command.arg(format!("{VIP}:5060"));
             let running = Running::start(&mut command, &file("sipp.log"))?;
-            Ok::<_, anyhow::Error>(Party { kind, running, counts, errors })
+            Ok::<_, anyhow::Error>(Party { kind, running, host: host.v4, counts, errors })
         };
         let mut calls = Calls { callers: Vec::new(), phones: Vec::new() };
         for (number, (kind, (flow, rings))) in phones().enumerate() {
@@ -195,8 +207,13 @@ impl Calls {
     }
 
     /// Begins no more, waits until all have ended, and says what became of them.
-    pub fn end(mut self) -> Result<Books> {
-        let mut books = Books::default();
+    pub fn end(self) -> Result<Books> {
+        self.end_with_ids().map(|(books, _)| books)
+    }
+
+    /// As [`Calls::end`], with the Call-ID of each.
+    pub fn end_with_ids(mut self) -> Result<(Books, BTreeSet<String>)> {
+        let (mut books, mut ids) = (Books::default(), BTreeSet::new());
         for parties in [&mut self.callers, &mut self.phones] {
             for party in &*parties {
                 // It ends by itself when its last call has ended.
@@ -212,7 +229,11 @@ impl Calls {
         for caller in &self.callers {
             let of_kind = self.phones.iter().filter(|phone| phone.kind == caller.kind);
             let phones = of_kind.map(Party::counts).collect::<Result<Vec<_>>>()?;
-            books.add(caller.kind, Book::of(&caller.counts()?, &phones));
+            let counts = caller.counts()?;
+            // So SIPp makes them.
+            let (process, host) = (caller.running.id(), caller.host);
+            ids.extend((1..=counts.created).map(|number| format!("{number}-{process}@{host}")));
+            books.add(caller.kind, Book::of(&counts, &phones));
         }
         for party in self.callers.iter().chain(&self.phones) {
             let counts = party.counts()?;
@@ -221,7 +242,7 @@ impl Calls {
                 books.complain(process::read_lossy(&party.errors).chars().take(1_500).collect());
             }
         }
-        Ok(books)
+        Ok((books, ids))
     }
 }
 

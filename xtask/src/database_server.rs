@@ -1,6 +1,7 @@
 //! PostgreSQL and MariaDB of Debian on a host of the lab: with a database and a user `tandem`, in files of their own.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,8 @@ const NOBODY: u32 = 65_534;
 const START_TIME_MAX: Duration = Duration::from_secs(120);
 /// The database, and the user that owns it.
 const NAME: &str = "tandem";
+/// A disk of a server's own: several times what its files take.
+const DISK_BYTES: u64 = 1 << 30;
 
 /// A product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +33,25 @@ pub enum Product {
     MariaDb,
 }
 
+impl Product {
+    /// What a URL begins with.
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Product::Postgres => "postgres",
+            Product::MariaDb => "mysql",
+        }
+    }
+}
+
+/// Where the files of a server are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disk {
+    /// With those of others.
+    Shared,
+    /// On a disk of their own, which can be filled.
+    Own,
+}
+
 /// A database server; it runs or is stopped.
 #[derive(Debug)]
 pub struct DatabaseServer {
@@ -37,18 +59,30 @@ pub struct DatabaseServer {
     host: Host,
     directory: PathBuf,
     log: PathBuf,
+    disk: Disk,
     running: Option<Running>,
 }
 
 impl DatabaseServer {
     /// Makes its files, starts it on a host, and makes the empty database.
     pub fn start(lab: &Lab, host: &Host, product: Product) -> Result<DatabaseServer> {
+        DatabaseServer::start_on(lab, host, product, Disk::Shared)
+    }
+
+    /// As [`DatabaseServer::start`], on a disk of its own if so wanted.
+    pub fn start_on(lab: &Lab, host: &Host, product: Product, disk: Disk) -> Result<DatabaseServer> {
         // Not in the folder of the logs, which may be closed to others than root; the lab's `/run` goes with it.
         let directory = PathBuf::from(format!("/run/database-{}", host.name));
         fs::create_dir_all(&directory)?;
+        if disk == Disk::Own {
+            let size = format!("size={DISK_BYTES}");
+            process::quietly(
+                Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&directory),
+            )?;
+        }
         chown(&directory, Some(NOBODY), Some(NOBODY))?;
         let log = lab.dir.join(format!("database-{}.log", host.name));
-        let mut server = DatabaseServer { product, host: host.clone(), directory, log, running: None };
+        let mut server = DatabaseServer { product, host: host.clone(), directory, log, disk, running: None };
         server.make_files()?;
         server.start_again()?;
         server.sql_in(server.administration(), &format!("CREATE DATABASE {NAME}"))?;
@@ -66,10 +100,7 @@ impl DatabaseServer {
     }
 
     fn url_of(&self, user: &str) -> String {
-        let scheme = match self.product {
-            Product::Postgres => "postgres",
-            Product::MariaDb => "mysql",
-        };
+        let scheme = self.product.scheme();
         format!("{scheme}://{user}@{}/{NAME}", self.address())
     }
 
@@ -109,7 +140,7 @@ impl DatabaseServer {
         process::quietly(&mut command)?;
         let log = lab.dir.join(format!("database-{}.log", host.name));
         let (product, host) = (self.product, host.clone());
-        let mut replica = DatabaseServer { product, host, directory, log, running: None };
+        let mut replica = DatabaseServer { product, host, directory, log, disk: Disk::Shared, running: None };
         replica.start_again()?;
         for text in ["ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"] {
             self.sql(text)?;
@@ -146,18 +177,41 @@ impl DatabaseServer {
 
     /// From here on nothing that is sent to it arrives, and nobody is told so.
     pub fn cut_off(&self) -> Result<()> {
-        let rules = "table inet cut { chain in { type filter hook input priority 0; iif != lo drop; }; }";
-        process::quietly(self.host.command("nft").arg(rules))
+        self.host.cut_off()
     }
 
     /// Ends [`DatabaseServer::cut_off`].
     pub fn mend(&self) -> Result<()> {
-        process::quietly(self.host.command("nft").args(["delete", "table", "inet", "cut"]))
+        self.host.end_cut()
+    }
+
+    /// From here on there is no room on its disk.
+    pub fn fill_disk(&self) -> Result<()> {
+        ensure!(self.disk == Disk::Own, "the disk is that of others too");
+        let mut filler = File::options().append(true).create(true).open(self.filler())?;
+        for size in [1 << 20, 4096, 1] {
+            while filler.write_all(&vec![0; size]).is_ok() {}
+        }
+        Ok(())
+    }
+
+    /// Ends [`DatabaseServer::fill_disk`].
+    pub fn make_room(&self) -> Result<()> {
+        Ok(fs::remove_file(self.filler())?)
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.directory.join("filler")
     }
 
     /// Whether it was started, and not killed since.
     pub fn is_running(&self) -> bool {
         self.running.is_some()
+    }
+
+    /// Whether it has not ended by itself.
+    pub fn has_not_ended(&mut self) -> Result<bool> {
+        self.running.as_mut().context("it does not run")?.is_running()
     }
 
     /// It hears and does not answer any more, or answers again.
@@ -182,7 +236,11 @@ impl DatabaseServer {
         match self.product {
             Product::Postgres => {
                 command.arg("-D").arg(&data).arg("-k").arg(&self.directory).args(["-h", &address]);
-                command.args(["-c", "fsync=off"]);
+                command.args(["-c", "fsync=off", "-c", "max_wal_size=128MB"]);
+                // A replica that was away for a minute finds what it needs.
+                command.args(["-c", "wal_keep_size=400MB"]);
+                // A replica looks for its primary again so soon.
+                command.args(["-c", "wal_retrieve_retry_interval=500ms"]);
             }
             Product::MariaDb => {
                 command.arg("--no-defaults").arg(format!("--datadir={}", data.display()));

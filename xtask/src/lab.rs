@@ -124,6 +124,17 @@ impl Host {
         self.ip(&["addr", "add", &format!("203.0.113.{number}/24"), "dev", "eth0"])
     }
 
+    /// From here on nothing that is sent to it arrives, and nobody is told so.
+    pub fn cut_off(&self) -> Result<()> {
+        let rules = "table inet cut { chain in { type filter hook input priority 0; iif != lo drop; }; }";
+        process::quietly(self.command("nft").arg(rules))
+    }
+
+    /// Ends [`Host::cut_off`].
+    pub fn end_cut(&self) -> Result<()> {
+        process::quietly(self.command("nft").args(["delete", "table", "inet", "cut"]))
+    }
+
     /// `ip WORDS` on this host.
     pub fn ip(&self, words: &[&str]) -> Result<()> {
         run("ip", &[&["-n", &self.name][..], words].concat())

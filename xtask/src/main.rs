@@ -20,6 +20,7 @@ mod gate;
 mod kamailio;
 mod keepalived;
 mod lab;
+mod outage;
 mod packages;
 mod phone;
 mod process;
@@ -102,6 +103,10 @@ cargo xtask soak talk [--rounds N] [--sessions N] [--dir DIR] [--program PATH] [
 cargo xtask soak long-talk [--minutes N] [--program PATH] [--yes]
     One talk of 10 minutes behind routers that forget, and in each minute a fault or a switchover: for how
     long each heard the other one, into bench/SOAK-LONG-TALK.md.
+cargo xtask soak database [--minutes N] [--registers-per-second N] [--calls-per-second N] [--mariadb] [--dir DIR]
+        [--program PATH] [--yes]
+    Five minutes of registrations and calls at a pair whose PostgreSQL is stopped, cut off, slow, full,
+    restarted and moved, and then what is in its tables, into bench/SOAK-DATABASE.md. DIR as above.
 ";
 
 fn main() -> ExitCode {
@@ -150,6 +155,7 @@ fn run(words: &[&str]) -> Result<ExitCode> {
             soak::long_talk::run_here(Path::new(dir), Path::new(binary), minutes)
         }
         ["soak-trials-here", words @ ..] => soak::run_trials_here(words),
+        ["soak-database-here", words @ ..] => soak::database::run_here(words),
         ["soak-pair-here", words @ ..] => soak::pair::run_here(words),
         ["scenario", name, dir, binary] => {
             scenario::run_here(name, Path::new(dir), Path::new(binary)).map(ExitCode::from)

@@ -118,6 +118,19 @@ pub const FOR_CALLS: &[Needed] = &[
     Needed { program: "sipsak", package: "sipsak", reason: "it checks Kamailio for keepalived" },
 ];
 
+/// What `cargo xtask soak database` needs.
+pub const FOR_SOAK_DATABASE: &[Needed] = &[
+    Needed { program: "unshare", package: "util-linux", reason: "namespaces for each pair" },
+    Needed { program: "ip", package: "iproute2", reason: "cables and addresses in them" },
+    Needed { program: "nft", package: "nftables", reason: "cuts" },
+    Needed { program: "sysctl", package: "procps", reason: "forwarding in the router" },
+    Needed { program: "sipp", package: "sip-tester", reason: "those who call and are called" },
+    Needed { program: "initdb", package: "postgresql-15", reason: "the database" },
+    Needed { program: "psql", package: "postgresql-client-15", reason: "to ask it" },
+    Needed { program: "mariadbd", package: "mariadb-server-core", reason: "the other database" },
+    Needed { program: "mariadb", package: "mariadb-client-core", reason: "to ask it" },
+];
+
 /// What `cargo xtask soak talk` needs.
 pub const FOR_TALK: &[Needed] = &[
     Needed { program: "unshare", package: "util-linux", reason: "namespaces for each pair" },

@@ -176,6 +176,7 @@ pub fn all() -> Vec<Scenario> {
         cluster::drill::SCENARIOS,
         cluster::metrics::SCENARIOS,
         cluster::frozen::SCENARIOS,
+        cluster::full_disk::SCENARIOS,
         cluster::cables::SCENARIOS,
         cluster::call_rows::SCENARIOS,
         cluster::calls::SCENARIOS,

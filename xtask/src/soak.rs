@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 
 mod calls;
+pub mod database;
 pub mod fuzz;
 pub mod internet;
 pub mod lease;
@@ -31,10 +32,11 @@ pub fn run(words: &[&str]) -> Result<ExitCode> {
         ["calls", options @ ..] => trials::run::<UnderCalls>(options),
         ["talk", options @ ..] => trials::run::<UnderTalk>(options),
         ["long-talk", options @ ..] => long_talk::run(options),
+        ["database", options @ ..] => database::run(&database::Options::parse(options)?),
         ["pair", options @ ..] => pair::run(&pair::Options::parse(options)?),
         [unknown, ..] => {
             bail!(
-                "{unknown} is no soak: worlds, pair-worlds, talk-worlds, internet, fuzz, lease, pair, calls, talk, long-talk"
+                "{unknown} is no soak: worlds, pair-worlds, talk-worlds, internet, fuzz, lease, pair, calls, talk, long-talk, database"
             )
         }
     }

@@ -11,6 +11,7 @@ pub mod drill;
 pub mod fallback;
 pub mod fast_path;
 pub mod frozen;
+pub mod full_disk;
 pub mod killed;
 pub mod lease_row;
 pub mod load;
