@@ -179,6 +179,7 @@ pub fn all() -> Vec<Scenario> {
         cluster::full_disk::SCENARIOS,
         cluster::cables::SCENARIOS,
         cluster::call_rows::SCENARIOS,
+        cluster::lost_node::SCENARIOS,
         cluster::calls::SCENARIOS,
         cluster::load::SCENARIOS,
         cluster::location::SCENARIOS,

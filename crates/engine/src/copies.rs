@@ -27,6 +27,7 @@ mod calls;
 mod connections;
 mod dialogs;
 mod media;
+mod records;
 
 pub use self::calls::{CallEntry, apply_call, fetch_call, post_calls, remove_call};
 pub use self::connections::{
@@ -35,6 +36,9 @@ pub use self::connections::{
 };
 pub use self::dialogs::{DialogEntry, apply_dialog};
 pub use self::media::{MediaEntry, apply_media};
+pub use self::records::{
+    fetch_record, is_record, place_of_record, read_record, record_at, record_capsule, record_key,
+};
 
 /// A binding. The numbers of kinds are part of what two nodes say to each other: none is ever given another meaning.
 pub const BINDING: Kind = Kind(1);
@@ -50,9 +54,11 @@ pub const DIALOG: Kind = Kind(5);
 pub const CONNECTION: Kind = Kind(6);
 /// The media of a call that pass the relay.
 pub const MEDIA: Kind = Kind(7);
+/// The record of a call that has ended, until it is in the database.
+pub const RECORD: Kind = Kind(8);
 
 /// What this version understands of another node's.
-pub const KNOWN: [Known; 7] = [
+pub const KNOWN: [Known; 8] = [
     Known { kind: BINDING, format_max: BINDING_FORMAT },
     Known { kind: NONCE_COUNT, format_max: NONCE_FORMAT },
     Known { kind: BAN, format_max: BAN_FORMAT },
@@ -60,6 +66,7 @@ pub const KNOWN: [Known; 7] = [
     Known { kind: DIALOG, format_max: StoredDialog::FORMAT },
     Known { kind: CONNECTION, format_max: STRANDED_FORMAT },
     Known { kind: MEDIA, format_max: media::MEDIA_FORMAT },
+    Known { kind: RECORD, format_max: records::RECORD_FORMAT },
 ];
 
 /// The owners of bans in places, behind all partitions: of IPv4 sources, and of IPv6 sources.
@@ -67,6 +74,8 @@ const BANS_V4: u16 = u16::MAX;
 const BANS_V6: u16 = u16::MAX - 1;
 /// The owner of connections.
 const CONNECTIONS: u16 = u16::MAX - 2;
+/// The owner of records.
+const RECORDS: u16 = u16::MAX - 3;
 
 /// A place that no entry has: the entry has ended already, and its removal stands behind it.
 const NOWHERE: u64 = u64::MAX;

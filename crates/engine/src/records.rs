@@ -1,17 +1,37 @@
 //! Where the records of calls go.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use lease::Epoch;
 use media::call_figures::CallFigures;
 use routing::CallRecord;
 
-use crate::Output;
+use crate::{Output, Peer};
 
 /// Whoever writes down what is left of calls.
 pub trait Records: Send + Sync {
     /// Queues what is told of a call that ended while this node was active under an epoch. Blocks nobody.
     fn write(&self, epoch: Epoch, news: RecordNews);
+
+    /// What is owed to a database is told to the other node, which owes it too, from here on.
+    fn attach(&self, peer: Arc<dyn Peer>);
+
+    /// On a standby: takes a record that the active node owes. Whether there was room.
+    fn hold(&self, id: u128, line: Bytes) -> bool;
+
+    /// On a standby: the active node owes a record no longer.
+    fn let_go(&self, number: u64);
+
+    /// On the active node: a record that is owed, for the other node that lacks it.
+    fn fetch(&self, number: u64) -> Option<(u128, Bytes)>;
+
+    /// This node has become active: what it has held it owes now itself.
+    fn became_active(&self);
+
+    /// Another node may be active.
+    fn stood_by(&self);
 }
 
 /// What is told of a call that has ended.

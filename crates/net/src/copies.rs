@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clock::{Instant, Now};
-use engine::{CallHolding, Holding, Output, Partition, PartitionOutput, Peer, Shard};
+use engine::{CallHolding, Holding, Output, Partition, PartitionOutput, Peer, Records, Shard};
 use lease::{ActiveLease, Epoch, LeaseMirror, Tenure};
 use replica::{Posted, Ticket};
 use routing::Bans;
@@ -101,6 +101,8 @@ impl Machine for ShardOwner {
 /// The way to the other node.
 pub(crate) struct Copies {
     pub(crate) peer: Arc<dyn Peer>,
+    /// Who writes records, and holds those of the other node.
+    records: Option<Arc<dyn Records>>,
     /// The epoch under which the peer is active, plus one; 0: it stands by.
     acting: AtomicU64,
     /// Under which epoch the node became active, while the peer is.
@@ -111,8 +113,14 @@ pub(crate) struct Copies {
 
 impl Copies {
     /// A peer that stands by.
-    pub(crate) fn new(peer: Arc<dyn Peer>) -> Self {
-        Self { peer, acting: AtomicU64::new(0), since: Mutex::new(None), became_active: Notify::new() }
+    pub(crate) fn new(peer: Arc<dyn Peer>, records: Option<Arc<dyn Records>>) -> Self {
+        Self {
+            peer,
+            records,
+            acting: AtomicU64::new(0),
+            since: Mutex::new(None),
+            became_active: Notify::new(),
+        }
     }
 
     /// What machines may act by, the peer being active under the same epoch. Not to be called with a lock of a machine.
@@ -152,7 +160,7 @@ impl Copies {
                 let was_active = *since == Some(epochs.since);
                 match was_active {
                     true => self.peer.raise(epochs.now),
-                    false => self.peer.become_active(epochs.now),
+                    false => self.become_active(epochs.now),
                 }
                 *since = Some(epochs.since);
                 self.acting.store(mark_of(epochs.now), Ordering::Release);
@@ -164,8 +172,18 @@ impl Copies {
                 *since = None;
                 self.acting.store(0, Ordering::Release);
                 self.peer.become_standby(Epoch(before - 1));
+                if let Some(records) = &self.records {
+                    records.stood_by();
+                }
             }
             Some(_) | None => {}
+        }
+    }
+
+    fn become_active(&self, epoch: Epoch) {
+        self.peer.become_active(epoch);
+        if let Some(records) = &self.records {
+            records.became_active();
         }
     }
 
@@ -263,7 +281,7 @@ mod tests {
         let far = |epoch| LeaseMirror::until(Instant::FAR, Epoch(epoch)).held_since(Epoch(3));
         let lease = Raised(Mutex::new(VecDeque::from([far(3), far(5)])));
         let mandate = Mandate::new(Arc::new(lease), Default::default());
-        let copies = Copies::new(Arc::new(Elsewhere));
+        let copies = Copies::new(Arc::new(Elsewhere), None);
 
         assert_eq!(copies.mirror_to_act(&mandate, clocks::instant()), far(5));
     }

@@ -3,9 +3,12 @@
 use std::sync::Weak;
 
 use clock::Now;
-use engine::copies::{Entry, OwnerOf, banned_at, connection_at};
+use engine::copies::{
+    Entry, OwnerOf, banned_at, connection_at, fetch_record, is_record, place_of_record, read_record,
+    record_at,
+};
 use engine::{Holding, Outcome, Owners, PartitionOutput, Shard, shard_of_owner};
-use replica::{Apply, Cause, Epoch, Fetched, Kind, Place, Ticket, Wanted};
+use replica::{Apply, Capsule, Cause, Epoch, Fetched, Kind, Place, Ticket, Wanted};
 use routing::Bans;
 use tracing::{debug, error};
 use transport::RemoteAddr;
@@ -27,6 +30,9 @@ impl Owners for EdgeOwners {
             return None;
         }
         let (now, kind) = (clocks::now(), apply.capsule.kind);
+        if is_record(kind) {
+            return take_record(&edge, apply.capsule);
+        }
         let entry = match engine::copies::read(now, apply.capsule) {
             Ok(entry) => entry,
             Err(unreadable) => {
@@ -72,6 +78,9 @@ impl Owners for EdgeOwners {
         if let Some(at) = connection_at(place) {
             return edge.streams.stranding.withdraw(at);
         }
+        if let Some(number) = record_at(place) {
+            return edge.records.iter().for_each(|records| records.let_go(number));
+        }
         if let Some(shard) = shard_of_owner(place.owner) {
             let Some(seat) = edge.machines.shards.get(usize::from(shard)) else { return };
             return seat.with(clocks::now(), |owner, _| {
@@ -95,6 +104,11 @@ impl Owners for EdgeOwners {
         for wanted in wanted {
             if let Some(at) = connection_at(wanted.place) {
                 fetched.push(edge.streams.stranding.fetch(at, wanted));
+                continue;
+            }
+            if let Some(number) = record_at(wanted.place) {
+                let record = edge.records.as_ref().and_then(|records| records.fetch(number));
+                fetched.push(fetch_record(record, wanted));
                 continue;
             }
             let owner = wanted.place.owner;
@@ -153,6 +167,16 @@ impl Owners for EdgeOwners {
         edge.tallies.add(Tally::Superseded);
         error!(epoch = epoch.0, "the other node was active under a higher epoch than this one's");
     }
+}
+
+/// A node that writes no records keeps none for the other one either, and says nothing of it: they are to be configured alike.
+fn take_record(edge: &Edge, capsule: Capsule) -> Option<Place> {
+    let Some((id, line)) = read_record(capsule) else {
+        edge.tallies.add(Tally::CapsuleUnreadable);
+        return None;
+    };
+    let is_held = edge.records.as_ref().is_none_or(|records| records.hold(id, line));
+    is_held.then(|| place_of_record(id))
 }
 
 /// Under the partition's lock, so that the order of changes stays.

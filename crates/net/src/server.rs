@@ -224,7 +224,10 @@ impl Server {
             let _within = edge.runtime.enter();
             edge.machines.note_changes();
             let peer = open(Arc::new(EdgeOwners(Arc::downgrade(&edge))), own).map_err(StartError::Peer)?;
-            if edge.copies.set(Copies::new(peer)).is_err() {
+            if let Some(records) = &edge.records {
+                records.attach(Arc::clone(&peer));
+            }
+            if edge.copies.set(Copies::new(peer, edge.records.clone())).is_err() {
                 unreachable!("a server has one peer, and it is set here");
             }
         }

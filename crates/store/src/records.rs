@@ -10,6 +10,7 @@
 mod aside;
 mod bounds;
 mod calendar;
+mod held;
 mod journal;
 mod line;
 mod owed;
@@ -20,15 +21,17 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use engine::{CallMedia, EndedMedia, RecordNews, Records, StoreError};
+use bytes::Bytes;
+use engine::{CallMedia, EndedMedia, Peer, RecordNews, Records, StoreError};
 use lease::Epoch;
 use routing::CallRecord;
 
 pub use self::aside::Aside;
 pub use self::bounds::Bounds;
 pub use self::calendar::{sql_time, utc};
+pub use self::held::Held;
 pub use self::line::{Line, LineMedia};
-pub use self::owed::{Entry, Owed, Said};
+pub use self::owed::{Entry, Owed, Place, Said};
 
 use self::journal::Journal;
 use crate::server::records::writer::{CallDatabase, CallDatabaseState, CallWriter};
@@ -40,6 +43,8 @@ const WAITING_MAX: usize = 100_000;
 const MEDIA_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Records that are written at a time.
 const BATCH_MAX: usize = 1_000;
+/// About the bytes of a line.
+const LINE_BYTES: usize = 1_024;
 /// How soon a write that failed is tried again.
 const RETRY_MIN: Duration = Duration::from_millis(200);
 /// The interval of tries while nothing helps.
@@ -105,6 +110,8 @@ pub struct RecordFiles {
 struct Shared {
     settings: RecordSettings,
     bounds: Arc<Bounds>,
+    /// What the other node of a pair owes too.
+    held: Arc<Held>,
     queue: Mutex<Queue>,
     wake: Condvar,
 }
@@ -137,9 +144,12 @@ impl RecordFiles {
             Some(_) => Bounds::with_reader(),
             None => Bounds::without_reader(),
         });
-        let start = |database| CallWriter::start(database, directory.clone(), Arc::clone(&bounds));
+        let held = Arc::new(Held::default());
+        let start =
+            |database| CallWriter::start(database, directory.clone(), Arc::clone(&bounds), Arc::clone(&held));
         let database = database.map(start).transpose().map_err(&wrong)?;
-        let shared = Arc::new(Shared { settings, bounds, queue: Mutex::default(), wake: Condvar::new() });
+        let shared =
+            Arc::new(Shared { settings, bounds, held, queue: Mutex::default(), wake: Condvar::new() });
         let writer = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("store-records".to_owned())
@@ -156,7 +166,10 @@ impl RecordFiles {
             written: queue.written,
             waiting: queue.waiting.len() + queue.under_way,
             lost: queue.lost,
-            database: self.database.as_ref().map(CallWriter::state),
+            database: self
+                .database
+                .as_ref()
+                .map(|database| CallDatabaseState { alone: self.shared.held.beyond(), ..database.state() }),
         }
     }
 
@@ -214,7 +227,9 @@ impl Records for RecordFiles {
                         (None, Some(Instant::now() + MEDIA_WAIT_MAX))
                     }
                 };
-                queue.waiting.push_back(Waiting { ended: Ended { epoch, record, media }, until });
+                self.shared.owe(epoch, &record, media.as_ref());
+                let ended = Ended::Here { epoch, record, media, is_changed: false };
+                queue.waiting.push_back(Waiting { ended, until });
                 queue.waiting.len() == 1 && queue.under_way == 0
             }
             // The record may have been written without it.
@@ -228,6 +243,44 @@ impl Records for RecordFiles {
             self.shared.wake.notify_all();
         }
     }
+
+    fn attach(&self, peer: Arc<dyn Peer>) {
+        if self.shared.settings.database.is_some() {
+            self.shared.held.attach(peer);
+            self.shared.bounds.wake();
+        }
+    }
+
+    fn hold(&self, id: u128, line: Bytes) -> bool {
+        self.shared.held.hold(id, line)
+    }
+
+    fn let_go(&self, number: u64) {
+        self.shared.held.let_go(number);
+    }
+
+    fn fetch(&self, number: u64) -> Option<(u128, Bytes)> {
+        self.shared.held.fetch(number)
+    }
+
+    fn became_active(&self) {
+        let lines = self.shared.held.became_active();
+        if lines.is_empty() || self.shared.settings.database.is_none() {
+            return;
+        }
+        tracing::info!(
+            records = lines.len(),
+            "records that the other node owed to the database are owed here now"
+        );
+        // They are in memory already, and bounded there.
+        let waiting = lines.into_iter().map(|line| Waiting { ended: Ended::Elsewhere(line), until: None });
+        self.shared.queue().waiting.extend(waiting);
+        self.shared.wake.notify_all();
+    }
+
+    fn stood_by(&self) {
+        self.shared.held.stood_by();
+    }
 }
 
 impl Shared {
@@ -239,7 +292,8 @@ impl Shared {
             let is_owed = journal.is_dirty() && self.settings.sync != Sync::Never;
             let sync_in = is_owed.then(|| (synced + SYNC_EVERY).saturating_duration_since(Instant::now()));
             let tried = match self.next_batch(sync_in) {
-                Next::Batch(batch) => {
+                Next::Batch(mut batch) => {
+                    batch.iter_mut().for_each(|ended| self.owe_changed(ended));
                     let tried = journal.append(wall_now(), &bytes_of(&batch, &self.settings.node));
                     self.wrote(batch, tried.is_ok());
                     tried
@@ -272,6 +326,24 @@ impl Shared {
             && let Err(error) = journal.sync()
         {
             tracing::warn!(%error, "the last records may not be on the disk");
+        }
+    }
+
+    /// The other node is to owe a record too.
+    fn owe(&self, epoch: Epoch, record: &CallRecord, media: Option<&CallMedia>) {
+        if self.held.is_attached() {
+            let mut line = Vec::with_capacity(LINE_BYTES);
+            Line::of(record, media, &self.settings.node, epoch).write(&mut line);
+            self.held.owe(record.id, Bytes::from(line));
+        }
+    }
+
+    /// The same if it has figures now that it had not when it was told.
+    fn owe_changed(&self, ended: &mut Ended) {
+        if let Ended::Here { epoch, record, media, is_changed } = ended
+            && std::mem::take(is_changed)
+        {
+            self.owe(*epoch, record, media.as_ref());
         }
     }
 
@@ -365,11 +437,18 @@ enum Next {
 
 /// A call that ended.
 #[derive(Debug)]
-struct Ended {
-    /// Under which epoch.
-    epoch: Epoch,
-    record: Box<CallRecord>,
-    media: Option<CallMedia>,
+enum Ended {
+    /// At this node.
+    Here {
+        /// Under which epoch.
+        epoch: Epoch,
+        record: Box<CallRecord>,
+        media: Option<CallMedia>,
+        /// Whether its media were told after itself.
+        is_changed: bool,
+    },
+    /// At the other node: what it has written of it.
+    Elsewhere(Bytes),
 }
 
 /// One that is not written yet.
@@ -387,15 +466,18 @@ impl Queue {
         while batch.len() < BATCH_MAX
             && let Some(mut next) = self.waiting.pop_front()
         {
-            if let Some(until) = next.until {
-                let id = next.ended.record.id;
+            if let (Some(until), Ended::Here { record, media, is_changed, .. }) =
+                (next.until, &mut next.ended)
+            {
+                let id = record.id;
                 let told = self.media.get(&id).copied().flatten();
                 if told.is_none() && now < until {
                     self.waiting.push_front(next);
                     break;
                 }
                 self.media.remove(&id);
-                next.ended.media = told.flatten();
+                *media = told.flatten();
+                *is_changed = media.is_some();
             }
             batch.push(next.ended);
         }
@@ -404,9 +486,14 @@ impl Queue {
 }
 
 fn bytes_of(batch: &[Ended], node: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(batch.len() * 768);
-    for Ended { epoch, record, media } in batch {
-        Line::of(record, media.as_ref(), node, *epoch).write(&mut bytes);
+    let mut bytes = Vec::with_capacity(batch.len() * LINE_BYTES);
+    for ended in batch {
+        match ended {
+            Ended::Here { epoch, record, media, .. } => {
+                Line::of(record, media.as_ref(), node, *epoch).write(&mut bytes);
+            }
+            Ended::Elsewhere(line) => bytes.extend_from_slice(line),
+        }
     }
     bytes
 }

@@ -486,6 +486,9 @@ pub struct RecordsDatabaseView {
     pub cut: u64,
     /// Those that the database did not take.
     pub aside: u64,
+    /// Those that the other node did not owe too, because they were too many.
+    #[serde(default)]
+    pub alone: u64,
 }
 
 /// One binding.

@@ -115,5 +115,6 @@ fn database_view(state: &CallDatabaseState) -> RecordsDatabaseView {
         written: state.written,
         cut: state.cut,
         aside: state.aside,
+        alone: state.alone,
     }
 }

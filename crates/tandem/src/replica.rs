@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ::replica::{Epoch, Kind, Lag, ReceiverCounts, ReceiverView, SenderCounts, SenderView};
-use engine::copies::{BAN, BINDING, CALL, CONNECTION, DIALOG, KNOWN, MEDIA, NONCE_COUNT};
+use engine::copies::{BAN, BINDING, CALL, CONNECTION, DIALOG, KNOWN, MEDIA, NONCE_COUNT, RECORD};
 use keys::RootKey;
 use peer::{Identity, Peer, Plan};
 use serde::{Deserialize, Serialize};
@@ -234,6 +234,7 @@ fn name_of(kind: Kind) -> String {
         DIALOG => "calls".to_owned(),
         CONNECTION => "connections".to_owned(),
         MEDIA => "media".to_owned(),
+        RECORD => "records".to_owned(),
         Kind(number) => format!("kind {number}"),
     }
 }

@@ -17,6 +17,7 @@ pub mod lease_row;
 pub mod load;
 pub mod location;
 pub mod lossless;
+pub mod lost_node;
 pub mod metrics;
 pub mod moved_primary;
 pub mod observed;

@@ -175,7 +175,7 @@ fn records_text(records: &RecordsView) -> String {
 }
 
 fn records_database_text(records: &RecordsDatabaseView) -> String {
-    let RecordsDatabaseView { error, away_s, owed, oldest_s, written, cut, aside } = records;
+    let RecordsDatabaseView { error, away_s, owed, oldest_s, written, cut, aside, alone } = records;
     let seconds = |seconds: &u64| write_duration(Duration::from_secs(*seconds));
     let state = match error {
         None => "ok".to_owned(),
@@ -184,6 +184,9 @@ fn records_database_text(records: &RecordsDatabaseView) -> String {
     let mut text = format!("{state} ({written} written, {owed} owed");
     if *owed > 0 {
         text.push_str(&format!(", the oldest ended {} ago", seconds(oldest_s)));
+    }
+    if *alone > 0 {
+        text.push_str(&format!(", {alone} of them not owed by the other node too"));
     }
     if *cut > 0 {
         text.push_str(&format!(", {cut} cut"));

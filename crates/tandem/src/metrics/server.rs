@@ -237,6 +237,11 @@ fn store(view: &MetricsView, out: &mut Exposition) {
     .is(database.cut);
     out.counter("tandem_records_aside_total", "Records of calls that the database did not take.")
         .is(database.aside);
+    out.counter(
+        "tandem_records_alone_total",
+        "Records of calls that the other node did not owe to the database too, because they were too many.",
+    )
+    .is(database.alone);
 }
 
 fn carriers(view: &MetricsView, out: &mut Exposition) {

@@ -18,7 +18,7 @@ use engine::StoreError;
 
 use super::batch::{CallSession, End, Failure, Into};
 use super::shape::{ExtraColumn, Others};
-use crate::records::{Aside, Bounds, Entry, Line, Owed, Said};
+use crate::records::{Aside, Bounds, Entry, Held, Line, Owed, Place, Said};
 use crate::server::address::ServerSettings;
 use crate::server::fault::Blame;
 use crate::writer::wall_now;
@@ -27,6 +27,8 @@ use crate::writer::wall_now;
 const BATCH_MAX: usize = 200;
 /// How long a batch is waited for that is not full: so that ten calls a second are not ten transactions.
 const GATHER: Duration = Duration::from_millis(100);
+/// Records of before the start that the other node is told of at a time.
+const ADOPTED_AT_ONCE: usize = 1_000;
 /// How soon it is tried again.
 const RETRY_MIN: Duration = Duration::from_millis(200);
 /// The interval of tries while nothing helps.
@@ -87,6 +89,8 @@ pub struct CallDatabaseState {
     pub cut: u64,
     /// Lines that the database did not take. They are in a file of their own.
     pub aside: u64,
+    /// Records that the other node does not owe too, because it would be too many.
+    pub alone: u64,
 }
 
 /// Writes until it is dropped.
@@ -116,6 +120,9 @@ struct Work {
     shared: Arc<Shared>,
     owed: Owed,
     aside: Aside,
+    held: Arc<Held>,
+    /// How far the other node was told of what stood in the files at the start.
+    adopted: Adopted,
     session: Option<CallSession>,
     /// Whether the session has done something, so that its failure may be that of an old connection alone.
     connection: Connection,
@@ -143,6 +150,7 @@ impl CallWriter {
         mut settings: CallDatabase,
         directory: PathBuf,
         bounds: Arc<Bounds>,
+        held: Arc<Held>,
     ) -> std::io::Result<Self> {
         settings.server.deadline = settings.server.deadline.max(DEADLINE_MIN);
         let shared = Arc::new(Shared {
@@ -159,6 +167,8 @@ impl CallWriter {
             let work = Work {
                 owed: Owed::open(&directory, &settings.cursor, bounds),
                 aside: Aside::in_directory(&directory),
+                held,
+                adopted: Adopted::To(None),
                 settings,
                 shared: others,
                 session: None,
@@ -258,6 +268,7 @@ impl Work {
 
     /// One batch.
     async fn step(&mut self) -> Result<More, Obstacle> {
+        self.adopt()?;
         if self.session.is_none() {
             let mut session = CallSession::open(&self.settings).await.map_err(Obstacle::Server)?;
             self.offer_again(&mut session).await?;
@@ -282,11 +293,27 @@ impl Work {
             }
         }
         self.owed.advance(last, number)?;
+        self.held.written(&lines);
         if self.settings.files == WrittenFiles::Go {
             self.owed.remove_written()?;
         }
         self.shared.note(None);
         Ok(More::Perhaps)
+    }
+
+    /// What stood in the files at the start is owed by the other node too, once there is one.
+    fn adopt(&mut self) -> Result<(), Obstacle> {
+        while let Adopted::To(place) = self.adopted
+            && self.held.is_attached()
+        {
+            let entries = self.owed.lines_from(place.max(self.owed.at()), ADOPTED_AT_ONCE)?;
+            self.held.adopt(&lines_of(&entries));
+            self.adopted = match entries.last() {
+                Some(last) => Adopted::To(Some(last.end)),
+                None => Adopted::All,
+            };
+        }
+        Ok(())
     }
 
     async fn write(&mut self, lines: &[&Line]) -> Result<Next, Obstacle> {
@@ -424,6 +451,12 @@ impl Work {
         let place = self.session.as_ref().map(|session| session.place.clone());
         StoreError { place: place.unwrap_or_else(|| self.settings.server.url.to_string()), reason }
     }
+}
+
+/// How far the other node was told of what stood in the files at the start.
+enum Adopted {
+    To(Option<Place>),
+    All,
 }
 
 /// Whether something was done by a connection.
