@@ -21,6 +21,7 @@ mod copies;
 mod databases;
 mod elsewhere;
 mod engines;
+mod hour;
 mod import;
 mod lists;
 mod location;

@@ -38,6 +38,12 @@ pub enum Value<'a> {
 pub struct Row(Vec<Option<String>>);
 
 impl Row {
+    /// One that no server has sent.
+    #[cfg(test)]
+    pub fn of(columns: Vec<Option<String>>) -> Self {
+        Self(columns)
+    }
+
     /// The text of a column; empty where there is none.
     pub fn text(&self, column: usize) -> &str {
         self.0.get(column).and_then(Option::as_deref).unwrap_or_default()

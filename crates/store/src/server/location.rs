@@ -11,13 +11,14 @@
 //! Tandem writes, and all others are left alone.
 
 mod comparison;
-mod decision;
+pub mod decision;
 pub mod found;
 pub mod import;
 mod owed;
-mod row;
+pub mod row;
 pub mod shape;
-mod writer;
+pub mod table;
+pub mod writer;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -34,6 +35,7 @@ use super::tables::Unfit;
 use decision::Claim;
 use owed::{Noted, Owed};
 use shape::Shape;
+use table::SqlTable;
 use writer::Writer;
 
 /// How long a clean stop waits for the table. What is not written then is found by the next comparison.
@@ -49,7 +51,7 @@ pub struct Location {
 
 /// What the thread and its callers tell each other.
 #[derive(Debug, Default)]
-struct Shared {
+pub struct Shared {
     state: Mutex<State>,
     /// There is work, or the end.
     wake: Notify,
@@ -84,7 +86,8 @@ impl Location {
     /// Begins to publish.
     pub fn attach(&self, published: Arc<dyn Published>) {
         let (settings, shared) = (Arc::clone(&self.settings), Arc::clone(&self.shared));
-        let writer = Writer::new(settings, shared, published);
+        let is_shared = settings.location.as_ref().is_some_and(|location| location.is_shared);
+        let writer: Writer<SqlTable> = Writer::new(settings, is_shared, shared, published);
         let thread =
             std::thread::Builder::new().name("store-location".to_owned()).spawn(move || writer.run());
         match thread {
@@ -100,35 +103,12 @@ impl Location {
 
     /// Notes that a binding has changed. Costs no more than that; on a standby nothing.
     pub fn note(&self, change: &Change) {
-        let mut state = self.shared.state();
-        if state.work == PublicationWork::None {
-            return;
-        }
-        let key = match change {
-            Change::Put(binding) => BindingKey::of(binding),
-            Change::Remove(key) => key.clone(),
-        };
-        let was_empty = state.owed.is_empty();
-        state.is_given_up |= state.owed.note(key) == Noted::GivenUp;
-        drop(state);
-        if was_empty {
-            self.shared.wake.notify_one();
-        }
+        self.shared.note(change);
     }
 
     /// How it stands.
     pub fn publication(&self) -> Publication {
-        let state = self.shared.state();
-        Publication {
-            work: state.work,
-            failing: state.failing.as_ref().map(|(error, since)| (error.clone(), since.elapsed())),
-            owed: state.owed.len() + state.under_way,
-            written: state.written,
-            removed: state.removed,
-            refused: state.refused,
-            comparisons: state.comparisons,
-            last: state.last.as_ref().map(|(last, at)| Outcome { ago: at.elapsed(), ..last.clone() }),
-        }
+        self.shared.publication()
     }
 
     /// Waits a little until all that is owed is written. A database that is away is not waited for.
@@ -163,6 +143,39 @@ impl Drop for Location {
 }
 
 impl Shared {
+    /// Notes that a binding has changed.
+    pub fn note(&self, change: &Change) {
+        let mut state = self.state();
+        if state.work == PublicationWork::None {
+            return;
+        }
+        let key = match change {
+            Change::Put(binding) => BindingKey::of(binding),
+            Change::Remove(key) => key.clone(),
+        };
+        let was_empty = state.owed.is_empty();
+        state.is_given_up |= state.owed.note(key) == Noted::GivenUp;
+        drop(state);
+        if was_empty {
+            self.wake.notify_one();
+        }
+    }
+
+    /// How it stands.
+    pub fn publication(&self) -> Publication {
+        let state = self.state();
+        Publication {
+            work: state.work,
+            failing: state.failing.as_ref().map(|(error, since)| (error.clone(), since.elapsed())),
+            owed: state.owed.len() + state.under_way,
+            written: state.written,
+            removed: state.removed,
+            refused: state.refused,
+            comparisons: state.comparisons,
+            last: state.last.as_ref().map(|(last, at)| Outcome { ago: at.elapsed(), ..last.clone() }),
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

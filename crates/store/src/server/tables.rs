@@ -215,6 +215,22 @@ impl Tables {
     }
 }
 
+#[cfg(test)]
+impl Tables {
+    /// Tandem's own, with a table `location` of these columns.
+    pub fn with_location(columns: impl Iterator<Item = (&'static str, Content)>) -> Self {
+        let column = |content| Column { padding: Padding::None, content, length: None };
+        let location = columns.map(|(name, content)| (name.to_owned(), column(content))).collect();
+        let tables = [("location".to_owned(), location), ("tandem_epoch".to_owned(), BTreeMap::new())];
+        Self {
+            dialect: Dialect::Tandem,
+            product: Product::Postgres,
+            columns: Columns(tables.into()),
+            versions: BTreeMap::from([("location".to_owned(), 1013)]),
+        }
+    }
+}
+
 impl Columns {
     /// Those of these tables, as far as this user may read them.
     pub async fn read(link: &mut Link, tables: &[&str]) -> Result<Self, sqlx::Error> {

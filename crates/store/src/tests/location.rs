@@ -30,10 +30,10 @@ pub(super) const MADE: [Made; 4] = [Made::Tandem, Made::OpenSips, Made::Kamailio
 
 /// The bindings of a node. Every place is a number of the map.
 #[derive(Default)]
-struct Node {
+pub(super) struct Node {
     bindings: Mutex<BTreeMap<BindingKey, (u64, StoredBinding)>>,
     /// 0: it stands by.
-    epoch: AtomicU64,
+    pub(super) epoch: AtomicU64,
     next: AtomicU64,
 }
 
@@ -384,21 +384,21 @@ CREATE TABLE tandem_epoch (writer VARCHAR(32) NOT NULL PRIMARY KEY, epoch BIGINT
 ";
 
 impl Node {
-    fn put(&self, binding: &StoredBinding) {
+    pub(super) fn put(&self, binding: &StoredBinding) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.bindings().insert(BindingKey::of(binding), (number, binding.clone()));
     }
 
-    fn take_all(&self, other: &Self) {
+    pub(super) fn take_all(&self, other: &Self) {
         *self.bindings() = other.bindings().clone();
     }
 
-    fn bindings(&self) -> MutexGuard<'_, BTreeMap<BindingKey, (u64, StoredBinding)>> {
+    pub(super) fn bindings(&self) -> MutexGuard<'_, BTreeMap<BindingKey, (u64, StoredBinding)>> {
         self.bindings.lock().expect("no test panics inside")
     }
 }
 
-fn published(binding: &StoredBinding) -> PublishedBinding {
+pub(super) fn published(binding: &StoredBinding) -> PublishedBinding {
     PublishedBinding { stored: binding.clone(), path: Bytes::from_static(b"<sip:token@192.0.2.5;lr>") }
 }
 

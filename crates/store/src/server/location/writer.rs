@@ -1,23 +1,20 @@
 //! The thread that writes bindings to the table.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use engine::{PublicationWork, Published, StoreError};
 use lease::Epoch;
 use routing::account::BindingKey;
-use tokio::time::timeout;
+// Tests let an hour pass in a moment.
+use tokio::time::{Instant, timeout};
 
+use super::Shared;
 use super::comparison::{Comparison, Stage};
-use super::decision::{self, Claim, must_be_decided, read_page};
-use super::row::{NoPlace, id_of, own_row};
-use super::shape::{RowId, Shape};
-use super::{Shared, no_index, zone};
-use crate::server::address::{LocationSettings, ServerSettings};
-use crate::server::epoch::{self, Standing};
-use crate::server::link::Value;
-use crate::server::session::{Access, Fault, Session};
-use crate::server::tables::Unfit;
+use super::decision::Claim;
+use super::row::{NoPlace, OwnRow, id_of, own_row};
+use super::table::Table;
+use crate::server::session::Fault;
 use crate::writer::wall_now;
 
 /// How long changes are gathered before they are written.
@@ -26,8 +23,6 @@ const GATHER: Duration = Duration::from_millis(50);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Bindings of one transaction.
 const BATCH_MAX: usize = 512;
-/// Rows of one statement, so that a server has few to prepare.
-const ROWS: [usize; 4] = [128, 32, 8, 1];
 /// Pages of bindings that are read before the thread sleeps for a moment: SIP comes first, most of all after a takeover.
 const PAGES_AT_ONCE: usize = 4;
 const BREATH: Duration = Duration::from_millis(2);
@@ -39,13 +34,15 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 const RESOLVING_MAX: usize = 2;
 
 /// The thread's side.
-pub struct Writer {
-    settings: Arc<ServerSettings>,
+pub struct Writer<T: Table> {
+    server: Arc<T::Server>,
+    /// Whether servers beside this one write the table too.
+    is_shared: bool,
     shared: Arc<Shared>,
     published: Arc<dyn Published>,
     /// Under which epoch it writes.
     epoch: Option<Epoch>,
-    open: Option<Open>,
+    open: Option<T>,
     /// The host that was written last.
     place: Option<String>,
     comparison: Option<Comparison>,
@@ -55,17 +52,17 @@ pub struct Writer {
     retry: Duration,
 }
 
-/// A connection with what is known of the table.
-struct Open {
-    session: Session,
-    shape: Shape,
-}
-
-impl Writer {
+impl<T: Table> Writer<T> {
     /// One that has done nothing yet.
-    pub fn new(settings: Arc<ServerSettings>, shared: Arc<Shared>, published: Arc<dyn Published>) -> Self {
+    pub fn new(
+        server: Arc<T::Server>,
+        is_shared: bool,
+        shared: Arc<Shared>,
+        published: Arc<dyn Published>,
+    ) -> Self {
         Self {
-            settings,
+            server,
+            is_shared,
             shared,
             published,
             epoch: None,
@@ -91,13 +88,14 @@ impl Writer {
                 runtime.shutdown_background();
             }
             Err(error) => self.shared.failed(StoreError {
-                place: self.settings.url.to_string(),
+                place: T::name(&self.server),
                 reason: format!("no runtime for its connection: {error}"),
             }),
         }
     }
 
-    async fn work(&mut self) {
+    /// The same, on the runtime of who calls it.
+    pub async fn work(&mut self) {
         while !self.shared.state().is_stopping {
             let Some(epoch) = self.published.epoch() else {
                 self.stand_by();
@@ -187,10 +185,8 @@ impl Writer {
         }
         if self.is_comparison_wanted {
             // Before the table is read: whoever was active before may write nothing behind that.
-            if let Some(Open { session, .. }) = &mut self.open {
-                session.begin().await?;
-                enter(session, epoch).await?;
-                session.commit().await?;
+            if let Some(table) = &mut self.open {
+                table.enter(epoch).await?;
             }
             self.is_comparison_wanted = false;
             self.comparison = Some(Comparison::begin());
@@ -199,28 +195,11 @@ impl Writer {
     }
 
     async fn open(&mut self, epoch: Epoch) -> Result<(), StoreError> {
-        let mut session = Session::open(&self.settings).await?;
-        let refused = |reason: String| StoreError { place: session.place.clone(), reason };
-        if session.access == Access::ReadOnly {
-            return Err(refused(
-                "it can only be read: name the primary in database.url, beside the others".to_owned(),
-            ));
-        }
-        let without = LocationSettings { time_zone: None, is_shared: false };
-        let settings = self.settings.location.as_ref().unwrap_or(&without);
-        let zone = zone(settings).map_err(refused)?;
-        let shape = Shape::of(&session.tables, &zone).map_err(|unfit| refused(Unfit::text(&unfit)))?;
-        if session.rows(&shape.unique_query(), &[]).await?.is_empty() {
-            return Err(StoreError { place: session.place.clone(), reason: no_index(&shape) });
-        }
-        let claim = self.claim();
-        must_be_decided(&mut session, &shape, &claim).await?;
-        // Before anything is written: by its rows alone nobody can tell that a table is not another server's.
-        decision::decide(&mut session, &claim, epoch).await?;
-        if self.place.replace(session.place.clone()).is_some_and(|before| before != session.place) {
+        let table = T::open(&self.server, &self.claim(), epoch).await?;
+        if self.place.replace(table.place().to_owned()).is_some_and(|before| before != table.place()) {
             self.compare_again();
         }
-        self.open = Some(Open { session, shape });
+        self.open = Some(table);
         Ok(())
     }
 
@@ -244,7 +223,7 @@ impl Writer {
                 Ok(())
             }
             Err(error) => {
-                let fault = self.open.as_ref().map_or(Fault::Server, |open| open.session.fault);
+                let fault = self.open.as_ref().map_or(Fault::Server, Table::fault);
                 if fault == Fault::Row && keys.len() == 1 {
                     state.refused += 1;
                     drop(state);
@@ -270,7 +249,8 @@ impl Writer {
 
     /// One transaction: bindings that are there are written, others removed.
     async fn write(&mut self, epoch: Epoch, keys: &[BindingKey]) -> Result<Batch, StoreError> {
-        let Some(Open { session, shape }) = &mut self.open else { return Ok(Batch::default()) };
+        let Some(table) = &mut self.open else { return Ok(Batch::default()) };
+        let shape = &*table.shape();
         let (mut rows, mut gone, mut refused) = (Vec::new(), Vec::new(), 0);
         for (key, found) in keys.iter().zip(self.published.with_keys(keys)) {
             let Some((place, published)) = found else {
@@ -290,15 +270,8 @@ impl Writer {
         // Two in one statement are refused.
         rows.sort_by_key(|(row, _)| row.id);
         rows.dedup_by_key(|(row, _)| row.id);
-        session.begin().await?;
-        enter(session, epoch).await?;
-        remove(session, shape, &gone).await?;
-        for part in parts(&rows) {
-            let values: Vec<Value<'_>> =
-                part.iter().flat_map(|(row, _)| row.values.iter().map(|text| text.value())).collect();
-            session.run(&shape.writing(part.len()), &values).await?;
-        }
-        session.commit().await?;
+        let written: Vec<&OwnRow> = rows.iter().map(|(row, _)| row).collect();
+        table.change(epoch, &gone, &written).await?;
         if let Some(comparison) = &mut self.comparison {
             for (row, place) in &rows {
                 comparison.wrote(shape, row, *place);
@@ -311,17 +284,13 @@ impl Writer {
     }
 
     fn claim(&self) -> Claim {
-        match &self.settings.location {
-            Some(location) if location.is_shared => Claim::Sockets(self.published.listeners()),
-            _ => Claim::Whole,
-        }
+        if self.is_shared { Claim::Sockets(self.published.listeners()) } else { Claim::Whole }
     }
 
     async fn compare(&mut self, epoch: Epoch) -> Result<(), StoreError> {
         let claim = self.claim();
-        let (Some(comparison), Some(Open { session, shape })) = (&mut self.comparison, &mut self.open) else {
-            return Ok(());
-        };
+        let (Some(comparison), Some(table)) = (&mut self.comparison, &mut self.open) else { return Ok(()) };
+        let shape = &*table.shape();
         match comparison.stage() {
             Stage::Bindings(_) => {
                 for _ in 0..PAGES_AT_ONCE {
@@ -330,19 +299,12 @@ impl Writer {
                 tokio::time::sleep(BREATH).await;
             }
             Stage::Table(behind) => {
-                let page = read_page(session, shape, behind).await?;
+                let page = table.page(behind).await?;
                 let strangers = comparison.take_page(shape, &page, |row| claim.has(shape, row));
                 if strangers.is_empty() {
                     return Ok(());
                 }
-                session.begin().await?;
-                enter(session, epoch).await?;
-                for part in parts(&strangers) {
-                    let values: Vec<Value<'_>> =
-                        part.iter().map(|number| Value::Number(Some(*number))).collect();
-                    session.run(&shape.removal(shape.page_column(), part.len()), &values).await?;
-                }
-                session.commit().await?;
+                table.remove(epoch, &strangers).await?;
                 self.shared.state().removed += strangers.len() as u64;
             }
             Stage::Rest => {
@@ -362,7 +324,7 @@ impl Writer {
                         milliseconds = outcome.took.as_millis(),
                         "the table location says what is registered"
                     );
-                    state.last = Some((outcome, Instant::now()));
+                    state.last = Some((outcome, Instant::now().into_std()));
                     drop(state);
                     self.comparison = None;
                     return Ok(());
@@ -397,51 +359,4 @@ struct Batch {
     rows: u64,
     gone: u64,
     refused: u64,
-}
-
-async fn enter(session: &mut Session, epoch: Epoch) -> Result<(), StoreError> {
-    let standing = epoch::enter(session, epoch::Writer::Location, epoch).await.inspect_err(|_| {
-        // No binding is to blame for this row.
-        if session.fault == Fault::Row {
-            session.fault = Fault::Other;
-        }
-    });
-    match standing? {
-        Standing::Ours => Ok(()),
-        Standing::Overtaken(highest) => Err(epoch::overtaken(session, highest, epoch)),
-    }
-}
-
-async fn remove(session: &mut Session, shape: &Shape, ids: &[RowId]) -> Result<(), StoreError> {
-    let ids: Vec<_> = ids.iter().map(|id| id.text()).collect();
-    for part in parts(&ids) {
-        let values: Vec<Value<'_>> = part.iter().map(|text| text.value()).collect();
-        session.run(&shape.removal(shape.id_column(), part.len()), &values).await?;
-    }
-    Ok(())
-}
-
-/// In parts of few lengths.
-fn parts<T>(mut all: &[T]) -> impl Iterator<Item = &[T]> {
-    std::iter::from_fn(move || {
-        let length = ROWS.into_iter().find(|length| *length <= all.len())?;
-        let (part, rest) = all.split_at(length);
-        all = rest;
-        Some(part)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn any_number_of_rows_is_written_in_parts_of_few_lengths() {
-        for count in [0, 1, 7, 8, 200, 513] {
-            let all: Vec<usize> = (0..count).collect();
-
-            assert_eq!(parts(&all).flatten().copied().collect::<Vec<_>>(), all);
-            assert!(parts(&all).all(|part| ROWS.contains(&part.len())));
-        }
-    }
 }
