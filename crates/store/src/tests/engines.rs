@@ -189,6 +189,13 @@ impl Engine {
         let select = "SELECT 1";
         while let Err(error) = self.try_sql(self.administration(), select) {
             assert!(Instant::now() < end, "{:?} does not start: {error}\n{}", self.kind, self.log());
+            let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+            // Children of the one that was killed hold its memory for a moment, and then it ends at once.
+            if process.try_wait().expect("it is ours").is_some() {
+                let program = program(self.kind).expect("it was there");
+                *process = run(self.kind, &program, self.directory.path());
+            }
+            drop(process);
             std::thread::sleep(Duration::from_millis(50));
         }
     }
