@@ -181,9 +181,11 @@ impl World {
                     2 => heals_at = self.be(Condition::Hanging, 60),
                     3 => heals_at = self.be(Condition::Slow(DEADLINE * 2), 60),
                     4 => heals_at = self.be(Condition::Slow(DEADLINE / 5), 60),
-                    5 if wakes_at.is_none() => {
-                        self.restart(if self.epoch % 2 == 0 { Loses::Nothing } else { Loses::LastMoments })
-                    }
+                    5 if wakes_at.is_none() => self.restart(if self.epoch.is_multiple_of(2) {
+                        Loses::Nothing
+                    } else {
+                        Loses::LastMoments
+                    }),
                     6 if wakes_at.is_none() => self.move_back(),
                     7 if wakes_at.is_none() => self.switch(Old::Ends),
                     8 if wakes_at.is_none() => self.switch(Old::Dies),
@@ -354,6 +356,7 @@ enum Old {
 }
 
 impl Member {
+    #[expect(clippy::arc_with_non_send_sync, reason = "all of a model runs in one thread")]
     fn begin(model: &Model, node: Arc<Node>) -> Self {
         let shared = Arc::new(Shared::default());
         let published = Arc::clone(&node) as Arc<dyn Published>;
