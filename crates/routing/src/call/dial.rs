@@ -32,6 +32,18 @@ impl TransactionUser {
         lead.unwrap_or_else(|| Lead::Refuse(Reply::new(Status::NOT_FOUND)))
     }
 
+    /// The same for somebody who may be an account, as long as nobody can say: who has no phone here. A route goes on to a
+    /// gateway; where none does, the answer has to wait for the store.
+    pub(super) fn dial_unasked(&mut self, inbound: &Inbound) -> Lead {
+        match self.dialled(inbound) {
+            Some(lead @ Lead::Try(_)) => {
+                self.counts.add(Count::RoutedToGateway);
+                lead
+            }
+            _ => Lead::Refuse(Reply::later(Status::SERVER_INTERNAL_ERROR)),
+        }
+    }
+
     /// Whether a request for another server is the dial plan's: a route names that server's domain, or the server is one
     /// of the gateways, to which nothing but a route leads, or the request comes from a gateway, which gets nowhere else.
     pub(super) fn is_dialled(&self, inbound: &Inbound) -> bool {

@@ -121,6 +121,7 @@ impl TransactionUser {
             // A number that is no account of ours.
             (Located::UnknownAor, Look::ByName) => self.dial(inbound),
             (Located::UnknownAor | Located::Alias(_), _) => Lead::Refuse(Reply::new(Status::NOT_FOUND)),
+            (Located::Unavailable, Look::ByName) => self.dial_unasked(inbound),
             (Located::Unavailable, _) => Lead::Refuse(Reply::later(Status::SERVER_INTERNAL_ERROR)),
         }
     }

@@ -54,6 +54,29 @@ fn a_user_of_ours_is_found_before_any_route() {
 }
 
 #[test]
+fn a_number_goes_its_route_while_nobody_can_say_whether_it_is_an_account() {
+    for (number, goal, status) in [("110", "a", None), ("1100", "a", Some(500)), ("110", "nobody", Some(500))]
+    {
+        let mut out = to(&["110"], &[&at("a", A)]);
+        if goal == "nobody" {
+            out.goal = Goal::Reject(Status::NOT_FOUND);
+        }
+        let mut scene = scene(vec![at("a", A)], vec![out]);
+        let (token, _) =
+            only_ask(&scene.send_as_account(ALICE, &invite(&format!("sip:{number}@example.org"))));
+
+        let got = scene.answer(token, Answer::Located(Located::Unavailable));
+
+        match status {
+            None => assert_eq!(request_uri(&only_left(&got).request), format!("sip:110@{A}")),
+            Some(status) => {
+                assert_eq!((left(&got).len(), statuses(&got)), (0, vec![status]), "{number} {goal}")
+            }
+        }
+    }
+}
+
+#[test]
 fn a_number_that_no_route_fits_is_not_found() {
     let mut scene = scene(vec![at("a", A)], vec![to(&["110"], &[&at("a", A)])]);
 
