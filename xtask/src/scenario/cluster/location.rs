@@ -54,6 +54,9 @@ fn cut_and_killed(lab: &Lab, product: Product) -> Result<()> {
     wait_for_table(&database, &[&alice, &bob, &carol])?;
     register_for(&mut carol, 0)?;
     wait_for_table(&database, &[&alice, &bob])?;
+    stage.wait_for_engine(Side::B, "the accounts of the phones", TIME_MAX, |status| {
+        status["store"]["copy"]["accounts"].as_u64() >= Some(3)
+    })?;
 
     database.cut_off()?;
     register_for(&mut bob, 0)?;
