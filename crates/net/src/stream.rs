@@ -248,16 +248,20 @@ impl Streams {
     }
 
     /// Accepts no more connections by virtual addresses in this epoch, and says so to nobody: who connects tries again, and
-    /// reaches the node that is active then. One that was accepted now would be forgotten without a word.
-    pub(crate) fn turn_deaf(&self, epoch: Epoch) {
+    /// reaches the node that is active then. One that was accepted now would be forgotten without a word. Whether that could be
+    /// done: some kernels let nobody without rights do it.
+    pub(crate) fn turn_deaf(&self, epoch: Epoch) -> bool {
         let mut table = self.lock();
         table.deaf_in = Some(epoch);
         self.is_deaf.store(true, Ordering::Relaxed);
-        table.virtual_listeners().for_each(|listener| {
+        let mut is_done = true;
+        for listener in table.virtual_listeners() {
             if let Err(error) = SockRef::from(listener).attach_filter(&[NOTHING]) {
                 warn!(%error, "who connects in the moment of a hand-over is not told of it");
+                is_done = false;
             }
-        });
+        }
+        is_done
     }
 
     /// This node acts under an epoch: if it is a later one than that for which it turned deaf, connections are accepted again.

@@ -34,15 +34,16 @@ impl Server {
     /// What the store owes is written behind it.
     pub fn drain(&self) {
         let turns_until = clocks::instant() + DRAIN_TURNS_MAX;
-        if let Some(epoch) = self.epoch() {
-            self.edge.streams.turn_deaf(epoch);
-        }
+        let is_deaf = self.epoch().is_none_or(|epoch| self.edge.streams.turn_deaf(epoch));
         self.empty_sockets(turns_until);
         let epoch = self.edge.mandate.drain();
         // Before the loops: where packets come from that it sees now is told to the other node by them.
         self.edge.relay.let_workers_turn(turns_until);
         self.finish(turns_until);
-        self.edge.streams.hand_over();
+        // Whoever is told connects again at once: not to this node. Else all learn it from the other one.
+        if is_deaf {
+            self.edge.streams.hand_over();
+        }
         self.edge.mandate.close(epoch);
         self.look_at_lease();
         self.flush_later();
