@@ -21,10 +21,10 @@ pub fn shard_of_call(key: &Key, call_id: &[u8], shards: u16) -> u16 {
 
 /// Into how many slices calls are parted, on each node alike. Where their number is no multiple of that of shards, some shards
 /// have one slice more than others.
-pub(crate) const SLICES: u16 = 64;
+const SLICES: u16 = 64;
 
 /// The slice of a Call-ID.
-pub(crate) fn slice_of_call(key: &Key, call_id: &[u8]) -> u16 {
+fn slice_of_call(key: &Key, call_id: &[u8]) -> u16 {
     (key.mac(&[call_id]).short() % u64::from(SLICES)) as u16
 }
 

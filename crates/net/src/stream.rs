@@ -257,7 +257,7 @@ impl Streams {
         let mut is_done = true;
         for listener in table.virtual_listeners() {
             if let Err(error) = SockRef::from(listener).attach_filter(&[NOTHING]) {
-                warn!(%error, "who connects in the moment of a hand-over is not told of it");
+                warn!(%error, "listeners hear on while this node hands over: who connects in that moment is forgotten");
                 is_done = false;
             }
         }
@@ -273,8 +273,11 @@ impl Streams {
         if table.deaf_in.take_if(|deaf_in| *deaf_in < epoch).is_some() {
             self.is_deaf.store(false, Ordering::Relaxed);
             table.virtual_listeners().for_each(|listener| {
-                if let Err(error) = SockRef::from(listener).detach_filter() {
-                    warn!(%error, "nobody can connect to a listener");
+                match SockRef::from(listener).detach_filter() {
+                    Ok(()) => {}
+                    // None could be attached.
+                    Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+                    Err(error) => warn!(%error, "nobody can connect to a listener"),
                 }
             });
         }
